@@ -1,0 +1,39 @@
+# The release of torch that the project is tested with; `make TORCH=torch` takes the newest instead.
+TORCH ?= torch==2.13.0
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check format clean
+
+help: ## this menu
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/made ## train, allocate, analyze and draw digits-fc into demo/, in about a minute
+	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
+	$(BIN)/lca allocate demo/digits.zarr
+	$(BIN)/lca analyze helping demo/digits.zarr
+	$(BIN)/lca analyze layers demo/digits.zarr
+	$(BIN)/lca plot helping demo/digits.zarr --out demo/helping.png
+	$(BIN)/lca plot layers demo/digits.zarr --out demo/layers.png
+
+test: .venv/made ## run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/made ## format, lint and types, in seconds
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/made ## rewrite the files as check wants them
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## remove everything that make has built
+	rm -rf .venv build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is older than setup.cfg after every change of it, and the environment is then made anew.
+.venv/made: setup.cfg
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
+	touch $@

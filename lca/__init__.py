@@ -1,0 +1,39 @@
+"""Loss Change Allocation: which parameters learned, and when?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lca.allocation import AllocateConfig as AllocateConfig
+    from lca.allocation import allocate as allocate
+    from lca.errors import LCAError as LCAError
+    from lca.problem import Problem as Problem
+    from lca.problem import load as load
+    from lca.recorder import Recorder as Recorder
+    from lca.store import open_run
+    from lca.training import TrainConfig as TrainConfig
+    from lca.training import train as train
+
+    open = open_run
+
+# Public name -> where it lives. Looked up on first use, so that `lca --help` need not wait for torch.
+_HOMES = {
+    "AllocateConfig": "lca.allocation:AllocateConfig",
+    "LCAError": "lca.errors:LCAError",
+    "Problem": "lca.problem:Problem",
+    "Recorder": "lca.recorder:Recorder",
+    "TrainConfig": "lca.training:TrainConfig",
+    "allocate": "lca.allocation:allocate",
+    "load": "lca.problem:load",
+    "open": "lca.store:open_run",
+    "train": "lca.training:train",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lca' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)

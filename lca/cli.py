@@ -1,0 +1,361 @@
+"""The shell: parse, one library call, one summary. torch and matplotlib are imported where they are used."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lca.errors import LCAError, UsageError
+from lca.text import count, describe_run, describe_summary, plus_minus, table
+
+if TYPE_CHECKING:
+    from lca.problem import Problem
+    from lca.store import Run
+
+BOUND_FAILED = 3
+
+Command = Callable[..., Any]
+
+
+class Shell(click.Group):
+    """The one place where an expected error becomes a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from error
+        except LCAError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class ConfigOption(click.Option):
+    """An option whose default is a field of a configuration. It is looked up when help is printed, not before."""
+
+    config = ""
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        module, _, name = self.config.partition(":")
+        default = {field.name: field.default for field in fields(getattr(import_module(module), name))}[str(self.name)]
+        if default is not None:
+            extra["default"] = str(default)
+        return extra
+
+
+class TrainOption(ConfigOption):
+    config = "lca.training:TrainConfig"
+
+
+class AllocateOption(ConfigOption):
+    config = "lca.allocation:AllocateConfig"
+
+
+def data_options(command: Command) -> Command:
+    for option in (
+        click.option("--download", is_flag=True, help="Fetch the data set into the data folder if it is not there."),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The folder that holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
+            "[default: LCA_DATA, else ~/.cache/lca]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def runs_argument(command: Command) -> Command:
+    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))(command)
+
+
+run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+name_option = click.option("--name", default="train", show_default=True, help="The allocation in the store.")
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here as well."
+)
+out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf by its suffix."
+)
+
+
+@click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="loss-change-allocation")
+def main() -> None:
+    """Which parameters learned, and when?
+
+    Loss Change Allocation divides the change of the full training loss among the parameters, iteration by iteration.
+
+    \b
+    lca train digits-fc --out run.zarr        record every iterate
+    lca allocate run.zarr                     divide the loss change among the parameters
+    lca analyze layers run.zarr               ask
+    lca plot helping run.zarr --out a.png     look
+    """
+
+
+@main.command()
+@click.argument("problem")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run store to make.")
+@click.option("--optimizer", cls=TrainOption, type=click.Choice(["sgd", "adam", "rmsprop"]))
+@click.option("--lr", "learning_rate", cls=TrainOption, type=float, help="[default: by optimizer]")
+@click.option("--momentum", cls=TrainOption, type=float, help="[default: 0.9 for SGD]")
+@click.option("--batch-size", cls=TrainOption, type=int)
+@click.option("--epochs", cls=TrainOption, type=int, help="Passes over the training split.")
+@click.option("--iterations", cls=TrainOption, type=int, help="Steps, instead of epochs.  [default: by problem]")
+@click.option("--seed", cls=TrainOption, type=int, help="Of the weights, the order of the data and dropout.")
+@click.option("--device", cls=TrainOption)
+@click.option("--overwrite", is_flag=True, help="Replace the run store that is there.")
+@data_options
+def train(
+    problem: str, out: Path, overwrite: bool, data_dir: Path | None, download: bool, **options: float | str | None
+) -> None:
+    """Train PROBLEM and record every iterate.
+
+    \b
+    lca train mnist-fc --data-dir ~/data --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
+    """
+    from lca.problem import load
+    from lca.training import TrainConfig, train
+    from lca.zoo.presets import recipe
+
+    given = {key: value for key, value in options.items() if value is not None}
+    config = TrainConfig(**recipe(problem, given))
+    loaded = load(problem, data_dir=data_dir, download=download, seed=config.seed)
+    run = train(loaded, out, config, overwrite=overwrite, command=_command_line(), progress=True)
+    _print(describe_run(run))
+
+
+@main.command()
+@run_argument
+@click.option("--split", cls=AllocateOption, type=click.Choice(["train", "val", "test"]), help="Whose loss.")
+@click.option("--name", cls=AllocateOption, help="Of the allocation in the store.  [default: the split]")
+@click.option("--tolerance", cls=AllocateOption, type=float, help="Of an iteration's residual, in the loss's unit.")
+@click.option(
+    "--total-tolerance", cls=AllocateOption, type=float, help="Of the cumulative one, as a part of L_T − L_0."
+)
+@click.option("--max-intervals", cls=AllocateOption, type=int, help="Where halving the step stops.")
+@click.option(
+    "--batch-size", cls=AllocateOption, type=int, help="Examples at once; with BatchNorm it defines the loss."
+)
+@click.option("--device", cls=AllocateOption)
+@click.option("--overwrite", is_flag=True, help="Replace the allocation that is there.")
+@data_options
+@click.pass_context
+def allocate(
+    context: click.Context,
+    /,
+    path: Path,
+    overwrite: bool,
+    data_dir: Path | None,
+    download: bool,
+    **options: float | str | None,
+) -> None:
+    """Divide the loss change of every iteration of RUN among its parameters.
+
+    Exits with 3 where a bound on the error does not hold.
+
+    \b
+    lca allocate run.zarr --tolerance 1e-4
+    """
+    from lca.allocation import AllocateConfig, allocate
+
+    config = AllocateConfig(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    problem = _problem_of(_open(path), data_dir, download)
+    summary = allocate(path, problem, config, overwrite=overwrite, progress=True)
+    _print(describe_summary(summary, path))
+    if not summary.within_bounds:
+        context.exit(BOUND_FAILED)
+
+
+@main.group()
+def analyze() -> None:
+    """Ask a question about runs that are allocated."""
+
+
+@analyze.command("helping")
+@runs_argument
+@name_option
+@json_option
+def analyze_helping(runs: Sequence[Path], name: str, json_file: Path | None) -> None:
+    """The percentage of parameters that help in an iteration, of those with non-zero LCA.
+
+    \b
+    lca analyze helping run-0.zarr run-1.zarr run-2.zarr --json helping.json
+    """
+    from lca.analysis import helping
+    from lca.analysis.statistics import mean_and_deviation
+
+    results = [helping(run, name) for run in _open_alike(runs)]
+    percentages = [[result.percentage, *result.percentage_by_tensor] for result in results]
+    rows = [*zip(["all parameters", *results[0].tensors], *mean_and_deviation(percentages), strict=True)]
+    _print(table(["", "helping %"], [[what, plus_minus(mean, sd, 2)] for what, mean, sd in rows]))
+    _print_basis(runs, len(results[0].helped), [result.n_left_out for result in results])
+    _write_json(
+        json_file,
+        {
+            "unit": "percent of the parameters with non-zero LCA, mean over iterations",
+            "runs": [str(run) for run in runs],
+            "iterations_left_out": [result.n_left_out for result in results],
+            "percentage": [result.percentage for result in results],
+            "mean": rows[0][1],
+            "deviation": rows[0][2],
+            "tensors": {what: {"mean": mean, "deviation": sd} for what, mean, sd in rows[1:]},
+        },
+    )
+
+
+@analyze.command("layers")
+@runs_argument
+@name_option
+@json_option
+def analyze_layers(runs: Sequence[Path], name: str, json_file: Path | None) -> None:
+    """The total LCA of each layer, its biases and norms with its kernel. Below 0 it helped, above it hurt.
+
+    \b
+    lca analyze layers run.zarr
+    """
+    from lca.analysis import layers
+    from lca.analysis.statistics import mean_and_deviation
+
+    results = [layers(run, name) for run in _open_alike(runs)]
+    totals = [result.total for result in results]
+    rows = [*zip(results[0].layers, *mean_and_deviation(totals), strict=True)]
+    rows.append(("sum", *mean_and_deviation([total.sum() for total in totals])))
+    whole = rows[-1][1]
+    _print(
+        table(
+            ["layer", "LCA (nats)", "share %"],
+            [[what, plus_minus(mean, sd, 4), f"{100 * mean / whole:.1f}"] for what, mean, sd in rows],
+        )
+    )
+    _print_basis(runs, len(results[0].lca), [result.n_left_out for result in results])
+    _write_json(
+        json_file,
+        {
+            "unit": "nats",
+            "runs": [str(run) for run in runs],
+            "iterations_left_out": [result.n_left_out for result in results],
+            "layers": {
+                what: {"mean": mean, "deviation": sd, "runs": [total[i] for total in totals]}
+                for i, (what, mean, sd) in enumerate(rows[:-1])
+            },
+            "sum": {"mean": rows[-1][1], "deviation": rows[-1][2]},
+        },
+    )
+
+
+@main.group()
+def plot() -> None:
+    """Draw a figure of runs that are allocated."""
+
+
+@plot.command("helping")
+@run_argument
+@name_option
+@out_option
+def plot_helping(path: Path, name: str, out: Path) -> None:
+    """Helped, hurt and zero over the iterations, with the loss on top.
+
+    \b
+    lca plot helping run.zarr --out helping.png
+    """
+    from lca.analysis import helping
+    from lca.figures import style
+    from lca.figures.helping import draw
+
+    style.require_suffix(out)
+    run = _open(path)
+    style.save(draw(helping(run, name), _title([run], name)), out)
+    _print(str(out))
+
+
+@plot.command("layers")
+@runs_argument
+@name_option
+@out_option
+def plot_layers(runs: Sequence[Path], name: str, out: Path) -> None:
+    """The total LCA of each layer as bars; over several runs the mean, with the standard deviation.
+
+    \b
+    lca plot layers run-0.zarr run-1.zarr --out layers.pdf
+    """
+    from lca.analysis import layers
+    from lca.figures import style
+    from lca.figures.layers import draw
+
+    style.require_suffix(out)
+    opened = _open_alike(runs)
+    style.save(draw([layers(run, name) for run in opened], _title(opened, name)), out)
+    _print(str(out))
+
+
+@main.command()
+@run_argument
+def info(path: Path) -> None:
+    """What RUN holds, how far it is, how large it is, and the command that made it."""
+    _print(describe_run(_open(path)))
+
+
+def _open(path: Path) -> "Run":
+    from lca.store import open_run
+
+    return open_run(path)
+
+
+def _open_alike(paths: Sequence[Path]) -> "list[Run]":
+    """Runs of the same model, so that they can be averaged."""
+    runs = [_open(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        runs[0].parameters.require_same(run.parameters, str(paths[0]), str(path))
+    return runs
+
+
+def _problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
+    from lca.problem import load
+
+    return load(run.attributes["problem"], data_dir=data_dir, download=download)
+
+
+def _title(runs: "Sequence[Run]", name: str) -> str:
+    problem = runs[0].attributes.get("problem", "")
+    number = f", {len(runs)} runs" if len(runs) > 1 else ""
+    return f"{problem}, LCA of the {name} loss{number}"
+
+
+def _print_basis(runs: Sequence[Path], iterations: int, left_out: Sequence[int]) -> None:
+    basis = f"{count(iterations, 'iteration')}, {count(len(runs), 'run')}"
+    _print(basis + (f"; left out as not allocated or not finite: {sum(left_out):,}" if any(left_out) else ""))
+
+
+def _write_json(path: Path | None, values: dict[str, Any]) -> None:
+    """numpy's numbers as numbers, NaN as null."""
+    if path is None:
+        return
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, str | int):
+            return value
+        return None if value != value else float(value)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
+    _print(str(path))
+
+
+def _command_line() -> str:
+    return shlex.join(["lca", *sys.argv[1:]])
+
+
+def _print(result: str) -> None:
+    click.echo(result)

@@ -1,0 +1,1 @@
+"""One file per figure: the result of an analysis goes in, a matplotlib Figure comes out."""

@@ -1,0 +1,140 @@
+"""The parameter table: which stretch of the flat vector θ (K,) is which tensor, and which tensors make a layer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from lca.errors import LCAError
+
+Kind = Literal["kernel", "bias", "norm"]
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor of the model and its place in θ: theta[offset : offset + size].
+
+    layer: the module whose kernel it belongs to, so that a bias, and a norm that follows, is counted with its kernel.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+    layer: str
+    kind: Kind
+
+    @property
+    def span(self) -> slice:
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class ParameterTable(Sequence[Parameter]):
+    """The trainable parameters of a model in the order of θ; tied ones once."""
+
+    entries: tuple[Parameter, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.entries[index]
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self.entries)
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return sum(parameter.size for parameter in self)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [parameter.size for parameter in self]
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers in the order in which they first occur."""
+        return list(dict.fromkeys(parameter.layer for parameter in self))
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Self:
+        """The table of a model's trainable parameters."""
+        entries: list[Parameter] = []
+        offset, layer = 0, ""
+        for name, tensor in trainable(model).items():
+            owner, _, leaf = name.rpartition(".")
+            kind = _kind(model.get_submodule(owner), leaf)
+            if kind == "kernel" or not layer:
+                layer = owner or type(model).__name__
+            # A bias stays with its own module even where another module's kernel came in between.
+            home = layer if kind != "bias" or not owner else owner
+            entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
+            offset += tensor.numel()
+        if not entries:
+            raise LCAError(f"{type(model).__name__} has no trainable parameters: every requires_grad is False.")
+        return cls(tuple(entries))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [asdict(parameter) for parameter in self]
+
+    @classmethod
+    def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Self:
+        return cls(tuple(Parameter(**{**row, "shape": tuple(row["shape"])}) for row in rows))
+
+    def require_same(self, other: Self, this: str, that: str) -> None:
+        """Raise unless `other` names the same tensors of the same shapes in the same order."""
+        found, wanted = [(p.name, p.shape) for p in other], [(p.name, p.shape) for p in self]
+        if found == wanted:
+            return
+        differing = next(i for i in range(len(found) + 1) if found[i : i + 1] != wanted[i : i + 1])
+
+        def describe(rows: list[tuple[str, tuple[int, ...]]]) -> str:
+            return "nothing" if differing >= len(rows) else f"{rows[differing][0]} {rows[differing][1]}"
+
+        raise LCAError(
+            f"{that} is not the model that {this} was recorded from: parameter {differing} is {describe(found)}, "
+            f"{describe(wanted)} was wanted ({len(found)} tensors with {other.size:,} parameters, "
+            f"wanted {len(wanted)} with {self.size:,}). Give the problem it was trained on."
+        )
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor of every parameter that requires a gradient, tied ones once, in the order of θ."""
+    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+def views(vector: Tensor, table: ParameterTable) -> list[Tensor]:
+    """vector (K,) -> one view of the parameter's own shape per tensor; no copy."""
+    return [vector[p.span].view(p.shape) for p in table]
+
+
+def flatten(model: nn.Module) -> Tensor:
+    """The model's trainable parameters as one new vector θ (K,) on their device."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in trainable(model).values()])
+
+
+def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
+    """vector (K,), lengths (tensor,) -> the sum over each tensor's stretch, (tensor,), on the vector's device."""
+    return torch.segment_reduce(vector, "sum", lengths=lengths)
+
+
+def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
+    """vector (K,), lengths (tensor,) -> the L2 norm of each tensor's stretch, (tensor,)."""
+    return sum_by_tensor(vector.square(), lengths).sqrt()
+
+
+def _kind(module: nn.Module, leaf: str) -> Kind:
+    if isinstance(module, NORMS):
+        return "norm"
+    return "bias" if "bias" in leaf else "kernel"

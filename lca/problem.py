@@ -1,0 +1,91 @@
+"""What is trained: a model, its loss per example and its data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lca.errors import LCAError, UsageError
+
+Batch = tuple[Tensor, ...]
+Losses = Callable[[nn.Module, Batch], Tensor]
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """(images, labels) -> (B,) the cross-entropy of each example, in nats."""
+    images, labels = batch
+    return nn.functional.cross_entropy(model(images), labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, `losses(model, batch) -> (B,)` with one loss per example, and the splits of its data.
+
+    train, val, test: tuples of tensors whose first dimension is the example. A batch is the same tuple, cut or picked
+    along that dimension. The loss of a split is the mean over all its examples.
+    groups: `groups(batch) -> (B,)`, an integer label per example.
+    name, options: how to make it again; a built-in problem is found by its name.
+    """
+
+    model: nn.Module
+    losses: Losses = cross_entropy
+    train: Batch = ()
+    val: Batch | None = None
+    test: Batch | None = None
+    groups: Callable[[Batch], Tensor] | None = None
+    name: str = "custom"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split, data in self.splits.items():
+            if not isinstance(data, tuple) or not data or not all(isinstance(x, Tensor) and x.ndim for x in data):
+                raise UsageError(f"{split} is {_describe(data)}; a tuple of tensors, such as (x, y), was wanted.")
+            if len({len(x) for x in data}) > 1 or len(data[0]) == 0:
+                raise UsageError(
+                    f"the tensors of {split} hold {' and '.join(f'{len(x):,}' for x in data)} examples; "
+                    "the first dimension has to be equal and not 0."
+                )
+
+    @property
+    def splits(self) -> dict[str, Batch]:
+        """The splits that there are, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: data for name, data in named.items() if data is not None}
+
+    def split(self, name: str) -> Batch:
+        if name not in self.splits:
+            raise UsageError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}.")
+        return self.splits[name]
+
+
+def per_example(problem_losses: Losses, model: nn.Module, batch: Batch) -> Tensor:
+    """The losses (B,) of a batch, or an error that says what the problem's function gave instead."""
+    losses = problem_losses(model, batch)
+    if not isinstance(losses, Tensor) or losses.shape != batch[0].shape[:1]:
+        raise LCAError(
+            f"losses(model, batch) gave {_describe(losses)} for a batch of {len(batch[0])} examples; "
+            f"one loss per example, shape ({len(batch[0])},), was wanted. With torch's loss functions use "
+            'reduction="none".'
+        )
+    return losses
+
+
+def load(name: str, *, data_dir: Path | None = None, download: bool = False, seed: int = 0) -> Problem:
+    """A built-in problem with its model initialised from the seed; the caller's random state is left as it was."""
+    from lca.zoo import presets
+
+    preset = presets.find(name)
+    data = preset.data(data_dir, download)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = preset.network()
+    return Problem(model, cross_entropy, data.train, data.val, data.test, lambda batch: batch[1], name)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "nothing" if value is None or value == () else f"a {type(value).__name__}"

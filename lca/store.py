@@ -1,0 +1,308 @@
+"""The run store: one zarr v3 group per run; the schema, and the only module that imports zarr.
+
+    RUN.zarr/
+      attributes["lca"]   what was trained and how, the parameter table, the status
+      weights             (parameter, iterate)   every θ_t
+      training/           (iteration)            what the optimizer saw
+      lca/NAME/           one allocation, see ARRAYS
+
+Iterates and iterations come in blocks (64 of them, fewer where K is large): the unit of writing. Every array is chunked
+so that a block is whole chunks; what a block holds is written first and counted (attribute `iterates`, array `blocks`)
+after, so that a crash leaves nothing that looks finished and is not.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from lca.errors import LCAError, UsageError
+from lca.parameters import ParameterTable
+
+SCHEMA = 1
+CHUNK_PARAMETERS = 16_384
+BLOCK = 64
+BLOCK_BYTES = 256 * 2**20
+
+NAN = float("nan")
+
+# The arrays of an allocation: dtype, dimensions, fill value (NaN where missing must never read as zero).
+ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
+    "lca": ("float32", ("parameter", "iteration"), NAN),
+    "loss": ("float64", ("iterate",), NAN),
+    "allocated": ("float64", ("iteration",), NAN),
+    "residual": ("float64", ("iteration",), NAN),
+    "intervals": ("int16", ("iteration",), 0),
+    "status": ("uint8", ("iteration",), 0),
+    "layer_lca": ("float64", ("iteration", "tensor"), NAN),
+    "gradient_norm": ("float64", ("iterate", "tensor"), NAN),
+    "motion_norm": ("float64", ("iteration", "tensor"), NAN),
+    "blocks": ("uint8", ("block",), 0),
+}
+
+Array = zarr.Array[Any]
+
+
+def block_length(K: int) -> int:
+    """How many iterates of K float32 make a block: 64, or the largest smaller power of two that stays under 256 MB."""
+    length = BLOCK
+    while length > 1 and 4 * K * length > BLOCK_BYTES:
+        length //= 2
+    return length
+
+
+class Run:
+    """A run store on disk. Arrays are zarr's own: slice them to read; nothing is loaded before."""
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path, self.group = path, group
+        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+        self.parameters = ParameterTable.from_json(self.attributes["parameters"])
+
+    @property
+    def weights(self) -> Array:
+        """Every iterate, float32 (parameter, iterate)."""
+        return self._array("weights")
+
+    @property
+    def training(self) -> dict[str, Array]:
+        """What the optimizer saw, float64 (iteration) each: the mini-batch loss, the learning rate, …"""
+        return dict(_subgroup(self.group, "training").arrays())
+
+    @property
+    def status(self) -> str:
+        """ "training" until the last iterate is on disk, then "complete"."""
+        return str(self.attributes["status"])
+
+    @property
+    def block(self) -> int:
+        """Iterations in a block."""
+        return int(self.attributes["block"])
+
+    @property
+    def n_iterates(self) -> int:
+        """Iterates on disk."""
+        return int(self.attributes["iterates"])
+
+    @property
+    def n_iterations(self) -> int:
+        """T: steps between the iterates on disk."""
+        return max(self.n_iterates - 1, 0)
+
+    @property
+    def allocations(self) -> list[str]:
+        """The names of the allocations in the store."""
+        return sorted(_subgroup(self.group, "lca").group_keys()) if "lca" in self.group else []
+
+    def allocation(self, name: str = "train") -> "Allocation":
+        if name not in self.allocations:
+            known = f"it has {', '.join(self.allocations)}" if self.allocations else "it has none yet"
+            raise LCAError(f"{self.path} has no allocation {name!r}; {known}. Make it with `lca allocate {self.path}`.")
+        return Allocation(self, _subgroup(self.group, f"lca/{name}"))
+
+    def disk_bytes(self, name: str = "") -> int:
+        """The size of the store's files, or of those of one array or group."""
+        return sum(file.stat().st_size for file in (self.path / name).rglob("*") if file.is_file())
+
+    def append(self, iterates: NDArray[np.float32], training: Mapping[str, NDArray[np.float64]]) -> None:
+        """Write the next iterates (n, K), at most a block of them, and the scalars of the iterations that led there."""
+        done, weights = self.n_iterates, self.weights
+        n, K = iterates.shape
+        weights.resize((K, done + n))
+        weights[:, done : done + n] = iterates.T
+        for name, values in training.items():
+            if name not in _subgroup(self.group, "training"):
+                _create(_subgroup(self.group, "training"), name, "float64", (0,), (1024,), ("iteration",), NAN)
+            array = self._array(f"training/{name}")
+            array.resize((max(done + n - 1, 0),))
+            array[array.shape[0] - len(values) :] = values
+        self._set(iterates=done + n)
+
+    def finish(self) -> None:
+        self._set(status="complete")
+
+    def create_allocation(self, name: str, attributes: Mapping[str, Any]) -> "Allocation":
+        """An allocation with nothing in it yet, in place of one of the same name."""
+        group = self.group.create_group(f"lca/{name}", overwrite=True)
+        T, n_tensors = self.n_iterations, len(self.parameters)
+        sizes = {
+            "parameter": self.parameters.size,
+            "iteration": T,
+            "iterate": T + 1,
+            "tensor": n_tensors,
+            "block": -(-T // self.block),
+        }
+        chunks = {
+            "parameter": min(CHUNK_PARAMETERS, self.parameters.size),
+            "iteration": self.block,
+            "iterate": self.block,
+            "tensor": n_tensors,
+            "block": 1,
+        }
+        for array, (dtype, dimensions, fill) in ARRAYS.items():
+            shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
+            _create(group, array, dtype, shape, chunk, dimensions, fill)
+        group.attrs["lca"] = {**attributes, "status": "allocating"}
+        return Allocation(self, group)
+
+    def _array(self, name: str) -> Array:
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _set(self, **changes: Any) -> None:
+        self.attributes |= changes
+        self.group.attrs["lca"] = self.attributes
+
+
+class Allocation:
+    """One allocation of a run. The arrays of the schema are attributes: `allocation.lca`, `allocation.loss`, …"""
+
+    def __init__(self, run: Run, group: zarr.Group) -> None:
+        self.run, self.group = run, group
+        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Array:
+        if name not in ARRAYS:
+            raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    @property
+    def name(self) -> str:
+        return self.group.basename
+
+    @property
+    def complete(self) -> bool:
+        """Whether every iteration is allocated and the total bound has been seen to."""
+        return bool(self.attributes["status"] == "complete")
+
+    @property
+    def n_allocated(self) -> int:
+        """Iterations that are not at status 0."""
+        return int(np.count_nonzero(np.asarray(self.status[:])))
+
+    @property
+    def iteration_blocks(self) -> list[slice]:
+        """The iterations of each block."""
+        T, length = self.run.n_iterations, self.run.block
+        return [slice(begin, min(begin + length, T)) for begin in range(0, T, length)]
+
+    def write_block(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write what belongs to one block of iterations, then mark it as done.
+
+        The iterates of a block are the starts of its iterations; the last block has θ_T as well.
+        """
+        span = self.iteration_blocks[block]
+        for name, values in arrays.items():
+            dimensions = ARRAYS[name][1]
+            if dimensions == ("parameter", "iteration"):
+                self._write(name, (slice(None), span), values)
+            elif dimensions[0] == "iteration":
+                self._write(name, span, values)
+            else:
+                self._write(name, slice(span.start, span.start + len(values)), values)
+        self._write("blocks", block, 1)
+
+    def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
+        """Put the values of iteration t in place of those there."""
+        for name, value in values.items():
+            self._write(name, (slice(None), t) if name == "lca" else t, value)
+
+    def finish(self) -> None:
+        self.attributes["status"] = "complete"
+        self.group.attrs["lca"] = self.attributes
+
+    def _write(self, name: str, where: Any, values: Any) -> None:
+        getattr(self, name)[where] = values
+
+
+def create_run(
+    path: Path, parameters: ParameterTable, attributes: Mapping[str, Any], *, overwrite: bool = False
+) -> Run:
+    """A run store with no iterate yet. An existing one is replaced only if it is a run store and overwrite is given."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not _is_run(path):
+            raise UsageError(f"{path} exists and is no run store; it is left alone. Choose another place for the run.")
+        if not overwrite:
+            raise UsageError(
+                f"{path} exists already; choose another place for the run, or replace it with --overwrite."
+            )
+        shutil.rmtree(path)
+    group = zarr.create_group(path)
+    K = parameters.size
+    length = block_length(K)
+    chunks = (min(CHUNK_PARAMETERS, K), length)
+    _create(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN)
+    group.create_group("training")
+    group.attrs["lca"] = {
+        "schema": SCHEMA,
+        "versions": {name: version(name) for name in ("loss-change-allocation", "torch", "numpy", "zarr")},
+        "status": "training",
+        "iterates": 0,
+        "block": length,
+        **attributes,
+        "parameters": parameters.to_json(),
+    }
+    return Run(path, group)
+
+
+def open_run(path: Path | str, mode: str = "r") -> Run:
+    """Open a run store to read ("r"), or to add to it ("r+")."""
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; make a run with `lca train PROBLEM --out {path}`.")
+    if not _is_run(path):
+        raise UsageError(f"{path} is no run store: it has no zarr.json with the attribute 'lca'.")
+    run = Run(path, zarr.open_group(path, mode=mode))  # type: ignore[arg-type]
+    if run.attributes.get("schema") != SCHEMA:
+        raise LCAError(f"{path} has schema {run.attributes.get('schema')}; this version of lca reads schema {SCHEMA}.")
+    return run
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """A short digest of JSON-like values, equal for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        metadata = json.loads((path / "zarr.json").read_text())
+        return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _subgroup(group: zarr.Group, name: str) -> zarr.Group:
+    child = group[name]
+    assert isinstance(child, zarr.Group)
+    return child
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dimensions: tuple[str, ...],
+    fill: float,
+) -> None:
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        compressors=BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
+        fill_value=fill,
+        dimension_names=dimensions,
+    )

@@ -1,0 +1,98 @@
+"""Results as text: pure functions from values to strings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lca.allocation import Summary
+    from lca.store import Run
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, the first one to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+        return "  ".join([cells[0].ljust(widths[0]), *rest]).rstrip()
+
+    return "\n".join([line(header), line(["─" * width for width in widths]), *map(line, rows)])
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """One line per (label, value), the values below each other."""
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label.ljust(width)}  {value}" for label, value in rows)
+
+
+def plus_minus(mean: float, deviation: float, digits: int) -> str:
+    """ "1.23 ± 0.04", or without the deviation where there is none (NaN)."""
+    return f"{mean:.{digits}f}" if deviation != deviation else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def size(n_bytes: float) -> str:
+    """ "1.2 MB": three digits or so, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def count(n: int, noun: str) -> str:
+    """ "1 iteration", "2 iterations"."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def describe_run(run: "Run") -> str:
+    """What a run store holds, how far it is, its size, and the command that made it."""
+    attributes = run.attributes
+    train = attributes.get("train", {})
+    raw, disk = 4 * run.parameters.size * run.n_iterates, run.disk_bytes("weights")
+    wanted = f" of {train['iterations'] + 1:,}" if run.status != "complete" and "iterations" in train else ""
+    optimizer = ", ".join(
+        f"{key.replace('_', ' ')} {train[key]}"
+        for key in ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
+        if train.get(key) is not None
+    )
+    lines = [
+        ("run", f"{run.path}, {run.status}"),
+        ("problem", attributes.get("problem", "unknown")),
+        ("training", optimizer or "by a loop of the user's own"),
+        (
+            "iterates",
+            f"{run.n_iterates:,}{wanted} of {run.parameters.size:,} parameters in {len(run.parameters)} tensors",
+        ),
+        ("weights", f"{size(disk)} on disk, {size(raw)} raw ({disk / raw:.2f})" if raw else "none yet"),
+        ("store", f"{size(run.disk_bytes())} on disk"),
+    ]
+    for name in run.allocations:
+        allocation = run.allocation(name)
+        state = "complete" if allocation.complete else "unfinished"
+        lines.append(
+            (f"lca/{name}", f"{state}, {allocation.n_allocated:,} of {run.n_iterations:,} iterations allocated")
+        )
+    if attributes.get("command"):
+        lines.append(("made by", attributes["command"]))
+    return facts(lines)
+
+
+def describe_summary(summary: "Summary", path: Path) -> str:
+    """What an allocation came to, and whether its bounds hold."""
+    s = summary
+    relative = 100 * abs(s.cumulative_residual / s.change) if s.change else float("nan")
+    unmet = [f"{count(s.unconverged, 'iteration')} did not converge"] if s.unconverged else []
+    unmet += [f"{count(s.not_finite, 'iteration')} not finite"] if s.not_finite else []
+    unmet += [] if s.within_total else [f"the cumulative residual is not within {100 * s.total_tolerance:g} %"]
+    lines = [
+        ("allocated", f"{count(s.iterations, 'iteration')} of {path} into lca/{s.name}"),
+        ("loss", f"{s.loss_start:.6f} → {s.loss_end:.6f} nats (L_T − L_0 = {s.change:.6f})"),
+        ("Σ A", f"{s.allocated:.6f} nats"),
+        ("cumulative residual", f"{s.cumulative_residual:.2e} nats, {relative:.4f} % of the change"),
+        ("largest residual", f"{s.largest_residual:.2e} nats in an iteration (tolerance {s.tolerance:g})"),
+        ("gradients", f"{s.gradients_per_iteration:.2f} an iteration"),
+        ("refined", f"{count(s.refined, 'iteration')}, {s.unconverged} did not converge"),
+        ("bounds", "hold" if s.within_bounds else "DO NOT HOLD: " + "; ".join(unmet)),
+    ]
+    return facts(lines)

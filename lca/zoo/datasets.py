@@ -1,0 +1,152 @@
+"""The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; pixels lie in 0 … 1."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lca.errors import LCAError
+
+Bytes = NDArray[np.uint8]
+Examples = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """images (N, channel, height, width) float32 and labels (N,) int64 of each split."""
+
+    train: Examples
+    val: Examples
+    test: Examples | None
+
+
+def digits(data_dir: Path | None, download: bool) -> Splits:
+    """Optical recognition of handwritten digits: 1,797 images of 8×8, 16 levels of grey, 10 classes; embedded.
+
+    E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository,
+    doi 10.24432/C50P49, CC BY 4.0; the 1,797 images that scikit-learn ships.
+    """
+    with np.load(str(files("lca.zoo") / "digits.npz"), allow_pickle=False) as file:
+        images, labels = file["images"][:, None], file["labels"]
+    return _split(images, labels, n_val=297, levels=16)
+
+
+def mnist(data_dir: Path | None, download: bool) -> Splits:
+    """MNIST: 60,000 and 10,000 images of 28×28, 10 classes [LeCun et al. 1998]."""
+    return _idx("MNIST", data_dir, download)
+
+
+def fashion_mnist(data_dir: Path | None, download: bool) -> Splits:
+    """Fashion-MNIST: 60,000 and 10,000 images of 28×28, 10 classes [arXiv 1708.07747]."""
+    return _idx("FashionMNIST", data_dir, download)
+
+
+def cifar10(data_dir: Path | None, download: bool) -> Splits:
+    """CIFAR-10: 50,000 and 10,000 colour images of 32×32, 10 classes [Krizhevsky 2009].
+
+    Read from the official binary version or from the folder that torchvision keeps.
+    """
+    root = _root(data_dir)
+    binary = root / "cifar-10-batches-bin"
+    if binary.is_dir():
+        train = np.concatenate([_cifar_batch(binary / f"data_batch_{i}.bin") for i in range(1, 6)])
+        test = _cifar_batch(binary / "test_batch.bin")
+        return _split(*_cifar_examples(train), n_val=5_000, test=_cifar_examples(test))
+    wanted = root / "cifar-10-batches-py" / "test_batch"
+    if not wanted.exists() and not download:
+        raise _missing("CIFAR-10", f"{binary} and {wanted.parent}")
+    dataset = _torchvision("CIFAR-10").CIFAR10
+
+    def examples(train: bool) -> tuple[Bytes, Bytes]:
+        part = dataset(root, train=train, download=download)
+        return part.data.transpose(0, 3, 1, 2), np.array(part.targets, np.uint8)
+
+    return _split(*examples(True), n_val=5_000, test=examples(False))
+
+
+def _idx(name: str, data_dir: Path | None, download: bool) -> Splits:
+    root = _root(data_dir)
+    raw = root / name / "raw"
+    paths = [raw / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    if not all(path.exists() for path in paths):
+        if not download:
+            raise _missing(name, ", ".join(str(path) for path in paths if not path.exists()))
+        getattr(_torchvision(name), name)(root, download=True)
+    images, labels, test_images, test_labels = (_read_idx(path) for path in paths)
+    return _split(images[:, None], labels, n_val=5_000, test=(test_images[:, None], test_labels))
+
+
+def _read_idx(path: Path) -> Bytes:
+    """A file of the IDX format: 0, 0, 8 (for bytes), the number of dimensions, each as big-endian int32, the data."""
+    data = path.read_bytes()
+    n_dims = data[3] if data[:3] == b"\x00\x00\x08" else 0
+    shape = np.frombuffer(data, ">i4", n_dims, offset=4) if len(data) >= 4 + 4 * n_dims else np.zeros(0, int)
+    if n_dims == 0 or len(data) - 4 - 4 * n_dims != np.prod(shape, dtype=int):
+        raise LCAError(f"{path} ({len(data):,} bytes) is not an IDX file of bytes; remove it and use --download.")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
+
+
+def _cifar_batch(path: Path) -> Bytes:
+    """(10000, 1 + 3072): the label, then the red, green and blue planes."""
+    if not path.exists():
+        raise LCAError(f"{path} is missing; the official binary version has data_batch_1.bin to 5 and test_batch.bin.")
+    data = np.fromfile(path, np.uint8)
+    if data.size != 10_000 * 3_073:
+        raise LCAError(f"{path} has {data.size:,} bytes; 10,000 records of 3,073 bytes were wanted. Fetch it again.")
+    return data.reshape(10_000, 3_073)
+
+
+def _cifar_examples(records: Bytes) -> tuple[Bytes, Bytes]:
+    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+
+
+def _split(
+    images: Bytes, labels: Bytes, *, n_val: int, levels: int = 255, test: tuple[Bytes, Bytes] | None = None
+) -> Splits:
+    """Draw n_val examples without replacement for validation; the rest, in its old order, is the training split."""
+    # RandomState, because numpy keeps its stream the same for good: the split is the same on every machine.
+    order = np.random.RandomState(0).permutation(len(images))
+    val, train = np.sort(order[:n_val]), np.sort(order[n_val:])
+
+    def examples(images: Bytes, labels: Bytes) -> Examples:
+        return torch.from_numpy(images.copy()).float().div_(levels), torch.from_numpy(labels.astype(np.int64))
+
+    return Splits(
+        train=examples(images[train], labels[train]),
+        val=examples(images[val], labels[val]),
+        test=examples(*test) if test else None,
+    )
+
+
+def _root(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        data_dir = Path(os.environ.get("LCA_DATA") or Path.home() / ".cache" / "lca")
+    return data_dir.expanduser()
+
+
+def _missing(name: str, places: str) -> LCAError:
+    return LCAError(
+        f"{name} was not found: looked for {places}. Name the folder that holds it with --data-dir or LCA_DATA, "
+        "or fetch it with --download."
+    )
+
+
+def _torchvision(name: str) -> Any:
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch, such as CUDA beside CPU
+        raise LCAError(
+            f"{name} is fetched or read through torchvision, which does not work here beside torch "
+            f"{torch.__version__} ({error}). Install the torchvision of the same build, or put the data there yourself."
+        ) from error
+    return datasets
+
+
+Loader = Callable[[Path | None, bool], Splits]
