@@ -319,8 +319,15 @@ def _open_alike(paths: Sequence[Path]) -> "list[Run]":
 
 def _problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
     from lca.problem import load
+    from lca.zoo.presets import PRESETS
 
-    return load(run.attributes["problem"], data_dir=data_dir, download=download)
+    name = run.attributes.get("problem")
+    if name not in PRESETS:
+        raise LCAError(
+            f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
+            "known here. Allocate it from Python: lca.allocate(path, problem)."
+        )
+    return load(name, data_dir=data_dir, download=download)
 
 
 def _title(runs: "Sequence[Run]", name: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lca.integrate import Evaluation
-from lca.parameters import ParameterTable, trainable, views
+from lca.parameters import ParameterTable, flatten, trainable, views
 from lca.problem import Batch, Losses, per_example
 
 
@@ -30,8 +30,7 @@ class FullGradient:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            first = next(iter(trainable(self.model).values()))
-            self.theta = torch.empty(self.table.size, dtype=first.dtype, device=first.device)
+            self.theta = flatten(self.model)
             self.gradient = torch.zeros_like(self.theta)
             stack.enter_context(full_precision())
             stack.enter_context(evaluation_mode(self.model))

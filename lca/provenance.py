@@ -26,7 +26,7 @@ def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
 def require_same_data(run: Run, problem: Problem, split: str) -> None:
     """Raise if the problem's split is not the one that the run was trained with."""
     data: Batch = problem.split(split)
-    recorded = run.attributes["splits"].get(split)
+    recorded = run.attributes.get("splits", {}).get(split)
     if recorded is None:
         return
     found: dict[str, Any] = {"examples": len(data[0]), "sha256": digest(data)}

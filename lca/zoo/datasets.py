@@ -94,13 +94,13 @@ def _read_idx(path: Path) -> Bytes:
 
 
 def _cifar_batch(path: Path) -> Bytes:
-    """(10000, 1 + 3072): the label, then the red, green and blue planes."""
+    """(N, 1 + 3072): the label, then the red, green and blue planes."""
     if not path.exists():
         raise LCAError(f"{path} is missing; the official binary version has data_batch_1.bin to 5 and test_batch.bin.")
     data = np.fromfile(path, np.uint8)
-    if data.size != 10_000 * 3_073:
-        raise LCAError(f"{path} has {data.size:,} bytes; 10,000 records of 3,073 bytes were wanted. Fetch it again.")
-    return data.reshape(10_000, 3_073)
+    if data.size == 0 or data.size % 3_073:
+        raise LCAError(f"{path} has {data.size:,} bytes, which are no records of 3,073 bytes. Fetch it again.")
+    return data.reshape(-1, 3_073)
 
 
 def _cifar_examples(records: Bytes) -> tuple[Bytes, Bytes]:

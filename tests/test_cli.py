@@ -1,0 +1,143 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import lca
+from lca.cli import main
+from lca.progress import bar
+
+
+def call(*arguments, status=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "run.zarr"
+    call("train", "digits-fc", "--iterations", 12, "--out", path, "--device", "cpu")
+    call("allocate", path)
+    return path
+
+
+def test_from_training_to_a_picture(tmp_path, digits):
+    info = call("info", digits).stdout
+    assert "13 of 2,778 parameters in 6 tensors" in info
+    assert "lca/train  complete, 12 of 12 iterations allocated" in info
+    summary = call("allocate", digits).stdout  # finished already: only summed up
+    assert "12 iterations of" in summary
+    assert "bounds               hold" in summary
+    table = call("analyze", "helping", digits, digits, "--json", tmp_path / "helping.json").stdout
+    assert "12 iterations, 2 runs" in table
+    assert "± 0.00" in table
+    values = json.loads((tmp_path / "helping.json").read_text())
+    assert 50 < values["mean"] < 100
+    assert set(values["tensors"]) == {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
+    table = call("analyze", "layers", digits, "--json", tmp_path / "layers.json").stdout
+    assert [line.split()[0] for line in table.splitlines()[2:6]] == ["fc1", "fc2", "fc3", "sum"]
+    values = json.loads((tmp_path / "layers.json").read_text())
+    change = lca.open(digits).allocation("train").loss[:]
+    assert values["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
+    assert values["sum"]["deviation"] is None
+    for figure in ("helping", "layers"):
+        call("plot", figure, digits, "--out", tmp_path / f"{figure}.svg")
+        assert "digits-fc" in (tmp_path / f"{figure}.svg").read_text()
+
+
+def test_the_seed_and_the_options_reach_the_run(tmp_path):
+    options = ["--optimizer", "adam", "--lr", 0.01, "--batch-size", 100, "--epochs", 1, "--seed", 3]
+    call("train", "digits-fc", "--out", tmp_path / "run.zarr", *options)
+    train = lca.open(tmp_path / "run.zarr").attributes["train"]
+    assert (train["optimizer"], train["learning_rate"], train["iterations"], train["seed"]) == ("adam", 0.01, 15, 3)
+
+
+def test_bounds_that_do_not_hold_exit_with_3(digits):
+    options = ["--name", "strict", "--tolerance", 1e-12, "--max-intervals", 2]
+    summary = call("allocate", digits, *options, status=3).stdout
+    assert "DO NOT HOLD: 12 iterations did not converge" in summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "minst-fc", "--out", "{new}"], 2, "unknown problem 'minst-fc'; the known ones are digits-fc"),
+        (["train", "digits-fc", "--out", "{run}"], 2, "exists already; choose another place"),
+        (["train", "digits-fc", "--out", "{folder}", "--overwrite"], 2, "is no run store; it is left alone"),
+        (["train", "mnist-fc", "--out", "{new}", "--data-dir", "{folder}"], 1, "offers|--download"),
+        (["train", "digits-fc", "--out", "{new}", "--lr", "-1"], 2, "learning_rate is -1.0"),
+        (["train", "digits-fc", "--out", "{new}", "--batch-size", "9999"], 2, "larger than the training split"),
+        (["allocate", "{new}"], 2, "does not exist"),
+        (["allocate", "{folder}"], 2, "is no run store"),
+        (["allocate", "{run}", "--tolerance", "0.5"], 2, "with other options: tolerance 0.001 there and 0.5 here"),
+        (["allocate", "{run}", "--split", "test"], 2, "has no split 'test'"),
+        (["analyze", "helping", "{run}", "--name", "val"], 1, "has no allocation 'val'; it has"),
+        (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, "its suffix is .bmp; .png, .svg, .pdf are known"),
+        (["info", "{folder}"], 2, "is no run store"),
+    ],
+)
+def test_bad_input_is_told(tmp_path, digits, arguments, status, message):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").touch()
+    places = {"new": tmp_path / "new.zarr", "run": digits, "folder": folder}
+    result = call(*[argument.format(**places) for argument in arguments], status=status)
+    assert any(part in result.stderr for part in message.split("|")), result.stderr
+    assert not (tmp_path / "new.zarr").exists()
+    assert (folder / "file").exists()
+
+
+def test_runs_of_different_models_are_not_averaged(tmp_path, digits, run):
+    result = call("analyze", "layers", digits, run, status=1)
+    assert "is not the model that" in result.stderr
+
+
+def test_a_run_of_no_built_in_problem_says_so(run):
+    result = call("allocate", run, status=1)
+    assert "was not trained on a built-in problem" in result.stderr
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, lca.cli\ntry: lca.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Which parameters learned, and when?" in done.stdout
+
+
+def test_python_m_lca():
+    done = subprocess.run([sys.executable, "-m", "lca", "--version"], capture_output=True, text=True, check=True)
+    assert "0.1.0" in done.stdout
+
+
+def walk(command, path=()):
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from walk(child, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(walk(main)))
+def test_every_command_has_help_with_an_example_and_its_defaults(path, command):
+    text = call(*path, "--help").stdout
+    assert command.help
+    if not hasattr(command, "commands") and path != ("info",):
+        assert f"lca {' '.join(path)}" in text
+    if path == ("allocate",):
+        for default in ("[default: 0.001]", "[default: 0.01]", "[default: 64]", "[default: 1000]", "[default: auto]"):
+            assert default in " ".join(text.split())
+
+
+def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
+    with bar(5000, "train", shown=True) as shown:
+        for _ in range(5000):
+            shown.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert "100%" in lines[-1]
+    with bar(10, "train", shown=False) as shown:
+        shown.update()
+    assert capsys.readouterr().err == ""

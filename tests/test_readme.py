@@ -1,0 +1,83 @@
+"""The README's commands run, on few iterations, and print what the README shows but for the numbers."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import lca
+from lca.cli import main
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def console_blocks():
+    """(arguments, printed) of each command shown with a $ prompt."""
+    for block in re.findall(r"```console\n(.*?)```", README, re.S):
+        for command in re.findall(r"^\$ (.*(?:\n(?!\$ ).*)*)", block, re.M):
+            line, _, printed = command.partition("\n")
+            yield shlex.split(line), printed
+
+
+def without_numbers(text):
+    text = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", text.strip())
+    return [re.sub(r"\s+|─+", " ", line).strip() for line in text.splitlines()]
+
+
+def test_the_console_shows_what_happens(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = list(console_blocks())
+    assert [arguments[1] for arguments, _ in commands] == ["train", "allocate", "analyze", "analyze", "plot", "plot"]
+    for (program, *arguments), printed in commands:
+        assert program == "lca"
+        monkeypatch.setattr("sys.argv", ["lca", *arguments])
+        few = ["--iterations", "15", "--device", "cpu"] if arguments[0] == "train" else []
+        result = CliRunner().invoke(main, [*arguments, *few], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        found, shown = without_numbers(result.stdout), without_numbers(printed)
+        assert [re.sub(r"[kM]B", "B", line) for line in found] == [re.sub(r"[kM]B", "B", line) for line in shown]
+    for picture in ("helping.png", "layers.png"):
+        assert Path(picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, problem):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    given = problem()
+    optimizer = torch.optim.SGD(given.model.parameters(), lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        given.losses(given.model, given.train).mean().backward()
+        optimizer.step()
+
+    names = {
+        "model": given.model,
+        "optimizer": optimizer,
+        "losses": given.losses,
+        "x": given.train[0],
+        "y": given.train[1],
+        "step": step,
+    }
+    exec(example.replace("    ...", "    for _ in range(5): step()"), names)
+    assert names["summary"].within_bounds
+    assert names["A"].shape == (51, 5)
+    assert lca.open("run.zarr").n_iterations == 5
+
+
+def commands_of(group, path=()):
+    for name, child in group.commands.items():
+        yield from commands_of(child, (*path, name)) if hasattr(child, "commands") else [" ".join((*path, name))]
+
+
+@pytest.mark.parametrize("command", list(commands_of(main)))
+def test_every_command_is_in_the_table(command):
+    assert re.search(rf"^\| `lca {command} ", README, re.M)
+
+
+def test_pictures_are_there():
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (Path(__file__).parent.parent / picture).exists()

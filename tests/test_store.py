@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import lca
+from lca.errors import LCAError, UsageError
+from lca.parameters import ParameterTable
+from lca.store import ARRAYS, block_length, create_run, open_run
+
+
+def empty(path, K=5, **options):
+    return create_run(path, ParameterTable.of(nn.Linear(K, 1, bias=False)), {}, **options)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=4), st.integers(0, 2**31))
+def test_what_is_appended_is_read_back_bit_for_bit(tmp_path_factory, lengths, seed):
+    lengths = [64] * (len(lengths) - 1) + lengths[-1:]
+    values = np.random.default_rng(seed).integers(0, 2**32, (sum(lengths), 5), np.uint64).astype(np.uint32)
+    iterates = values.view(np.float32)  # every bit pattern: NaN with payload, infinities, denormals
+    path = tmp_path_factory.mktemp("store") / "run.zarr"
+    run = empty(path)
+    for end in np.cumsum(lengths):
+        run.append(iterates[run.n_iterates : end], {})
+    read = open_run(path)
+    assert read.n_iterates == len(iterates)
+    assert np.array_equal(np.asarray(read.weights[:]).T.copy().view(np.uint32), values)
+
+
+def test_a_block_stays_under_its_bytes():
+    assert block_length(84_060) == 64
+    assert block_length(808_970) == 64
+    assert block_length(1_371_658) == 32
+    assert block_length(10**10) == 1
+    for K in (2_000_000, 7_654_321, 50_000_000):
+        assert 4 * K * block_length(K) <= 256 * 2**20 < 8 * K * block_length(K)
+
+
+def test_the_schema_is_that_of_the_design(run):
+    lca.open(run)
+    open_run(run, "r+").create_allocation("train", {})
+    group = zarr.open_group(run, mode="r")
+    attributes = group.attrs["lca"]
+    assert {"schema", "versions", "status", "problem", "problem_options", "train", "splits", "parameters"} <= set(
+        attributes
+    )
+    assert attributes["splits"]["train"]["examples"] == 60
+    assert len(attributes["splits"]["train"]["sha256"]) == 64
+    assert set(attributes["parameters"][0]) == {"name", "shape", "offset", "size", "layer", "kind"}
+    weights = group["weights"]
+    assert (weights.shape, weights.dtype, weights.metadata.dimension_names) == (
+        (51, 101),
+        "float32",
+        ("parameter", "iterate"),
+    )
+    assert weights.chunks == (51, 64)
+    assert np.isnan(weights.fill_value)
+    assert group["training/loss"].shape == group["training/learning_rate"].shape == (100,)
+    assert set(group["lca/train"].array_keys()) == set(ARRAYS)
+    for name, (dtype, dimensions, _) in ARRAYS.items():
+        array = group["lca/train"][name]
+        sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "block": 2}
+        assert array.shape == tuple(sizes[d] for d in dimensions)
+        assert (array.dtype, array.metadata.dimension_names) == (dtype, dimensions)
+        missing = array[:]
+        assert np.isnan(missing).all() if array.dtype.kind == "f" else (missing == 0).all(), name
+
+
+def test_names_that_are_not_in_the_schema_are_refused(run):
+    allocation = open_run(run, "r+").create_allocation("train", {})
+    with pytest.raises(AttributeError, match="no array 'lcaa'"):
+        _ = allocation.lcaa
+
+
+def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
+    path = tmp_path / "run.zarr"
+    empty(path).append(np.ones((3, 5), np.float32), {})
+    with pytest.raises(UsageError, match="--overwrite"):
+        empty(path)
+    assert open_run(path).n_iterates == 3
+    assert empty(path, overwrite=True).n_iterates == 0
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"node_type": "group", "attributes": {}}'])
+def test_what_is_no_run_store_is_never_removed(tmp_path, content):
+    path = tmp_path / "thesis"
+    path.mkdir()
+    (path / "chapter-1.tex").write_text("mine")
+    if content:
+        (path / "zarr.json").write_text(content)
+    with pytest.raises(UsageError, match="no run store; it is left alone"):
+        empty(path, overwrite=True)
+    assert (path / "chapter-1.tex").read_text() == "mine"
+
+
+def test_opening_what_is_not_a_run_says_so(tmp_path):
+    with pytest.raises(UsageError, match="does not exist; make a run with"):
+        lca.open(tmp_path / "nothing.zarr")
+    with pytest.raises(UsageError, match="is no run store"):
+        lca.open(tmp_path)
+
+
+def test_another_schema_is_named(run):
+    metadata = json.loads((run / "zarr.json").read_text())
+    metadata["attributes"]["lca"]["schema"] = 99
+    (run / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(LCAError, match="has schema 99; this version of lca reads schema 1"):
+        lca.open(run)
+
+
+def test_a_missing_allocation_names_the_command(run):
+    with pytest.raises(LCAError, match="has no allocation 'val'; it has none yet. Make it with `lca allocate"):
+        lca.open(run).allocation("val")

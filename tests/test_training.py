@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+
+import lca
+from lca.errors import UsageError
+from lca.parameters import flatten
+from lca.training import batches
+
+
+def recorded(path):
+    return torch.from_numpy(lca.open(path).weights[:]).T
+
+
+def test_the_iterates_are_those_of_sgd_with_momentum(tmp_path, problem):
+    """v ← μ v + g, θ ← θ − η v, worked out from the recorded iterates and autograd alone."""
+    config = lca.TrainConfig(batch_size=20, iterations=10, learning_rate=0.1, momentum=0.8, seed=3, device="cpu")
+    lca.train(problem(), tmp_path / "run.zarr", config)
+    thetas, (x, y) = recorded(tmp_path / "run.zarr"), problem().train
+    model, velocity = problem().model, 0
+    losses = []
+    for theta, after, index in zip(thetas, thetas[1:], batches(60, 20, seed=3), strict=False):
+        torch.nn.utils.vector_to_parameters(theta.clone(), model.parameters())
+        loss = torch.nn.functional.cross_entropy(model(x[index]), y[index])
+        losses.append(float(loss.detach()))
+        gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
+        velocity = 0.8 * velocity + gradient
+        torch.testing.assert_close(after, theta - 0.1 * velocity, rtol=1e-5, atol=1e-6)
+    assert len(losses) == 10
+    run = lca.open(tmp_path / "run.zarr")
+    np.testing.assert_allclose(run.training["loss"][:], losses, rtol=1e-5)
+    assert run.training["learning_rate"][:].tolist() == [0.1] * 10
+
+
+def test_the_first_iterate_is_the_model_before_training(tmp_path, problem):
+    before = flatten(problem().model)
+    trained = problem()
+    lca.train(trained, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=5, device="cpu"))
+    thetas = recorded(tmp_path / "run.zarr")
+    assert torch.equal(thetas[0], before)
+    assert torch.equal(thetas[-1], flatten(trained.model))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+def test_the_seed_decides_everything(tmp_path, problem, optimizer):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = lca.TrainConfig(optimizer=optimizer, batch_size=20, iterations=8, seed=seed, device="cpu")
+        lca.train(problem(), tmp_path / name, config)
+        torch.rand(3)  # what others draw does not matter
+    a, b, c = (recorded(tmp_path / name) for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_every_epoch_is_a_new_permutation_less_its_last_partial_batch():
+    drawn = batches(50, 8, seed=0)
+    epochs = [torch.cat([next(drawn) for _ in range(6)]).tolist() for _ in range(3)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 48
+        assert set(epoch) <= set(range(50))
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_epochs_become_iterations(tmp_path, problem):
+    run = lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=25, epochs=3, device="cpu"))
+    assert run.n_iterations == 6
+    assert run.attributes["train"]["iterations"] == 6
+
+
+def test_what_is_not_given_is_resolved():
+    assert (lca.TrainConfig().learning_rate, lca.TrainConfig().momentum, lca.TrainConfig().epochs) == (0.05, 0.9, 1)
+    adam = lca.TrainConfig(optimizer="adam", iterations=3)
+    assert (adam.learning_rate, adam.momentum, adam.epochs) == (0.001, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; the known ones are sgd, adam, rmsprop"),
+        ({"optimizer": "adam", "momentum": 0.9}, "adam has no momentum"),
+        ({"epochs": 1, "iterations": 1}, "not both"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"iterations": -3}, "iterations is -3"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(UsageError, match=message):
+        lca.TrainConfig(**options)
+
+
+def test_a_batch_larger_than_the_split_is_refused(tmp_path, problem):
+    with pytest.raises(UsageError, match="a batch of 61 is larger than the training split of 60"):
+        lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=61))
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, problem):
+    with pytest.raises(UsageError, match="device 'abacus' does not work here"):
+        lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, device="abacus"))
