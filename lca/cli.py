@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lca.errors import LCAError, UsageError
-from lca.text import count, describe_run, describe_summary, plus_minus, table
+from lca.text import describe_report, describe_run, describe_summary
 
 if TYPE_CHECKING:
+    from lca.analysis.report import Report
     from lca.problem import Problem
     from lca.store import Run
 
@@ -189,26 +190,9 @@ def analyze_helping(runs: Sequence[Path], name: str, json_file: Path | None) -> 
     \b
     lca analyze helping run-0.zarr run-1.zarr run-2.zarr --json helping.json
     """
-    from lca.analysis import helping
-    from lca.analysis.statistics import mean_and_deviation
+    from lca.analysis.helping import report
 
-    results = [helping(run, name) for run in _open_alike(runs)]
-    percentages = [[result.percentage, *result.percentage_by_tensor] for result in results]
-    rows = [*zip(["all parameters", *results[0].tensors], *mean_and_deviation(percentages), strict=True)]
-    _print(table(["", "helping %"], [[what, plus_minus(mean, sd, 2)] for what, mean, sd in rows]))
-    _print_basis(runs, len(results[0].helped), [result.n_left_out for result in results])
-    _write_json(
-        json_file,
-        {
-            "unit": "percent of the parameters with non-zero LCA, mean over iterations",
-            "runs": [str(run) for run in runs],
-            "iterations_left_out": [result.n_left_out for result in results],
-            "percentage": [result.percentage for result in results],
-            "mean": rows[0][1],
-            "deviation": rows[0][2],
-            "tensors": {what: {"mean": mean, "deviation": sd} for what, mean, sd in rows[1:]},
-        },
-    )
+    _report(report(_open_alike(runs), name), json_file)
 
 
 @analyze.command("layers")
@@ -221,34 +205,9 @@ def analyze_layers(runs: Sequence[Path], name: str, json_file: Path | None) -> N
     \b
     lca analyze layers run.zarr
     """
-    from lca.analysis import layers
-    from lca.analysis.statistics import mean_and_deviation
+    from lca.analysis.layers import report
 
-    results = [layers(run, name) for run in _open_alike(runs)]
-    totals = [result.total for result in results]
-    rows = [*zip(results[0].layers, *mean_and_deviation(totals), strict=True)]
-    rows.append(("sum", *mean_and_deviation([total.sum() for total in totals])))
-    whole = rows[-1][1]
-    _print(
-        table(
-            ["layer", "LCA (nats)", "share %"],
-            [[what, plus_minus(mean, sd, 4), f"{100 * mean / whole:.1f}"] for what, mean, sd in rows],
-        )
-    )
-    _print_basis(runs, len(results[0].lca), [result.n_left_out for result in results])
-    _write_json(
-        json_file,
-        {
-            "unit": "nats",
-            "runs": [str(run) for run in runs],
-            "iterations_left_out": [result.n_left_out for result in results],
-            "layers": {
-                what: {"mean": mean, "deviation": sd, "runs": [total[i] for total in totals]}
-                for i, (what, mean, sd) in enumerate(rows[:-1])
-            },
-            "sum": {"mean": rows[-1][1], "deviation": rows[-1][2]},
-        },
-    )
+    _report(report(_open_alike(runs), name), json_file)
 
 
 @main.group()
@@ -336,28 +295,12 @@ def _title(runs: "Sequence[Run]", name: str) -> str:
     return f"{problem}, LCA of the {name} loss{number}"
 
 
-def _print_basis(runs: Sequence[Path], iterations: int, left_out: Sequence[int]) -> None:
-    basis = f"{count(iterations, 'iteration')}, {count(len(runs), 'run')}"
-    _print(basis + (f"; left out as not allocated or not finite: {sum(left_out):,}" if any(left_out) else ""))
-
-
-def _write_json(path: Path | None, values: dict[str, Any]) -> None:
-    """numpy's numbers as numbers, NaN as null."""
-    if path is None:
-        return
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        if isinstance(value, str | int):
-            return value
-        return None if value != value else float(value)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
-    _print(str(path))
+def _report(report: "Report", json_file: Path | None) -> None:
+    _print(describe_report(report))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+        _print(str(json_file))
 
 
 def _command_line() -> str:

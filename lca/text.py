@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lca.allocation import Summary
+    from lca.analysis.report import Report
     from lca.store import Run
 
 
@@ -96,3 +97,18 @@ def describe_summary(summary: "Summary", path: Path) -> str:
         ("bounds", "hold" if s.within_bounds else "DO NOT HOLD: " + "; ".join(unmet)),
     ]
     return facts(lines)
+
+
+def describe_report(report: "Report") -> str:
+    """A table with mean ± standard deviation over the runs, and what it is based on."""
+    from lca.analysis.report import mean_and_deviation
+
+    cells = [
+        [plus_minus(float(mean), float(deviation), column.digits) for mean, deviation in zip(*statistics, strict=True)]
+        for column in report.columns.values()
+        for statistics in [mean_and_deviation(column.values)]
+    ]
+    basis = f"{count(report.n_iterations, 'iteration')}, {count(report.n_runs, 'run')}"
+    left_out = f"; left out as not allocated or not finite: {report.n_left_out:,}" if report.n_left_out else ""
+    rows = [list(row) for row in zip(report.rows, *cells, strict=True)]
+    return table([report.heading, *report.columns], rows) + f"\n{basis}{left_out}"

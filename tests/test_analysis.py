@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from lca.analysis import helping, layers
-from lca.analysis.statistics import mean_and_deviation
+from lca.analysis.report import mean_and_deviation
 from lca.parameters import ParameterTable
 from lca.store import create_run
 

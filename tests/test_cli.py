@@ -37,14 +37,16 @@ def test_from_training_to_a_picture(tmp_path, digits):
     assert "12 iterations, 2 runs" in table
     assert "± 0.00" in table
     values = json.loads((tmp_path / "helping.json").read_text())
-    assert 50 < values["mean"] < 100
-    assert set(values["tensors"]) == {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
+    cells = values["helping %"]
+    assert 50 < cells["all parameters"]["mean"] < 100
+    assert cells["all parameters"]["deviation"] == 0
+    assert set(cells) == {"all parameters"} | {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
     table = call("analyze", "layers", digits, "--json", tmp_path / "layers.json").stdout
     assert [line.split()[0] for line in table.splitlines()[2:6]] == ["fc1", "fc2", "fc3", "sum"]
     values = json.loads((tmp_path / "layers.json").read_text())
     change = lca.open(digits).allocation("train").loss[:]
-    assert values["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
-    assert values["sum"]["deviation"] is None
+    assert values["LCA (nats)"]["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
+    assert values["LCA (nats)"]["sum"]["deviation"] is None
     for figure in ("helping", "layers"):
         call("plot", figure, digits, "--out", tmp_path / f"{figure}.svg")
         assert "digits-fc" in (tmp_path / f"{figure}.svg").read_text()

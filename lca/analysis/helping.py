@@ -1,10 +1,12 @@
 """Which part of the parameters helps in an iteration?     [arXiv 1909.01440, section 3, table 1 and figure 3a]"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lca.analysis.report import Column, Report
 from lca.integrate import Status
 from lca.store import Run
 
@@ -67,6 +69,18 @@ def helping(run: Run, allocation: str = "train") -> Helping:
         iterations=(status == Status.CONVERGED) | (status == Status.AT_LIMIT),
         tensors=[parameter.name for parameter in table],
         loss=np.asarray(source.loss[:]),
+    )
+
+
+def report(runs: Sequence[Run], allocation: str = "train") -> Report:
+    """The percentage helping in total and by tensor, over runs of the same model     [table 1]"""
+    results = [helping(run, allocation) for run in runs]
+    return Report(
+        heading="",
+        rows=["all parameters", *results[0].tensors],
+        columns={"helping %": Column(np.array([[r.percentage, *r.percentage_by_tensor] for r in results]), digits=2)},
+        n_iterations=len(results[0].iterations),
+        n_left_out=sum(result.n_left_out for result in results),
     )
 
 
