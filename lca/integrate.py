@@ -55,18 +55,17 @@ def integrate_iteration(
     tolerance: float,
     max_intervals: int,
     min_intervals: int = 2,
-    end: Evaluation | None = None,
 ) -> Integral:
     """Allocate the loss change of one iteration to its parameters.
 
     A_i = Δ_i · ∫₀¹ ∂_i L(θ0 + sΔ) ds, by composite Simpson     [arXiv 1909.01440, eq. 3 and the text below it]
 
     n doubles from 2 until it is at least min_intervals and |Σ A − (L(θ1) − L(θ0))| ≤ tolerance, or is max_intervals.
-    theta0, theta1: (K,), the iterates. start, end: the evaluations at them; end is made here if it is not yet known.
+    theta0, theta1: (K,), the iterates. start: the evaluation at theta0, already known.
     Not converging is a result (AT_LIMIT), not an exception; so is a loss or a gradient that is not finite (NOT_FINITE,
     with NaN for A).
     """
-    end = end or gradient(theta1)
+    end = gradient(theta1)
     delta = theta1.double() - theta0.double()
     change = end.loss - start.loss
 

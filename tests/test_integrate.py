@@ -136,6 +136,17 @@ def test_float32_iterates_are_summed_in_float64():
     )
 
 
+def test_the_motion_is_not_rounded_to_float32():
+    """L = θ from 1 to −3e-8: in float32 the difference would be −1."""
+    theta0, theta1 = torch.ones(1), torch.full((1,), -3e-8)
+
+    def gradient(theta):
+        return Evaluation(theta.double().sum(), torch.ones(1))
+
+    result = integrate_iteration(gradient, theta0, theta1, gradient(theta0), tolerance=1e-3, max_intervals=64)
+    assert abs(result.residual) < 1e-12
+
+
 seeds = st.integers(0, 2**31)
 
 
