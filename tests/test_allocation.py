@@ -173,6 +173,8 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     with pytest.raises(KeyboardInterrupt):
         lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     assert arrays(run)["blocks"].tolist() == [1, 0]
+    assert np.isfinite(arrays(run)["loss"][:64]).all()
+    assert np.isnan(arrays(run)["loss"][64:]).all()  # the other block's to write
     assert lca.open(run).allocation("train").n_allocated == 64
     passes.clear()
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
@@ -183,6 +185,21 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     passes.clear()
     assert lca.allocate(run, problem(), lca.AllocateConfig(device="cpu")).within_bounds
     assert passes == []
+
+
+def test_blocks_are_allocated_in_any_order(tmp_path, problem):
+    path, config = tmp_path / "run.zarr", lca.AllocateConfig(device="cpu")
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, device="cpu"))
+    lca.allocate(path, problem(), config)
+    whole = arrays(path)
+    allocation = lca.open(path, "r+").allocation("train")
+    for lost in (0, 2):
+        allocation.blocks[lost] = 0
+        allocation.lca[:, allocation.iteration_blocks[lost]] = np.nan
+    allocation.group.attrs["lca"] = {**allocation.attributes, "status": "allocating"}
+    lca.allocate(path, problem(), config)
+    for name, values in arrays(path).items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
 def test_other_options_than_those_of_the_store_are_refused(run, problem):

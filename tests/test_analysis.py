@@ -84,10 +84,11 @@ def test_streaming_over_blocks_equals_one_block(tmp_path):
 
 
 def test_layers_join_the_bias_to_its_kernel(tmp_path):
-    result = layers(allocated(tmp_path / "run.zarr", LCA, STATUS))
+    lca = [*LCA[:2], [8.0, 0.0, -2.0, NAN], *LCA[3:]]
+    result = layers(allocated(tmp_path / "run.zarr", lca, STATUS))
     assert result.layers == ["0", "1"]
-    np.testing.assert_allclose(result.lca, [[-4, -0.5], [1, -4.5], [0, 4], [NAN, NAN]])
-    np.testing.assert_allclose(result.total, [-3, -1])
+    np.testing.assert_allclose(result.lca, [[4, -0.5], [1, -4.5], [-2, 4], [NAN, NAN]])
+    np.testing.assert_allclose(result.total, [3, -1])
     assert result.n_left_out == 1
 
 

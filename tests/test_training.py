@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import lca
 from lca.errors import UsageError
@@ -50,6 +51,19 @@ def test_the_seed_decides_everything(tmp_path, problem, optimizer):
     a, b, c = (recorded(tmp_path / name) for name in "abc")
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+def test_the_seed_decides_dropout(tmp_path, problem):
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    for name in "ab":
+        torch.rand(3)
+        config = lca.TrainConfig(batch_size=20, iterations=8, device="cpu")
+        lca.train(problem(model=model()), tmp_path / name, config)
+    a, b = (recorded(tmp_path / name) for name in "ab")
+    assert torch.equal(a, b)
 
 
 def test_every_epoch_is_a_new_permutation_less_its_last_partial_batch():
