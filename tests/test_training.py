@@ -58,10 +58,10 @@ def test_the_seed_decides_dropout(tmp_path, problem):
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    for name in "ab":
-        torch.rand(3)
-        config = lca.TrainConfig(batch_size=20, iterations=8, device="cpu")
-        lca.train(problem(model=model()), tmp_path / name, config)
+    for n_drawn, name in enumerate("ab"):
+        given = problem(model=model())
+        torch.rand(n_drawn)
+        lca.train(given, tmp_path / name, lca.TrainConfig(batch_size=20, iterations=8, device="cpu"))
     a, b = (recorded(tmp_path / name) for name in "ab")
     assert torch.equal(a, b)
 
