@@ -149,8 +149,7 @@ class Trajectory:
     def __call__(self, t: int) -> Tensor:
         block, row = divmod(t, self.run.block)
         if block != self.block:
-            columns = self.run.weights[:, block * self.run.block : (block + 1) * self.run.block]
-            self.rows, self.block = np.ascontiguousarray(np.asarray(columns).T), block
+            self.rows, self.block = np.ascontiguousarray(self.run.iterates(block).T), block
         return torch.from_numpy(self.rows[row]).to(self.device, copy=True)
 
 
@@ -289,11 +288,13 @@ def _open_allocation(run: Run, problem: Problem, config: AllocateConfig, overwri
 
 def _require_complete(run: Run) -> None:
     if run.status != "complete":
-        wanted = run.attributes.get("train", {}).get("iterations")
-        of = f" of {wanted + 1}" if wanted is not None else ""
-        raise LCAError(
-            f"{run.path} is unfinished: it holds {run.n_iterates}{of} iterates. Train it again with --overwrite."
-        )
+        held = f"{run.path} is unfinished: it holds {run.n_iterates:,}"
+        if "train" in run.attributes:
+            wanted, problem = run.attributes["train"]["iterations"] + 1, run.attributes["problem"]
+            raise LCAError(
+                f"{held} of {wanted:,} iterates; resume it with `lca train {problem} --out {run.path} --resume`."
+            )
+        raise LCAError(f"{held} iterates, and its recorder was not left in good order. Record it again.")
     if run.n_iterations == 0:
         raise LCAError(f"{run.path} holds no iteration: there is nothing to allocate.")
 

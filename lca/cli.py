@@ -112,16 +112,30 @@ def main() -> None:
 @click.option("--iterations", cls=TrainOption, type=int, help="Steps, instead of epochs.  [default: by problem]")
 @click.option("--seed", cls=TrainOption, type=int, help="Of the weights, the order of the data and dropout.")
 @click.option("--device", cls=TrainOption)
+@click.option(
+    "--codec", cls=TrainOption, type=click.Choice(["zstd", "lz4", "pcodec"]), help="Of the iterates; lossless."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run that is there, or begin.")
 @click.option("--overwrite", is_flag=True, help="Replace the run store that is there.")
 @data_options
 def train(
-    problem: str, out: Path, overwrite: bool, data_dir: Path | None, download: bool, **options: float | str | None
+    problem: str,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    data_dir: Path | None,
+    download: bool,
+    **options: float | str | None,
 ) -> None:
     """Train PROBLEM and record every iterate.
+
+    What was killed goes on with the same command and --resume, and ends with the same iterates.
 
     \b
     lca train mnist-fc --data-dir ~/data --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
     """
+    if resume and overwrite:
+        raise UsageError("give --resume or --overwrite, not both.")
     from lca.problem import load
     from lca.training import TrainConfig, train
     from lca.zoo.presets import recipe
@@ -129,7 +143,9 @@ def train(
     given = {key: value for key, value in options.items() if value is not None}
     config = TrainConfig(**recipe(problem, given))
     loaded = load(problem, data_dir=data_dir, download=download, seed=config.seed)
-    run = train(loaded, out, config, overwrite=overwrite, command=_command_line(), progress=True)
+    if resume and out.exists() and _open(out).status == "complete":
+        click.echo(f"{out} is finished already; there is nothing to resume.", err=True)
+    run = train(loaded, out, config, overwrite=overwrite, resume=resume, command=_command_line(), progress=True)
     _print(describe_run(run))
 
 

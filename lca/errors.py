@@ -7,3 +7,7 @@ class LCAError(Exception):
 
 class UsageError(LCAError, ValueError):
     """A bad argument."""
+
+
+class Interrupted(LCAError):
+    """Stopped from outside, between two iterations; what is done is kept and can be gone on with."""

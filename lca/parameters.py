@@ -68,15 +68,17 @@ class ParameterTable(Sequence[Parameter]):
         return list(dict.fromkeys(parameter.layer for parameter in self))
 
     @classmethod
-    def of(cls, model: nn.Module) -> Self:
-        """The table of a model's trainable parameters."""
+    def of(cls, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> Self:
+        """The table of some of a model's parameters, as named_parameters gives them; all trainable ones by default."""
+        tensors = trainable(model) if tensors is None else tensors
+        owners = {id(tensor): module for module in model.modules() for tensor in module._parameters.values()}
         entries: list[Parameter] = []
         offset, layer = 0, ""
-        for name, tensor in trainable(model).items():
+        for name, tensor in tensors.items():
             owner, _, leaf = name.rpartition(".")
-            kind = _kind(model.get_submodule(owner), leaf)
+            kind = _kind(owners[id(tensor)], leaf)
             if kind == "kernel" or not layer:
-                layer = owner or type(model).__name__
+                layer = owner or type(owners[id(tensor)]).__name__
             # A bias stays with its own module even where another module's kernel came in between.
             home = layer if kind != "bias" or not owner else owner
             entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
@@ -109,9 +111,23 @@ class ParameterTable(Sequence[Parameter]):
         )
 
 
+def named_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor of every parameter, tied ones once, in the order of θ.
+
+    The names are those of the model itself, without what torch.compile, data-parallel and checkpointing wrappers add.
+    """
+    wrapped = {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
+
+    def clean(name: str) -> str:
+        parts = name.split(".")
+        return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrapped)
+
+    return {clean(name): tensor for name, tensor in model.named_parameters()}
+
+
 def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Name -> tensor of every parameter that requires a gradient, tied ones once, in the order of θ."""
-    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    """Those of named_parameters that require a gradient."""
+    return {name: tensor for name, tensor in named_parameters(model).items() if tensor.requires_grad}
 
 
 def views(vector: Tensor, table: ParameterTable) -> list[Tensor]:
@@ -138,3 +154,10 @@ def _kind(module: nn.Module, leaf: str) -> Kind:
     if isinstance(module, NORMS):
         return "norm"
     return "bias" if "bias" in leaf else "kernel"
+
+
+def _inner(module: nn.Module) -> str | None:
+    """The name under which a wrapper holds the module that it wraps; None for any other module."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    return next((name for name in ("_orig_mod", "_checkpoint_wrapped_module") if name in module._modules), None)

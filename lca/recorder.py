@@ -1,18 +1,29 @@
 """Every iterate of an optimizer, θ_0 first, into a run store."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lca.errors import LCAError
-from lca.parameters import ParameterTable, trainable, views
-from lca.store import create_run
+from lca import checkpoint
+from lca.errors import Interrupted, LCAError, UsageError
+from lca.parameters import ParameterTable, named_parameters, views
+from lca.staging import Staging
+from lca.store import Run, create_run, open_run
+from lca.writer import Block, BlockWriter
+
+# A state is saved after every so many blocks: often enough to lose little, seldom enough to cost nothing.
+STATE_BLOCKS = 4
+
+# Kinds of numbers that float32 holds without loss.
+EXACT = (torch.float32, torch.float16, torch.bfloat16)
+
+Scalar = float | Tensor
 
 
 class Recorder:
@@ -22,9 +33,19 @@ class Recorder:
             recorder.attach(optimizer)
             ...                                       # train
 
-    θ_0 is taken on entry. The iterates are kept until a block of them is full and is then written, in float32 as they
-    are. On leaving, also by an exception, what is left is written; the store is complete unless it was an exception.
+    θ_0 is taken on entry. An iterate costs the training one flat copy; a thread of its own compresses and writes whole
+    blocks of them, and holds the training up only where the disk is slower. On leaving, also by an exception, what is
+    left is written; the store is complete unless it was an exception.
+
+    model: may be compiled, or wrapped for data-parallel training (then rank 0 records, and the others do nothing).
+    Its trainable parameters are recorded, tied ones once.
+    parameters: a regular expression; only the parameters with a match in their names are recorded.
+    codec: "zstd", "lz4" (fastest) or "pcodec" (smallest); all lossless.
     attributes: what the store says of the run, such as the problem and its configuration.
+    state: called in the training's thread, now and then and at the end, for what the training needs to go on later:
+    a mapping of tensors and plain values that nobody changes afterwards.
+    resume: go on with the store that is there, after the last state saved in it. On entry the model then gets the last
+    iterate up to there, and `n_iterates` and `state` tell the training where it is.
     """
 
     def __init__(
@@ -32,54 +53,167 @@ class Recorder:
         path: Path | str,
         model: nn.Module,
         *,
+        parameters: str | None = None,
+        codec: str = "zstd",
         attributes: Mapping[str, Any] | None = None,
+        state: Callable[[], Mapping[str, Any]] | None = None,
         overwrite: bool = False,
+        resume: bool = False,
     ) -> None:
-        self.path, self.overwrite = Path(path), overwrite
-        self.attributes = dict(attributes or {})
-        self.tensors = list(trainable(model).values())
-        self.table = ParameterTable.of(model)
-        for parameter, tensor in zip(self.table, self.tensors, strict=True):
-            if tensor.dtype != torch.float32:
-                raise LCAError(f"{parameter.name} is {tensor.dtype}; a run store holds float32. Train in float32.")
+        self.path, self.codec, self.overwrite, self.resume = Path(path), codec, overwrite, resume
+        self.attributes, self._capture = dict(attributes or {}), state
+        self.active = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        named = named_parameters(model)
+        _require_recordable(named)
+        self._left_out = {name: tensor for name, tensor in named.items() if not tensor.requires_grad}
+        chosen = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+        if parameters is not None:
+            chosen = {name: tensor for name, tensor in chosen.items() if re.search(parameters, name)}
+            if not chosen:
+                raise UsageError(
+                    f"no trainable parameter has a match for {parameters!r}; there are {', '.join(named)}."
+                )
+        self.table = ParameterTable.of(model, chosen)
+        self._tensors = list(chosen.values())
 
     def __enter__(self) -> Self:
-        self.run = create_run(self.path, self.table, self.attributes, overwrite=self.overwrite)
-        self.buffer = torch.empty(self.run.block, self.table.size)
-        self.rows = [views(row, self.table) for row in self.buffer]
-        self.n_buffered = 0
-        self.scalars: dict[str, list[float | Tensor]] = defaultdict(list)
-        self._take()
+        self.state: Mapping[str, Any] | None = None
+        self.n_iterates = 0
+        self._pending: dict[str, Scalar] = {}
+        if not self.active:
+            return self
+        with ExitStack() as stack:
+            self.run = self._open()
+            stack.enter_context(self.run.lock())
+            if self.resume:
+                self._return_to_state()
+            device = self._tensors[0].device
+            self._staging = Staging(self.table, self._tensors, device)
+            self._writer = BlockWriter(self.run, device)
+            self._start_block()
+            self._stack = stack.pop_all()
+        if not self.n_iterates:
+            self._take()
         return self
 
-    def attach(self, optimizer: Optimizer) -> None:
-        """Record after every step of the optimizer."""
-        optimizer.register_step_post_hook(lambda *_: self.record())
+    def attach(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Record after every step of the optimizer, with its learning rate.
 
-    def record(self, **scalars: float | Tensor) -> None:
-        """Take the model's parameters as the next iterate, with scalars of the iteration that led to it.
+        scaler: a gradient scaler skips the step where gradients overflow, and the optimizer never hears of it. Given
+        here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
+        """
+        stepped = False
+
+        def after_step(*_: object) -> None:
+            nonlocal stepped
+            stepped = True
+            self.record(learning_rate=optimizer.param_groups[0]["lr"])
+
+        optimizer.register_step_post_hook(after_step)
+        if scaler is not None:
+            update = scaler.update
+
+            def update_and_record(*arguments: Any, **options: Any) -> None:
+                nonlocal stepped
+                if not stepped:
+                    after_step()
+                stepped = False
+                update(*arguments, **options)
+
+            scaler.update = update_and_record  # type: ignore[method-assign]
+
+    def log(self, **scalars: Scalar) -> None:
+        """Scalars of the iteration under way; they go with its iterate.
 
         A tensor without dimensions is as good as a number, and is not waited for.
         """
         for name, value in scalars.items():
-            self.scalars[name].append(value)
-        self._take()
+            self._pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
 
-    def __exit__(self, exception: object, *_: object) -> None:
-        self._flush()
-        if exception is None:
-            self.run.finish()
+    def record(self, **scalars: Scalar) -> None:
+        """Take the model's parameters as the next iterate, with scalars of the iteration that led to it."""
+        if self.active:
+            self.log(**scalars)
+            self._scalars.append(self._pending)
+            self._pending = {}
+            self._take()
+
+    def __exit__(self, kind: object, exception: object, trace: object) -> None:
+        if not self.active:
+            return
+        clean = exception is None or isinstance(exception, Interrupted)
+        with self._stack:
+            try:
+                self._write_block()
+                if clean:
+                    self._save_state()
+            finally:
+                self._writer.close()
+            if exception is None:
+                self.run.finish()
+
+    def _open(self) -> Run:
+        if not self.resume:
+            return create_run(self.path, self.table, self.attributes, codec=self.codec, overwrite=self.overwrite)
+        run = open_run(self.path, "r+")
+        run.parameters.require_same(self.table, str(self.path), "the model")
+        return run
 
     @torch.no_grad()
-    def _take(self) -> None:
-        torch._foreach_copy_(self.rows[self.n_buffered], self.tensors)
-        self.n_buffered += 1
-        if self.n_buffered == len(self.rows):
-            self._flush()
+    def _return_to_state(self) -> None:
+        self.state = checkpoint.load(self.run)
+        self.n_iterates = self.state["iterates"] if self.state else 0
+        self.run.truncate(self.n_iterates)
+        if self.n_iterates:
+            theta = torch.from_numpy(self.run.weights[:, self.n_iterates - 1])
+            for tensor, value in zip(self._tensors, views(theta, self.table), strict=True):
+                tensor.copy_(value)
 
-    def _flush(self) -> None:
-        if self.n_buffered:
-            training = {name: np.array([float(v) for v in values]) for name, values in self.scalars.items()}
-            self.run.append(self.buffer[: self.n_buffered].numpy(), training)
-            self.n_buffered = 0
-            self.scalars.clear()
+    def _take(self) -> None:
+        self._staging.take(self._buffer[self._n_rows])
+        self._n_rows += 1
+        self.n_iterates += 1
+        if self._n_rows == self.run.block:
+            self._write_block()
+            if self.n_iterates % (STATE_BLOCKS * self.run.block) == 0:
+                self._save_state()
+            self._start_block()
+
+    def _start_block(self) -> None:
+        """An empty buffer, or one with what an earlier process recorded of the block."""
+        self._buffer = self._writer.buffer()
+        self._n_rows = self.n_iterates % self.run.block
+        self._scalars: list[dict[str, Scalar]] = []
+        if self._n_rows:
+            recorded = self.run.weights[:, self.n_iterates - self._n_rows : self.n_iterates]
+            self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
+
+    def _write_block(self) -> None:
+        thawed = [name for name, tensor in self._left_out.items() if tensor.requires_grad]
+        if thawed:
+            raise LCAError(
+                f"{thawed[0]} did not require a gradient when recording began, and does now, so its motion is not "
+                "recorded. Let it require one from the start, and freeze it by leaving it out of the optimizer."
+            )
+        if self._n_rows:
+            begin = self.n_iterates - self._n_rows
+            self._writer.write(Block(begin, self._buffer, self._n_rows, self._scalars, self._staging.event()))
+
+    def _save_state(self) -> None:
+        if self._capture:
+            self._writer.save({"iterates": self.n_iterates, **self._capture()})
+
+
+def _require_recordable(named: Mapping[str, Tensor]) -> None:
+    for name, tensor in named.items():
+        if type(tensor).__module__.startswith("torch.distributed"):
+            raise LCAError(
+                f"{name} is sharded over processes ({type(tensor).__name__}), and no process has the whole of it. "
+                "Train with DistributedDataParallel, or on one device, to record."
+            )
+        if name.split(".")[-1] == "_flat_param":
+            raise LCAError(
+                f"{name} is a shard of FullyShardedDataParallel. Train with DistributedDataParallel to record."
+            )
+        if tensor.requires_grad and tensor.dtype not in EXACT:
+            raise LCAError(f"{name} is {tensor.dtype}; a run store holds float32. Train in float32, or in 16 bits.")

@@ -14,17 +14,20 @@ after, so that a crash leaves nothing that looks finished and is not.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lca.errors import LCAError, UsageError
+from lca.lock import Lock
 from lca.parameters import ParameterTable
 
 SCHEMA = 1
@@ -32,7 +35,30 @@ CHUNK_PARAMETERS = 16_384
 BLOCK = 64
 BLOCK_BYTES = 256 * 2**20
 
+# Where a block has more chunks than this they are kept in one file.
+MAX_CHUNK_FILES = 16
+
 NAN = float("nan")
+
+
+def _blosc(cname: str, clevel: int, blocksize: int) -> dict[str, Any]:
+    codec = BloscCodec(cname=cname, clevel=clevel, shuffle="bitshuffle", blocksize=blocksize)  # type: ignore[arg-type]
+    return {"compressors": [codec, Crc32cCodec()]}
+
+
+def _pcodec() -> dict[str, Any]:
+    from zarr.codecs.numcodecs import PCodec
+
+    return {"serializer": PCodec(level=8), "compressors": [Crc32cCodec()]}
+
+
+# All are lossless and checksummed. The levels were chosen on a real trajectory: a higher one of zstd is 5 times slower
+# for 3 % less; `scripts/bench_record.py` prints speed and size of each.
+CODECS: dict[str, Callable[[], dict[str, Any]]] = {
+    "zstd": lambda: _blosc("zstd", 1, 2**20),
+    "lz4": lambda: _blosc("lz4", 5, 2**18),
+    "pcodec": _pcodec,
+}
 
 # The arrays of an allocation: dtype, dimensions, fill value (NaN where missing must never read as zero).
 ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
@@ -98,6 +124,12 @@ class Run:
         return max(self.n_iterates - 1, 0)
 
     @property
+    def n_unmoved(self) -> int:
+        """Iterations that changed no parameter, such as a step that a gradient scaler skipped."""
+        moved = self.training.get("moved")
+        return 0 if moved is None else int((np.asarray(moved[:]) == 0).sum())
+
+    @property
     def allocations(self) -> list[str]:
         """The names of the allocations in the store."""
         return sorted(_subgroup(self.group, "lca").group_keys()) if "lca" in self.group else []
@@ -112,19 +144,49 @@ class Run:
         """The size of the store's files, or of those of one array or group."""
         return sum(file.stat().st_size for file in (self.path / name).rglob("*") if file.is_file())
 
-    def append(self, iterates: NDArray[np.float32], training: Mapping[str, NDArray[np.float64]]) -> None:
-        """Write the next iterates (n, K), at most a block of them, and the scalars of the iterations that led there."""
-        done, weights = self.n_iterates, self.weights
-        n, K = iterates.shape
-        weights.resize((K, done + n))
-        weights[:, done : done + n] = iterates.T
-        for name, values in training.items():
-            if name not in _subgroup(self.group, "training"):
-                _create(_subgroup(self.group, "training"), name, "float64", (0,), (1024,), ("iteration",), NAN)
-            array = self._array(f"training/{name}")
-            array.resize((max(done + n - 1, 0),))
-            array[array.shape[0] - len(values) :] = values
-        self._set(iterates=done + n)
+    def lock(self) -> Lock:
+        """The right to record into this store."""
+        return Lock(self.path / "weights" / "lock", self.path)
+
+    def iterates(self, block: int) -> NDArray[np.float32]:
+        """The iterates of one block, (parameter, iterate)."""
+        begin = block * self.block
+        try:
+            return np.asarray(self.weights[:, begin : min(begin + self.block, self.n_iterates)])
+        except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
+            raise LCAError(
+                f"block {block} of {self.path}/weights is damaged ({error}). See `lca verify {self.path}`."
+            ) from error
+
+    def write_iterates(
+        self, begin: int, columns: NDArray[np.float32], training: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Write the iterates begin … begin + n − 1, columns (K, n): a block of them, or what there is of the last one.
+
+        training: by name, scalars (iteration) of the last iterations that led there. They count when all is on disk.
+        """
+        K, n = columns.shape
+        end, weights = begin + n, self.weights
+        weights.resize((K, end))
+        weights[:, begin:end] = columns
+        group = _subgroup(self.group, "training")
+        for name in training.keys() - set(group.array_keys()):
+            _create(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
+        for name, array in group.arrays():
+            array.resize((max(end - 1, 0),))
+            if name in training:
+                values = training[name]
+                array[end - 1 - len(values) : end - 1] = values
+        self._set(iterates=end)
+
+    def truncate(self, n_iterates: int) -> None:
+        """Forget all iterates but the first n_iterates, and what a crash left half-written."""
+        self._set(iterates=n_iterates, status="training")
+        self.weights.resize((self.parameters.size, n_iterates))
+        for array in self.training.values():
+            array.resize((max(n_iterates - 1, 0),))
+        for partial in self.path.rglob("*.partial"):
+            partial.unlink(missing_ok=True)
 
     def finish(self) -> None:
         self._set(status="complete")
@@ -227,9 +289,15 @@ class Allocation:
 
 
 def create_run(
-    path: Path, parameters: ParameterTable, attributes: Mapping[str, Any], *, overwrite: bool = False
+    path: Path,
+    parameters: ParameterTable,
+    attributes: Mapping[str, Any],
+    *,
+    codec: str = "zstd",
+    overwrite: bool = False,
 ) -> Run:
     """A run store with no iterate yet. An existing one is replaced only if it is a run store and overwrite is given."""
+    require_codec(codec)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not _is_run(path):
             raise UsageError(f"{path} exists and is no run store; it is left alone. Choose another place for the run.")
@@ -237,12 +305,13 @@ def create_run(
             raise UsageError(
                 f"{path} exists already; choose another place for the run, or replace it with --overwrite."
             )
-        shutil.rmtree(path)
+        with open_run(path).lock():
+            shutil.rmtree(path)
     group = zarr.create_group(path)
     K = parameters.size
     length = block_length(K)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    _create(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN)
+    _create(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
     group.create_group("training")
     group.attrs["lca"] = {
         "schema": SCHEMA,
@@ -250,6 +319,7 @@ def create_run(
         "status": "training",
         "iterates": 0,
         "block": length,
+        "codec": codec,
         **attributes,
         "parameters": parameters.to_json(),
     }
@@ -288,6 +358,14 @@ def _subgroup(group: zarr.Group, name: str) -> zarr.Group:
     return child
 
 
+def require_codec(name: str) -> None:
+    """Raise unless the codec is known and can be used here."""
+    if name not in CODECS:
+        raise UsageError(f"unknown codec {name!r}; the known ones are {', '.join(CODECS)}.")
+    if name == "pcodec" and not find_spec("pcodec"):
+        raise UsageError("the codec pcodec needs a package of its own: pip install loss-change-allocation[pcodec]")
+
+
 def _create(
     group: zarr.Group,
     name: str,
@@ -296,13 +374,23 @@ def _create(
     chunks: tuple[int, ...],
     dimensions: tuple[str, ...],
     fill: float,
+    codec: str = "zstd",
 ) -> None:
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        compressors=BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
-        fill_value=fill,
-        dimension_names=dimensions,
+    n_chunks = -(-shape[0] // chunks[0])
+    # One file for a whole block where it would be many; a shard never spans two blocks.
+    shards = (
+        (n_chunks * chunks[0], *chunks[1:]) if dimensions[0] == "parameter" and n_chunks > MAX_CHUNK_FILES else None
     )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
+        group.create_array(
+            name,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            shards=shards,
+            fill_value=fill,
+            dimension_names=dimensions,
+            config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
+            **CODECS[codec](),
+        )

@@ -1,7 +1,9 @@
 """The optimizer loop of the built-in problems."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +13,13 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from lca.device import resolve_device
-from lca.errors import UsageError
-from lca.problem import Batch, Problem, per_example
+from lca.errors import Interrupted, UsageError
+from lca.problem import Problem, per_example
 from lca.progress import bar
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
-from lca.store import Run
+from lca.signals import stop_signals
+from lca.store import Run, open_run, require_codec
 
 # The learning rates are those that train the built-in networks well; the momentum of SGD is the paper's.
 OPTIMIZERS: dict[str, dict[str, float | None]] = {
@@ -38,8 +41,10 @@ class TrainConfig:
     iterations: int | None = None  # instead of epochs; one epoch if neither is given
     seed: int = 0  # of the order of the data and of dropout
     device: str = "auto"  # CUDA where there is one
+    codec: str = "zstd"  # of the iterates: zstd, lz4 (fastest) or pcodec (smallest)
 
     def __post_init__(self) -> None:
+        require_codec(self.codec)
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"unknown optimizer {self.optimizer!r}; the known ones are {', '.join(OPTIMIZERS)}.")
         for name, default in OPTIMIZERS[self.optimizer].items():
@@ -67,37 +72,63 @@ def train(
     config: TrainConfig | None = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     command: str | None = None,
     progress: bool = False,
 ) -> Run:
-    """Train the problem's model in place and record every iterate into a new run store.
+    """Train the problem's model in place and record every iterate into a run store.
 
     Each epoch runs through a new permutation of the training split; the last partial batch of an epoch is dropped.
-    The same seed on the same device gives the same iterates.
+    The same seed on the same device gives the same iterates, also where the training was killed and resumed.
+    resume: go on with the run that is there; with a finished one there is nothing to do, and without one it begins.
+    On SIGINT or SIGTERM it stops after the iteration, keeps what is done, and raises Interrupted.
     """
-    config = config or TrainConfig()
+    config, path = config or TrainConfig(), Path(path)
     device = resolve_device(config.device)
-    data = tuple(x.to(device) for x in problem.train)
-    T = n_iterations(config, len(data[0]))
-    model = problem.model.to(device).train()
-    optimizer = make_optimizer(model, config)
+    T = n_iterations(config, len(problem.train[0]))
     attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
         "splits": describe_splits(problem),
-        "command": command,
     }
+    resume = resume and path.exists()
+    if resume:
+        run = open_run(path)
+        _require_same_training(run, attributes)
+        if run.status == "complete":
+            return run
+    data = tuple(x.to(device) for x in problem.train)
+    model = problem.model.to(device).train()
+    optimizer = make_optimizer(model, config)
     torch.manual_seed(config.seed)
-    order = batches(len(data[0]), config.batch_size, config.seed)
-    with (
-        Recorder(path, model, attributes=attributes, overwrite=overwrite) as recorder,
-        bar(T, "train", shown=progress) as shown,
-    ):
-        for _, index in zip(range(T), order, strict=False):
-            loss = _step(problem, model, optimizer, tuple(x[index] for x in data))
-            recorder.record(loss=loss, learning_rate=optimizer.param_groups[0]["lr"])
+    recorder = Recorder(
+        path,
+        model,
+        codec=config.codec,
+        attributes={**attributes, "command": command},
+        state=lambda: capture_state(model, optimizer),
+        overwrite=overwrite,
+        resume=resume,
+    )
+    with stop_signals() as stop, recorder, bar(T, "train", shown=progress) as shown:
+        if recorder.state:
+            restore_state(model, optimizer, recorder.state)
+        recorder.attach(optimizer)
+        done = recorder.n_iterates - 1
+        shown.update(done)
+        for index in islice(batches(len(data[0]), config.batch_size, config.seed, done), T - done):
+            optimizer.zero_grad()
+            loss = per_example(problem.losses, model, tuple(x[index] for x in data)).mean()
+            recorder.log(loss=loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
             shown.update()
+            if stop.name:
+                raise Interrupted(
+                    f"stopped by {stop.name} after {recorder.n_iterates - 1:,} of {T:,} iterations; they are kept. "
+                    "Go on with the same command and --resume."
+                )
     return recorder.run
 
 
@@ -110,13 +141,17 @@ def n_iterations(config: TrainConfig, n_examples: int) -> int:
     return config.iterations or (config.epochs or 1) * (n_examples // config.batch_size)
 
 
-def batches(n_examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Without end: the indices (batch_size,) of each batch, a new permutation of the examples for each epoch."""
-    random = np.random.default_rng(seed)
-    while True:
-        permutation = torch.from_numpy(random.permutation(n_examples))
-        for begin in range(0, n_examples - batch_size + 1, batch_size):
-            yield permutation[begin : begin + batch_size]
+def batches(n_examples: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+    """Without end, from iteration start on: the indices (batch_size,) of each batch.
+
+    A new permutation of the examples for each epoch, which only the seed and the epoch's number decide.
+    """
+    n_batches = n_examples // batch_size
+    for epoch in count(start // n_batches):
+        permutation = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_examples))
+        for batch in range(start % n_batches, n_batches):
+            yield permutation[batch * batch_size : (batch + 1) * batch_size]
+        start = 0
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
@@ -127,10 +162,36 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     return kinds[config.optimizer](model.parameters(), **options)
 
 
-def _step(problem: Problem, model: nn.Module, optimizer: Optimizer, batch: Batch) -> Tensor:
-    """One step of the optimizer; the mini-batch loss before it."""
-    optimizer.zero_grad()
-    loss = per_example(problem.losses, model, batch).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.detach()
+def capture_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """What a training needs to go on, besides the parameters and its place in the data: a copy of it all."""
+    return {
+        "optimizer": copy.deepcopy(optimizer.state_dict()),
+        "buffers": {name: buffer.clone() for name, buffer in model.named_buffers()},
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_state(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    optimizer.load_state_dict(state["optimizer"])
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state["buffers"][name])
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"]:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
+    """Raise if the run was not trained as these attributes say, naming what differs."""
+    differ = {
+        key: (run.attributes.get(key), value) for key, value in attributes.items() if run.attributes.get(key) != value
+    }
+    if "train" in differ:
+        there, here = differ.pop("train")
+        there = there or {}
+        differ |= {key: (there.get(key), here[key]) for key in here if there.get(key) != here[key]}
+    if "splits" in differ:
+        differ["splits"] = ("other data", "these")
+    if differ:
+        told = ", ".join(f"{key} {there} there and {here} here" for key, (there, here) in differ.items())
+        raise UsageError(f"{run.path} was trained otherwise: {told}. Give the same to resume it, or another place.")

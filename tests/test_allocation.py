@@ -222,11 +222,17 @@ def test_a_model_that_differs_is_refused(run, problem):
         lca.allocate(run, other)
 
 
-def test_an_unfinished_run_is_refused(tmp_path, problem, monkeypatch):
-    monkeypatch.setattr("lca.training._step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_an_unfinished_run_is_refused(tmp_path, problem):
+    stops = lambda model, batch: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=9))
-    with pytest.raises(LCAError, match="is unfinished: it holds 1 of 10 iterates"):
+        lca.train(
+            lca.Problem(problem().model, stops, problem().train),
+            tmp_path / "run.zarr",
+            lca.TrainConfig(batch_size=20, iterations=9),
+        )
+    with pytest.raises(
+        LCAError, match="is unfinished: it holds 1 of 10 iterates; resume it with `lca train .* --resume`"
+    ):
         lca.allocate(tmp_path / "run.zarr", problem())
 
 

@@ -21,7 +21,7 @@ def allocated(path, lca, status=None, block=None):
     if block:
         run._set(block=block)
     for begin in range(0, T + 1, 64):
-        run.append(np.zeros((min(64, T + 1 - begin), 7), np.float32), {})
+        run.write_iterates(begin, np.zeros((7, min(64, T + 1 - begin)), np.float32), {})
     run.finish()
     allocation = run.create_allocation("train", {})
     status = np.ones(T, np.uint8) if status is None else np.array(status, np.uint8)

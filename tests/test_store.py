@@ -26,7 +26,7 @@ def test_what_is_appended_is_read_back_bit_for_bit(tmp_path_factory, lengths, se
     path = tmp_path_factory.mktemp("store") / "run.zarr"
     run = empty(path)
     for end in np.cumsum(lengths):
-        run.append(iterates[run.n_iterates : end], {})
+        run.write_iterates(run.n_iterates, np.ascontiguousarray(iterates[run.n_iterates : end].T), {})
     read = open_run(path)
     assert read.n_iterates == len(iterates)
     assert np.array_equal(np.asarray(read.weights[:]).T.copy().view(np.uint32), values)
@@ -79,7 +79,7 @@ def test_names_that_are_not_in_the_schema_are_refused(run):
 
 def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run.zarr"
-    empty(path).append(np.ones((3, 5), np.float32), {})
+    empty(path).write_iterates(0, np.ones((5, 3), np.float32), {})
     with pytest.raises(UsageError, match="--overwrite"):
         empty(path)
     assert open_run(path).n_iterates == 3

@@ -1,0 +1,41 @@
+"""The state to resume a training from: all that is neither in the iterates nor in the configuration."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lca.errors import LCAError
+from lca.store import Run
+
+FILE = "weights/state.pt"  # inside an array's folder, where no reader of zarr groups looks
+
+
+def save(run: Run, state: Mapping[str, Any]) -> None:
+    """Replace the state that is there, so that at any moment one whole state is on disk."""
+    path = run.path / FILE
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(run: Run) -> dict[str, Any] | None:
+    """The state, or None if none was saved yet. Only tensors and plain values are read, never code."""
+    path = run.path / FILE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        raise LCAError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}). "
+            "Remove it, and --resume starts from the first iterate."
+        ) from error
+    return state
