@@ -1,6 +1,7 @@
 """Every iterate of an optimizer, θ_0 first, into a run store."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +16,12 @@ from lca.errors import Interrupted, LCAError, UsageError
 from lca.parameters import ParameterTable, named_parameters, views
 from lca.staging import Staging
 from lca.store import Run, create_run, open_run
-from lca.writer import Block, BlockWriter
+from lca.writer import BlockWriter
 
-# A state is saved after every so many blocks: often enough to lose little, seldom enough to cost nothing.
-STATE_BLOCKS = 4
+# What is written counts, and a state to resume from is saved, at the end of a block, but not more often than this, nor
+# so often that it takes more than a twentieth of the time.
+COMMIT_S = 1.0
+COMMIT_SHARE = 0.05
 
 # Kinds of numbers that float32 holds without loss.
 EXACT = (torch.float32, torch.float16, torch.bfloat16)
@@ -90,6 +93,8 @@ class Recorder:
             device = self._tensors[0].device
             self._staging = Staging(self.table, self._tensors, device)
             self._writer = BlockWriter(self.run, device)
+            self._scalars: list[dict[str, Scalar]] = []
+            self._committed = time.monotonic()
             self._start_block()
             self._stack = stack.pop_all()
         if not self.n_iterates:
@@ -145,8 +150,7 @@ class Recorder:
         with self._stack:
             try:
                 self._write_block()
-                if clean:
-                    self._save_state()
+                self._commit(with_state=clean)
             finally:
                 self._writer.close()
             if exception is None:
@@ -175,15 +179,14 @@ class Recorder:
         self.n_iterates += 1
         if self._n_rows == self.run.block:
             self._write_block()
-            if self.n_iterates % (STATE_BLOCKS * self.run.block) == 0:
-                self._save_state()
+            if time.monotonic() - self._committed >= max(COMMIT_S, self._writer.commit_s / COMMIT_SHARE):
+                self._commit()
             self._start_block()
 
     def _start_block(self) -> None:
         """An empty buffer, or one with what an earlier process recorded of the block."""
         self._buffer = self._writer.buffer()
         self._n_rows = self.n_iterates % self.run.block
-        self._scalars: list[dict[str, Scalar]] = []
         if self._n_rows:
             recorded = self.run.weights[:, self.n_iterates - self._n_rows : self.n_iterates]
             self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
@@ -197,11 +200,13 @@ class Recorder:
             )
         if self._n_rows:
             begin = self.n_iterates - self._n_rows
-            self._writer.write(Block(begin, self._buffer, self._n_rows, self._scalars, self._staging.event()))
+            self._writer.write(begin, self._buffer, self._n_rows, self._staging.event())
 
-    def _save_state(self) -> None:
-        if self._capture:
-            self._writer.save({"iterates": self.n_iterates, **self._capture()})
+    def _commit(self, with_state: bool = True) -> None:
+        state = self._capture() if with_state and self._capture else None
+        self._writer.commit(self.n_iterates, self._scalars, state)
+        self._scalars = []
+        self._committed = time.monotonic()
 
 
 def _require_recordable(named: Mapping[str, Tensor]) -> None:

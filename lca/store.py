@@ -11,11 +11,13 @@ so that a block is whole chunks; what a block holds is written first and counted
 after, so that a crash leaves nothing that looks finished and is not.
 """
 
+import asyncio
 import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,7 +95,7 @@ class Run:
         self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
         self.parameters = ParameterTable.from_json(self.attributes["parameters"])
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         """Every iterate, float32 (parameter, iterate)."""
         return self._array("weights")
@@ -158,26 +160,37 @@ class Run:
                 f"block {block} of {self.path}/weights is damaged ({error}). See `lca verify {self.path}`."
             ) from error
 
-    def write_iterates(
-        self, begin: int, columns: NDArray[np.float32], training: Mapping[str, NDArray[np.float64]]
-    ) -> None:
-        """Write the iterates begin … begin + n − 1, columns (K, n): a block of them, or what there is of the last one.
+    async def write_iterates(self, begin: int, rows: NDArray[np.float32]) -> None:
+        """Write the iterates begin … begin + n − 1, rows (n, K): a block of them, or what there is of the last one.
 
-        training: by name, scalars (iteration) of the last iterations that led there. They count when all is on disk.
+        They do not count before they are committed. The files of the block are made side by side, transposed and
+        compressed in the threads of the caller's event loop.
         """
-        K, n = columns.shape
-        end, weights = begin + n, self.weights
-        weights.resize((K, end))
-        weights[:, begin:end] = columns
+        n, K = rows.shape
+        weights = self.weights.async_array
+        await weights.resize((K, begin + n))
+        height = (weights.shards or weights.chunks)[0]
+
+        async def write_file(top: int) -> None:
+            columns = await asyncio.to_thread(np.ascontiguousarray, rows[:, top : top + height].T)
+            await weights.setitem((slice(top, min(top + height, K)), slice(begin, begin + n)), columns)
+
+        await asyncio.gather(*(write_file(top) for top in range(0, K, height)))
+
+    def commit(self, n_iterates: int, training: Mapping[str, NDArray[np.float64]]) -> None:
+        """Count the first n_iterates, which are on disk, after writing scalars of the last iterations among them.
+
+        training: by name, (iteration); the last value is of the iteration that led to the last iterate.
+        """
+        T = max(n_iterates - 1, 0)
         group = _subgroup(self.group, "training")
         for name in training.keys() - set(group.array_keys()):
             _create(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
         for name, array in group.arrays():
-            array.resize((max(end - 1, 0),))
+            array.resize((T,))
             if name in training:
-                values = training[name]
-                array[end - 1 - len(values) : end - 1] = values
-        self._set(iterates=end)
+                array[T - len(training[name]) :] = training[name]
+        self._set(iterates=n_iterates)
 
     def truncate(self, n_iterates: int) -> None:
         """Forget all iterates but the first n_iterates, and what a crash left half-written."""

@@ -1,10 +1,14 @@
 """A thread that transposes, compresses and writes blocks of iterates while the training goes on."""
 
+import asyncio
 import errno
+import os
 import queue
+import sys
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,37 +23,25 @@ from lca.store import Run
 # One is filled by the training while the other is written; the training waits if it is faster than the disk.
 N_BUFFERS = 2
 
-
-@dataclass(frozen=True)
-class Block:
-    """Iterates begin … begin + n − 1 in the first n rows of buffer (block, K).
-
-    scalars: what was told of the iterations that led to them, one mapping each; θ_0 has none.
-    ready: recorded after the last copy into the buffer, where that is asynchronous.
-    """
-
-    begin: int
-    buffer: Tensor
-    n: int
-    scalars: Sequence[Mapping[str, float | Tensor]]
-    ready: torch.cuda.Event | None = None
+Scalars = Sequence[Mapping[str, float | Tensor]]
 
 
 class BlockWriter:
-    """Writes what it is handed in order: a state never comes to disk before the iterates that lead to it.
+    """Does what it is handed in order, so that neither a count nor a state comes to disk before the iterates it counts.
 
     An error of the thread, such as a full disk, is raised to the training at its next block; nothing is written after.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run = run
+        self.commit_s = 0.0  # what the last commit took
         K, pinned = run.parameters.size, device.type == "cuda"
-        self._columns = np.empty((K, run.block), np.float32)
         self._last: NDArray[np.float32] | None = None
+        self._moved: list[bool] = []
         self._free: queue.Queue[Tensor] = queue.Queue()
         for _ in range(N_BUFFERS):
             self._free.put(torch.empty(run.block, K, pin_memory=pinned))
-        self._jobs: queue.Queue[Block | Mapping[str, Any] | None] = queue.Queue()
+        self._jobs: queue.Queue[Callable[[asyncio.Runner], None] | None] = queue.Queue()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="lca-writer", daemon=True)
         self._thread.start()
@@ -60,15 +52,16 @@ class BlockWriter:
         self._raise()
         return buffer
 
-    def write(self, block: Block) -> None:
-        self._jobs.put(block)
+    def write(self, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None) -> None:
+        """Write the first n rows of a buffer, the iterates from begin on, once they are ready, and free it."""
+        self._jobs.put(lambda runner: self._write(runner, begin, buffer, n, ready))
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a state to resume from, in place of the one before."""
-        self._jobs.put(state)
+    def commit(self, n_iterates: int, scalars: Scalars, state: Mapping[str, Any] | None) -> None:
+        """Count the iterates; scalars: a mapping for each iteration since the last commit; state: to resume from."""
+        self._jobs.put(lambda _: self._commit(n_iterates, scalars, state))
 
     def close(self) -> None:
-        """Write what is left and stop."""
+        """Do what is left and stop."""
         self._jobs.put(None)
         self._thread.join()
         self._raise()
@@ -84,50 +77,64 @@ class BlockWriter:
             raise error
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                if self._error:
-                    pass  # what comes after a gap is of no use
-                elif isinstance(job, Block):
-                    self._write(job)
-                else:
-                    checkpoint.save(self.run, job)
-            except Exception as error:
-                self._error = error
-            finally:
-                if isinstance(job, Block):
-                    self._free.put(job.buffer)
+        _stay_behind()
+        with ThreadPoolExecutor(os.cpu_count(), initializer=_stay_behind) as pool, asyncio.Runner() as runner:
+            runner.get_loop().set_default_executor(pool)
+            while (job := self._jobs.get()) is not None:
+                try:
+                    job(runner)
+                except Exception as error:
+                    self._error = error
 
-    def _write(self, block: Block) -> None:
-        if block.ready:
-            block.ready.synchronize()
-        rows = block.buffer[: block.n].numpy()
-        columns = self._columns.reshape(-1)[: rows.size].reshape(rows.shape[::-1])
-        np.copyto(columns, rows.T)
-        self.run.write_iterates(
-            block.begin, columns, {**_by_name(block.scalars), "moved": self._moved(block.begin, rows)}
-        )
+    def _write(
+        self, runner: asyncio.Runner, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None
+    ) -> None:
+        try:
+            if self._error:
+                return  # what comes after a gap is of no use
+            if ready:
+                ready.synchronize()
+            rows = buffer[:n].numpy()
+            if self._last is None and begin:
+                self._last = np.asarray(self.run.weights[:, begin - 1])
+            self._moved += moved(self._last, rows)
+            self._last = rows[-1].copy()
+            runner.run(self.run.write_iterates(begin, rows))
+        finally:
+            self._free.put(buffer)
 
-    def _moved(self, begin: int, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """1 for each iteration that changed any bit of the parameters, 0 for one that did not: a skipped step, say."""
-        if self._last is None and begin:
-            self._last = np.asarray(self.run.weights[:, begin - 1])
-        before = rows[:-1] if self._last is None else np.concatenate([self._last[None], rows[:-1]])
-        self._last = rows[-1].copy()
-        after = rows[len(rows) - len(before) :]
-        sample = slice(None, None, max(1, rows.shape[1] // 1000))
-        moved = _differ(before[:, sample], after[:, sample])
-        for t in np.flatnonzero(~moved):  # seldom: where a sample moved, the whole has
-            moved[t] = _differ(before[t], after[t])
-        return moved.astype(np.float64)
-
-
-def _differ(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether any bit differs, along the last axis; NaN equals itself."""
-    return np.asarray((a.view(np.uint32) != b.view(np.uint32)).any(axis=-1))
+    def _commit(self, n_iterates: int, scalars: Scalars, state: Mapping[str, Any] | None) -> None:
+        if self._error:
+            return
+        begin = time.monotonic()
+        training = {**by_name(scalars), "moved": np.array(self._moved, np.float64)}
+        self.run.commit(n_iterates, training)
+        self._moved = []
+        if state is not None:
+            checkpoint.save(self.run, {"iterates": n_iterates, **state})
+        self.commit_s = time.monotonic() - begin
 
 
-def _by_name(scalars: Sequence[Mapping[str, float | Tensor]]) -> dict[str, NDArray[np.float64]]:
+def moved(last: NDArray[np.float32] | None, rows: NDArray[np.float32]) -> list[bool]:
+    """Whether each iteration between the iterates, last (K,) before rows (n, K), changed any bit of them."""
+    before = rows[:-1] if last is None else [last, *rows[:-1]]
+    return [_differ(a, b) for a, b in zip(before, rows[len(rows) - len(before) :], strict=True)]
+
+
+def by_name(scalars: Scalars) -> dict[str, NDArray[np.float64]]:
     """One array (iteration,) per name, NaN in the iterations that do not have it."""
     names = dict.fromkeys(name for row in scalars for name in row)
     return {name: np.array([float(row.get(name, np.nan)) for row in scalars]) for name in names}
+
+
+def _differ(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Whether any bit differs. Where anything moved, a small sample nearly always tells."""
+    a, b = a.view(np.uint32), b.view(np.uint32)
+    step = max(1, len(a) // 1000)
+    return not np.array_equal(a[::step], b[::step]) or not np.array_equal(a, b)
+
+
+def _stay_behind() -> None:
+    """Give the thread the lowest priority, so that it takes the cores that the training leaves."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

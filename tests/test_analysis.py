@@ -1,5 +1,7 @@
 """Small allocations made by hand, with the answers worked out here."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from torch import nn
@@ -21,7 +23,8 @@ def allocated(path, lca, status=None, block=None):
     if block:
         run._set(block=block)
     for begin in range(0, T + 1, 64):
-        run.write_iterates(begin, np.zeros((7, min(64, T + 1 - begin)), np.float32), {})
+        asyncio.run(run.write_iterates(begin, np.zeros((min(64, T + 1 - begin), 7), np.float32)))
+    run.commit(T + 1, {})
     run.finish()
     allocation = run.create_allocation("train", {})
     status = np.ones(T, np.uint8) if status is None else np.array(status, np.uint8)

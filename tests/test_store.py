@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import numpy as np
@@ -26,7 +27,8 @@ def test_what_is_appended_is_read_back_bit_for_bit(tmp_path_factory, lengths, se
     path = tmp_path_factory.mktemp("store") / "run.zarr"
     run = empty(path)
     for end in np.cumsum(lengths):
-        run.write_iterates(run.n_iterates, np.ascontiguousarray(iterates[run.n_iterates : end].T), {})
+        asyncio.run(run.write_iterates(run.n_iterates, iterates[run.n_iterates : end]))
+        run.commit(int(end), {})
     read = open_run(path)
     assert read.n_iterates == len(iterates)
     assert np.array_equal(np.asarray(read.weights[:]).T.copy().view(np.uint32), values)
@@ -79,7 +81,9 @@ def test_names_that_are_not_in_the_schema_are_refused(run):
 
 def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run.zarr"
-    empty(path).write_iterates(0, np.ones((5, 3), np.float32), {})
+    run = empty(path)
+    asyncio.run(run.write_iterates(0, np.ones((3, 5), np.float32)))
+    run.commit(3, {})
     with pytest.raises(UsageError, match="--overwrite"):
         empty(path)
     assert open_run(path).n_iterates == 3
