@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lca.errors import LCAError, UsageError
-from lca.text import describe_report, describe_run, describe_summary
+from lca.text import describe_report, describe_run, describe_summary, describe_verdict
 
 if TYPE_CHECKING:
     from lca.analysis.report import Report
@@ -276,6 +276,26 @@ def plot_layers(runs: Sequence[Path], name: str, out: Path) -> None:
 def info(path: Path) -> None:
     """What RUN holds, how far it is, how large it is, and the command that made it."""
     _print(describe_run(_open(path)))
+
+
+@main.command()
+@run_argument
+@click.option("--repair", is_flag=True, help="Mark what is damaged as not done, so that the same command redoes it.")
+@click.pass_context
+def verify(context: click.Context, /, path: Path, repair: bool) -> None:
+    """Read every chunk of RUN and check it: checksums, shapes, the parameter table, the iterates, what is done.
+
+    Exits with 1, and a list, if anything is wrong.
+
+    \b
+    lca verify run.zarr --repair
+    """
+    from lca.verify import verify
+
+    verdict = verify(path, repair)
+    _print(describe_verdict(verdict, path))
+    if verdict.findings:
+        context.exit(1)
 
 
 def _open(path: Path) -> "Run":

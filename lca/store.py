@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ BLOCK_BYTES = 256 * 2**20
 MAX_CHUNK_FILES = 16
 
 NAN = float("nan")
+
+# Who chooses pcodec is told by its help that it is no codec of the specification; zarr would tell at every turn.
+warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
 
 
 def _blosc(cname: str, clevel: int, blocksize: int) -> dict[str, Any]:
@@ -126,6 +130,18 @@ class Run:
         return max(self.n_iterates - 1, 0)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The length of each dimension of an allocation."""
+        T = self.n_iterations
+        return {
+            "parameter": self.parameters.size,
+            "iteration": T,
+            "iterate": T + 1,
+            "tensor": len(self.parameters),
+            "block": -(-T // self.block),
+        }
+
+    @property
     def n_unmoved(self) -> int:
         """Iterations that changed no parameter, such as a step that a gradient scaler skipped."""
         moved = self.training.get("moved")
@@ -204,22 +220,19 @@ class Run:
     def finish(self) -> None:
         self._set(status="complete")
 
+    def reopen(self) -> None:
+        """Not complete after all: the training has to be resumed."""
+        self._set(status="training")
+
     def create_allocation(self, name: str, attributes: Mapping[str, Any]) -> "Allocation":
         """An allocation with nothing in it yet, in place of one of the same name."""
         group = self.group.create_group(f"lca/{name}", overwrite=True)
-        T, n_tensors = self.n_iterations, len(self.parameters)
-        sizes = {
-            "parameter": self.parameters.size,
-            "iteration": T,
-            "iterate": T + 1,
-            "tensor": n_tensors,
-            "block": -(-T // self.block),
-        }
+        sizes = self.sizes
         chunks = {
-            "parameter": min(CHUNK_PARAMETERS, self.parameters.size),
+            "parameter": min(CHUNK_PARAMETERS, sizes["parameter"]),
             "iteration": self.block,
             "iterate": self.block,
-            "tensor": n_tensors,
+            "tensor": sizes["tensor"],
             "block": 1,
         }
         for array, (dtype, dimensions, fill) in ARRAYS.items():
@@ -255,6 +268,15 @@ class Allocation:
     @property
     def name(self) -> str:
         return self.group.basename
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / "lca" / self.name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The length of each dimension."""
+        return self.run.sizes
 
     @property
     def complete(self) -> bool:
@@ -296,6 +318,17 @@ class Allocation:
     def finish(self) -> None:
         self.attributes["status"] = "complete"
         self.group.attrs["lca"] = self.attributes
+
+    def reopen(self) -> None:
+        """Not complete after all: it has to be gone on with."""
+        self.attributes["status"] = "allocating"
+        self.group.attrs["lca"] = self.attributes
+
+    def undo(self, block: int) -> None:
+        """Mark a block as not allocated."""
+        self.reopen()
+        self._write("blocks", block, 0)
+        self._write("status", self.iteration_blocks[block], 0)
 
     def _write(self, name: str, where: Any, values: Any) -> None:
         getattr(self, name)[where] = values
@@ -352,6 +385,13 @@ def open_run(path: Path | str, mode: str = "r") -> Run:
     return run
 
 
+def missing_files(path: Path, array: Array) -> list[tuple[int, ...]]:
+    """The coordinates, in files, of what an array below path should have on disk and has not."""
+    per_file = array.shards or array.chunks
+    grid = [range(-(-n // m)) for n, m in zip(array.shape, per_file, strict=True)]
+    return [at for at in product(*grid) if not (path / array.metadata.encode_chunk_key(at)).exists()]
+
+
 def fingerprint(values: Mapping[str, Any]) -> str:
     """A short digest of JSON-like values, equal for equal ones."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -394,16 +434,14 @@ def _create(
     shards = (
         (n_chunks * chunks[0], *chunks[1:]) if dimensions[0] == "parameter" and n_chunks > MAX_CHUNK_FILES else None
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
-        group.create_array(
-            name,
-            shape=shape,
-            dtype=dtype,
-            chunks=chunks,
-            shards=shards,
-            fill_value=fill,
-            dimension_names=dimensions,
-            config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
-            **CODECS[codec](),
-        )
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        fill_value=fill,
+        dimension_names=dimensions,
+        config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
+        **CODECS[codec](),
+    )

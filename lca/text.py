@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lca.allocation import Summary
     from lca.analysis.report import Report
     from lca.store import Run
+    from lca.verify import Verdict
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -113,3 +114,19 @@ def describe_report(report: "Report") -> str:
     left_out = f"; left out as not allocated or not finite: {report.n_left_out:,}" if report.n_left_out else ""
     rows = [list(row) for row in zip(report.rows, *cells, strict=True)]
     return table([report.heading, *report.columns], rows) + f"\n{basis}{left_out}"
+
+
+def describe_verdict(verdict: "Verdict", path: Path) -> str:
+    """What is wrong with a store, what is unusual, and what was done about it."""
+    lines = [f"{finding.where}: {finding.what}" for finding in verdict.findings]
+    lines += [f"note: {remark}" for remark in verdict.remarks]
+    if not verdict.findings:
+        lines.append(f"{path} is sound: every chunk was read, and agrees with its checksum")
+    elif verdict.n_repaired:
+        lines.append(
+            f"marked as not done: {count(verdict.n_repaired, 'finding')}. "
+            f"Redo iterates with `lca train … --resume`, allocations with `lca allocate {path}`."
+        )
+    elif any(finding.repair for finding in verdict.findings):
+        lines.append("--repair marks what is damaged as not done")
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
 """What recording costs: a bare training loop against the same loop recorded, per codec, in one run.
 
-    .venv/bin/python scripts/bench_record.py [--data-dir FOLDER] [--repeats 5] [--iterations 440] [--problem NAME …]
+    .venv/bin/python scripts/bench_record.py [--data-dir FOLDER] [--repeats 5] [--iterations 512] [--problem NAME …]
 
 Prints, for each problem and codec, the wall time of the recorded loop over that of the bare one (the median of the
 ratios of interleaved pairs, with their range; the recorded time has everything in it, from making the store to its last
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=440, help="of mnist-fc; mnist-lenet gets a quarter")
+    parser.add_argument("--iterations", type=int, default=512, help="of mnist-fc; mnist-lenet gets half as many")
     parser.add_argument("--problem", nargs="+", default=["mnist-fc", "mnist-lenet"])
     parser.add_argument("--codec", nargs="+", default=list(CODECS))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -125,7 +125,7 @@ def main() -> None:
     header = ["problem (K)", "codec", "bare ms/it", "recorded/bare", "range", "disk/raw", "bytes/K/iterate"]
     rows, memory = [], []
     for name in options.problem:
-        T = options.iterations if name.endswith("-fc") else options.iterations // 4
+        T = options.iterations if name.endswith("-fc") else options.iterations // 2
         rows += compare(name, options.data_dir, T, options.repeats, options.codec)
         memory.append([name, *(f"{size(peak_memory(name, options.data_dir, n))} at T = {n}" for n in (T, 4 * T))])
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} interleaved pairs each\n")

@@ -18,14 +18,17 @@ def empty(path, K=5, **options):
     return create_run(path, ParameterTable.of(nn.Linear(K, 1, bias=False)), {}, **options)
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "pcodec"])
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=4), st.integers(0, 2**31))
-def test_what_is_appended_is_read_back_bit_for_bit(tmp_path_factory, lengths, seed):
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path_factory, codec, lengths, seed):
+    if codec == "pcodec":
+        pytest.importorskip("pcodec", reason="needs the extra pcodec")
     lengths = [64] * (len(lengths) - 1) + lengths[-1:]
     values = np.random.default_rng(seed).integers(0, 2**32, (sum(lengths), 5), np.uint64).astype(np.uint32)
     iterates = values.view(np.float32)  # every bit pattern: NaN with payload, infinities, denormals
     path = tmp_path_factory.mktemp("store") / "run.zarr"
-    run = empty(path)
+    run = empty(path, codec=codec)
     for end in np.cumsum(lengths):
         asyncio.run(run.write_iterates(run.n_iterates, iterates[run.n_iterates : end]))
         run.commit(int(end), {})
@@ -120,3 +123,38 @@ def test_another_schema_is_named(run):
 def test_a_missing_allocation_names_the_command(run):
     with pytest.raises(LCAError, match="has no allocation 'val'; it has none yet. Make it with `lca allocate"):
         lca.open(run).allocation("val")
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "pcodec"])
+@pytest.mark.parametrize("K", [16_384, 50_000, 300_000])
+def test_chunks_and_shards_of_a_real_size_bit_for_bit(tmp_path, codec, K):
+    if codec == "pcodec":
+        pytest.importorskip("pcodec", reason="needs the extra pcodec")
+    random = np.random.default_rng(K)
+    iterates = random.normal(size=(70, K)).cumsum(0).astype(np.float32)  # each parameter's path is smooth
+    run = empty(tmp_path / "run.zarr", K, codec=codec)
+    for begin in (0, 64):
+        asyncio.run(run.write_iterates(begin, iterates[begin : begin + 64]))
+    run.commit(70, {})
+    files = [path for path in (tmp_path / "run.zarr/weights/c").rglob("*") if path.is_file()]
+    assert len(files) == 2 * {16_384: 1, 50_000: 4, 300_000: 1}[K]  # from 16 chunks on, a block is one file
+    plain = zarr.open_array(tmp_path / "run.zarr/weights", mode="r")
+    assert np.array_equal(plain[:].T, iterates)
+    assert np.array_equal(run.iterates(1).T, iterates[64:])
+
+
+def test_the_default_codec_is_of_the_specification(tmp_path):
+    empty(tmp_path / "run.zarr")
+    codecs = json.loads((tmp_path / "run.zarr/weights/zarr.json").read_text())["codecs"]
+    assert [codec["name"] for codec in codecs] == ["bytes", "blosc", "crc32c"]
+    assert codecs[1]["configuration"]["cname"] == "zstd"
+    assert codecs[1]["configuration"]["shuffle"] == "bitshuffle"
+
+
+def test_codecs_that_cannot_be_used_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="unknown codec 'gzip'; the known ones are zstd, lz4, pcodec"):
+        empty(tmp_path / "run.zarr", codec="gzip")
+    monkeypatch.setattr("lca.store.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install loss-change-allocation\[pcodec\]"):
+        empty(tmp_path / "run.zarr", codec="pcodec")
+    assert not (tmp_path / "run.zarr").exists()
