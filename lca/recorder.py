@@ -65,10 +65,11 @@ class Recorder:
     ) -> None:
         self.path, self.codec, self.overwrite, self.resume = Path(path), codec, overwrite, resume
         self.attributes, self._capture = dict(attributes or {}), state
-        self.active = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        self.active = _rank() == 0
+        self._model, self._recording = model, False
         named = named_parameters(model)
         _require_recordable(named)
-        self._left_out = {name: tensor for name, tensor in named.items() if not tensor.requires_grad}
+        self._frozen = {name for name, tensor in named.items() if not tensor.requires_grad}
         chosen = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
         if parameters is not None:
             chosen = {name: tensor for name, tensor in chosen.items() if re.search(parameters, name)}
@@ -77,12 +78,13 @@ class Recorder:
                     f"no trainable parameter has a match for {parameters!r}; there are {', '.join(named)}."
                 )
         self.table = ParameterTable.of(model, chosen)
-        self._tensors = list(chosen.values())
+        self._chosen, self._tensors = chosen, list(chosen.values())
 
     def __enter__(self) -> Self:
         self.state: Mapping[str, Any] | None = None
         self.n_iterates = 0
         self._pending: dict[str, Scalar] = {}
+        self._detach: list[Callable[[], None]] = []
         if not self.active:
             return self
         with ExitStack() as stack:
@@ -97,12 +99,13 @@ class Recorder:
             self._committed = time.monotonic()
             self._start_block()
             self._stack = stack.pop_all()
+        self._recording = True
         if not self.n_iterates:
             self._take()
         return self
 
     def attach(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Record after every step of the optimizer, with its learning rate.
+        """Record after every step of the optimizer, with its learning rate, until the recorder is left.
 
         scaler: a gradient scaler skips the step where gradients overflow, and the optimizer never hears of it. Given
         here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
@@ -114,7 +117,7 @@ class Recorder:
             stepped = True
             self.record(learning_rate=optimizer.param_groups[0]["lr"])
 
-        optimizer.register_step_post_hook(after_step)
+        self._detach.append(optimizer.register_step_post_hook(after_step).remove)
         if scaler is not None:
             update = scaler.update
 
@@ -126,6 +129,7 @@ class Recorder:
                 update(*arguments, **options)
 
             scaler.update = update_and_record  # type: ignore[method-assign]
+            self._detach.append(lambda: setattr(scaler, "update", update))
 
     def log(self, **scalars: Scalar) -> None:
         """Scalars of the iteration under way; they go with its iterate.
@@ -137,13 +141,19 @@ class Recorder:
 
     def record(self, **scalars: Scalar) -> None:
         """Take the model's parameters as the next iterate, with scalars of the iteration that led to it."""
-        if self.active:
-            self.log(**scalars)
-            self._scalars.append(self._pending)
-            self._pending = {}
-            self._take()
+        if not self.active:
+            return
+        if not self._recording:
+            raise LCAError(f"nothing records into {self.path}: use the recorder inside its `with`.")
+        self.log(**scalars)
+        self._scalars.append(self._pending)
+        self._pending = {}
+        self._take()
 
     def __exit__(self, kind: object, exception: object, trace: object) -> None:
+        for detach in self._detach:
+            detach()
+        self._recording = False
         if not self.active:
             return
         clean = exception is None or isinstance(exception, Interrupted)
@@ -153,6 +163,7 @@ class Recorder:
                 self._commit(with_state=clean)
             finally:
                 self._writer.close()
+                del self._writer, self._staging, self._buffer  # whole blocks, which a reference to this might keep
             if exception is None:
                 self.run.finish()
 
@@ -192,21 +203,34 @@ class Recorder:
             self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
 
     def _write_block(self) -> None:
-        thawed = [name for name, tensor in self._left_out.items() if tensor.requires_grad]
-        if thawed:
-            raise LCAError(
-                f"{thawed[0]} did not require a gradient when recording began, and does now, so its motion is not "
-                "recorded. Let it require one from the start, and freeze it by leaving it out of the optimizer."
-            )
+        self._require_same_parameters()
         if self._n_rows:
             begin = self.n_iterates - self._n_rows
             self._writer.write(begin, self._buffer, self._n_rows, self._staging.event())
+
+    def _require_same_parameters(self) -> None:
+        for name, tensor in named_parameters(self._model).items():
+            if name in self._frozen and tensor.requires_grad:
+                raise LCAError(
+                    f"{name} did not require a gradient when recording began, and does now, so its motion is not "
+                    "recorded. Let it require one from the start, and freeze it by leaving it out of the optimizer."
+                )
+            if self._chosen.get(name, tensor) is not tensor:
+                raise LCAError(
+                    f"{name} is another tensor than when recording began, so its motion is not recorded. "
+                    "Begin to record after the model has its final parameters."
+                )
 
     def _commit(self, with_state: bool = True) -> None:
         state = self._capture() if with_state and self._capture else None
         self._writer.commit(self.n_iterates, self._scalars, state)
         self._scalars = []
         self._committed = time.monotonic()
+
+
+def _rank() -> int:
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def _require_recordable(named: Mapping[str, Tensor]) -> None:

@@ -38,8 +38,9 @@ CHUNK_PARAMETERS = 16_384
 BLOCK = 64
 BLOCK_BYTES = 256 * 2**20
 
-# Where a block has more chunks than this they are kept in one file.
-MAX_CHUNK_FILES = 16
+# Where a block has more chunks than the first, every so many as the second says are kept in one file.
+MAX_CHUNK_FILES = 64
+CHUNKS_PER_FILE = 16
 
 NAN = float("nan")
 
@@ -429,11 +430,8 @@ def _create(
     fill: float,
     codec: str = "zstd",
 ) -> None:
-    n_chunks = -(-shape[0] // chunks[0])
-    # One file for a whole block where it would be many; a shard never spans two blocks.
-    shards = (
-        (n_chunks * chunks[0], *chunks[1:]) if dimensions[0] == "parameter" and n_chunks > MAX_CHUNK_FILES else None
-    )
+    many = dimensions[0] == "parameter" and -(-shape[0] // chunks[0]) > MAX_CHUNK_FILES
+    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None  # which never spans two blocks
     group.create_array(
         name,
         shape=shape,

@@ -50,7 +50,7 @@ def count(n: int, noun: str) -> str:
 def describe_run(run: "Run") -> str:
     """What a run store holds, how far it is, its size, and the command that made it."""
     attributes = run.attributes
-    train = attributes.get("train", {})
+    train, codec = attributes.get("train", {}), attributes["codec"]
     raw, disk = 4 * run.parameters.size * run.n_iterates, run.disk_bytes("weights/c")
     wanted = f" of {train['iterations'] + 1:,}" if run.status != "complete" and "iterations" in train else ""
     optimizer = ", ".join(
@@ -66,7 +66,7 @@ def describe_run(run: "Run") -> str:
             "iterates",
             f"{run.n_iterates:,}{wanted} of {run.parameters.size:,} parameters in {len(run.parameters)} tensors",
         ),
-        ("weights", f"{size(disk)} on disk, {size(raw)} raw ({disk / raw:.2f})" if raw else "none yet"),
+        ("weights", f"{size(disk)} on disk, {size(raw)} raw ({disk / raw:.2f}, {codec})" if raw else "none yet"),
         *([("still", f"{count(run.n_unmoved, 'iteration')} without any motion")] if run.n_unmoved else []),
         ("store", f"{size(run.disk_bytes())} on disk"),
     ]

@@ -143,3 +143,31 @@ def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
     with bar(10, "train", shown=False) as shown:
         shown.update()
     assert capsys.readouterr().err == ""
+
+
+def test_resuming(tmp_path):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", 5, "--out", path, "--device", "cpu"]
+    call(*arguments, "--resume")
+    result = call(*arguments, "--resume")
+    assert "is finished already; there is nothing to resume" in result.stderr
+    assert "6 of 2,778 parameters" in result.stdout
+    result = call(*arguments, "--resume", "--seed", 1, status=2)
+    assert "seed 0 there and 1 here" in result.stderr
+    call(*arguments, "--resume", "--overwrite", status=2)
+
+
+def test_a_signal_is_told_and_the_run_can_be_resumed(tmp_path):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", "1000000", "--out", str(path), "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "lca", *arguments], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (path / "weights" / "c").exists():
+        pass
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 1
+    assert "stopped by SIGTERM after" in told
+    assert "--resume" in told
+    result = call("info", path).stdout
+    assert "training" in result.splitlines()[0]
+    assert "of 1,000,001 of 2,778 parameters" in result

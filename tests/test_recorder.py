@@ -326,3 +326,29 @@ def test_cuda_iterates_bit_for_bit(tmp_path):
             optimizer.step()
             seen.append(flatten(model))
     assert torch.equal(torch.from_numpy(lca.open(tmp_path / "run.zarr").weights[:]).T, torch.stack(seen).cpu())
+
+
+def test_nothing_is_recorded_after_the_recorder_is_left(tmp_path):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
+    update = scaler.update
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        recorder.attach(optimizer, scaler)
+    model(torch.ones(1, 2)).sum().backward()
+    for _ in range(200):
+        optimizer.step()
+    assert scaler.update == update
+    assert lca.open(tmp_path / "run.zarr").n_iterations == 0
+    with pytest.raises(LCAError, match="use the recorder inside its `with`"):
+        recorder.record()
+
+
+def test_a_parameter_that_is_replaced_on_the_way_is_an_error(tmp_path):
+    model = nn.Linear(2, 1)
+    with (
+        pytest.raises(LCAError, match="weight is another tensor than when recording began"),
+        lca.Recorder(tmp_path / "run.zarr", model) as recorder,
+    ):
+        model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
+        recorder.record()
