@@ -1,4 +1,4 @@
-"""The run store: one zarr v3 group per run; the schema, and the only module that imports zarr.
+"""The run store: one zarr v3 group per run; the schema, and what is read and written.
 
     RUN.zarr/
       attributes["lca"]   what was trained and how, the parameter table, the status
@@ -15,57 +15,23 @@ import asyncio
 import hashlib
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lca.errors import LCAError, UsageError
+from lca.layout import CHUNK_PARAMETERS, Array, block_length, create_array, require_codec
 from lca.lock import Lock
 from lca.parameters import ParameterTable
 
 SCHEMA = 1
-CHUNK_PARAMETERS = 16_384
-BLOCK = 64
-BLOCK_BYTES = 256 * 2**20
-
-# Where a block has more chunks than the first, every so many as the second says are kept in one file.
-MAX_CHUNK_FILES = 64
-CHUNKS_PER_FILE = 16
-
 NAN = float("nan")
-
-# Who chooses pcodec is told by its help that it is no codec of the specification; zarr would tell at every turn.
-warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
-
-
-def _blosc(cname: str, clevel: int, blocksize: int) -> dict[str, Any]:
-    codec = BloscCodec(cname=cname, clevel=clevel, shuffle="bitshuffle", blocksize=blocksize)  # type: ignore[arg-type]
-    return {"compressors": [codec, Crc32cCodec()]}
-
-
-def _pcodec() -> dict[str, Any]:
-    from zarr.codecs.numcodecs import PCodec
-
-    return {"serializer": PCodec(level=8), "compressors": [Crc32cCodec()]}
-
-
-# All are lossless and checksummed. The levels were chosen on a real trajectory: a higher one of zstd is 5 times slower
-# for 3 % less; `scripts/bench_record.py` prints speed and size of each.
-CODECS: dict[str, Callable[[], dict[str, Any]]] = {
-    "zstd": lambda: _blosc("zstd", 1, 2**20),
-    "lz4": lambda: _blosc("lz4", 5, 2**18),
-    "pcodec": _pcodec,
-}
 
 # The arrays of an allocation: dtype, dimensions, fill value (NaN where missing must never read as zero).
 ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
@@ -80,16 +46,6 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "motion_norm": ("float64", ("iteration", "tensor"), NAN),
     "blocks": ("uint8", ("block",), 0),
 }
-
-Array = zarr.Array[Any]
-
-
-def block_length(K: int) -> int:
-    """How many iterates of K float32 make a block: 64, or the largest smaller power of two that stays under 256 MB."""
-    length = BLOCK
-    while length > 1 and 4 * K * length > BLOCK_BYTES:
-        length //= 2
-    return length
 
 
 class Run:
@@ -202,7 +158,7 @@ class Run:
         T = max(n_iterates - 1, 0)
         group = _subgroup(self.group, "training")
         for name in training.keys() - set(group.array_keys()):
-            _create(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
+            create_array(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
         for name, array in group.arrays():
             array.resize((T,))
             if name in training:
@@ -238,7 +194,7 @@ class Run:
         }
         for array, (dtype, dimensions, fill) in ARRAYS.items():
             shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
-            _create(group, array, dtype, shape, chunk, dimensions, fill)
+            create_array(group, array, dtype, shape, chunk, dimensions, fill)
         group.attrs["lca"] = {**attributes, "status": "allocating"}
         return Allocation(self, group)
 
@@ -358,7 +314,7 @@ def create_run(
     K = parameters.size
     length = block_length(K)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    _create(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
+    create_array(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
     group.create_group("training")
     group.attrs["lca"] = {
         "schema": SCHEMA,
@@ -386,13 +342,6 @@ def open_run(path: Path | str, mode: str = "r") -> Run:
     return run
 
 
-def missing_files(path: Path, array: Array) -> list[tuple[int, ...]]:
-    """The coordinates, in files, of what an array below path should have on disk and has not."""
-    per_file = array.shards or array.chunks
-    grid = [range(-(-n // m)) for n, m in zip(array.shape, per_file, strict=True)]
-    return [at for at in product(*grid) if not (path / array.metadata.encode_chunk_key(at)).exists()]
-
-
 def fingerprint(values: Mapping[str, Any]) -> str:
     """A short digest of JSON-like values, equal for equal ones."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -410,36 +359,3 @@ def _subgroup(group: zarr.Group, name: str) -> zarr.Group:
     child = group[name]
     assert isinstance(child, zarr.Group)
     return child
-
-
-def require_codec(name: str) -> None:
-    """Raise unless the codec is known and can be used here."""
-    if name not in CODECS:
-        raise UsageError(f"unknown codec {name!r}; the known ones are {', '.join(CODECS)}.")
-    if name == "pcodec" and not find_spec("pcodec"):
-        raise UsageError("the codec pcodec needs a package of its own: pip install loss-change-allocation[pcodec]")
-
-
-def _create(
-    group: zarr.Group,
-    name: str,
-    dtype: str,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dimensions: tuple[str, ...],
-    fill: float,
-    codec: str = "zstd",
-) -> None:
-    many = dimensions[0] == "parameter" and -(-shape[0] // chunks[0]) > MAX_CHUNK_FILES
-    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None  # which never spans two blocks
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        shards=shards,
-        fill_value=fill,
-        dimension_names=dimensions,
-        config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
-        **CODECS[codec](),
-    )

@@ -14,12 +14,13 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
+from lca.layout import require_codec
 from lca.problem import Problem, per_example
 from lca.progress import bar
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
 from lca.signals import stop_signals
-from lca.store import Run, open_run, require_codec
+from lca.store import Run, open_run
 
 # The learning rates are those that train the built-in networks well; the momentum of SGD is the paper's.
 OPTIMIZERS: dict[str, dict[str, float | None]] = {

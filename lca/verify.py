@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lca import checkpoint
 from lca.integrate import Status
-from lca.store import ARRAYS, Allocation, Array, Run, missing_files, open_run
+from lca.layout import Array, missing_files
+from lca.store import ARRAYS, Allocation, Run, open_run
 
 
 @dataclass(frozen=True)

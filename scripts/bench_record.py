@@ -21,9 +21,9 @@ import torch
 
 import lca
 from lca.errors import LCAError
+from lca.layout import CODECS
 from lca.parameters import ParameterTable
 from lca.problem import Problem
-from lca.store import CODECS
 from lca.text import size, table
 from lca.training import TrainConfig, batches, make_optimizer
 from lca.zoo import presets

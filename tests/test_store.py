@@ -10,8 +10,9 @@ from torch import nn
 
 import lca
 from lca.errors import LCAError, UsageError
+from lca.layout import block_length
 from lca.parameters import ParameterTable
-from lca.store import ARRAYS, block_length, create_run, open_run
+from lca.store import ARRAYS, create_run, open_run
 
 
 def empty(path, K=5, **options):
@@ -128,7 +129,7 @@ def test_a_missing_allocation_names_the_command(run):
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "pcodec"])
 @pytest.mark.parametrize("K", [16_384, 50_000, 300_000])
 def test_chunks_and_shards_of_a_real_size_bit_for_bit(tmp_path, codec, K, monkeypatch):
-    monkeypatch.setattr("lca.store.MAX_CHUNK_FILES", 10)
+    monkeypatch.setattr("lca.layout.MAX_CHUNK_FILES", 10)
     if codec == "pcodec":
         pytest.importorskip("pcodec", reason="needs the extra pcodec")
     random = np.random.default_rng(K)
@@ -155,7 +156,7 @@ def test_the_default_codec_is_of_the_specification(tmp_path):
 def test_codecs_that_cannot_be_used_are_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="unknown codec 'gzip'; the known ones are zstd, lz4, pcodec"):
         empty(tmp_path / "run.zarr", codec="gzip")
-    monkeypatch.setattr("lca.store.find_spec", lambda name: None)
+    monkeypatch.setattr("lca.layout.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install loss-change-allocation\[pcodec\]"):
         empty(tmp_path / "run.zarr", codec="pcodec")
     assert not (tmp_path / "run.zarr").exists()

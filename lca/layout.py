@@ -1,0 +1,95 @@
+"""How an array lies on disk: blocks, chunks, files and codecs. With the store the only module that knows zarr."""
+
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from lca.errors import UsageError
+
+CHUNK_PARAMETERS = 16_384
+BLOCK = 64
+BLOCK_BYTES = 256 * 2**20
+
+# Where a block has more chunks than the first, every so many as the second says are kept in one file.
+MAX_CHUNK_FILES = 64
+CHUNKS_PER_FILE = 16
+
+Array = zarr.Array[Any]
+
+# Who chooses pcodec is told by its help that it is no codec of the specification; zarr would tell at every turn.
+warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
+
+
+def _blosc(cname: str, clevel: int, blocksize: int) -> dict[str, Any]:
+    codec = BloscCodec(cname=cname, clevel=clevel, shuffle="bitshuffle", blocksize=blocksize)  # type: ignore[arg-type]
+    return {"compressors": [codec, Crc32cCodec()]}
+
+
+def _pcodec() -> dict[str, Any]:
+    from zarr.codecs.numcodecs import PCodec
+
+    return {"serializer": PCodec(level=8), "compressors": [Crc32cCodec()]}
+
+
+# All are lossless and checksummed. The levels were chosen on a real trajectory: a higher one of zstd is 5 times slower
+# for 3 % less; `scripts/bench_record.py` prints speed and size of each.
+CODECS: dict[str, Callable[[], dict[str, Any]]] = {
+    "zstd": lambda: _blosc("zstd", 1, 2**20),
+    "lz4": lambda: _blosc("lz4", 5, 2**18),
+    "pcodec": _pcodec,
+}
+
+
+def block_length(K: int) -> int:
+    """How many iterates of K float32 make a block: 64, or the largest smaller power of two that stays under 256 MB."""
+    length = BLOCK
+    while length > 1 and 4 * K * length > BLOCK_BYTES:
+        length //= 2
+    return length
+
+
+def require_codec(name: str) -> None:
+    """Raise unless the codec is known and can be used here."""
+    if name not in CODECS:
+        raise UsageError(f"unknown codec {name!r}; the known ones are {', '.join(CODECS)}.")
+    if name == "pcodec" and not find_spec("pcodec"):
+        raise UsageError("the codec pcodec needs a package of its own: pip install loss-change-allocation[pcodec]")
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dimensions: tuple[str, ...],
+    fill: float,
+    codec: str = "zstd",
+) -> None:
+    """A new array, filled with `fill`, whose files each belong to one block."""
+    many = dimensions[0] == "parameter" and -(-shape[0] // chunks[0]) > MAX_CHUNK_FILES
+    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None  # which never spans two blocks
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        fill_value=fill,
+        dimension_names=dimensions,
+        config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
+        **CODECS[codec](),
+    )
+
+
+def missing_files(path: Path, array: Array) -> list[tuple[int, ...]]:
+    """The coordinates, in files, of what an array below path should have on disk and has not."""
+    per_file = array.shards or array.chunks
+    grid = [range(-(-n // m)) for n, m in zip(array.shape, per_file, strict=True)]
+    return [at for at in product(*grid) if not (path / array.metadata.encode_chunk_key(at)).exists()]
