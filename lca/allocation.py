@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from lca.audit import Audit, compare, draw_iterations
 from lca.device import resolve_device
 from lca.errors import LCAError, UsageError
-from lca.gradient import FullGradient, has_batchnorm
-from lca.integrate import Evaluation, Integral, Status, integrate_iteration
+from lca.gradient import FullGradient, fastest_batch_size, has_batchnorm
+from lca.integrate import RULES, Evaluation, Integral, Status, integrate_iteration
 from lca.parameters import ParameterTable, norm_by_tensor, sum_by_tensor
 from lca.problem import Problem
 from lca.progress import bar
 from lca.provenance import require_same_data
 from lca.store import Allocation, Run, fingerprint, open_run
 
+BATCHNORM_BATCH = 5_000  # the paper's
 FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
 
 
@@ -32,7 +34,12 @@ class AllocateConfig:
     tolerance: float = 1e-3  # of the residual of an iteration, in the loss's unit; the paper's
     total_tolerance: float = 1e-2  # of the cumulative residual, as a part of |L_T − L_0|; the paper's
     max_intervals: int = 64  # where halving the step stops
-    batch_size: int = 1_000  # examples in a pass at once; with BatchNorm it is a part of what the loss is
+    rule: str = "simpson"  # or "trapezoid", refined by Simpson, or "first-order", the cheapest and not refined
+    audit: float = 0.01  # part of the iterations, at least five, on which the error of the parts is measured; 0: none
+    seed: int = 0  # of the draw of the audited iterations
+    # Examples in a pass at once. None: the fastest, found by a probe; with BatchNorm, where it is a part of what the
+    # loss is, the paper's 5,000.
+    batch_size: int | None = None
     device: str = "auto"  # CUDA where there is one
 
     def __post_init__(self) -> None:
@@ -43,7 +50,11 @@ class AllocateConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; a positive number was wanted.")
         if self.max_intervals < 2 or self.max_intervals & (self.max_intervals - 1) or self.max_intervals > 2**14:
             raise UsageError(f"max_intervals is {self.max_intervals}; a power of two from 2 to 16384 was wanted.")
-        if self.batch_size < 1:
+        if self.rule not in RULES:
+            raise UsageError(f"unknown rule {self.rule!r}; the known ones are {', '.join(RULES)}.")
+        if not 0 <= self.audit <= 1:
+            raise UsageError(f"audit is {self.audit}; a part of the iterations from 0 to 1 was wanted.")
+        if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size is {self.batch_size}; at least 1 was wanted.")
 
 
@@ -53,7 +64,8 @@ class Summary:
 
     largest_residual: the largest |residual| of an iteration. gradients_per_iteration: the mean number of full-set
     gradients in an iteration's integral, the one at its end included and the one at its start not.
-    refined: iterations with more than the first two subintervals. unconverged, not_finite: by status.
+    refined: iterations with more subintervals than the rule begins with. unconverged, not_finite: by status.
+    audit: the error of the parts, on the audited iterations; None if there was no audit.
     within_bounds: whether every iteration converged and the cumulative residual is under its bound.
     """
 
@@ -68,8 +80,10 @@ class Summary:
     refined: int
     unconverged: int
     not_finite: int
+    rule: str
     tolerance: float
     total_tolerance: float
+    audit: Audit | None
 
     @property
     def change(self) -> float:
@@ -103,16 +117,17 @@ def allocate(
     _require_complete(run)
     run.parameters.require_same(ParameterTable.of(problem.model), str(path), f"the model of {problem.name}")
     require_same_data(run, problem, config.split)
-    allocation = _open_allocation(run, problem, config, overwrite)
+    device = resolve_device(config.device)
+    allocation = _open_allocation(run, problem, config, device, overwrite)
     if not allocation.complete:
-        device = resolve_device(config.device)
         data = tuple(x.to(device) for x in problem.split(config.split))
         model = problem.model.to(device)
-        with FullGradient(model, problem.losses, data, config.batch_size) as gradient:
+        with FullGradient(model, problem.losses, data, allocation.attributes["batch_size"]) as gradient:
             allocator = Allocator(run, allocation, gradient, config)
             with bar(run.n_iterations, "allocate", shown=progress) as shown:
                 allocator.allocate_blocks(shown)
                 allocator.refine_total(shown)
+                allocator.audit(shown)
         allocation.finish()
     return summarize(allocation)
 
@@ -130,11 +145,13 @@ def summarize(allocation: Allocation) -> Summary:
         cumulative_residual=float(residual.sum()),
         largest_residual=float(np.abs(residual).max(initial=0.0)),
         gradients_per_iteration=float(intervals.mean()) if len(intervals) else 0.0,
-        refined=int((intervals > 2).sum()),
+        refined=int((intervals > (2 if allocation.attributes["rule"] == "simpson" else 1)).sum()),
         unconverged=int((status == Status.AT_LIMIT).sum()),
         not_finite=int((status == Status.NOT_FINITE).sum()),
+        rule=allocation.attributes["rule"],
         tolerance=allocation.attributes["tolerance"],
         total_tolerance=allocation.attributes["total_tolerance"],
+        audit=Audit(**audit) if (audit := allocation.attributes.get("audit_result")) else None,
     )
 
 
@@ -183,7 +200,33 @@ class Allocator:
             for name in ("residual", "intervals", "status"):
                 arrays[name][t] = values[name]
             n_refined += 1
-            shown.set_postfix_str(f"{n_refined} refined for the total")
+            shown.set_postfix_str(f"{n_refined} refined for the total", refresh=False)
+            shown.update(0)
+
+    def audit(self, shown: "tqdm[Any]") -> None:
+        """Integrate a sample of the iterations with twice and four times the subintervals, and keep what differs."""
+        intervals, status = _read(self.allocation, "intervals"), _read(self.allocation, "status")
+        finite = np.flatnonzero((status == Status.CONVERGED) | (status == Status.AT_LIMIT)).tolist()
+        if not self.config.audit or not finite:
+            return
+        figures = []
+        iterations = draw_iterations(finite, self.config.audit, self.config.seed)
+        for i, t in enumerate(iterations, start=1):
+            shown.set_postfix_str(f"audit {i} of {len(iterations)}", refresh=False)
+            shown.update(0)
+            theta0, theta1 = self.theta(t), self.theta(t + 1)
+            n, start = int(intervals[t]), self.gradient(theta0)
+            half_way, fine = (self._reference(theta0, theta1, start, m) for m in (2 * n, 4 * n))
+            figures.append(compare(np.asarray(self.allocation.lca[:, t], np.float64), half_way, fine))
+        columns = {name: [row[name] for row in figures] for name in figures[0]}
+        self.allocation.note("audit_result", Audit(iterations=iterations, **columns).to_json())
+
+    def _reference(self, theta0: Tensor, theta1: Tensor, start: Evaluation, n: int) -> NDArray[np.float64]:
+        """A (K,) by composite Simpson with n subintervals, whatever the rule of the allocation."""
+        reference = integrate_iteration(
+            self.gradient, theta0, theta1, start, tolerance=float("inf"), min_intervals=n, max_intervals=n
+        )
+        return reference.allocation.cpu().numpy()
 
     def _allocate_block(self, block: int, span: slice, start: Evaluation, shown: "tqdm[Any]") -> Evaluation:
         """Allocate and write the iterations of one block; the evaluation at its last iterate."""
@@ -204,7 +247,7 @@ class Allocator:
         self.allocation.write_block(block, {**_columns(iterates), **_columns(iterations), "lca": lca.T})
         return start
 
-    def _integrate(self, theta0: Tensor, theta1: Tensor, start: Evaluation, min_intervals: int = 2) -> Integral:
+    def _integrate(self, theta0: Tensor, theta1: Tensor, start: Evaluation, min_intervals: int = 1) -> Integral:
         return integrate_iteration(
             self.gradient,
             theta0,
@@ -213,6 +256,7 @@ class Allocator:
             tolerance=self.config.tolerance,
             max_intervals=self.config.max_intervals,
             min_intervals=min_intervals,
+            rule=self.config.rule,
         )
 
     def _describe(self, integral: Integral, motion: Tensor) -> dict[str, Any]:
@@ -245,37 +289,44 @@ def worst_iteration(
     """The iteration to refine next so that the cumulative residual comes under its bound; None if it is, or cannot.
 
     loss: (T+1,), the others (T,). It is the one with the largest |residual|. An iteration at the limit, one that is not
-    finite, and one whose residual is float32's own rounding cannot be made better.
+    finite, and one whose residual is float32's own rounding cannot be made better; nor can the first order.
     """
-    if not abs(residual.sum()) > config.total_tolerance * abs(loss[-1] - loss[0]):
+    if config.rule == "first-order" or not abs(residual.sum()) > config.total_tolerance * abs(loss[-1] - loss[0]):
         return None
     rounding = 8 * FLOAT32_EPS * np.maximum(np.abs(loss[1:]), np.abs(loss[:-1]))
     open_ = (2 * intervals <= config.max_intervals) & (np.abs(residual) > rounding) & (status != Status.NOT_FINITE)
     return int(np.argmax(np.where(open_, np.abs(residual), 0))) if open_.any() else None
 
 
-def _open_allocation(run: Run, problem: Problem, config: AllocateConfig, overwrite: bool) -> Allocation:
+def _open_allocation(
+    run: Run, problem: Problem, config: AllocateConfig, device: torch.device, overwrite: bool
+) -> Allocation:
     """The allocation to go on with, or a new one; an error where one with other options is there."""
     name = config.name or config.split
+    there = run.allocation(name) if name in run.allocations and not overwrite else None
+    batch_size = config.batch_size
+    if batch_size is None and there:
+        batch_size = there.attributes["batch_size"]  # chosen once, so that every part of the allocation has the same
     attributes = {
         "split": config.split,
-        "rule": "simpson",
+        "rule": config.rule,
         "tolerance": config.tolerance,
         "total_tolerance": config.total_tolerance,
         "max_intervals": config.max_intervals,
-        "batch_size": config.batch_size,
+        "audit": config.audit,
+        "seed": config.seed,
+        "batch_size": batch_size or _choose_batch_size(problem, config.split, device),
         "batchnorm": "batch statistics" if has_batchnorm(problem.model) else "none",
         "precision": "fp32",
         "examples": len(problem.split(config.split)[0]),
     }
     attributes["fingerprint"] = fingerprint(attributes)
-    if name not in run.allocations or overwrite:
+    if there is None:
         return run.create_allocation(name, attributes)
-    allocation = run.allocation(name)
-    different = [key for key, value in attributes.items() if allocation.attributes.get(key) != value]
+    different = [key for key, value in attributes.items() if there.attributes.get(key) != value]
     if different:
         told = ", ".join(
-            f"{key} {allocation.attributes.get(key)} there and {attributes[key]} here"
+            f"{key} {there.attributes.get(key)} there and {attributes[key]} here"
             for key in different
             if key != "fingerprint"
         )
@@ -283,7 +334,14 @@ def _open_allocation(run: Run, problem: Problem, config: AllocateConfig, overwri
             f"{run.path} has an allocation {name!r} with other options: {told}. "
             "Give the same, another --name, or replace it with --overwrite."
         )
-    return allocation
+    return there
+
+
+def _choose_batch_size(problem: Problem, split: str, device: torch.device) -> int:
+    if has_batchnorm(problem.model):
+        return BATCHNORM_BATCH
+    data = tuple(x.to(device) for x in problem.split(split))
+    return fastest_batch_size(problem.model.to(device), problem.losses, data)
 
 
 def _require_complete(run: Run) -> None:

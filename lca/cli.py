@@ -159,7 +159,18 @@ def train(
 )
 @click.option("--max-intervals", cls=AllocateOption, type=int, help="Where halving the step stops.")
 @click.option(
-    "--batch-size", cls=AllocateOption, type=int, help="Examples at once; with BatchNorm it defines the loss."
+    "--rule",
+    cls=AllocateOption,
+    type=click.Choice(["simpson", "trapezoid", "first-order"]),
+    help="The first attempt; Simpson refines the first two.",
+)
+@click.option("--audit", cls=AllocateOption, type=float, help="Part of the iterations to measure the parts' error on.")
+@click.option("--seed", cls=AllocateOption, type=int, help="Of the draw of the audited iterations.")
+@click.option(
+    "--batch-size",
+    cls=AllocateOption,
+    type=int,
+    help="Examples at once.  [default: the fastest; 5000 with BatchNorm, where it defines the loss]",
 )
 @click.option("--device", cls=AllocateOption)
 @click.option("--overwrite", is_flag=True, help="Replace the allocation that is there.")

@@ -1,5 +1,7 @@
 """theta (K,) -> the loss over a whole split and its gradient (K,)."""
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -7,9 +9,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from lca.errors import LCAError
 from lca.integrate import Evaluation
 from lca.parameters import ParameterTable, flatten, trainable, views
 from lca.problem import Batch, Losses, per_example
+
+# What is worth trying: beyond these a pass does not get faster on a CPU, and on CUDA the larger the better.
+BATCH_SIZES = defaultdict(
+    lambda: (1_000, 5_000),
+    cpu=(125, 250, 500, 1_000, 2_000, 5_000),
+    cuda=(1_000, 5_000, 20_000, 100_000),
+)
 
 
 class FullGradient:
@@ -54,6 +64,38 @@ class FullGradient:
             loss += losses.detach().sum(dtype=torch.float64)
         self.n_passes += 1
         return Evaluation(loss / N, self.gradient.clone())
+
+
+def fastest_batch_size(model: nn.Module, losses: Losses, data: Batch) -> int:
+    """The batch size with the shortest pass over the split, for a model whose loss does not depend on it.
+
+    A short probe on the data's device: what is too large for its memory is left out.
+    """
+    N = len(data[0])
+    sizes = sorted({min(size, N) for size in BATCH_SIZES[data[0].device.type]})
+    seconds: dict[int, float] = {}
+    for size in sizes:
+        sample = tuple(x[:size] for x in data)
+        try:
+            with FullGradient(model, losses, sample, size) as gradient:
+                seconds[size] = min(_time(gradient) for _ in range(3)) / size
+        except RuntimeError as error:  # torch.OutOfMemoryError, and what the CPU's allocator raises, are such
+            if "memory" not in str(error):
+                raise
+            break
+    if not seconds:
+        raise LCAError(
+            f"a batch of {sizes[0]:,} examples does not fit into the memory of {data[0].device}. "
+            "Give a smaller one with --batch-size, or another device."
+        )
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def _time(gradient: FullGradient) -> float:
+    """Wall seconds of a pass."""
+    begin = time.perf_counter()
+    float(gradient(gradient.theta).loss)  # waits for the device
+    return time.perf_counter() - begin
 
 
 def has_batchnorm(model: nn.Module) -> bool:

@@ -1,8 +1,9 @@
 """The loss change of one iteration, divided among the parameters; pure but for the gradient that it is handed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ class Evaluation:
 
 Gradient = Callable[[Tensor], Evaluation]
 
+# The first attempt. Simpson and the trapezoid are refined by Simpson; the first order, A = Δ · ∇L(θ_t), is what it is.
+RULES = ("simpson", "trapezoid", "first-order")
+
 
 @dataclass(frozen=True)
 class Integral:
@@ -54,13 +58,15 @@ def integrate_iteration(
     *,
     tolerance: float,
     max_intervals: int,
-    min_intervals: int = 2,
+    min_intervals: int = 1,
+    rule: str = "simpson",
 ) -> Integral:
     """Allocate the loss change of one iteration to its parameters.
 
     A_i = Δ_i · ∫₀¹ ∂_i L(θ0 + sΔ) ds, by composite Simpson     [arXiv 1909.01440, eq. 3 and the text below it]
 
-    n doubles from 2 until it is at least min_intervals and |Σ A − (L(θ1) − L(θ0))| ≤ tolerance, or is max_intervals.
+    n doubles from 2 (from 1 with the trapezoid) until it is at least min_intervals and
+    |Σ A − (L(θ1) − L(θ0))| ≤ tolerance, or would be over max_intervals. With the first order n is 1 and stays it.
     theta0, theta1: (K,), the iterates. start: the evaluation at theta0, already known.
     Not converging is a result (AT_LIMIT), not an exception; so is a loss or a gradient that is not finite (NOT_FINITE,
     with NaN for A).
@@ -68,27 +74,42 @@ def integrate_iteration(
     end = gradient(theta1)
     delta = theta1.double() - theta0.double()
     change = end.loss - start.loss
+    if not torch.isfinite(change):
+        return _not_finite(delta, 0, end)
+    for n, mean_gradient in _attempts(gradient, theta0, theta1, start, end, rule):
+        allocation = delta * mean_gradient
+        total = allocation.sum()
+        allocated, residual = torch.stack([total, total - change]).tolist()
+        if not isfinite(allocated):
+            return _not_finite(delta, n, end)
+        converged = abs(residual) <= tolerance
+        if (converged and n >= min_intervals) or 2 * n > max_intervals:
+            break
+    status = Status.CONVERGED if converged else Status.AT_LIMIT
+    return Integral(allocation, allocated, residual, n, status, end)
+
+
+def _attempts(
+    gradient: Gradient, theta0: Tensor, theta1: Tensor, start: Evaluation, end: Evaluation, rule: str
+) -> Iterator[tuple[int, Tensor]]:
+    """(n, the mean gradient along the step (K,) by n subintervals), ever finer; each uses all gradients before it."""
+    if rule == "first-order":
+        yield 1, start.gradient.double()
+        return
+    ends = start.gradient.double() + end.gradient
+    if rule == "trapezoid":
+        yield 1, ends / 2
 
     def sum_at(nodes: list[float]) -> Tensor:
-        total = torch.zeros_like(delta)
+        total = torch.zeros_like(ends)
         for s in nodes:
             total += gradient(torch.lerp(theta0, theta1, s)).gradient
         return total
 
-    if not torch.isfinite(change):
-        return _not_finite(delta, 0, end)
-    rule = Simpson.start(start.gradient.double() + end.gradient, sum_at(odd_nodes(2)))
+    simpson = Simpson.start(ends, sum_at(odd_nodes(2)))
     while True:
-        allocation = delta * rule.integral
-        total = allocation.sum()
-        allocated, residual = torch.stack([total, total - change]).tolist()
-        if allocated != allocated or abs(allocated) == float("inf"):
-            return _not_finite(delta, rule.n, end)
-        converged = abs(residual) <= tolerance
-        if (converged and rule.n >= min_intervals) or 2 * rule.n > max_intervals:
-            status = Status.CONVERGED if converged else Status.AT_LIMIT
-            return Integral(allocation, allocated, residual, rule.n, status, end)
-        rule = rule.halve(sum_at(odd_nodes(2 * rule.n)))
+        yield simpson.n, simpson.integral
+        simpson = simpson.halve(sum_at(odd_nodes(2 * simpson.n)))
 
 
 def _not_finite(delta: Tensor, intervals: int, end: Evaluation) -> Integral:

@@ -273,13 +273,16 @@ class Allocation:
             self._write(name, (slice(None), t) if name == "lca" else t, value)
 
     def finish(self) -> None:
-        self.attributes["status"] = "complete"
+        self.note("status", "complete")
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep something with the allocation, as an attribute."""
+        self.attributes[name] = value
         self.group.attrs["lca"] = self.attributes
 
     def reopen(self) -> None:
         """Not complete after all: it has to be gone on with."""
-        self.attributes["status"] = "allocating"
-        self.group.attrs["lca"] = self.attributes
+        self.note("status", "allocating")
 
     def undo(self, block: int) -> None:
         """Mark a block as not allocated."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lca.allocation import Summary
     from lca.analysis.report import Report
+    from lca.audit import Audit
     from lca.store import Run
     from lca.verify import Verdict
 
@@ -96,9 +97,28 @@ def describe_summary(summary: "Summary", path: Path) -> str:
         ("largest residual", f"{s.largest_residual:.2e} nats in an iteration (tolerance {s.tolerance:g})"),
         ("gradients", f"{s.gradients_per_iteration:.2f} an iteration"),
         ("refined", f"{count(s.refined, 'iteration')}, {s.unconverged} did not converge"),
+        *_describe_audit(s.audit),
         ("bounds", "hold" if s.within_bounds else "DO NOT HOLD: " + "; ".join(unmet)),
     ]
     return facts(lines)
+
+
+def _describe_audit(audit: "Audit | None") -> list[tuple[str, str]]:
+    """The error of the parts, mean and 95 % confidence interval over the audited iterations."""
+    if audit is None:
+        return [("parts", "not audited")]
+    from lca.audit import mean_with_confidence
+
+    def interval(values: Sequence[float], scale: float, digits: int) -> str:
+        mean, half = mean_with_confidence(values)
+        return plus_minus(scale * mean, scale * half, digits)
+
+    n = count(len(audit.iterations), "iteration")
+    return [
+        ("parts", f"off by {interval(audit.part_error, 100, 2)} % of Σ|A|, mean ± 95 % confidence of {n} audited"),
+        ("signs", f"wrong for {interval(audit.sign_change, 100, 2)} % of the parameters"),
+        ("helping", f"off by {interval(audit.helping_shift, 1, 3)} points of the percentage"),
+    ]
 
 
 def describe_report(report: "Report") -> str:

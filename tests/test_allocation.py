@@ -88,7 +88,9 @@ def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
     passes = []
     original = allocation_module.FullGradient.__call__
     monkeypatch.setattr(allocation_module.FullGradient, "__call__", lambda *a: passes.append(1) or original(*a))
-    summary = lca.allocate(run, problem(), lca.AllocateConfig(tolerance=1.0, total_tolerance=1.0, device="cpu"))
+    summary = lca.allocate(
+        run, problem(), lca.AllocateConfig(tolerance=1.0, total_tolerance=1.0, audit=0, batch_size=60, device="cpu")
+    )
     assert len(passes) == 2 * 100 + 1
     assert summary.gradients_per_iteration == 2
 
@@ -110,11 +112,13 @@ def test_large_steps_are_refined_and_the_limit_is_reported(tmp_path, problem):
 def test_the_total_is_refined_where_each_iteration_is_within_its_tolerance(tmp_path, problem):
     config = lca.TrainConfig(batch_size=20, iterations=30, learning_rate=1.0, device="cpu")
     lca.train(problem(), tmp_path / "run.zarr", config)
-    loose = lca.AllocateConfig(name="loose", tolerance=10.0, total_tolerance=100.0, device="cpu")
+    loose = lca.AllocateConfig(name="loose", batch_size=60, tolerance=10.0, total_tolerance=100.0, device="cpu")
     before = lca.allocate(tmp_path / "run.zarr", problem(), loose)
     total = 0.1 * abs(before.cumulative_residual / before.change)
     after = lca.allocate(
-        tmp_path / "run.zarr", problem(), lca.AllocateConfig(tolerance=10.0, total_tolerance=total, device="cpu")
+        tmp_path / "run.zarr",
+        problem(),
+        lca.AllocateConfig(batch_size=60, tolerance=10.0, total_tolerance=total, device="cpu"),
     )
     assert before.refined == 0
     assert 0 < after.refined < 30
@@ -159,7 +163,7 @@ def test_a_loss_that_becomes_nan_is_a_status(tmp_path, problem):
 
 
 def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monkeypatch):
-    lca.allocate(run, problem(), lca.AllocateConfig(name="whole", device="cpu"))
+    lca.allocate(run, problem(), lca.AllocateConfig(name="whole", audit=0, batch_size=20, device="cpu"))
     passes = []
     original = allocation_module.FullGradient.__call__
 
@@ -171,19 +175,19 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
 
     monkeypatch.setattr(allocation_module.FullGradient, "__call__", stops)
     with pytest.raises(KeyboardInterrupt):
-        lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+        lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert arrays(run)["blocks"].tolist() == [1, 0]
     assert np.isfinite(arrays(run)["loss"][:64]).all()
     assert np.isnan(arrays(run)["loss"][64:]).all()  # the other block's to write
     assert lca.open(run).allocation("train").n_allocated == 64
     passes.clear()
-    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+    lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert len(passes) == 2 * 36 + 1
     whole, resumed = arrays(run, "whole"), arrays(run)
     for name in ARRAYS:
         np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
     passes.clear()
-    assert lca.allocate(run, problem(), lca.AllocateConfig(device="cpu")).within_bounds
+    assert lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu")).within_bounds
     assert passes == []
 
 
@@ -200,6 +204,30 @@ def test_blocks_are_allocated_in_any_order(tmp_path, problem):
     lca.allocate(path, problem(), config)
     for name, values in arrays(path).items():
         np.testing.assert_array_equal(values, whole[name], err_msg=name)
+
+
+def test_the_batch_size_is_chosen_once(run, problem, monkeypatch):
+    chosen = iter([7, 11])
+    monkeypatch.setattr("lca.allocation.fastest_batch_size", lambda *_: next(chosen))
+    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+    assert lca.open(run).allocation("train").attributes["batch_size"] == 7
+    lca.allocate(run, problem(), lca.AllocateConfig(batch_size=7, device="cpu"))
+    with pytest.raises(UsageError, match="batch_size 7 there and 8 here"):
+        lca.allocate(run, problem(), lca.AllocateConfig(batch_size=8, device="cpu"))
+
+
+def test_with_batchnorm_the_batch_size_is_the_papers_and_recorded(tmp_path, problem):
+    torch.manual_seed(0)
+    given = problem(model=nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)))
+    path = tmp_path / "run.zarr"
+    lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=10, device="cpu"))
+    buffers = {name: buffer.clone() for name, buffer in given.model.named_buffers()}
+    summary = lca.allocate(path, given, lca.AllocateConfig(device="cpu"))
+    attributes = lca.open(path).allocation("train").attributes
+    assert (attributes["batch_size"], attributes["batchnorm"]) == (5_000, "batch statistics")
+    assert summary.within_bounds
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in given.model.named_buffers())
 
 
 def test_other_options_than_those_of_the_store_are_refused(run, problem):
@@ -255,6 +283,8 @@ def test_a_split_that_is_not_there_is_named(run, problem):
         ({"total_tolerance": float("nan")}, "total_tolerance is nan"),
         ({"max_intervals": 12}, "max_intervals is 12; a power of two"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"rule": "boole"}, "unknown rule 'boole'; the known ones are simpson, trapezoid, first-order"),
+        ({"audit": 1.5}, "audit is 1.5"),
     ],
 )
 def test_bad_options_are_named(options, message):

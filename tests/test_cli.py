@@ -129,7 +129,13 @@ def test_every_command_has_help_with_an_example_and_its_defaults(path, command):
     if not hasattr(command, "commands") and path != ("info",):
         assert f"lca {' '.join(path)}" in text
     if path == ("allocate",):
-        for default in ("[default: 0.001]", "[default: 0.01]", "[default: 64]", "[default: 1000]", "[default: auto]"):
+        for default in (
+            "[default: 0.001]",
+            "[default: 0.01]",
+            "[default: 64]",
+            "[default: simpson]",
+            "[default: auto]",
+        ):
             assert default in " ".join(text.split())
 
 

@@ -81,6 +81,38 @@ def test_a_smooth_iteration_costs_two_gradients_and_a_halving_only_the_new_ones(
     assert len({tuple(theta.tolist()) for theta in seen}) == len(seen)
 
 
+def test_first_order_is_motion_times_the_first_gradient_and_is_not_refined():
+    oracle = Separable(torch.ones(6, dtype=torch.float64))
+    theta0, theta1 = points(6, seed=11)
+    seen = []
+    result = integrate(oracle, theta0, theta1, tolerance=1e-9, rule="first-order", seen=seen)
+    torch.testing.assert_close(result.allocation, (theta1 - theta0) * oracle.gradient(theta0))
+    assert (result.intervals, result.status, len(seen)) == (1, Status.AT_LIMIT, 1)
+    still = integrate(oracle, theta0, theta0, rule="first-order")
+    assert still.status == Status.CONVERGED
+
+
+def test_the_trapezoid_costs_one_gradient_and_is_refined_by_simpson():
+    quadratic = Quadratic.random(6, seed=12)
+    theta0, theta1 = points(6, seed=13)
+    seen = []
+    result = integrate(quadratic, theta0, theta1, rule="trapezoid", seen=seen)
+    torch.testing.assert_close(result.allocation, quadratic.allocation(theta0, theta1))
+    assert (result.intervals, result.status, len(seen)) == (1, Status.CONVERGED, 1)
+    oracle = Separable(torch.ones(6, dtype=torch.float64))
+    refined, simpson = (integrate(oracle, theta0, theta1, 1e-5, rule=rule) for rule in ("trapezoid", "simpson"))
+    assert refined.intervals == simpson.intervals > 1
+    assert torch.equal(refined.allocation, simpson.allocation)
+
+
+def test_the_trapezoid_can_be_wrong_in_its_parts_with_no_residual():
+    oracle = Separable(torch.tensor([1.0, 0, 0, -1.0], dtype=torch.float64))
+    zero, one = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    result = integrate(oracle, zero, one, rule="trapezoid")
+    assert result.allocation.tolist() == [1.5, 0, 0, -1.5]
+    assert (result.residual, result.intervals, result.status) == (0, 1, Status.CONVERGED)
+
+
 def test_a_large_step_is_halved_until_it_converges():
     oracle = Separable(torch.ones(3, dtype=torch.float64))
     theta0 = torch.zeros(3, dtype=torch.float64)
