@@ -207,6 +207,7 @@ class Recorder:
         if self._n_rows:
             begin = self.n_iterates - self._n_rows
             self._writer.write(begin, self._buffer, self._n_rows, self._staging.event())
+            self._n_rows = 0
 
     def _require_same_parameters(self) -> None:
         for name, tensor in named_parameters(self._model).items():

@@ -61,7 +61,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; at least 1 was wanted.")
-        if not self.learning_rate or self.learning_rate < 0:
+        if self.learning_rate is None or not self.learning_rate > 0:
             raise UsageError(f"learning_rate is {self.learning_rate}; a positive number was wanted.")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UsageError(f"momentum is {self.momentum}; 0 <= momentum < 1 was wanted.")

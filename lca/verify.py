@@ -1,11 +1,13 @@
 """Is a store what it says it is? Every chunk is read, so that its checksum is tested."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from operator import lt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +40,19 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     """Read the whole store, and with repair mark what is damaged as not done, so that the same command redoes it."""
     run = open_run(path, "r+" if repair else "r")
     remarks: list[str] = []
-    findings = [*_table(run), *_training(run), *_weights(run, remarks)]
-    for name in run.allocations:
-        findings += _allocation(run.allocation(name))
-    partial = sum(1 for _ in run.path.rglob("*.partial"))
-    if partial:
+    n_repaired = 0
+    with run.lock() if repair else nullcontext():
+        findings = [*_table(run), *_training(run), *_weights(run, remarks)]
+        for name in run.allocations:
+            findings += _allocation(run.allocation(name))
+        if repair:
+            for finding in findings:
+                if finding.repair:
+                    finding.repair()
+                    n_repaired += 1
+    if partial := sum(1 for _ in run.path.rglob("*.partial")):
         remarks.append(f"{partial} half-written files of an interrupted process; they are not read, and may be removed")
-    repairs = {id(finding.repair): finding.repair for finding in findings if finding.repair} if repair else {}
-    for mark_as_not_done in repairs.values():
-        mark_as_not_done()
-    return Verdict(findings, remarks, sum(finding.repair is not None for finding in findings) if repair else 0)
+    return Verdict(findings, remarks, n_repaired)
 
 
 def _table(run: Run) -> Iterator[Finding]:
@@ -63,7 +68,7 @@ def _table(run: Run) -> Iterator[Finding]:
 def _training(run: Run) -> Iterator[Finding]:
     for name, array in run.training.items():
         yield from _recorded_shape(f"training/{name}", array, (run.n_iterations,), run)
-        if error := _unreadable(array, slice(None)):
+        if isinstance(error := _read(array, slice(None)), str):
             yield Finding(f"training/{name}", error)
 
 
@@ -80,12 +85,11 @@ def _weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
     for block in range(-(-run.n_iterates // run.block)):
         begin, end = block * run.block, min((block + 1) * run.block, run.n_iterates)
         where = f"weights, block {block} (iterates {begin} to {end - 1})"
-        error = "a file is missing" if block in missing else _unreadable(run.weights, (slice(None), slice(begin, end)))
-        if error:
-            yield Finding(where, error, retrain)
+        columns = "a file is missing" if block in missing else _read(run.weights, (slice(None), slice(begin, end)))
+        if isinstance(columns, str):
+            yield Finding(where, columns, retrain)
             last = None
             continue
-        columns = np.asarray(run.weights[:, begin:end])
         not_finite = ~np.isfinite(columns).all(axis=0)
         if not_finite.any() and not diverged:
             diverged = True
@@ -113,7 +117,7 @@ def _moved(run: Run, still: list[int]) -> Iterator[Finding]:
 
 def _allocation(allocation: Allocation) -> Iterator[Finding]:
     prefix, spans = f"lca/{allocation.name}", allocation.iteration_blocks
-    sizes = allocation.sizes
+    sizes, length = allocation.sizes, allocation.run.block
     for name, (_, dimensions, _) in ARRAYS.items():
         yield from _shape(f"{prefix}/{name}", getattr(allocation, name), tuple(sizes[d] for d in dimensions))
     missing = {
@@ -131,16 +135,22 @@ def _allocation(allocation: Allocation) -> Iterator[Finding]:
         def redo(block: int = block) -> None:
             allocation.undo(block)
 
+        is_last = block == len(spans) - 1
         for name, (_, dimensions, _) in ARRAYS.items():
             where = f"{prefix}/{name}, block {block} (iterations {span.start} to {span.stop - 1})"
-            columns = (slice(None), span) if dimensions[0] == "parameter" else span
-            if dimensions[0] == "block":
+            part: object = span
+            files = {(name, block)}
+            if dimensions[0] == "parameter":
+                part = (slice(None), span)
+            elif dimensions[0] == "iterate" and is_last:  # θ_T goes with the last block, and may begin a file
+                part, files = slice(span.start, span.stop + 1), {(name, at // length) for at in (span.start, span.stop)}
+            elif dimensions[0] == "block":
                 continue
-            if (name, block) in missing:
+            if files & missing:
                 yield Finding(where, "a file is missing", redo)
-            elif error := _unreadable(getattr(allocation, name), columns):
-                yield Finding(where, error, redo)
-            elif name == "status" and (np.asarray(allocation.status[span]) == Status.NOT_ALLOCATED).any():
+            elif isinstance(values := _read(getattr(allocation, name), part), str):
+                yield Finding(where, values, redo)
+            elif name == "status" and (values == Status.NOT_ALLOCATED).any():
                 yield Finding(where, "marked as done, with iterations that are not allocated", redo)
 
 
@@ -155,10 +165,9 @@ def _recorded_shape(where: str, array: Array, wanted: tuple[int, ...], run: Run)
         yield from _shape(where, array, wanted)
 
 
-def _unreadable(array: Array, where: object) -> str | None:
-    """What went wrong in reading, if anything did."""
+def _read(array: Array, where: Any) -> NDArray[Any] | str:
+    """A part of an array, or what went wrong in reading it."""
     try:
-        array[where]  # type: ignore[index]
+        return np.asarray(array[where])
     except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
         return f"damaged: {error}"
-    return None

@@ -96,6 +96,7 @@ def test_what_is_not_given_is_resolved():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"iterations": -3}, "iterations is -3"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"momentum": 1.0}, "momentum is 1.0"),
     ],
 )

@@ -129,3 +129,23 @@ def test_half_written_files_are_a_remark(run):
     verdict = verify(run)
     assert verdict.findings == []
     assert "1 half-written files" in verdict.remarks[0]
+
+
+@pytest.mark.parametrize("name", ["loss/c/2", "gradient_norm/c/2/0"])
+@pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
+def test_the_file_of_the_last_iterate_alone_is_checked_too(tmp_path, problem, name, damage):
+    """128 iterations are two whole blocks, and θ_128 begins a file of its own."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=128, device="cpu"))
+    lca.allocate(path, problem(), lca.AllocateConfig(device="cpu"))
+    assert verify(path).findings == []
+    damage(path / "lca" / "train" / name)
+    (finding,) = verify(path, repair=True).findings
+    assert finding.where == f"lca/train/{name.split('/')[0]}, block 1 (iterations 64 to 127)"
+    lca.allocate(path, problem(), lca.AllocateConfig(device="cpu"))
+    assert verify(path).findings == []
+
+
+def test_a_store_that_is_being_written_is_not_repaired(run):
+    with open_run(run).lock(), pytest.raises(lca.LCAError, match="is being written by process"):
+        verify(run, repair=True)
