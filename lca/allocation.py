@@ -1,5 +1,6 @@
 """Replay a run and allocate every iteration: blocks are planned, integrated and written; then the total is refined."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient, fastest_batch_size, has_batchnorm
 from lca.integrate import RULES, Evaluation, Integral, Status, integrate_iteration
 from lca.parameters import ParameterTable, norm_by_tensor, sum_by_tensor
+from lca.preflight import Preflight, preflight
 from lca.problem import Problem
 from lca.progress import bar
 from lca.provenance import require_same_data
@@ -106,17 +108,17 @@ def allocate(
     *,
     overwrite: bool = False,
     progress: bool = False,
+    report: Callable[[Preflight], None] | None = None,
 ) -> Summary:
     """Allocate the loss changes of a finished run to its parameters, and write the arrays of `lca/NAME`.
 
     problem: the one that the run was trained on; its model is used and left as it was, its weights do not matter.
     What an interrupted call left is gone on with; a finished allocation is only summed up; both unless overwrite.
+    report: called with the preflight, which is always made first and raises LCAError where L is not what it has to be.
     """
     config = config or AllocateConfig()
     run = open_run(path, "r+")
-    _require_complete(run)
-    run.parameters.require_same(ParameterTable.of(problem.model), str(path), f"the model of {problem.name}")
-    require_same_data(run, problem, config.split)
+    _require_same_problem(run, problem, config.split)
     device = resolve_device(config.device)
     allocation = _open_allocation(run, problem, config, device, overwrite)
     if not allocation.complete:
@@ -124,12 +126,27 @@ def allocate(
         model = problem.model.to(device)
         with FullGradient(model, problem.losses, data, allocation.attributes["batch_size"]) as gradient:
             allocator = Allocator(run, allocation, gradient, config)
+            checked = preflight(run, gradient, allocator.theta(0), config.rule)
+            if report:
+                report(checked)
             with bar(run.n_iterations, "allocate", shown=progress) as shown:
                 allocator.allocate_blocks(shown)
                 allocator.refine_total(shown)
                 allocator.audit(shown)
         allocation.finish()
     return summarize(allocation)
+
+
+def check(path: Path | str, problem: Problem, config: AllocateConfig | None = None) -> Preflight:
+    """The preflight of an allocation, without allocating."""
+    config = config or AllocateConfig()
+    run = open_run(path)
+    _require_same_problem(run, problem, config.split)
+    device = resolve_device(config.device)
+    batch_size = config.batch_size or _choose_batch_size(problem, config.split, device)
+    data = tuple(x.to(device) for x in problem.split(config.split))
+    with FullGradient(problem.model.to(device), problem.losses, data, batch_size) as gradient:
+        return preflight(run, gradient, Trajectory(run, device)(0), config.rule)
 
 
 def summarize(allocation: Allocation) -> Summary:
@@ -342,6 +359,13 @@ def _choose_batch_size(problem: Problem, split: str, device: torch.device) -> in
         return BATCHNORM_BATCH
     data = tuple(x.to(device) for x in problem.split(split))
     return fastest_batch_size(problem.model.to(device), problem.losses, data)
+
+
+def _require_same_problem(run: Run, problem: Problem, split: str) -> None:
+    """Raise unless the run is complete, and of this model and data."""
+    _require_complete(run)
+    run.parameters.require_same(ParameterTable.of(problem.model), str(run.path), f"the model of {problem.name}")
+    require_same_data(run, problem, split)
 
 
 def _require_complete(run: Run) -> None:

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lca.errors import LCAError, UsageError
-from lca.text import describe_report, describe_run, describe_summary, describe_verdict
+from lca.text import (
+    describe_forecast,
+    describe_preflight,
+    describe_report,
+    describe_run,
+    describe_summary,
+    describe_verdict,
+)
 
 if TYPE_CHECKING:
     from lca.analysis.report import Report
+    from lca.preflight import Preflight
     from lca.problem import Problem
     from lca.store import Run
 
@@ -196,10 +204,32 @@ def allocate(
 
     config = AllocateConfig(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
     problem = _problem_of(_open(path), data_dir, download)
-    summary = allocate(path, problem, config, overwrite=overwrite, progress=True)
+
+    def forecast(checked: "Preflight") -> None:
+        click.echo(describe_forecast(checked), err=True)
+
+    summary = allocate(path, problem, config, overwrite=overwrite, progress=True, report=forecast)
     _print(describe_summary(summary, path))
     if not summary.within_bounds:
         context.exit(BOUND_FAILED)
+
+
+@main.command()
+@run_argument
+@click.option("--split", cls=AllocateOption, type=click.Choice(["train", "val", "test"]), help="Whose loss.")
+@click.option("--batch-size", cls=AllocateOption, type=int, help="As for allocate.")
+@click.option("--device", cls=AllocateOption)
+@data_options
+def check(path: Path, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
+    """What `lca allocate` would do with RUN: is the loss a function, is its gradient right, how long will it take?
+
+    \b
+    lca check run.zarr
+    """
+    from lca.allocation import AllocateConfig, check
+
+    config = AllocateConfig(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    _print(describe_preflight(check(path, _problem_of(_open(path), data_dir, download), config)))
 
 
 @main.group()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lca.allocation import Summary
     from lca.analysis.report import Report
     from lca.audit import Audit
+    from lca.preflight import Preflight
     from lca.store import Run
     from lca.verify import Verdict
 
@@ -43,9 +44,18 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.3g} TB"
 
 
+def duration(seconds: float) -> str:
+    """ "12 s", "3 min 20 s", "5 h 10 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{max(1, rest)} s"
+
+
 def count(n: int, noun: str) -> str:
-    """ "1 iteration", "2 iterations"."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+    """ "1 iteration", "2 iterations", "3 passes"."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
 
 
 def describe_run(run: "Run") -> str:
@@ -101,6 +111,32 @@ def describe_summary(summary: "Summary", path: Path) -> str:
         ("bounds", "hold" if s.within_bounds else "DO NOT HOLD: " + "; ".join(unmet)),
     ]
     return facts(lines)
+
+
+def describe_forecast(checked: "Preflight") -> str:
+    """What an allocation will cost."""
+    return (
+        f"{count(checked.n_passes, 'pass')} of {checked.pass_s:.3g} s: {duration(checked.forecast_s)} if no iteration "
+        f"has to be refined; up to {size(checked.n_bytes)} on disk"
+    )
+
+
+def describe_preflight(checked: "Preflight") -> str:
+    """What a preflight found."""
+    shapes = [[name, "×".join(map(str, shape)) or "1", state] for name, shape, state in checked.parameters]
+    lines = [
+        table(["parameter", "shape", "state"], shapes),
+        "",
+        *([table(["module", "kind", "mode"], checked.modules), ""] if checked.modules else []),
+        facts(
+            [
+                ("loss", "the same function at each pass"),
+                ("slope", f"{checked.slope:.6g} by the gradient, {checked.measured_slope:.6g} by central differences"),
+                ("forecast", describe_forecast(checked)),
+            ]
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def _describe_audit(audit: "Audit | None") -> list[tuple[str, str]]:

@@ -12,6 +12,8 @@ from lca.errors import LCAError, UsageError
 from lca.integrate import Status
 from lca.store import ARRAYS
 
+PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
+
 
 def arrays(path, name="train"):
     allocation = lca.open(path).allocation(name)
@@ -91,7 +93,7 @@ def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
     summary = lca.allocate(
         run, problem(), lca.AllocateConfig(tolerance=1.0, total_tolerance=1.0, audit=0, batch_size=60, device="cpu")
     )
-    assert len(passes) == 2 * 100 + 1
+    assert len(passes) == PREFLIGHT + 2 * 100 + 1
     assert summary.gradients_per_iteration == 2
 
 
@@ -182,7 +184,7 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     assert lca.open(run).allocation("train").n_allocated == 64
     passes.clear()
     lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
-    assert len(passes) == 2 * 36 + 1
+    assert len(passes) == PREFLIGHT + 2 * 36 + 1
     whole, resumed = arrays(run, "whole"), arrays(run)
     for name in ARRAYS:
         np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)

@@ -1,0 +1,173 @@
+"""Before an allocation: is L a function of θ, is its gradient right, what will be recorded, and what will it cost?"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lca.errors import LCAError
+from lca.gradient import FullGradient
+from lca.parameters import named_parameters, trainable
+from lca.problem import Batch, Losses, per_example
+from lca.store import Run
+
+# Two passes at the same θ may differ by the order of float32 sums on some devices, and by no more.
+SAME_LOSS = 1e-6
+SAME_GRADIENT = 1e-4
+
+# The slope along a direction, by central differences: 1 % for the kinks of ReLU, besides what the differences tell of
+# their own error.
+SAME_SLOPE = 0.01
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """parameters: (name, shape, state), modules: (name, kind, mode) of those that have one of their own.
+
+    slope, measured_slope: of L along a direction, from the gradient and from central differences.
+    pass_s: wall seconds of a pass over the split; n_passes: those of a smooth run; n_bytes: on disk, at most.
+    """
+
+    parameters: list[tuple[str, tuple[int, ...], str]]
+    modules: list[tuple[str, str, str]]
+    slope: float
+    measured_slope: float
+    pass_s: float
+    n_passes: int
+    n_bytes: int
+
+    @property
+    def forecast_s(self) -> float:
+        """Wall seconds, if no iteration has to be refined."""
+        return self.n_passes * self.pass_s
+
+
+def preflight(run: Run, gradient: FullGradient, theta: Tensor, rule: str = "simpson") -> Preflight:
+    """Check the problem at theta (K,), an iterate of the run; LCAError if L is no function, or its gradient is wrong.
+
+    gradient: entered, so that the model is in the mode of the passes.
+    """
+    model, losses, data = gradient.model, gradient.losses, gradient.data
+    batch = tuple(x[: gradient.batch_size] for x in data)
+    first = gradient(theta)
+    begin = time.perf_counter()
+    second = gradient(theta)
+    loss, again = float(first.loss), float(second.loss)
+    pass_s = time.perf_counter() - begin
+    if not torch.isfinite(first.loss):
+        raise LCAError(
+            f"the loss at the first iterate is {loss}; a finite one was wanted. Look at the data and the model."
+        )
+    size = float(first.gradient.norm())
+    apart = float((first.gradient - second.gradient).norm())
+    if abs(loss - again) > SAME_LOSS * abs(loss) or apart > SAME_GRADIENT * size:
+        raise LCAError(
+            f"the loss is not a function of the parameters: two passes at the same ones gave {loss:.9g} and "
+            f"{again:.9g}, and gradients {apart / size if size else apart:.2g} apart. "
+            f"{random_module(model, losses, batch)}"
+        )
+    slope, measured_slope = _slopes(gradient, theta, first.gradient, loss)
+    gradients_per_iteration = 2 if rule == "simpson" else 1
+    T, K = run.n_iterations, run.parameters.size
+    return Preflight(
+        parameters=_parameters(model, losses, batch),
+        modules=_modules(model),
+        slope=slope,
+        measured_slope=measured_slope,
+        pass_s=pass_s,
+        n_passes=gradients_per_iteration * T + 1,
+        n_bytes=4 * K * T,
+    )
+
+
+def random_module(model: nn.Module, losses: Losses, batch: Batch) -> str:
+    """Which module gives another output for the same input, in words."""
+    runs = [_outputs(model, losses, batch) for _ in range(2)]
+    for (name, kind, output), (_, _, again) in zip(*runs, strict=False):
+        if not torch.equal(output, again):
+            return f"The first module with another output each time is {name or 'the model itself'} ({kind})."
+    return "No module is random by itself, so it is the loss function or the data, or sums in another order."
+
+
+def _outputs(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, str, Tensor]]:
+    """(name, kind, output) of the modules that give a tensor, in the order in which they finish."""
+    outputs: list[tuple[str, str, Tensor]] = []
+
+    def keep(name: str, kind: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                outputs.append((name, kind, output.detach().clone()))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(name, type(module).__name__)) for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            losses(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def _slopes(gradient: FullGradient, theta: Tensor, at: Tensor, loss: float) -> tuple[float, float]:
+    """The slope of L at theta along a random direction that goes uphill, by the gradient and by central differences."""
+    size = float(at.norm())
+    if size == 0:
+        return 0.0, 0.0
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(len(theta), generator=generator).to(theta)
+    direction = at / size + random / random.norm()
+    slope = float(at.double() @ direction.double())
+    step = 1e-2 * max(abs(loss), 1e-3) / size
+
+    def difference(h: float) -> float:
+        up, down = (float(gradient(theta + sign * h * direction).loss) for sign in (1, -1))
+        return (up - down) / (2 * h)
+
+    whole, half = difference(step), difference(step / 2)
+    measured = (4 * half - whole) / 3  # Richardson: without the term in h²
+    allowed = SAME_SLOPE * abs(slope) + 2 * abs(whole - half) + 1e-6 * abs(loss) / step
+    if abs(measured - slope) > allowed:
+        raise LCAError(
+            f"the gradient is not that of the loss: along a direction its slope is {slope:.6g}, and central "
+            f"differences give {measured:.6g} (± {allowed:.2g}). A detached tensor, an operation whose backward is not "
+            "its derivative, or a loss that changes the model are the usual reasons."
+        )
+    return slope, measured
+
+
+def _parameters(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, tuple[int, ...], str]]:
+    recorded = trainable(model)
+    total = per_example(losses, model, batch).sum()
+    gradients = torch.autograd.grad(total, list(recorded.values()), allow_unused=True)
+    untouched = {name for name, part in zip(recorded, gradients, strict=True) if part is None}
+    own_name = {id(tensor): name for name, tensor in named_parameters(model).items()}
+    rows, seen = [], set()
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        own = own_name[id(tensor)]
+        if own in seen:
+            rows.append((name, tuple(tensor.shape), f"tied to {own}"))
+            continue
+        seen.add(own)
+        state = "frozen" if own not in recorded else "never touched by the loss" if own in untouched else "recorded"
+        rows.append((own, tuple(tensor.shape), state))
+    return rows
+
+
+def _modules(model: nn.Module) -> list[tuple[str, str, str]]:
+    """The modules whose behaviour depends on a mode, and the one that is used."""
+    rows = []
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            rows.append((name, kind, "statistics of the batch, buffers untouched"))
+        elif isinstance(module, nn.modules.dropout._DropoutNd):
+            rows.append((name, kind, "off"))
+        elif isinstance(module, nn.RNNBase):
+            rows.append((name, kind, "evaluation mode"))
+    return rows
