@@ -285,14 +285,14 @@ class Allocator:
             "intervals": integral.intervals,
             "status": int(integral.status),
             "layer_lca": sum_by_tensor(integral.allocation, self.lengths).cpu().numpy(),
-            "motion_norm": norm_by_tensor(motion.double(), self.lengths).cpu().numpy(),
+            "motion_norm": norm_by_tensor(motion, self.lengths).cpu().numpy(),
         }
 
     def _describe_iterate(self, evaluation: Evaluation) -> dict[str, Any]:
         """What is stored of an iterate, by the names of the schema."""
         return {
             "loss": float(evaluation.loss),
-            "gradient_norm": norm_by_tensor(evaluation.gradient.double(), self.lengths).cpu().numpy(),
+            "gradient_norm": norm_by_tensor(evaluation.gradient, self.lengths).cpu().numpy(),
         }
 
 

@@ -72,12 +72,12 @@ def integrate_iteration(
     with NaN for A).
     """
     end = gradient(theta1)
-    delta = theta1.double() - theta0.double()
+    delta = theta1.to(torch.float64, copy=True).sub_(theta0)
     change = end.loss - start.loss
     if not torch.isfinite(change):
         return _not_finite(delta, 0, end)
     for n, mean_gradient in _attempts(gradient, theta0, theta1, start, end, rule):
-        allocation = delta * mean_gradient
+        allocation = mean_gradient.mul_(delta)
         total = allocation.sum()
         allocated, residual = torch.stack([total, total - change]).tolist()
         if not isfinite(allocated):
@@ -92,23 +92,27 @@ def integrate_iteration(
 def _attempts(
     gradient: Gradient, theta0: Tensor, theta1: Tensor, start: Evaluation, end: Evaluation, rule: str
 ) -> Iterator[tuple[int, Tensor]]:
-    """(n, the mean gradient along the step (K,) by n subintervals), ever finer; each uses all gradients before it."""
+    """(n, the mean gradient along the step (K,) by n subintervals), ever finer; each uses all gradients before it.
+
+    The mean is a vector of its own, for the caller to change. What is added is added in place: at K in the millions a
+    new vector costs more than its arithmetic.
+    """
     if rule == "first-order":
-        yield 1, start.gradient.double()
+        yield 1, start.gradient.to(torch.float64, copy=True)
         return
-    ends = start.gradient.double() + end.gradient
+    ends = start.gradient.to(torch.float64, copy=True).add_(end.gradient)
     if rule == "trapezoid":
         yield 1, ends / 2
 
     def sum_at(nodes: list[float]) -> Tensor:
-        total = torch.zeros_like(ends)
-        for s in nodes:
+        total = gradient(torch.lerp(theta0, theta1, nodes[0])).gradient.to(torch.float64, copy=True)
+        for s in nodes[1:]:
             total += gradient(torch.lerp(theta0, theta1, s)).gradient
         return total
 
     simpson = Simpson.start(ends, sum_at(odd_nodes(2)))
     while True:
-        yield simpson.n, simpson.integral
+        yield simpson.n, simpson.integral()
         simpson = simpson.halve(sum_at(odd_nodes(2 * simpson.n)))
 
 

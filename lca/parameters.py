@@ -146,8 +146,8 @@ def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
 
 
 def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
-    """vector (K,), lengths (tensor,) -> the L2 norm of each tensor's stretch, (tensor,)."""
-    return sum_by_tensor(vector.square(), lengths).sqrt()
+    """vector (K,), lengths (tensor,) -> the L2 norm of each tensor's stretch, (tensor,), in float64."""
+    return sum_by_tensor(vector.to(torch.float64, copy=True).square_(), lengths).sqrt()
 
 
 def _kind(module: nn.Module, leaf: str) -> Kind:
