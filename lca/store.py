@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
@@ -107,7 +108,10 @@ class Run:
     @property
     def allocations(self) -> list[str]:
         """The names of the allocations in the store."""
-        return sorted(_subgroup(self.group, "lca").group_keys()) if "lca" in self.group else []
+        if "lca" not in self.group:
+            return []
+        # One without attributes was cut short before it began, and counts as not there.
+        return sorted(name for name, group in _subgroup(self.group, "lca").groups() if "lca" in group.attrs)
 
     def allocation(self, name: str = "train") -> "Allocation":
         if name not in self.allocations:
@@ -313,23 +317,29 @@ def create_run(
             )
         with open_run(path).lock():
             shutil.rmtree(path)
-    group = zarr.create_group(path)
     K = parameters.size
     length = block_length(K)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    create_array(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
-    group.create_group("training")
-    group.attrs["lca"] = {
-        "schema": SCHEMA,
-        "versions": {name: version(name) for name in ("loss-change-allocation", "torch", "numpy", "zarr")},
-        "status": "training",
-        "iterates": 0,
-        "block": length,
-        "codec": codec,
-        **attributes,
-        "parameters": parameters.to_json(),
-    }
-    return Run(path, group)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        # Made beside its place and moved there whole: a store that a crash cut short would be in the way of the next.
+        group = zarr.create_group(Path(folder) / "new")
+        create_array(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
+        group.create_group("training")
+        group.attrs["lca"] = {
+            "schema": SCHEMA,
+            "versions": {name: version(name) for name in ("loss-change-allocation", "torch", "numpy", "zarr")},
+            "status": "training",
+            "iterates": 0,
+            "block": length,
+            "codec": codec,
+            **attributes,
+            "parameters": parameters.to_json(),
+        }
+        if path.exists():
+            path.rmdir()  # empty, or it would not have come so far
+        (Path(folder) / "new").rename(path)
+    return open_run(path, "r+")
 
 
 def open_run(path: Path | str, mode: str = "r") -> Run:

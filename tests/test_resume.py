@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ import lca
 from lca import checkpoint
 from lca.errors import Interrupted, LCAError, UsageError
 from lca.problem import cross_entropy
-from lca.store import open_run
+from lca.store import ARRAYS, open_run
 
 
 def chunks(path):
@@ -168,3 +169,33 @@ def test_a_state_is_never_code(tmp_path, problem):
     with pytest.raises(LCAError, match="cannot be read"):
         lca.train(problem(), tmp_path / "run.zarr", config(), resume=True)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_an_allocation_killed_at_random_moments_ends_the_same(tmp_path):
+    path, moments = tmp_path / "run.zarr", random.Random(1)
+    problem = lca.load("digits-fc")
+    lca.train(problem, path, lca.TrainConfig(iterations=1500, device="cpu"))
+
+    def allocate(name):
+        arguments = ["allocate", path, "--name", name, "--batch-size", "500", "--device", "cpu"]
+        return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)
+
+    assert allocate("whole").wait() == 0
+    kills = 0
+    for _ in range(3):
+        process = allocate("killed")
+        deadline = time.monotonic() + 60  # from the first block on disk
+        while process.poll() is None and not (path / "lca/killed/blocks/c").exists() and time.monotonic() < deadline:
+            pass
+        try:
+            process.wait(timeout=moments.uniform(0, 2))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        process.wait()
+    assert kills > 0
+    assert allocate("killed").wait() == 0
+    whole, killed = (lca.open(path).allocation(name) for name in ("whole", "killed"))
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(whole, name)[:], getattr(killed, name)[:], err_msg=name)
+    assert whole.attributes["audit_result"] == killed.attributes["audit_result"]

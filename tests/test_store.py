@@ -160,3 +160,25 @@ def test_codecs_that_cannot_be_used_are_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install loss-change-allocation\[pcodec\]"):
         empty(tmp_path / "run.zarr", codec="pcodec")
     assert not (tmp_path / "run.zarr").exists()
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as context:
+        context.setattr("lca.store.create_array", fails)
+        with pytest.raises(OSError, match="no space left"):
+            empty(tmp_path / "new" / "run.zarr")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / "run.zarr").mkdir()  # an empty folder is as good as none
+    assert empty(tmp_path / "new" / "run.zarr").n_iterates == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.zarr"]
+
+
+def test_an_allocation_cut_short_before_it_began_is_not_there(run):
+    opened = open_run(run, "r+")
+    opened.group.create_group("lca/train")
+    assert opened.allocations == []
+    opened.create_allocation("train", {"split": "train"})
+    assert opened.allocations == ["train"]
