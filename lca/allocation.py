@@ -22,6 +22,7 @@ from lca.problem import Problem
 from lca.progress import bar
 from lca.provenance import require_same_data
 from lca.store import Allocation, Run, fingerprint, open_run
+from lca.summary import Summary, read, summarize
 
 BATCHNORM_BATCH = 5_000  # the paper's
 FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
@@ -58,47 +59,6 @@ class AllocateConfig:
             raise UsageError(f"audit is {self.audit}; a part of the iterations from 0 to 1 was wanted.")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size is {self.batch_size}; at least 1 was wanted.")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an allocation came to, from its arrays. Losses and residuals are in the loss's unit.
-
-    largest_residual: the largest |residual| of an iteration. gradients_per_iteration: the mean number of full-set
-    gradients in an iteration's integral, the one at its end included and the one at its start not.
-    refined: iterations with more subintervals than the rule begins with. unconverged, not_finite: by status.
-    audit: the error of the parts, on the audited iterations; None if there was no audit.
-    within_bounds: whether every iteration converged and the cumulative residual is under its bound.
-    """
-
-    name: str
-    iterations: int
-    loss_start: float
-    loss_end: float
-    allocated: float
-    cumulative_residual: float
-    largest_residual: float
-    gradients_per_iteration: float
-    refined: int
-    unconverged: int
-    not_finite: int
-    rule: str
-    tolerance: float
-    total_tolerance: float
-    audit: Audit | None
-
-    @property
-    def change(self) -> float:
-        """L_T − L_0."""
-        return self.loss_end - self.loss_start
-
-    @property
-    def within_total(self) -> bool:
-        return abs(self.cumulative_residual) <= self.total_tolerance * abs(self.change)
-
-    @property
-    def within_bounds(self) -> bool:
-        return self.within_total and not self.unconverged and not self.not_finite
 
 
 def allocate(
@@ -149,29 +109,6 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
         return preflight(run, gradient, Trajectory(run, device)(0), config.rule)
 
 
-def summarize(allocation: Allocation) -> Summary:
-    """The summary of a complete allocation, from its arrays alone."""
-    loss, status = _read(allocation, "loss"), _read(allocation, "status")
-    residual, intervals = _read(allocation, "residual"), _read(allocation, "intervals")
-    return Summary(
-        name=allocation.name,
-        iterations=len(status),
-        loss_start=float(loss[0]),
-        loss_end=float(loss[-1]),
-        allocated=float(_read(allocation, "allocated").sum()),
-        cumulative_residual=float(residual.sum()),
-        largest_residual=float(np.abs(residual).max(initial=0.0)),
-        gradients_per_iteration=float(intervals.mean()) if len(intervals) else 0.0,
-        refined=int((intervals > (2 if allocation.attributes["rule"] == "simpson" else 1)).sum()),
-        unconverged=int((status == Status.AT_LIMIT).sum()),
-        not_finite=int((status == Status.NOT_FINITE).sum()),
-        rule=allocation.attributes["rule"],
-        tolerance=allocation.attributes["tolerance"],
-        total_tolerance=allocation.attributes["total_tolerance"],
-        audit=Audit(**audit) if (audit := allocation.attributes.get("audit_result")) else None,
-    )
-
-
 class Trajectory:
     """theta(t) -> θ_t (K,) on the device, reading one block of the store at a time."""
 
@@ -207,7 +144,7 @@ class Allocator:
 
     def refine_total(self, shown: "tqdm[Any]") -> None:
         """Integrate the worst iteration more finely until the cumulative residual is under its bound."""
-        arrays = {name: _read(self.allocation, name) for name in ("loss", "residual", "intervals", "status")}
+        arrays = {name: read(self.allocation, name) for name in ("loss", "residual", "intervals", "status")}
         n_refined = 0
         while (t := worst_iteration(**arrays, config=self.config)) is not None:
             theta0, theta1 = self.theta(t), self.theta(t + 1)
@@ -222,7 +159,7 @@ class Allocator:
 
     def audit(self, shown: "tqdm[Any]") -> None:
         """Integrate a sample of the iterations with twice and four times the subintervals, and keep what differs."""
-        intervals, status = _read(self.allocation, "intervals"), _read(self.allocation, "status")
+        intervals, status = read(self.allocation, "intervals"), read(self.allocation, "status")
         finite = np.flatnonzero((status == Status.CONVERGED) | (status == Status.AT_LIMIT)).tolist()
         if not self.config.audit or not finite:
             return
@@ -384,7 +321,3 @@ def _require_complete(run: Run) -> None:
 def _columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """Rows with the same keys -> one array per key, the row first."""
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
-
-
-def _read(allocation: Allocation, name: str) -> NDArray[Any]:
-    return np.asarray(getattr(allocation, name)[:])

@@ -1,10 +1,13 @@
 """The state to resume a training from: all that is neither in the iterates nor in the configuration."""
 
+import copy
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from lca.errors import LCAError
 from lca.store import Run
@@ -39,3 +42,23 @@ def load(run: Run) -> dict[str, Any] | None:
             "Remove it, and --resume starts from the first iterate."
         ) from error
     return state
+
+
+def capture(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """What a training needs to go on, besides the parameters and its place in the data: a copy of it all."""
+    return {
+        "optimizer": copy.deepcopy(optimizer.state_dict()),
+        "buffers": {name: buffer.clone() for name, buffer in model.named_buffers()},
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Bring a training back to a captured state; its parameters are the recorder's to bring back."""
+    optimizer.load_state_dict(state["optimizer"])
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state["buffers"][name])
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"]:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lca.allocation import Summary
     from lca.analysis.report import Report
     from lca.audit import Audit
     from lca.preflight import Preflight
     from lca.store import Run
+    from lca.summary import Summary
     from lca.verify import Verdict
 
 

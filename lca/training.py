@@ -1,6 +1,5 @@
 """The optimizer loop of the built-in problems."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import count, islice
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
+from lca import checkpoint
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
 from lca.layout import require_codec
@@ -108,13 +108,13 @@ def train(
         model,
         codec=config.codec,
         attributes={**attributes, "command": command},
-        state=lambda: capture_state(model, optimizer),
+        state=lambda: checkpoint.capture(model, optimizer),
         overwrite=overwrite,
         resume=resume,
     )
     with stop_signals() as stop, recorder, bar(T, "train", shown=progress) as shown:
         if recorder.state:
-            restore_state(model, optimizer, recorder.state)
+            checkpoint.restore(model, optimizer, recorder.state)
         recorder.attach(optimizer)
         done = recorder.n_iterates - 1
         shown.update(done)
@@ -161,25 +161,6 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         options["momentum"] = config.momentum
     kinds: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
     return kinds[config.optimizer](model.parameters(), **options)
-
-
-def capture_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """What a training needs to go on, besides the parameters and its place in the data: a copy of it all."""
-    return {
-        "optimizer": copy.deepcopy(optimizer.state_dict()),
-        "buffers": {name: buffer.clone() for name, buffer in model.named_buffers()},
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_state(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    optimizer.load_state_dict(state["optimizer"])
-    for name, buffer in model.named_buffers():
-        buffer.copy_(state["buffers"][name])
-    torch.set_rng_state(state["rng"])
-    if state["cuda_rng"]:
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
 
 
 def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
