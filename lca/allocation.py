@@ -1,7 +1,7 @@
 """Replay a run and allocate every iteration: blocks are planned, integrated and written; then the total is refined."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,10 @@ def allocate(
     config = config or AllocateConfig()
     run = open_run(path, "r+")
     _require_same_problem(run, problem, config.split)
-    device = resolve_device(config.device)
-    allocation = _open_allocation(run, problem, config, device, overwrite)
+    problem = _on_device(problem, config)
+    allocation = _open_allocation(run, problem, config, overwrite)
     if not allocation.complete:
-        data = tuple(x.to(device) for x in problem.split(config.split))
-        model = problem.model.to(device)
-        with FullGradient(model, problem.losses, data, allocation.attributes["batch_size"]) as gradient:
+        with _full_gradient(problem, config, allocation.attributes["batch_size"]) as gradient:
             allocator = Allocator(run, allocation, gradient, config)
             checked = preflight(run, gradient, allocator.theta(0), config.rule)
             if report:
@@ -102,11 +100,9 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     config = config or AllocateConfig()
     run = open_run(path)
     _require_same_problem(run, problem, config.split)
-    device = resolve_device(config.device)
-    batch_size = config.batch_size or _choose_batch_size(problem, config.split, device)
-    data = tuple(x.to(device) for x in problem.split(config.split))
-    with FullGradient(problem.model.to(device), problem.losses, data, batch_size) as gradient:
-        return preflight(run, gradient, Trajectory(run, device)(0), config.rule)
+    problem = _on_device(problem, config)
+    with _full_gradient(problem, config, config.batch_size or _choose_batch_size(problem, config)) as gradient:
+        return preflight(run, gradient, Trajectory(run, gradient.theta.device)(0), config.rule)
 
 
 class Trajectory:
@@ -252,9 +248,18 @@ def worst_iteration(
     return int(np.argmax(np.where(open_, np.abs(residual), 0))) if open_.any() else None
 
 
-def _open_allocation(
-    run: Run, problem: Problem, config: AllocateConfig, device: torch.device, overwrite: bool
-) -> Allocation:
+def _on_device(problem: Problem, config: AllocateConfig) -> Problem:
+    """The problem with its model and the split in question on the device."""
+    device = resolve_device(config.device)
+    moved: dict[str, Any] = {config.split: tuple(x.to(device) for x in problem.split(config.split))}
+    return replace(problem, model=problem.model.to(device), **moved)
+
+
+def _full_gradient(problem: Problem, config: AllocateConfig, batch_size: int) -> FullGradient:
+    return FullGradient(problem.model, problem.losses, problem.split(config.split), batch_size)
+
+
+def _open_allocation(run: Run, problem: Problem, config: AllocateConfig, overwrite: bool) -> Allocation:
     """The allocation to go on with, or a new one; an error where one with other options is there."""
     name = config.name or config.split
     there = run.allocation(name) if name in run.allocations and not overwrite else None
@@ -269,7 +274,7 @@ def _open_allocation(
         "max_intervals": config.max_intervals,
         "audit": config.audit,
         "seed": config.seed,
-        "batch_size": batch_size or _choose_batch_size(problem, config.split, device),
+        "batch_size": batch_size or _choose_batch_size(problem, config),
         "batchnorm": "batch statistics" if has_batchnorm(problem.model) else "none",
         "precision": "fp32",
         "examples": len(problem.split(config.split)[0]),
@@ -291,11 +296,10 @@ def _open_allocation(
     return there
 
 
-def _choose_batch_size(problem: Problem, split: str, device: torch.device) -> int:
+def _choose_batch_size(problem: Problem, config: AllocateConfig) -> int:
     if has_batchnorm(problem.model):
         return BATCHNORM_BATCH
-    data = tuple(x.to(device) for x in problem.split(split))
-    return fastest_batch_size(problem.model.to(device), problem.losses, data)
+    return fastest_batch_size(problem.model, problem.losses, problem.split(config.split))
 
 
 def _require_same_problem(run: Run, problem: Problem, split: str) -> None:

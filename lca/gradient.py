@@ -14,7 +14,7 @@ from lca.integrate import Evaluation
 from lca.parameters import ParameterTable, flatten, trainable, views
 from lca.problem import Batch, Losses, per_example
 
-# What is worth trying: beyond these a pass does not get faster on a CPU, and on CUDA the larger the better.
+# What is worth trying, by kind of device.
 BATCH_SIZES = defaultdict(
     lambda: (1_000, 5_000),
     cpu=(125, 250, 500, 1_000, 2_000, 5_000),

@@ -33,7 +33,6 @@ class Summary:
     refined: int
     unconverged: int
     not_finite: int
-    rule: str
     tolerance: float
     total_tolerance: float
     audit: Audit | None
@@ -68,7 +67,6 @@ def summarize(allocation: Allocation) -> Summary:
         refined=int((intervals > (2 if allocation.attributes["rule"] == "simpson" else 1)).sum()),
         unconverged=int((status == Status.AT_LIMIT).sum()),
         not_finite=int((status == Status.NOT_FINITE).sum()),
-        rule=allocation.attributes["rule"],
         tolerance=allocation.attributes["tolerance"],
         total_tolerance=allocation.attributes["total_tolerance"],
         audit=Audit(**audit) if (audit := allocation.attributes.get("audit_result")) else None,

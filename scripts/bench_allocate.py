@@ -10,36 +10,28 @@ are a fixed number of passes, not a cost of each. Without the data set random im
 """
 
 import argparse
-import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
+from bench_record import make_problem
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lca
 from lca.allocation import AllocateConfig, Allocator
-from lca.errors import LCAError
 from lca.gradient import FullGradient, fastest_batch_size
 from lca.parameters import flatten
 from lca.problem import Batch, Problem
 from lca.progress import bar
 from lca.text import table
-from lca.zoo import presets
 
 
-def make_problem(name: str, data_dir: Path | None, n_examples: int) -> Problem:
-    try:
-        problem = lca.load(name, data_dir=data_dir)
-    except LCAError:
-        print(f"{name}: no data found, random images instead", file=sys.stderr)
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(55_000, 1, 28, 28, generator=generator)
-        problem = Problem(presets.find(name).network(), train=(x, torch.randint(10, (55_000,), generator=generator)))
-    return Problem(problem.model, problem.losses, tuple(x[:n_examples] for x in problem.train), name=name)
+def first_examples(problem: Problem, n_examples: int) -> Problem:
+    return replace(problem, train=tuple(x[:n_examples] for x in problem.train))
 
 
 def record(problem: Problem, path: Path, iterations: int) -> None:
@@ -69,7 +61,7 @@ def peak_gflops() -> float:
 
 def measure(name: str, data_dir: Path | None, n_examples: int, iterations: int, repeats: int) -> list[str]:
     """A row of the table."""
-    problem = make_problem(name, data_dir, n_examples)
+    problem = first_examples(make_problem(name, data_dir), n_examples)
     config = AllocateConfig(tolerance=1e9, total_tolerance=1e9, audit=0, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.zarr"

@@ -95,21 +95,25 @@ def start(path, *options):
     return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)
 
 
+def killed(process, begun, seconds):
+    """Kill a process so long after it has written its first block; whether it was still running then."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not begun() and time.monotonic() < deadline:
+        pass
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     assert start(tmp_path / "whole.zarr").wait() == 0
     path, moments = tmp_path / "run.zarr", random.Random(0)
-    kills = 0
-    for _ in range(4):
-        process = start(path, "--resume")
-        deadline = time.monotonic() + 60  # from the first block on disk
-        while process.poll() is None and not chunks(path) and time.monotonic() < deadline:
-            pass
-        try:
-            process.wait(timeout=moments.uniform(0, 1.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.wait()
+    begun = lambda: chunks(path)
+    kills = sum(killed(start(path, "--resume"), begun, moments.uniform(0, 1.5)) for _ in range(4))
     assert kills > 0
     assert start(path, "--resume").wait() == 0
     assert chunks(path) == chunks(tmp_path / "whole.zarr")
@@ -181,21 +185,11 @@ def test_an_allocation_killed_at_random_moments_ends_the_same(tmp_path):
         return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)
 
     assert allocate("whole").wait() == 0
-    kills = 0
-    for _ in range(3):
-        process = allocate("killed")
-        deadline = time.monotonic() + 60  # from the first block on disk
-        while process.poll() is None and not (path / "lca/killed/blocks/c").exists() and time.monotonic() < deadline:
-            pass
-        try:
-            process.wait(timeout=moments.uniform(0, 2))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.wait()
+    begun = (path / "lca/killed/blocks/c").exists
+    kills = sum(killed(allocate("killed"), begun, moments.uniform(0, 2)) for _ in range(3))
     assert kills > 0
     assert allocate("killed").wait() == 0
-    whole, killed = (lca.open(path).allocation(name) for name in ("whole", "killed"))
+    whole, resumed = (lca.open(path).allocation(name) for name in ("whole", "killed"))
     for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(whole, name)[:], getattr(killed, name)[:], err_msg=name)
-    assert whole.attributes["audit_result"] == killed.attributes["audit_result"]
+        np.testing.assert_array_equal(getattr(whole, name)[:], getattr(resumed, name)[:], err_msg=name)
+    assert whole.attributes["audit_result"] == resumed.attributes["audit_result"]

@@ -48,7 +48,6 @@ def test_a_block_stays_under_its_bytes():
 
 
 def test_the_schema_is_that_of_the_design(run):
-    lca.open(run)
     open_run(run, "r+").create_allocation("train", {})
     group = zarr.open_group(run, mode="r")
     attributes = group.attrs["lca"]
