@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lca.allocation import AllocateConfig as AllocateConfig
     from lca.allocation import allocate as allocate
+    from lca.config import AllocateConfig as AllocateConfig
     from lca.errors import LCAError as LCAError
     from lca.problem import Problem as Problem
     from lca.problem import load as load
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Public name -> where it lives. Looked up on first use, so that `lca --help` need not wait for torch.
 _HOMES = {
-    "AllocateConfig": "lca.allocation:AllocateConfig",
+    "AllocateConfig": "lca.config:AllocateConfig",
     "LCAError": "lca.errors:LCAError",
     "Problem": "lca.problem:Problem",
     "Recorder": "lca.recorder:Recorder",

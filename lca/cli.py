@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +63,12 @@ class TrainOption(ConfigOption):
 
 
 class AllocateOption(ConfigOption):
-    config = "lca.allocation:AllocateConfig"
+    config = "lca.config:AllocateConfig"
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the user gave; the others have the default of their configuration."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def data_options(command: Command) -> Command:
@@ -148,8 +153,7 @@ def train(
     from lca.training import TrainConfig, train
     from lca.zoo.presets import recipe
 
-    given = {key: value for key, value in options.items() if value is not None}
-    config = TrainConfig(**recipe(problem, given))
+    config = TrainConfig(**recipe(problem, given(options)))
     loaded = load(problem, data_dir=data_dir, download=download, seed=config.seed)
     if resume and out.exists() and _open(out).status == "complete":
         click.echo(f"{out} is finished already; there is nothing to resume.", err=True)
@@ -157,9 +161,47 @@ def train(
     _print(describe_run(run))
 
 
+def pass_options(command: Command) -> Command:
+    """What a pass over the split is, for allocate and check."""
+    for option in (
+        click.option("--device", cls=AllocateOption),
+        click.option(
+            "--compile/--no-compile", cls=AllocateOption, default=None, help="Run the model through torch.compile."
+        ),
+        click.option(
+            "--precision",
+            cls=AllocateOption,
+            type=click.Choice(["fp32", "tf32", "bf16"]),
+            help="Of products and convolutions; the audit, always in fp32, tells what it costs.",
+        ),
+        click.option(
+            "--channels-last/--no-channels-last",
+            cls=AllocateOption,
+            default=None,
+            help="How images lie in memory.  [default: the faster]",
+        ),
+        click.option(
+            "--batch-size",
+            cls=AllocateOption,
+            type=int,
+            help="Examples at once.  [default: the fastest; 5000 with BatchNorm, where it defines the loss]",
+        ),
+        click.option(
+            "--by-class/--not-by-class", cls=AllocateOption, default=None, help="Keep the LCA of each class as well."
+        ),
+        click.option(
+            "--examples", cls=AllocateOption, type=int, help="Only so many of the split, its classes in proportion."
+        ),
+        click.option("--iterations", cls=AllocateOption, metavar="A:B:STEP", help="Only those of a slice."),
+        click.option("--split", cls=AllocateOption, type=click.Choice(["train", "val", "test"]), help="Whose loss."),
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
 @run_argument
-@click.option("--split", cls=AllocateOption, type=click.Choice(["train", "val", "test"]), help="Whose loss.")
+@pass_options
 @click.option("--name", cls=AllocateOption, help="Of the allocation in the store.  [default: the split]")
 @click.option("--tolerance", cls=AllocateOption, type=float, help="Of an iteration's residual, in the loss's unit.")
 @click.option(
@@ -173,14 +215,15 @@ def train(
     help="The first attempt; Simpson refines the first two.",
 )
 @click.option("--audit", cls=AllocateOption, type=float, help="Part of the iterations to measure the parts' error on.")
-@click.option("--seed", cls=AllocateOption, type=int, help="Of the draw of the audited iterations.")
+@click.option("--seed", cls=AllocateOption, type=int, help="Of the draws of audited iterations and of examples.")
+@click.option("--gradient-signs/--no-gradient-signs", cls=AllocateOption, default=None, help="Keep them, a bit each.")
 @click.option(
-    "--batch-size",
+    "--keep",
     cls=AllocateOption,
-    type=int,
-    help="Examples at once.  [default: the fastest; 5000 with BatchNorm, where it defines the loss]",
+    type=click.Choice(["lca", "layers"]),
+    help="The LCA of every parameter, or only the sums over tensors.",
 )
-@click.option("--device", cls=AllocateOption)
+@click.option("--keep-bits", cls=AllocateOption, type=int, help="Of mantissa in the stored LCA; sums are exact anyway.")
 @click.option("--overwrite", is_flag=True, help="Replace the allocation that is there.")
 @data_options
 @click.pass_context
@@ -195,30 +238,32 @@ def allocate(
 ) -> None:
     """Divide the loss change of every iteration of RUN among its parameters.
 
-    Exits with 3 where a bound on the error does not hold.
+    What was killed goes on with the same command. Exits with 3 where a bound on the error does not hold.
 
     \b
     lca allocate run.zarr --tolerance 1e-4
+    torchrun --nproc-per-node=8 -m lca allocate run.zarr
     """
-    from lca.allocation import AllocateConfig, allocate
+    from lca.allocation import allocate
+    from lca.config import AllocateConfig
+    from lca.workers import is_first
 
-    config = AllocateConfig(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    config = AllocateConfig(**given(options))
     problem = _problem_of(_open(path), data_dir, download)
 
     def forecast(checked: "Preflight") -> None:
         click.echo(describe_forecast(checked), err=True)
 
     summary = allocate(path, problem, config, overwrite=overwrite, progress=True, report=forecast)
-    _print(describe_summary(summary, path))
+    if is_first():
+        _print(describe_summary(summary, path))
     if not summary.within_bounds:
         context.exit(BOUND_FAILED)
 
 
 @main.command()
 @run_argument
-@click.option("--split", cls=AllocateOption, type=click.Choice(["train", "val", "test"]), help="Whose loss.")
-@click.option("--batch-size", cls=AllocateOption, type=int, help="As for allocate.")
-@click.option("--device", cls=AllocateOption)
+@pass_options
 @data_options
 def check(path: Path, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
     """What `lca allocate` would do with RUN: is the loss a function, is its gradient right, how long will it take?
@@ -226,9 +271,10 @@ def check(path: Path, data_dir: Path | None, download: bool, **options: float | 
     \b
     lca check run.zarr
     """
-    from lca.allocation import AllocateConfig, check
+    from lca.allocation import check
+    from lca.config import AllocateConfig
 
-    config = AllocateConfig(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    config = AllocateConfig(**given(options))
     _print(describe_preflight(check(path, _problem_of(_open(path), data_dir, download), config)))
 
 

@@ -1,101 +1,197 @@
 """theta (K,) -> the loss over a whole split and its gradient (K,)."""
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from lca.errors import LCAError
+from lca.graph import Pass, capture
 from lca.integrate import Evaluation
-from lca.parameters import ParameterTable, flatten, trainable, views
+from lca.parameters import ParameterTable, flatten, sum_by_tensor, trainable, views
+from lca.precision import in_precision, require_precision
 from lca.problem import Batch, Losses, per_example
 
-# What is worth trying, by kind of device.
-BATCH_SIZES = defaultdict(
-    lambda: (1_000, 5_000),
-    cpu=(125, 250, 500, 1_000, 2_000, 5_000),
-    cuda=(1_000, 5_000, 20_000, 100_000),
-)
+DIRECTIONS = 2  # an iterate lies between two steps, so slopes along both are wanted there
 
 
 class FullGradient:
     """L(θ) = (1/N) Σ_n ℓ_n(θ) and ∇L(θ), over every example of a split; a context manager.
 
     Inside the context the model's parameters and their gradients are views of two flat vectors (K,), so setting θ,
-    zeroing and reading a gradient are each one call. On leaving it the model is as it was before.
+    zeroing and reading a gradient are each one call. On leaving it the model is as it was before. On CUDA a pass is one
+    graph, or eager where that cannot be, with a note.
 
-    data: the split, on the model's device. It is cut into batches of batch_size in index order; the last one may be
-    smaller and weighs what it should. Dropout is off. BatchNorm runs on the statistics of each batch, and its running
-    buffers are neither used nor changed; for such a model the batches are a part of what L means.
+    data: the split, on the model's device. It is cut into batches of batch_size in order; the last one may be smaller
+    and weighs what it should. Dropout is off. BatchNorm runs on the statistics of each batch, and its running buffers
+    are neither used nor changed; for such a model the batches are a part of what L means.
+    scale: what is done to a batch before the losses are computed, such as bytes to floats.
+    groups: (N,) the class of each example, 0 … C−1; then evaluations have slopes. Without BatchNorm the examples have
+    to be in the order of their classes, and a batch holds those of one class; with it there is a backward pass for each
+    class in a batch.
+    precision: of the passes, see PRECISIONS. compiled: run the model through torch.compile.
     """
 
-    def __init__(self, model: nn.Module, losses: Losses, data: Batch, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        losses: Losses,
+        data: Batch,
+        batch_size: int,
+        *,
+        scale: Callable[[Batch], Batch] | None = None,
+        groups: Tensor | None = None,
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
         self.model, self.losses, self.data, self.batch_size = model, losses, data, batch_size
+        self.scale, self.groups, self.precision, self.compiled = scale, groups, precision, compiled
         self.table = ParameterTable.of(model)
+        self.device = data[0].device
+        require_precision(precision, self.device)
+        self.n_classes = 0 if groups is None else int(groups.max()) + 1
         self.n_passes = 0
+        self.notes: list[str] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.theta = flatten(self.model)
             self.gradient = torch.zeros_like(self.theta)
-            stack.enter_context(full_precision())
+            self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+            if self.groups is not None:
+                self.total = torch.zeros_like(self.theta)
+                self.lengths = torch.tensor(self.table.sizes, device=self.device)
+                self.directions = torch.zeros(DIRECTIONS, self.table.size, dtype=torch.float64, device=self.device)
+                shape = (DIRECTIONS, self.n_classes, len(self.table))
+                self.slopes = torch.zeros(shape, dtype=torch.float64, device=self.device)
+            self._batches = self._cut()
+            self._passes: dict[str, Pass] = {}
             stack.enter_context(evaluation_mode(self.model))
             stack.enter_context(_bound(self.model, views(self.theta, self.table), views(self.gradient, self.table)))
+            self._called = cast(nn.Module, torch.compile(self.model)) if self.compiled else self.model
             self._leave = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._passes.clear()  # and with them the memory of their graphs
         self._leave.close()
 
-    def __call__(self, theta: Tensor) -> Evaluation:
-        """One pass over the split. No host synchronisation. The result shares no memory with this object."""
-        N = len(self.data[0])
+    def __call__(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """One pass over the split. No host synchronisation. The result shares no memory with this object.
+
+        directions: at most two of (K,) in float64; with classes, the slopes along each are (direction, class, tensor),
+        or (class, tensor) for a single one.
+        """
+        return self._evaluate(self.precision, theta, directions)
+
+    def float32(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """The same in float32, whatever the precision."""
+        return self._evaluate("fp32", theta, directions)
+
+    def at_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """The same with the loss in float32: in bfloat16 it is off by up to 6e-4, which the residual would feel."""
+        evaluation = self(theta, *directions)
+        if self.precision != "bf16":
+            return evaluation
+        return replace(evaluation, loss=self.example_losses(theta).sum(dtype=torch.float64) / len(self.data[0]))
+
+    @torch.no_grad()
+    def example_losses(self, theta: Tensor) -> Tensor:
+        """ℓ_n(θ) (N,) of every example in the order of the data, in float32."""
         self.theta.copy_(theta)
-        self.gradient.zero_()
-        loss = torch.zeros((), dtype=torch.float64, device=theta.device)
-        for begin in range(0, N, self.batch_size):
-            batch = tuple(x[begin : begin + self.batch_size] for x in self.data)
-            losses = per_example(self.losses, self.model, batch)
-            (losses.sum() / N).backward()  # type: ignore[no-untyped-call]
-            loss += losses.detach().sum(dtype=torch.float64)
+        batches = [batch for batch, _ in self._batches]
+        with in_precision("fp32", self.device):
+            return torch.cat([per_example(self.losses, self.model, self.scaled(batch)) for batch in batches])
+
+    def scaled(self, batch: Batch) -> Batch:
+        return self.scale(batch) if self.scale else batch
+
+    @property
+    def first_batch(self) -> Batch:
+        return self.scaled(self._batches[0][0])
+
+    def _cut(self) -> list[tuple[Batch, list[int]]]:
+        """The batches, each with the classes in it; no class where they are not told apart."""
+        if self.groups is None:
+            return [(batch, []) for batch in batches_of(self.data, self.batch_size)]
+        if has_batchnorm(self.model):
+            parts = batches_of((*self.data, self.groups), self.batch_size)
+            return [(part[:-1], torch.unique(part[-1]).tolist()) for part in parts]
+        sizes = torch.bincount(self.groups).tolist()
+        by_class = zip(*(torch.split(x, sizes) for x in self.data), strict=True)
+        return [(batch, [c]) for c, data in enumerate(by_class) for batch in batches_of(data, self.batch_size)]
+
+    def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
+        self.theta.copy_(theta)
+        for i, direction in enumerate(directions):
+            self.directions[i].copy_(direction)
+        if precision not in self._passes:
+            self._passes[precision], note = capture(partial(self._pass, precision), self.device)
+            self.notes += [note] if note else []
+        self._passes[precision]()
         self.n_passes += 1
-        return Evaluation(loss / N, self.gradient.clone())
+        loss = self.loss / len(self.data[0])
+        if self.groups is None:
+            return Evaluation(loss, self.gradient.clone())
+        slopes = self.slopes[0] if len(directions) == 1 else self.slopes[: len(directions)]
+        return Evaluation(loss, self.total.clone(), slopes.clone())
+
+    def _pass(self, precision: str) -> None:
+        """theta -> loss, gradient; with classes also total and slopes. All of them stay where they are in memory."""
+        self.loss.zero_()
+        self.gradient.zero_()
+        with in_precision(precision, self.device):
+            if self.groups is None:
+                for batch, _ in self._batches:
+                    self._backward(self._losses(batch))
+                return
+            self.total.zero_()
+            self.slopes.zero_()
+            if has_batchnorm(self.model):
+                self._backward_by_class()
+            else:
+                self._backward_in_order_of_class()
+
+    def _backward_in_order_of_class(self) -> None:
+        before = 0
+        for batch, (c,) in self._batches:
+            if c != before:
+                self._book(before)
+            self._backward(self._losses(batch))
+            before = c
+        self._book(before)
+
+    def _backward_by_class(self) -> None:
+        """One forward pass a batch, and on it a backward pass for each class in it."""
+        groups = torch.split(cast(Tensor, self.groups), self.batch_size)
+        for (batch, classes), group in zip(self._batches, groups, strict=True):
+            losses = self._losses(batch)
+            for c in classes:
+                self._backward(torch.where(group == c, losses, 0), retain_graph=c != classes[-1])
+                self._book(c)
+
+    def _losses(self, batch: Batch) -> Tensor:
+        losses = per_example(self.losses, self._called, self.scaled(batch))
+        self.loss += losses.detach().sum(dtype=torch.float64)
+        return losses
+
+    def _backward(self, losses: Tensor, **options: Any) -> None:
+        (losses.sum() / len(self.data[0])).backward(**options)  # type: ignore[no-untyped-call]
+
+    def _book(self, c: int) -> None:
+        """Move the gradient, which is that of class c alone, to the total, and its slopes to those of the class."""
+        self.total += self.gradient
+        for direction, slopes in zip(self.directions, self.slopes, strict=True):
+            slopes[c] += sum_by_tensor(direction * self.gradient, self.lengths)
+        self.gradient.zero_()
 
 
-def fastest_batch_size(model: nn.Module, losses: Losses, data: Batch) -> int:
-    """The batch size with the shortest pass over the split, for a model whose loss does not depend on it.
-
-    A short probe on the data's device: what is too large for its memory is left out.
-    """
-    N = len(data[0])
-    sizes = sorted({min(size, N) for size in BATCH_SIZES[data[0].device.type]})
-    seconds: dict[int, float] = {}
-    for size in sizes:
-        sample = tuple(x[:size] for x in data)
-        try:
-            with FullGradient(model, losses, sample, size) as gradient:
-                seconds[size] = min(_time(gradient) for _ in range(3)) / size
-        except RuntimeError as error:  # torch.OutOfMemoryError, and what the CPU's allocator raises, are such
-            if "memory" not in str(error):
-                raise
-            break
-    if not seconds:
-        raise LCAError(
-            f"a batch of {sizes[0]:,} examples does not fit into the memory of {data[0].device}. "
-            "Give a smaller one with --batch-size, or another device."
-        )
-    return min(seconds, key=lambda size: seconds[size])
-
-
-def _time(gradient: FullGradient) -> float:
-    """Wall seconds of a pass."""
-    begin = time.perf_counter()
-    float(gradient(gradient.theta).loss)  # waits for the device
-    return time.perf_counter() - begin
+def batches_of(data: Batch, batch_size: int) -> list[Batch]:
+    """The tensors cut into batches of batch_size, the last one as long as what is left; views, no copies."""
+    return list(zip(*(torch.split(x, batch_size) for x in data), strict=True))
 
 
 def has_batchnorm(model: nn.Module) -> bool:
@@ -118,19 +214,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
         for module in tracking:
             module.track_running_stats = True
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Float32 means float32 inside: no TF32 in matrix products or convolutions."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "ieee"
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        matmul.fp32_precision = before
 
 
 @contextmanager

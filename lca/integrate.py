@@ -22,13 +22,19 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss (float64, no dimension) and its gradient (K,) at one point, on the point's device."""
+    """The loss (float64, no dimension) and its gradient (K,) at one point, on the point's device.
+
+    slopes: by class c and parameter tensor, (class, tensor) in float64: Σ_i d_i ∂_i L_c along a direction d, where L_c
+    is the part of L that the examples of the class make up. None where classes are not told apart.
+    """
 
     loss: Tensor
     gradient: Tensor
+    slopes: Tensor | None = None
 
 
-Gradient = Callable[[Tensor], Evaluation]
+# gradient(theta) or, where classes are told apart, gradient(theta, direction)
+Gradient = Callable[..., Evaluation]
 
 # The first attempt. Simpson and the trapezoid are refined by Simpson; the first order, A = Δ · ∇L(θ_t), is what it is.
 RULES = ("simpson", "trapezoid", "first-order")
@@ -39,7 +45,7 @@ class Integral:
     """The allocation of one iteration.
 
     allocation: A (K,) in float64, in the units of L. allocated: Σ A. residual: Σ A − (L(θ1) − L(θ0)).
-    intervals: the n of the rule. end: the evaluation at θ1, which is the start of the next iteration.
+    intervals: the n of the rule. class_allocation: (class, tensor), A of each class's part of L summed over the tensor.
     """
 
     allocation: Tensor
@@ -47,7 +53,7 @@ class Integral:
     residual: float
     intervals: int
     status: Status
-    end: Evaluation
+    class_allocation: Tensor | None = None
 
 
 def integrate_iteration(
@@ -55,6 +61,7 @@ def integrate_iteration(
     theta0: Tensor,
     theta1: Tensor,
     start: Evaluation,
+    end: Evaluation,
     *,
     tolerance: float,
     max_intervals: int,
@@ -67,55 +74,83 @@ def integrate_iteration(
 
     n doubles from 2 (from 1 with the trapezoid) until it is at least min_intervals and
     |Σ A − (L(θ1) − L(θ0))| ≤ tolerance, or would be over max_intervals. With the first order n is 1 and stays it.
-    theta0, theta1: (K,), the iterates. start: the evaluation at theta0, already known.
+    theta0, theta1: (K,), the iterates. start, end: the evaluations there, already known, with slopes along Δ or none.
     Not converging is a result (AT_LIMIT), not an exception; so is a loss or a gradient that is not finite (NOT_FINITE,
     with NaN for A).
     """
-    end = gradient(theta1)
     delta = theta1.to(torch.float64, copy=True).sub_(theta0)
     change = end.loss - start.loss
     if not torch.isfinite(change):
-        return _not_finite(delta, 0, end)
-    for n, mean_gradient in _attempts(gradient, theta0, theta1, start, end, rule):
+        return not_finite(delta, 0, start.slopes)
+    for n, mean_gradient, mean_slopes in _attempts(gradient, theta0, theta1, delta, start, end, rule):
         allocation = mean_gradient.mul_(delta)
         total = allocation.sum()
         allocated, residual = torch.stack([total, total - change]).tolist()
         if not isfinite(allocated):
-            return _not_finite(delta, n, end)
+            return not_finite(delta, n, start.slopes)
         converged = abs(residual) <= tolerance
+        status = Status.CONVERGED if converged else Status.AT_LIMIT
+        integral = Integral(allocation, allocated, residual, n, status, mean_slopes)
         if (converged and n >= min_intervals) or 2 * n > max_intervals:
             break
-    status = Status.CONVERGED if converged else Status.AT_LIMIT
-    return Integral(allocation, allocated, residual, n, status, end)
+    return integral
+
+
+def not_finite(like: Tensor, intervals: int = 0, slopes: Tensor | None = None) -> Integral:
+    """NaN for every part; like: (K,)."""
+    nan = float("nan")
+    classes = None if slopes is None else torch.full_like(slopes, nan)
+    return Integral(torch.full_like(like, nan, dtype=torch.float64), nan, nan, intervals, Status.NOT_FINITE, classes)
 
 
 def _attempts(
-    gradient: Gradient, theta0: Tensor, theta1: Tensor, start: Evaluation, end: Evaluation, rule: str
-) -> Iterator[tuple[int, Tensor]]:
-    """(n, the mean gradient along the step (K,) by n subintervals), ever finer; each uses all gradients before it.
+    gradient: Gradient,
+    theta0: Tensor,
+    theta1: Tensor,
+    delta: Tensor,
+    start: Evaluation,
+    end: Evaluation,
+    rule: str,
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """(n, the means over the step of the gradient (K,) and of the slopes), ever finer; all use each evaluation again.
 
-    The mean is a vector of its own, for the caller to change. What is added is added in place: at K in the millions a
-    new vector costs more than its arithmetic.
+    The means are the caller's to change. What is added is added in place: at K in the millions a new vector costs more
+    than its arithmetic.
     """
-    if rule == "first-order":
-        yield 1, start.gradient.to(torch.float64, copy=True)
-        return
-    ends = start.gradient.to(torch.float64, copy=True).add_(end.gradient)
-    if rule == "trapezoid":
-        yield 1, ends / 2
+    direction = () if start.slopes is None else (delta,)
 
-    def sum_at(nodes: list[float]) -> Tensor:
-        total = gradient(torch.lerp(theta0, theta1, nodes[0])).gradient.to(torch.float64, copy=True)
-        for s in nodes[1:]:
-            total += gradient(torch.lerp(theta0, theta1, s)).gradient
+    def sum_at(nodes: list[float]) -> list[Tensor]:
+        evaluations = (gradient(torch.lerp(theta0, theta1, s), *direction) for s in nodes)
+        total = _integrands(next(evaluations))
+        for evaluation in evaluations:
+            _add(total, evaluation)
         return total
 
-    simpson = Simpson.start(ends, sum_at(odd_nodes(2)))
+    if rule == "first-order":
+        yield 1, *_pair(_integrands(start))
+        return
+    ends = _add(_integrands(start), end)
+    if rule == "trapezoid":
+        yield 1, *_pair([f / 2 for f in ends])
+    rules = [Simpson.start(f, g) for f, g in zip(ends, sum_at(odd_nodes(2)), strict=True)]
     while True:
-        yield simpson.n, simpson.integral()
-        simpson = simpson.halve(sum_at(odd_nodes(2 * simpson.n)))
+        n = rules[0].n
+        yield n, *_pair([simpson.integral() for simpson in rules])
+        rules = [simpson.halve(odd) for simpson, odd in zip(rules, sum_at(odd_nodes(2 * n)), strict=True)]
 
 
-def _not_finite(delta: Tensor, intervals: int, end: Evaluation) -> Integral:
-    nan = float("nan")
-    return Integral(torch.full_like(delta, nan), nan, nan, intervals, Status.NOT_FINITE, end)
+def _integrands(evaluation: Evaluation) -> list[Tensor]:
+    """What is integrated along a step, in float64 and newly made: the gradient and, where there are any, the slopes."""
+    both = (evaluation.gradient, evaluation.slopes)
+    return [f.to(torch.float64, copy=True) for f in both if f is not None]
+
+
+def _add(total: list[Tensor], evaluation: Evaluation) -> list[Tensor]:
+    for f, g in zip(total, (evaluation.gradient, evaluation.slopes), strict=False):
+        if g is not None:
+            f += g
+    return total
+
+
+def _pair(means: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    return means[0], means[1] if len(means) > 1 else None

@@ -20,6 +20,9 @@ BLOCK_BYTES = 256 * 2**20
 MAX_CHUNK_FILES = 64
 CHUNKS_PER_FILE = 16
 
+# Chunks of fill values are written too, so that a chunk that is not there is a chunk that was lost.
+WRITE_ALL: Any = {"write_empty_chunks": True}
+
 Array = zarr.Array[Any]
 
 # Who chooses pcodec is told by its help that it is no codec of the specification; zarr would tell at every turn.
@@ -73,7 +76,7 @@ def create_array(
     codec: str = "zstd",
 ) -> None:
     """A new array, filled with `fill`, whose files each belong to one block."""
-    many = dimensions[0] == "parameter" and -(-shape[0] // chunks[0]) > MAX_CHUNK_FILES
+    many = dimensions[0] in ("parameter", "packed") and -(-shape[0] // chunks[0]) > MAX_CHUNK_FILES
     shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None  # which never spans two blocks
     group.create_array(
         name,
@@ -83,7 +86,7 @@ def create_array(
         shards=shards,
         fill_value=fill,
         dimension_names=dimensions,
-        config={"write_empty_chunks": True},  # so that a chunk that is not there is a chunk that was lost
+        config=WRITE_ALL,
         **CODECS[codec](),
     )
 

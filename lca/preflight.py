@@ -1,5 +1,7 @@
 """Before an allocation: is L a function of θ, is its gradient right, what will be recorded, and what will it cost?"""
 
+import resource
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lca.config import AllocateConfig
 from lca.errors import LCAError
 from lca.gradient import FullGradient
+from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
 from lca.problem import Batch, Losses, per_example
 from lca.store import Run
@@ -27,7 +31,9 @@ class Preflight:
     """parameters: (name, shape, state), modules: (name, kind, mode) of those that have one of their own.
 
     slope, measured_slope: of L along a direction, from the gradient and from central differences.
-    pass_s: wall seconds of a pass over the split; n_passes: those of a smooth run; n_bytes: on disk, at most.
+    pass_s: wall seconds of a pass over the split; n_passes: those of a smooth run. disk_bytes: at most, and
+    disk_free_bytes: what is free there, None if that is not known. memory_bytes: of the host, at the most.
+    notes: what else there is to know, such as why passes are slower than they might be.
     """
 
     parameters: list[tuple[str, tuple[int, ...], str]]
@@ -36,7 +42,10 @@ class Preflight:
     measured_slope: float
     pass_s: float
     n_passes: int
-    n_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int | None
+    memory_bytes: int
+    notes: list[str]
 
     @property
     def forecast_s(self) -> float:
@@ -44,13 +53,12 @@ class Preflight:
         return self.n_passes * self.pass_s
 
 
-def preflight(run: Run, gradient: FullGradient, theta: Tensor, rule: str = "simpson") -> Preflight:
+def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateConfig, n_iterations: int) -> Preflight:
     """Check the problem at theta (K,), an iterate of the run; LCAError if L is no function, or its gradient is wrong.
 
-    gradient: entered, so that the model is in the mode of the passes.
+    gradient: entered, so that the model is in the mode of the passes. n_iterations: how many will be allocated.
     """
-    model, losses, data = gradient.model, gradient.losses, gradient.data
-    batch = tuple(x[: gradient.batch_size] for x in data)
+    model, losses, batch = gradient.model, gradient.losses, gradient.first_batch
     first = gradient(theta)
     begin = time.perf_counter()
     second = gradient(theta)
@@ -68,18 +76,32 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, rule: str = "simp
             f"{again:.9g}, and gradients {apart / size if size else apart:.2g} apart. "
             f"{random_module(model, losses, batch)}"
         )
-    slope, measured_slope = _slopes(gradient, theta, first.gradient, loss)
-    gradients_per_iteration = 2 if rule == "simpson" else 1
-    T, K = run.n_iterations, run.parameters.size
-    return Preflight(
+    slope, measured_slope = _slopes(gradient, theta, first if gradient.precision == "fp32" else gradient.float32(theta))
+    gradients_per_iteration = 2 if config.rule == "simpson" else 1
+    T, K = n_iterations, run.parameters.size
+    free = run.free_bytes()
+    checked = Preflight(
         parameters=_parameters(model, losses, batch),
         modules=_modules(model),
         slope=slope,
         measured_slope=measured_slope,
         pass_s=pass_s,
         n_passes=gradients_per_iteration * T + 1,
-        n_bytes=4 * K * T,
+        disk_bytes=K * T * (4 * (config.keep == "lca") + config.gradient_signs / 8).__ceil__(),
+        disk_free_bytes=free,
+        memory_bytes=_memory_bytes(run, gradient),
+        notes=gradient.notes,
     )
+    if free is not None and checked.disk_bytes > free:
+        checked.notes.append("the disk may become full; see --keep-bits, --keep layers and --iterations")
+    return checked
+
+
+def _memory_bytes(run: Run, gradient: FullGradient) -> int:
+    """The host's: what it has taken so far, in which passes were made, and what blocks of iterations will add."""
+    so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # Two blocks of iterates, two of what is allocated, and the vectors of an integral in float64.
+    return so_far + (4 * 4 * run.block + 8 * 8) * run.parameters.size
 
 
 def random_module(model: nn.Module, losses: Losses, batch: Batch) -> str:
@@ -114,8 +136,12 @@ def _outputs(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, 
     return outputs
 
 
-def _slopes(gradient: FullGradient, theta: Tensor, at: Tensor, loss: float) -> tuple[float, float]:
-    """The slope of L at theta along a random direction that goes uphill, by the gradient and by central differences."""
+def _slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[float, float]:
+    """The slope of L at theta along a random direction that goes uphill, by the gradient and by central differences.
+
+    here: the evaluation at theta, in float32 as the differences are.
+    """
+    at, loss = here.gradient, float(here.loss)
     size = float(at.norm())
     if size == 0:
         return 0.0, 0.0
@@ -126,7 +152,7 @@ def _slopes(gradient: FullGradient, theta: Tensor, at: Tensor, loss: float) -> t
     step = 1e-2 * max(abs(loss), 1e-3) / size
 
     def difference(h: float) -> float:
-        up, down = (float(gradient(theta + sign * h * direction).loss) for sign in (1, -1))
+        up, down = (float(gradient.float32(theta + sign * h * direction).loss) for sign in (1, -1))
         return (up - down) / (2 * h)
 
     whole, half = difference(step), difference(step / 2)

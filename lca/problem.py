@@ -26,7 +26,9 @@ class Problem:
 
     train, val, test: tuples of tensors whose first dimension is the example. A batch is the same tuple, cut or picked
     along that dimension. The loss of a split is the mean over all its examples.
-    groups: `groups(batch) -> (B,)`, an integer label per example.
+    groups: `groups(batch) -> (B,)`, an integer label per example, for the LCA of each class.
+    scale: `scale(batch) -> batch`, what is done to a batch before the losses are computed, such as bytes to floats: a
+    function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
     name, options: how to make it again; a built-in problem is found by its name.
     """
 
@@ -36,6 +38,7 @@ class Problem:
     val: Batch | None = None
     test: Batch | None = None
     groups: Callable[[Batch], Tensor] | None = None
+    scale: Callable[[Batch], Batch] | None = None
     name: str = "custom"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -82,7 +85,7 @@ def load(name: str, *, data_dir: Path | None = None, download: bool = False, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = preset.network()
-    return Problem(model, cross_entropy, data.train, data.val, data.test, lambda batch: batch[1], name)
+    return Problem(model, cross_entropy, data.train, data.val, data.test, lambda batch: batch[1], data.scale, name)
 
 
 def _describe(value: object) -> str:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ import zarr
 from numpy.typing import NDArray
 
 from lca.errors import LCAError, UsageError
-from lca.layout import CHUNK_PARAMETERS, Array, block_length, create_array, require_codec
+from lca.layout import CHUNK_PARAMETERS, WRITE_ALL, Array, block_length, create_array, require_codec
 from lca.lock import Lock
 from lca.parameters import ParameterTable
 
@@ -45,8 +45,13 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "layer_lca": ("float64", ("iteration", "tensor"), NAN),
     "gradient_norm": ("float64", ("iterate", "tensor"), NAN),
     "motion_norm": ("float64", ("iteration", "tensor"), NAN),
+    "class_lca": ("float64", ("iteration", "class", "tensor"), NAN),
+    "gradient_sign": ("uint8", ("packed", "iterate"), 0),
     "blocks": ("uint8", ("block",), 0),
 }
+
+# Those that an allocation may be without, and what to do to have them.
+OPTIONAL = {"lca": "--keep lca", "class_lca": "--by-class", "gradient_sign": "--gradient-signs"}
 
 
 class Run:
@@ -110,8 +115,9 @@ class Run:
         """The names of the allocations in the store."""
         if "lca" not in self.group:
             return []
-        # One without attributes was cut short before it began, and counts as not there.
-        return sorted(name for name, group in _subgroup(self.group, "lca").groups() if "lca" in group.attrs)
+        # One that was cut short before it began counts as not there.
+        groups = _subgroup(self.group, "lca").groups()
+        return sorted(name for name, group in groups if _status(group) != "creating")
 
     def allocation(self, name: str = "train") -> "Allocation":
         if name not in self.allocations:
@@ -123,15 +129,20 @@ class Run:
         """The size of the store's files, or of those of one array or group."""
         return sum(file.stat().st_size for file in (self.path / name).rglob("*") if file.is_file())
 
-    def lock(self) -> Lock:
-        """The right to record into this store."""
-        return Lock(self.path / "weights" / "lock", self.path)
+    def free_bytes(self) -> int | None:
+        """What is free on the disk of the store."""
+        return shutil.disk_usage(self.path).free
 
-    def iterates(self, block: int) -> NDArray[np.float32]:
-        """The iterates of one block, (parameter, iterate)."""
+    def lock(self, allocation: str = "") -> Lock:
+        """The right to record into this store, or to write an allocation in it."""
+        # Where no reader of zarr groups wonders about the file, and making an allocation anew does not remove it.
+        return Lock(self.path / "weights" / (f"lock-{allocation}" if allocation else "lock"), self.path)
+
+    def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[np.float32]:
+        """The iterates of one block, (parameter, iterate), of all parameters or some."""
         begin = block * self.block
         try:
-            return np.asarray(self.weights[:, begin : min(begin + self.block, self.n_iterates)])
+            return np.asarray(self.weights[parameters, begin : min(begin + self.block, self.n_iterates)])
         except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
             raise LCAError(
                 f"block {block} of {self.path}/weights is damaged ({error}). See `lca verify {self.path}`."
@@ -185,22 +196,31 @@ class Run:
         """Not complete after all: the training has to be resumed."""
         self._set(status="training")
 
-    def create_allocation(self, name: str, attributes: Mapping[str, Any]) -> "Allocation":
-        """An allocation with nothing in it yet, in place of one of the same name."""
+    def create_allocation(
+        self, name: str, attributes: Mapping[str, Any], optional: Collection[str] = ("lca",)
+    ) -> "Allocation":
+        """An allocation with nothing in it yet, in place of one of the same name; optional: those of OPTIONAL to have.
+
+        With class_lca the attribute `classes` lists the labels of the classes.
+        """
         group = self.group.create_group(f"lca/{name}", overwrite=True)
-        sizes = self.sizes
+        group.attrs["lca"] = {**attributes, "status": "creating"}
+        allocation = Allocation(self, group)
+        sizes = allocation.sizes
         chunks = {
+            **sizes,
             "parameter": min(CHUNK_PARAMETERS, sizes["parameter"]),
+            "packed": min(CHUNK_PARAMETERS, sizes["packed"]),
             "iteration": self.block,
             "iterate": self.block,
-            "tensor": sizes["tensor"],
             "block": 1,
         }
         for array, (dtype, dimensions, fill) in ARRAYS.items():
-            shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
-            create_array(group, array, dtype, shape, chunk, dimensions, fill)
-        group.attrs["lca"] = {**attributes, "status": "allocating"}
-        return Allocation(self, group)
+            if array not in OPTIONAL or array in optional:
+                shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
+                create_array(group, array, dtype, shape, chunk, dimensions, fill)
+        allocation.reopen()
+        return allocation
 
     def _array(self, name: str) -> Array:
         array = self.group[name]
@@ -222,9 +242,20 @@ class Allocation:
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:
             raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
+        if name not in self.arrays:
+            raise LCAError(
+                f"lca/{self.name} of {self.run.path} has no {name}. Allocate with {OPTIONAL[name]}: "
+                f"`lca allocate {self.run.path} {OPTIONAL[name]}` and --overwrite or another --name."
+            )
         array = self.group[name]
         assert isinstance(array, zarr.Array)
-        return array
+        return array.with_config(WRITE_ALL)  # which zarr does not keep
+
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that there are."""
+        there = set(self.group.array_keys())
+        return tuple(name for name in ARRAYS if name in there)
 
     @property
     def name(self) -> str:
@@ -236,8 +267,14 @@ class Allocation:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The length of each dimension."""
-        return self.run.sizes
+        """The length of each dimension. packed: bytes of one bit per parameter."""
+        classes = len(self.attributes.get("classes", []))
+        return {**self.run.sizes, "class": classes, "packed": -(-self.run.parameters.size // 8)}
+
+    @property
+    def iterations(self) -> range:
+        """Those that are asked for; the others stay at status 0."""
+        return range(*self.attributes.get("iterations", (0, self.run.n_iterations, 1)))
 
     @property
     def complete(self) -> bool:
@@ -255,21 +292,26 @@ class Allocation:
         T, length = self.run.n_iterations, self.run.block
         return [slice(begin, min(begin + length, T)) for begin in range(0, T, length)]
 
-    def write_block(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write what belongs to one block of iterations, then mark it as done.
+    def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """What belongs to one block of iterations, by name, the iteration or iterate first."""
+        return {
+            name: np.moveaxis(np.asarray(getattr(self, name)[where]), axis, 0)
+            for name in (self.arrays if names is None else names)
+            if name != "blocks"
+            for where, axis in [self.where(name, block)]
+        }
 
-        The iterates of a block are the starts of its iterations; the last block has θ_T as well.
+    def write_block(self, block: int, rows: Mapping[str, NDArray[Any]], *, done: bool = True) -> None:
+        """Write what belongs to one block of iterations, the iteration or iterate first, then mark it as done.
+
+        The iterates of a block are the starts of its iterations; the last block has θ_T as well. A part of a block
+        (done=False) counts by its status, which is written last.
         """
-        span = self.iteration_blocks[block]
-        for name, values in arrays.items():
-            dimensions = ARRAYS[name][1]
-            if dimensions == ("parameter", "iteration"):
-                self._write(name, (slice(None), span), values)
-            elif dimensions[0] == "iteration":
-                self._write(name, span, values)
-            else:
-                self._write(name, slice(span.start, span.start + len(values)), values)
-        self._write("blocks", block, 1)
+        for name in sorted(rows, key="status".__eq__):
+            where, axis = self.where(name, block)
+            self._write(name, where, np.moveaxis(rows[name], 0, axis))
+        if done:
+            self._write("blocks", block, 1)
 
     def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
         """Put the values of iteration t in place of those there."""
@@ -293,6 +335,14 @@ class Allocation:
         self.reopen()
         self._write("blocks", block, 0)
         self._write("status", self.iteration_blocks[block], 0)
+
+    def where(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
+        """The place of a block in an array, and which dimension is that of the iteration or iterate."""
+        span, dimensions = self.iteration_blocks[block], ARRAYS[name][1]
+        last = span.stop == self.run.n_iterations
+        places = {"iteration": span, "iterate": slice(span.start, span.stop + last)}
+        axis = next(i for i, d in enumerate(dimensions) if d in places)
+        return tuple(places.get(d, slice(None)) for d in dimensions), axis
 
     def _write(self, name: str, where: Any, values: Any) -> None:
         getattr(self, name)[where] = values
@@ -366,6 +416,11 @@ def _is_run(path: Path) -> bool:
         return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _status(group: zarr.Group) -> str:
+    attributes: Any = group.attrs.get("lca", {"status": "creating"})
+    return str(attributes["status"])
 
 
 def _subgroup(group: zarr.Group, name: str) -> zarr.Group:

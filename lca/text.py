@@ -99,9 +99,13 @@ def describe_summary(summary: "Summary", path: Path) -> str:
     unmet = [f"{count(s.unconverged, 'iteration')} did not converge"] if s.unconverged else []
     unmet += [f"{count(s.not_finite, 'iteration')} not finite"] if s.not_finite else []
     unmet += [] if s.within_total else [f"the cumulative residual is not within {100 * s.total_tolerance:g} %"]
+    unmet += [] if s.first_not_finite is None else [f"the first of them {s.first_not_finite}"]
+    part = "" if s.examples == s.examples_in_split else f", {s.examples:,} of {s.examples_in_split:,} examples"
+    change = f"L_T − L_0 = {s.change:.6f}" if s.complete else f"{s.change:.6f} over these iterations"
     lines = [
-        ("allocated", f"{count(s.iterations, 'iteration')} of {path} into lca/{s.name}"),
-        ("loss", f"{s.loss_start:.6f} → {s.loss_end:.6f} nats (L_T − L_0 = {s.change:.6f})"),
+        ("allocated", f"{count(s.iterations, 'iteration')} of {path} into lca/{s.name}{part}"),
+        ("loss", f"{s.loss_start:.6f} → {s.loss_end:.6f} nats ({change})"),
+        *_describe_standard_error(s.standard_error),
         ("Σ A", f"{s.allocated:.6f} nats"),
         ("cumulative residual", f"{s.cumulative_residual:.2e} nats, {relative:.4f} % of the change"),
         ("largest residual", f"{s.largest_residual:.2e} nats in an iteration (tolerance {s.tolerance:g})"),
@@ -115,10 +119,12 @@ def describe_summary(summary: "Summary", path: Path) -> str:
 
 def describe_forecast(checked: "Preflight") -> str:
     """What an allocation will cost."""
-    return (
+    free = "" if checked.disk_free_bytes is None else f" ({size(checked.disk_free_bytes)} free)"
+    costs = (
         f"{count(checked.n_passes, 'pass')} of {checked.pass_s:.3g} s: {duration(checked.forecast_s)} if no iteration "
-        f"has to be refined; up to {size(checked.n_bytes)} on disk"
+        f"has to be refined; up to {size(checked.disk_bytes)} on disk{free}, {size(checked.memory_bytes)} of memory"
     )
+    return "\n".join([costs, *(f"note: {note}" for note in checked.notes)])
 
 
 def describe_preflight(checked: "Preflight") -> str:
@@ -139,6 +145,18 @@ def describe_preflight(checked: "Preflight") -> str:
     return "\n".join(lines)
 
 
+def _describe_standard_error(error: "dict[str, float] | None") -> list[tuple[str, str]]:
+    """How far the loss over a subset may be from that over the whole split."""
+    if not error:
+        return []
+    return [
+        (
+            "standard error",
+            f"{error['start']:.6f} and {error['end']:.6f} nats by sampling, {error['change']:.6f} of the change",
+        )
+    ]
+
+
 def _describe_audit(audit: "Audit | None") -> list[tuple[str, str]]:
     """The error of the parts, mean and 95 % confidence interval over the audited iterations."""
     if audit is None:
@@ -152,6 +170,7 @@ def _describe_audit(audit: "Audit | None") -> list[tuple[str, str]]:
     n = count(len(audit.iterations), "iteration")
     return [
         ("parts", f"off by {interval(audit.part_error, 100, 2)} % of Σ|A|, mean ± 95 % confidence of {n} audited"),
+        ("its reference", f"off by {interval(audit.half_way, 100, 2)} % at half its subintervals"),
         ("signs", f"wrong for {interval(audit.sign_change, 100, 2)} % of the parameters"),
         ("helping", f"off by {interval(audit.helping_shift, 1, 3)} points of the percentage"),
     ]

@@ -20,6 +20,7 @@ from lca.progress import bar
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
 from lca.signals import stop_signals
+from lca.split import on_device
 from lca.store import Run, open_run
 
 # The rate of SGD is mnist-fc's recipe, the others are torch's own for Adam and its like; SGD's momentum is the paper's.
@@ -94,7 +95,7 @@ def train(
         _require_same_training(run, attributes)
         if run.status == "complete":
             return run
-    data = tuple(x.to(device) for x in problem.train)
+    data, scale = on_device(problem.train, problem.scale, device)
     model = problem.model.to(device).train()
     optimizer = make_optimizer(model, config)
     torch.manual_seed(config.seed)
@@ -115,7 +116,8 @@ def train(
         shown.update(done)
         for index in islice(batches(len(data[0]), config.batch_size, config.seed, done), T - done):
             optimizer.zero_grad()
-            loss = per_example(problem.losses, model, tuple(x[index] for x in data)).mean()
+            batch = tuple(x[index] for x in data)
+            loss = per_example(problem.losses, model, scale(batch) if scale else batch).mean()
             recorder.log(loss=loss)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

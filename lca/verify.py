@@ -118,11 +118,11 @@ def _moved(run: Run, still: list[int]) -> Iterator[Finding]:
 def _allocation(allocation: Allocation) -> Iterator[Finding]:
     prefix, spans = f"lca/{allocation.name}", allocation.iteration_blocks
     sizes, length = allocation.sizes, allocation.run.block
-    for name, (_, dimensions, _) in ARRAYS.items():
-        yield from _shape(f"{prefix}/{name}", getattr(allocation, name), tuple(sizes[d] for d in dimensions))
+    for name in allocation.arrays:
+        yield from _shape(f"{prefix}/{name}", getattr(allocation, name), tuple(sizes[d] for d in ARRAYS[name][1]))
     missing = {
-        (name, coordinates[ARRAYS[name][1][0] == "parameter"])
-        for name in ARRAYS
+        (name, coordinates[ARRAYS[name][1][0] in ("parameter", "packed")])
+        for name in allocation.arrays
         for coordinates in missing_files(allocation.path / name, getattr(allocation, name))
     }
     blocks = np.asarray(allocation.blocks[:])
@@ -136,21 +136,20 @@ def _allocation(allocation: Allocation) -> Iterator[Finding]:
             allocation.undo(block)
 
         is_last = block == len(spans) - 1
-        for name, (_, dimensions, _) in ARRAYS.items():
-            where = f"{prefix}/{name}, block {block} (iterations {span.start} to {span.stop - 1})"
-            part: object = span
-            files = {(name, block)}
-            if dimensions[0] == "parameter":
-                part = (slice(None), span)
-            elif dimensions[0] == "iterate" and is_last:  # θ_T goes with the last block, and may begin a file
-                part, files = slice(span.start, span.stop + 1), {(name, at // length) for at in (span.start, span.stop)}
-            elif dimensions[0] == "block":
+        wanted = [t - span.start for t in range(span.start, span.stop) if t in allocation.iterations]
+        for name in allocation.arrays:
+            if name == "blocks":
                 continue
+            where = f"{prefix}/{name}, block {block} (iterations {span.start} to {span.stop - 1})"
+            part, _ = allocation.where(name, block)
+            files = {(name, block)}
+            if "iterate" in ARRAYS[name][1] and is_last:  # θ_T goes with the last block, and may begin a file
+                files = {(name, at // length) for at in (span.start, span.stop)}
             if files & missing:
                 yield Finding(where, "a file is missing", redo)
             elif isinstance(values := _read(getattr(allocation, name), part), str):
                 yield Finding(where, values, redo)
-            elif name == "status" and (values == Status.NOT_ALLOCATED).any():
+            elif name == "status" and (values[wanted] == Status.NOT_ALLOCATED).any():
                 yield Finding(where, "marked as done, with iterations that are not allocated", redo)
 
 

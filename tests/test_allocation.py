@@ -6,18 +6,17 @@ import torch
 from torch import nn
 
 import lca
-from lca import allocation as allocation_module
-from lca.allocation import worst_iteration
+from lca.allocator import worst_iteration
 from lca.errors import LCAError, UsageError
+from lca.gradient import FullGradient
 from lca.integrate import Status
-from lca.store import ARRAYS
 
 PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
 
 
 def arrays(path, name="train"):
     allocation = lca.open(path).allocation(name)
-    return {array: np.asarray(getattr(allocation, array)[:]) for array in ARRAYS}
+    return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
 
 
 def brute_force(problem, theta0, theta1, n=400):
@@ -87,8 +86,8 @@ def test_the_split_decides_whose_loss(run, problem):
 
 def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
     passes = []
-    original = allocation_module.FullGradient.__call__
-    monkeypatch.setattr(allocation_module.FullGradient, "__call__", lambda *a: passes.append(1) or original(*a))
+    original = FullGradient._evaluate
+    monkeypatch.setattr(FullGradient, "_evaluate", lambda *a: passes.append(1) or original(*a))
     summary = lca.allocate(
         run, problem(), lca.AllocateConfig(tolerance=1.0, total_tolerance=1.0, audit=0, batch_size=60, device="cpu")
     )
@@ -137,7 +136,8 @@ def test_which_iteration_is_refined_next():
     intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
 
     def worst(*residual, status=status):
-        return worst_iteration(loss, np.array(residual), intervals, status, config)
+        arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
+        return worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config)
 
     assert worst(0.003, 0.003, 0.003, 0.0) is None  # 0.009 of a bound of 0.01
     assert worst(0.02, -0.019, 0.001, 0.0) is None  # they cancel, and the total is what is bounded
@@ -166,15 +166,15 @@ def test_a_loss_that_becomes_nan_is_a_status(tmp_path, problem):
 def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monkeypatch):
     lca.allocate(run, problem(), lca.AllocateConfig(name="whole", audit=0, batch_size=20, device="cpu"))
     passes = []
-    original = allocation_module.FullGradient.__call__
+    original = FullGradient._evaluate
 
-    def stops(self, theta):
+    def stops(self, *arguments):
         passes.append(1)
         if len(passes) == 150:  # in the second block
             raise KeyboardInterrupt
-        return original(self, theta)
+        return original(self, *arguments)
 
-    monkeypatch.setattr(allocation_module.FullGradient, "__call__", stops)
+    monkeypatch.setattr(FullGradient, "_evaluate", stops)
     with pytest.raises(KeyboardInterrupt):
         lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert arrays(run)["blocks"].tolist() == [1, 0]
@@ -185,7 +185,7 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert len(passes) == PREFLIGHT + 2 * 36 + 1
     whole, resumed = arrays(run, "whole"), arrays(run)
-    for name in ARRAYS:
+    for name in whole:
         np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
     passes.clear()
     assert lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu")).within_bounds
@@ -199,9 +199,8 @@ def test_blocks_are_allocated_in_any_order(tmp_path, problem):
     whole = arrays(path)
     allocation = lca.open(path, "r+").allocation("train")
     for lost in (0, 2):
-        allocation.blocks[lost] = 0
+        allocation.undo(lost)
         allocation.lca[:, allocation.iteration_blocks[lost]] = np.nan
-    allocation.group.attrs["lca"] = {**allocation.attributes, "status": "allocating"}
     lca.allocate(path, problem(), config)
     for name, values in arrays(path).items():
         np.testing.assert_array_equal(values, whole[name], err_msg=name)
@@ -209,7 +208,7 @@ def test_blocks_are_allocated_in_any_order(tmp_path, problem):
 
 def test_the_batch_size_is_chosen_once(run, problem, monkeypatch):
     chosen = iter([7, 11])
-    monkeypatch.setattr("lca.allocation.fastest_batch_size", lambda *_: next(chosen))
+    monkeypatch.setattr("lca.probe.fastest_batch_size", lambda *_: next(chosen))
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     assert lca.open(run).allocation("train").attributes["batch_size"] == 7

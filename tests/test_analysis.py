@@ -34,10 +34,10 @@ def allocated(path, lca, status=None, block=None):
         allocation.write_block(
             i,
             {
-                "lca": lca[:, span],
+                "lca": lca[:, span].T,
                 "status": status[span],
                 "layer_lca": layer_lca[span],
-                "loss": np.ones(span.stop - span.start),
+                "loss": np.ones(span.stop - span.start + (span.stop == T)),
             },
         )
     return run

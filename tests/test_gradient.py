@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lca.errors import LCAError
-from lca.gradient import FullGradient, fastest_batch_size, has_batchnorm
+from lca.gradient import FullGradient, has_batchnorm
 from lca.parameters import flatten, trainable
 from lca.problem import cross_entropy
 
@@ -158,35 +158,3 @@ def test_cuda_agrees_with_the_cpu():
         result = full(flatten(model))
     np.testing.assert_allclose(float(result.loss), float(expected.loss), rtol=1e-6)
     torch.testing.assert_close(result.gradient.cpu(), expected.gradient, rtol=1e-4, atol=1e-6)
-
-
-def seconds_for(monkeypatch, seconds):
-    monkeypatch.setattr("lca.gradient._time", lambda gradient: seconds(gradient.batch_size))
-
-
-def test_the_fastest_batch_size_per_example(monkeypatch):
-    seconds_for(monkeypatch, lambda size: 0.1 + 1e-3 * size + 1e-6 * size**2)  # per example least at √(0.1 / 1e-6)
-    assert fastest_batch_size(net(), cross_entropy, data(10_000)) == 250
-    seconds_for(monkeypatch, lambda size: 1.0)
-    assert fastest_batch_size(net(), cross_entropy, data(10_000)) == 5_000
-    assert fastest_batch_size(net(), cross_entropy, data(700)) == 700
-
-
-def test_what_does_not_fit_is_left_out(monkeypatch):
-    seconds_for(monkeypatch, lambda size: float(gradient_of_size(size)))
-
-    def gradient_of_size(size):
-        if size > 600:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return 1.0
-
-    assert fastest_batch_size(net(), cross_entropy, data(10_000)) == 500
-    seconds_for(monkeypatch, lambda size: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
-    with pytest.raises(LCAError, match="a batch of 125 examples does not fit into the memory of cpu"):
-        fastest_batch_size(net(), cross_entropy, data(10_000))
-
-
-def test_other_errors_of_the_probe_are_not_taken_for_a_lack_of_memory(monkeypatch):
-    seconds_for(monkeypatch, lambda size: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        fastest_batch_size(net(), cross_entropy, data(10_000))

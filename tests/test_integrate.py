@@ -19,9 +19,9 @@ def gradient_of(oracle, seen=None):
 
 def integrate(oracle, theta0, theta1, tolerance=1e-3, max_intervals=64, **options):
     gradient = gradient_of(oracle, options.pop("seen", None))
-    start = gradient_of(oracle)(theta0)
+    start, end = gradient_of(oracle)(theta0), gradient(theta1)
     return integrate_iteration(
-        gradient, theta0, theta1, start, tolerance=tolerance, max_intervals=max_intervals, **options
+        gradient, theta0, theta1, start, end, tolerance=tolerance, max_intervals=max_intervals, **options
     )
 
 
@@ -148,7 +148,8 @@ def test_a_loss_that_is_not_finite_is_a_result(bad):
         return Evaluation(torch.tensor(value, dtype=torch.float64), torch.full_like(theta, value))
 
     theta0, theta1 = torch.zeros(2), torch.ones(2)
-    result = integrate_iteration(gradient, theta0, theta1, gradient(theta0), tolerance=1e-3, max_intervals=64)
+    ends = gradient(theta0), gradient(theta1)
+    result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-3, max_intervals=64)
     assert result.status == Status.NOT_FINITE
     assert result.allocation.isnan().all()
     assert np.isnan([result.allocated, result.residual]).all()
@@ -161,7 +162,8 @@ def test_float32_iterates_are_summed_in_float64():
     def gradient(theta):
         return Evaluation(oracle.loss(theta.double()), oracle.gradient(theta.double()).float())
 
-    result = integrate_iteration(gradient, theta0, theta1, gradient(theta0), tolerance=1e-3, max_intervals=64)
+    ends = gradient(theta0), gradient(theta1)
+    result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-3, max_intervals=64)
     assert result.allocation.dtype == torch.float64
     torch.testing.assert_close(
         result.allocation, oracle.allocation(theta0.double(), theta1.double()), rtol=1e-5, atol=1e-6
@@ -175,7 +177,8 @@ def test_the_motion_is_not_rounded_to_float32():
     def gradient(theta):
         return Evaluation(theta.double().sum(), torch.ones(1))
 
-    result = integrate_iteration(gradient, theta0, theta1, gradient(theta0), tolerance=1e-3, max_intervals=64)
+    ends = gradient(theta0), gradient(theta1)
+    result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-3, max_intervals=64)
     assert abs(result.residual) < 1e-12
 
 

@@ -91,7 +91,7 @@ def test_sound_models_pass(tmp_path, problem, middle):
     checked = check(path, given)
     assert checked.measured_slope == pytest.approx(checked.slope, rel=0.01)
     assert checked.slope > 0
-    assert (checked.n_passes, checked.n_bytes) == (21, 4 * lca.open(path).parameters.size * 10)
+    assert (checked.n_passes, checked.disk_bytes) == (21, 4 * lca.open(path).parameters.size * 10)
     assert checked.forecast_s == 21 * checked.pass_s
 
 

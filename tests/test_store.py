@@ -48,7 +48,7 @@ def test_a_block_stays_under_its_bytes():
 
 
 def test_the_schema_is_that_of_the_design(run):
-    open_run(run, "r+").create_allocation("train", {})
+    open_run(run, "r+").create_allocation("train", {"classes": [3, 5]}, ["lca", "class_lca", "gradient_sign"])
     group = zarr.open_group(run, mode="r")
     attributes = group.attrs["lca"]
     assert {"schema", "versions", "status", "problem", "problem_options", "train", "splits", "parameters"} <= set(
@@ -69,7 +69,7 @@ def test_the_schema_is_that_of_the_design(run):
     assert set(group["lca/train"].array_keys()) == set(ARRAYS)
     for name, (dtype, dimensions, _) in ARRAYS.items():
         array = group["lca/train"][name]
-        sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "block": 2}
+        sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "block": 2, "class": 2, "packed": 7}
         assert array.shape == tuple(sizes[d] for d in dimensions)
         assert (array.dtype, array.metadata.dimension_names) == (dtype, dimensions)
         missing = array[:]

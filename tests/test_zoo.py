@@ -37,7 +37,7 @@ def mnist_folder(tmp_path):
 def test_digits_are_embedded():
     data = datasets.digits(None, False)
     assert (data.train[0].shape, data.val[0].shape, data.test) == ((1500, 1, 8, 8), (297, 1, 8, 8), None)
-    images = torch.cat([data.train[0], data.val[0]])
+    images = data.scale((torch.cat([data.train[0], data.val[0]]),))[0]
     assert (float(images.min()), float(images.max())) == (0, 1)
     assert set((images * 16).unique().tolist()) == set(range(17))
     counts = torch.bincount(torch.cat([data.train[1], data.val[1]]))
@@ -47,16 +47,18 @@ def test_digits_are_embedded():
 def test_mnist_is_split_without_losing_an_example(mnist_folder):
     data = datasets.mnist(mnist_folder, False)
     assert (len(data.train[0]), len(data.val[0]), len(data.test[0])) == (100, 5_000, 20)
-    index = {
-        name: (255 * x[:, 0, 0, 0] * 256 + 255 * x[:, 0, 0, 1]).round().int() for name, (x, _) in vars(data).items()
-    }
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    index = {name: x[:, 0, 0, 0].int() * 256 + x[:, 0, 0, 1] for name, (x, _) in splits.items()}
     assert sorted(torch.cat([index["train"], index["val"]]).tolist()) == list(range(5_100))
     assert index["train"].tolist() == sorted(index["train"].tolist())
     assert index["test"].tolist() == list(range(20))
-    for name, (x, y) in vars(data).items():
+    for name, (x, y) in splits.items():
         assert torch.equal(y, index[name].long() % 10)
-        assert torch.equal(x[:, 0, 27, 27], torch.ones(len(x)))
-        assert (x.dtype, y.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 28, 28))
+        scaled, labels = data.scale((x, y))
+        assert torch.equal(scaled[:, 0, 27, 27], torch.ones(len(x)))
+        assert labels is y
+        assert (x.dtype, scaled.dtype, y.dtype) == (torch.uint8, torch.float32, torch.int64)
+        assert x.shape[1:] == (1, 28, 28)
 
 
 def test_the_split_is_the_same_each_time(mnist_folder):
@@ -81,7 +83,7 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
         records.tofile(folder / f"{part}.bin")
     data = datasets.cifar10(tmp_path, False)
     assert (len(data.train[0]), len(data.val[0]), len(data.test[0])) == (500, 5_000, 1_100)
-    image = data.train[0][0]
+    image = data.scale(data.train)[0][0]
     assert image.shape == (3, 32, 32)
     assert (image[0, 0, 0], image[0, 1, 1], image[2, 5, 5]) == (1, 0, 0)
     assert float(image[1, 3, 4]) == pytest.approx(0.2)

@@ -1,4 +1,4 @@
-"""The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; pixels lie in 0 … 1."""
+"""The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; scaled, pixels lie in 0 … 1."""
 
 import os
 from collections.abc import Callable
@@ -20,11 +20,17 @@ Examples = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Splits:
-    """images (N, channel, height, width) float32 and labels (N,) int64 of each split."""
+    """images (N, channel, height, width) uint8 and labels (N,) int64 of each split; levels: the pixel that is white."""
 
     train: Examples
     val: Examples
     test: Examples | None
+    levels: int
+
+    def scale(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The images in float32, from 0 to 1."""
+        images, *rest = batch
+        return images.float().div_(self.levels), *rest
 
 
 def digits(data_dir: Path | None, download: bool) -> Splits:
@@ -116,12 +122,13 @@ def _split(
     val, train = np.sort(order[:n_val]), np.sort(order[n_val:])
 
     def examples(images: Bytes, labels: Bytes) -> Examples:
-        return torch.from_numpy(images.copy()).float().div_(levels), torch.from_numpy(labels.astype(np.int64))
+        return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
     return Splits(
         train=examples(images[train], labels[train]),
         val=examples(images[val], labels[val]),
         test=examples(*test) if test else None,
+        levels=levels,
     )
 
 

@@ -1,0 +1,112 @@
+"""How to lay out a pass for speed: examples at once and memory format, by a short trial on the data's device."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lca.errors import LCAError
+from lca.gradient import FullGradient, has_batchnorm
+from lca.problem import Batch, Losses
+
+# What is worth trying, by kind of device.
+BATCH_SIZES = defaultdict(
+    lambda: (1_000, 5_000),
+    cpu=(125, 250, 500, 1_000, 2_000, 5_000),
+    cuda=(1_000, 5_000, 20_000, 100_000),
+)
+BATCHNORM_BATCH = 5_000  # the paper's
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
+
+
+@dataclass(frozen=True)
+class Layout:
+    """batch_size: examples at once. channels_last: whether images lie in memory with their channels last."""
+
+    batch_size: int
+    channels_last: bool
+
+    def of(self, data: Batch) -> Batch:
+        """The data in this memory format."""
+        return as_channels_last(data) if self.channels_last else data
+
+
+def as_channels_last(data: Batch) -> Batch:
+    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in data)
+
+
+def fastest_layout(
+    model: nn.Module,
+    losses: Losses,
+    data: Batch,
+    scale: Callable[[Batch], Batch] | None = None,
+    *,
+    batch_size: int | None = None,
+    channels_last: bool | None = None,
+) -> Layout:
+    """What is not given, chosen for the shortest pass over the split.
+
+    With BatchNorm the batch size is a part of what the loss is: the paper's 5,000 then, whatever is faster.
+    """
+    if batch_size is None and has_batchnorm(model):
+        batch_size = BATCHNORM_BATCH
+    seconds = _Stopwatch(model, losses, data, scale)
+    if batch_size is None:
+        batch_size = fastest_batch_size(seconds, len(data[0]), data[0].device)
+    if channels_last is None:
+        size = min(batch_size, max(BATCH_SIZES["cpu"][1], 1))  # enough to tell, also where batches are large
+        channels_last = _has_images(model, data) and seconds(size, True) < WORTH_IT * seconds(size, False)
+    return Layout(batch_size, channels_last)
+
+
+def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.device) -> int:
+    """The batch size with the shortest pass per example; what is too large for the memory is left out.
+
+    seconds: batch size -> wall seconds an example.
+    """
+    sizes = sorted({min(size, N) for size in BATCH_SIZES[device.type]})
+    measured: dict[int, float] = {}
+    for size in sizes:
+        try:
+            measured[size] = seconds(size)
+        except RuntimeError as error:  # torch.OutOfMemoryError, and what the CPU's allocator raises, are such
+            if "memory" not in str(error):
+                raise
+            break
+    if not measured:
+        raise LCAError(
+            f"a batch of {sizes[0]:,} examples does not fit into the memory of {device}. "
+            "Give a smaller one with --batch-size, or another device."
+        )
+    return min(measured, key=lambda size: measured[size])
+
+
+@dataclass(frozen=True)
+class _Stopwatch:
+    """seconds(size, channels_last) -> wall seconds an example, of a pass over one batch: the best of three."""
+
+    model: nn.Module
+    losses: Losses
+    data: Batch
+    scale: Callable[[Batch], Batch] | None
+
+    def __call__(self, size: int, channels_last: bool = False) -> float:
+        sample = Layout(size, channels_last).of(tuple(x[:size] for x in self.data))
+        with FullGradient(self.model, self.losses, sample, size, scale=self.scale) as gradient:
+            _time(gradient)  # the first pass is slower than those that count
+            return min(_time(gradient) for _ in range(3)) / len(sample[0])
+
+
+def _time(gradient: FullGradient) -> float:
+    """Wall seconds of a pass."""
+    begin = time.perf_counter()
+    float(gradient(gradient.theta).loss)  # waits for the device
+    return time.perf_counter() - begin
+
+
+def _has_images(model: nn.Module, data: Batch) -> bool:
+    return any(isinstance(module, CONVOLUTIONS) for module in model.modules()) and any(x.ndim == 4 for x in data)
