@@ -1,0 +1,120 @@
+"""What the commands share: errors, options, how runs are opened and results printed. It imports what is heavy late."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lca.errors import LCAError, UsageError
+from lca.text import describe_report
+
+if TYPE_CHECKING:
+    from lca.analysis.report import Report
+    from lca.store import Run
+
+Command = Callable[..., Any]
+
+
+class Shell(click.Group):
+    """The one place where an expected error becomes a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from error
+        except LCAError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class ConfigOption(click.Option):
+    """An option whose default is a field of a configuration. It is looked up when help is printed, not before."""
+
+    config = ""
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        module, _, name = self.config.partition(":")
+        default = {field.name: field.default for field in fields(getattr(import_module(module), name))}[str(self.name)]
+        if default is not None:
+            extra["default"] = str(default)
+        return extra
+
+
+class TrainOption(ConfigOption):
+    config = "lca.training:TrainConfig"
+
+
+class AllocateOption(ConfigOption):
+    config = "lca.config:AllocateConfig"
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the user gave; the others have the default of their configuration."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def data_options(command: Command) -> Command:
+    for option in (
+        click.option("--download", is_flag=True, help="Fetch the data set into the data folder if it is not there."),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The folder that holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
+            "[default: LCA_DATA, else ~/.cache/lca]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def runs_argument(command: Command) -> Command:
+    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))(command)
+
+
+run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+name_option = click.option("--name", default="train", show_default=True, help="The allocation in the store.")
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here as well."
+)
+out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf by its suffix."
+)
+
+
+def open_run(path: Path) -> "Run":
+    from lca.store import open_run
+
+    return open_run(path)
+
+
+def open_alike(paths: Sequence[Path]) -> "list[Run]":
+    """Runs of the same model, so that they can be averaged."""
+    runs = [open_run(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
+        runs[0].parameters.require_same(run.parameters, str(paths[0]), str(path))
+    return runs
+
+
+def title(runs: "Sequence[Run]", name: str) -> str:
+    problem = runs[0].attributes.get("problem", "")
+    number = f", {len(runs)} runs" if len(runs) > 1 else ""
+    return f"{problem}, LCA of the {name} loss{number}"
+
+
+def print_report(report: "Report", json_file: Path | None) -> None:
+    click.echo(describe_report(report))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+        click.echo(str(json_file))
+
+
+def command_line() -> str:
+    return shlex.join(["lca", *sys.argv[1:]])
