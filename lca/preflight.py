@@ -15,6 +15,7 @@ from lca.gradient import FullGradient
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
 from lca.problem import Batch, Losses, per_example
+from lca.replay import BLOCKS_HELD
 from lca.store import Run
 
 # Two passes at the same θ may differ by the order of float32 sums on some devices, and by no more.
@@ -100,8 +101,9 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
 def _memory_bytes(run: Run, gradient: FullGradient) -> int:
     """The host's: what it has taken so far, in which passes were made, and what blocks of iterations will add."""
     so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    # Two blocks of iterates, two of what is allocated, and the vectors of an integral in float64.
-    return so_far + (4 * 4 * run.block + 8 * 8) * run.parameters.size
+    # Blocks of iterates, of which the first has been read, as many of results, and an integral's vectors in float64.
+    n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
+    return so_far + (4 * n_blocks * run.block + 8 * 8) * run.parameters.size
 
 
 def random_module(model: nn.Module, losses: Losses, batch: Batch) -> str:

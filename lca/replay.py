@@ -1,5 +1,6 @@
-"""The iterates of a run, read ahead, and the arrays of its blocks, written behind: both overlap with the passes."""
+"""The iterates of a run, read ahead, and the arrays of its blocks, written behind."""
 
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from lca.store import ARRAYS, Allocation, Run
 
-STRIP = 2**18  # parameters read at once: what lies in memory twice for a moment
+# Blocks in host memory, by kind of device: of iterates, and as many of results. With two, reading and writing overlap
+# with the passes. A pass on the CPU has all cores already, so there a second one would be memory for nothing.
+BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
+STRIP = 2**15  # parameters read at once: what lies in memory twice for a moment; more is no faster
 MANTISSA_BITS = 23  # of a float32
 ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status")  # the others stay on the device
 
@@ -19,13 +23,14 @@ ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status
 class Trajectory:
     """theta(t) -> θ_t (K,) on the device; a context manager.
 
-    Two neighbouring blocks are in host memory, pinned for a CUDA device; a thread reads the next one ahead.
+    A block is in host memory; for a CUDA device it is pinned, and a thread reads the next one ahead into a second.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.device = run, device
-        self._buffers: list[Tensor | None] = [None, None]  # an even block, and an odd one
-        self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None, None]
+        self._held = BLOCKS_HELD[device.type]
+        self._buffers: list[Tensor | None] = [None] * self._held
+        self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None] * self._held  # as they are in buffers
         self._pool = ThreadPoolExecutor(1, "lca-reader")
 
     def __enter__(self) -> Self:
@@ -36,7 +41,7 @@ class Trajectory:
 
     def __call__(self, t: int) -> Tensor:
         self._wait_for(t)
-        buffer = self._buffers[t // self.run.block % 2]
+        buffer = self._buffers[t // self.run.block % self._held]
         assert buffer is not None
         return buffer[t % self.run.block].to(self.device, non_blocking=True, copy=True)
 
@@ -45,25 +50,26 @@ class Trajectory:
         return bool(self._wait_for(t)[t % self.run.block])
 
     def read_ahead(self, block: int) -> None:
-        """Begin to read a block, if there is one, in place of the one two before it."""
-        held = self._blocks[block % 2]
-        if block * self.run.block < self.run.n_iterates and (held is None or held[0] != block):
-            self._blocks[block % 2] = block, self._pool.submit(self._read, block)
+        """Begin to read the block after the one in use, if there is one and room for it."""
+        if self._held > 1 and block * self.run.block < self.run.n_iterates:
+            self._begin(block)
+
+    def _begin(self, block: int) -> Future[NDArray[np.bool_]]:
+        """Read a block, unless it is there, in place of the one that has its buffer."""
+        held = self._blocks[block % self._held]
+        if held is None or held[0] != block:
+            held = self._blocks[block % self._held] = block, self._pool.submit(self._read, block)
+        return held[1]
 
     def _wait_for(self, t: int) -> NDArray[np.bool_]:
-        block = t // self.run.block
-        self.read_ahead(block)
-        held = self._blocks[block % 2]
-        assert held is not None
-        return held[1].result()
+        return self._begin(t // self.run.block).result()
 
     def _read(self, block: int) -> NDArray[np.bool_]:
         """Fill the buffer of the block; which of its iterates are finite."""
         K, pinned = self.run.parameters.size, self.device.type == "cuda"
-        if self._buffers[block % 2] is None:
-            self._buffers[block % 2] = torch.empty(self.run.block, K, pin_memory=pinned)
-        buffer = self._buffers[block % 2]
-        assert buffer is not None
+        buffer = self._buffers[block % self._held]
+        if buffer is None:
+            buffer = self._buffers[block % self._held] = torch.empty(self.run.block, K, pin_memory=pinned)
         finite = np.ones(self.run.block, bool)
         for top in range(0, K, STRIP):
             columns = self.run.iterates(block, slice(top, min(top + STRIP, K)))
@@ -132,11 +138,11 @@ class Rows:
 
 
 class WriteBehind:
-    """Blocks are written by a thread while the next one is allocated; a context manager, which waits for the last."""
+    """Blocks are written by a thread, for CUDA while the next is allocated; a context manager, which waits for all."""
 
     def __init__(self, allocation: Allocation, device: torch.device, keep_bits: int = MANTISSA_BITS) -> None:
         self.allocation, self.keep_bits = allocation, keep_bits
-        self._rows = [Rows(allocation, device) for _ in range(2)]
+        self._rows = [Rows(allocation, device) for _ in range(BLOCKS_HELD[device.type])]
         self._pending: Future[None] | None = None
         self._pool = ThreadPoolExecutor(1, "lca-writer")
 
@@ -152,6 +158,8 @@ class WriteBehind:
 
     def begin(self, block: int) -> Rows:
         """The rows of a block that is about to be allocated."""
+        if len(self._rows) == 1:
+            self.wait()
         rows = self._rows[0]
         rows.begin(block)
         return rows

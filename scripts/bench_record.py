@@ -43,7 +43,7 @@ def make_problem(name: str, data_dir: Path | None) -> Problem:
 
 def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> float:
     """Wall seconds of the loop, recorded into path if there is one."""
-    model, data = problem.model.train(), problem.train
+    model, data = problem.model.train(), problem.scale(problem.train) if problem.scale else problem.train
     optimizer = make_optimizer(model, CONFIG)
     begin = time.perf_counter()
 

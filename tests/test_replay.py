@@ -10,14 +10,21 @@ from lca.allocator import Allocator
 from lca.config import AllocateConfig
 from lca.errors import Interrupted, LCAError
 from lca.gradient import FullGradient
-from lca.replay import Rows, Trajectory, WriteBehind, keep_bits
+from lca.replay import BLOCKS_HELD, Rows, Trajectory, WriteBehind, keep_bits
 from lca.store import Allocation
 
 CPU = torch.device("cpu")
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
-def test_any_iterate_in_any_order(run, monkeypatch):
+@pytest.fixture(params=[1, 2], ids="{} held".format)
+def held(request, monkeypatch):
+    """So many blocks in memory, of iterates and of results: as on the CPU, and as for CUDA."""
+    monkeypatch.setitem(BLOCKS_HELD, "cpu", request.param)
+    return request.param
+
+
+def test_any_iterate_in_any_order(run, monkeypatch, held):
     monkeypatch.setattr("lca.replay.STRIP", 20)  # of 51 parameters
     opened = lca.open(run)
     weights = opened.weights[:]
@@ -32,6 +39,7 @@ def test_any_iterate_in_any_order(run, monkeypatch):
 
 
 def test_the_next_block_is_read_while_this_one_is_in_use(run, monkeypatch):
+    monkeypatch.setitem(BLOCKS_HELD, "cpu", 2)
     opened = lca.open(run)
     begun, original = [], type(opened).iterates
     going = threading.Event()
@@ -54,6 +62,16 @@ def test_the_next_block_is_read_while_this_one_is_in_use(run, monkeypatch):
     assert all(name.startswith("lca-reader") for _, name in begun)
 
 
+def test_on_the_cpu_one_block_is_in_memory(run):
+    with Trajectory(lca.open(run), CPU) as theta:
+        theta(0)
+        theta.read_ahead(1)
+        assert [block for block, _ in theta._blocks] == [0]
+        theta(64)
+        assert [block for block, _ in theta._blocks] == [1]
+        assert len(theta._buffers) == 1
+
+
 def test_a_damaged_block_is_named(run):
     (run / "weights/c/0/1").write_bytes(b"damage")
     with Trajectory(lca.open(run), CPU) as theta:
@@ -62,7 +80,7 @@ def test_a_damaged_block_is_named(run):
             theta(64)
 
 
-def test_rows_go_where_the_schema_says(run):
+def test_rows_go_where_the_schema_says(run, held):
     allocation = lca.open(run, "r+").create_allocation("train", {}, ["lca", "gradient_sign"])
     with WriteBehind(allocation, CPU) as writer:
         for block, n in ((1, 36), (0, 64)):
