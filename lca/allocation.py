@@ -62,7 +62,7 @@ def allocate(
             with _full_gradient(problem, split, config, Layout(*_layout(allocation))) as gradient:
                 theta = stack.enter_context(Trajectory(run, gradient.device))
                 if team.first:
-                    checked = preflight(run, gradient, theta(iterations[0]), config, len(iterations))
+                    checked = preflight(run, gradient, theta(iterations[0]), config, iterations)
                     if report:
                         report(checked)
                     team.count("checked")
@@ -93,7 +93,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
         _full_gradient(problem, split, config, layout) as gradient,
         Trajectory(run, gradient.device) as theta,
     ):
-        return preflight(run, gradient, theta(iterations[0]), config, len(iterations))
+        return preflight(run, gradient, theta(iterations[0]), config, iterations)
 
 
 def _prepare(problem: Problem, config: AllocateConfig) -> Split:

@@ -35,9 +35,14 @@ class Audit:
         return asdict(self)
 
 
+def n_audited(n_candidates: int, fraction: float) -> int:
+    """How many iterations to audit: a fraction of the candidates, at least five or all there are."""
+    return min(n_candidates, max(MIN_ITERATIONS, round(fraction * n_candidates)))
+
+
 def draw_iterations(candidates: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Which iterations to audit: a fraction of the candidates, at least five or all there are, in order."""
-    wanted = min(len(candidates), max(MIN_ITERATIONS, round(fraction * len(candidates))))
+    """Which iterations to audit, in order."""
+    wanted = n_audited(len(candidates), fraction)
     drawn = np.random.default_rng(seed).choice(np.asarray(candidates, np.int64), wanted, replace=False)
     return [int(t) for t in np.sort(drawn)]
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lca.audit import n_audited
 from lca.config import AllocateConfig
 from lca.errors import LCAError
 from lca.gradient import FullGradient
@@ -54,10 +55,10 @@ class Preflight:
         return self.n_passes * self.pass_s
 
 
-def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateConfig, n_iterations: int) -> Preflight:
+def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateConfig, iterations: range) -> Preflight:
     """Check the problem at theta (K,), an iterate of the run; LCAError if L is no function, or its gradient is wrong.
 
-    gradient: entered, so that the model is in the mode of the passes. n_iterations: how many will be allocated.
+    gradient: entered, so that the model is in the mode of the passes. iterations: those that will be allocated.
     """
     model, losses, batch = gradient.model, gradient.losses, gradient.first_batch
     first = gradient(theta)
@@ -78,8 +79,7 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
             f"{random_module(model, losses, batch)}"
         )
     slope, measured_slope = _slopes(gradient, theta, first if gradient.precision == "fp32" else gradient.float32(theta))
-    gradients_per_iteration = 2 if config.rule == "simpson" else 1
-    T, K = n_iterations, run.parameters.size
+    T, K = len(iterations), run.parameters.size
     free = run.free_bytes()
     checked = Preflight(
         parameters=_parameters(model, losses, batch),
@@ -87,7 +87,7 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
         slope=slope,
         measured_slope=measured_slope,
         pass_s=pass_s,
-        n_passes=gradients_per_iteration * T + 1,
+        n_passes=_n_passes(config, iterations),
         disk_bytes=K * T * (4 * (config.keep == "lca") + config.gradient_signs / 8).__ceil__(),
         disk_free_bytes=free,
         memory_bytes=_memory_bytes(run, gradient),
@@ -96,6 +96,14 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
     if free is not None and checked.disk_bytes > free:
         checked.notes.append("the disk may become full; see --keep-bits, --keep layers and --iterations")
     return checked
+
+
+def _n_passes(config: AllocateConfig, iterations: range) -> int:
+    """Those of a run that is not refined, its audit included."""
+    n, T = (2 if config.rule == "simpson" else 1), len(iterations)
+    starts = T if iterations.step > 1 else 1  # else it is where the iteration before has ended
+    audited = n_audited(T, config.audit) if config.audit else 0
+    return n * T + starts + audited * 6 * n  # both ends, and what is between them of 2n and of 4n subintervals
 
 
 def _memory_bytes(run: Run, gradient: FullGradient) -> int:
