@@ -1,7 +1,6 @@
 """The state to resume a training from: all that is neither in the iterates nor in the configuration."""
 
 import copy
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,26 +15,20 @@ FILE = "weights/state.pt"  # inside an array's folder, where no reader of zarr g
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
-    """Replace the state that is there, so that at any moment one whole state is on disk."""
-    path = run.path / FILE
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replace the state that is there, so that at any moment one whole state is."""
+    (run.path / FILE).write(lambda file: torch.save(dict(state), file))
 
 
 def load(run: Run) -> dict[str, Any] | None:
     """The state, or None if none was saved yet. Only tensors and plain values are read, never code."""
     path = run.path / FILE
-    if not path.exists():
-        return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open() as file:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except LCAError:
+        raise
     except Exception as error:  # torch.load raises many kinds for a damaged file
         raise LCAError(
             f"{path} cannot be read ({str(error).splitlines()[0]}). "

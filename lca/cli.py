@@ -29,7 +29,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("problem")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run store to make.")
+@click.option("--out", required=True, type=click.Path(), help="The run store to make, a path or a URL.")
 @click.option("--optimizer", cls=TrainOption, type=click.Choice(["sgd", "adam", "rmsprop"]))
 @click.option("--lr", "learning_rate", cls=TrainOption, type=float, help="[default: by optimizer]")
 @click.option("--momentum", cls=TrainOption, type=float, help="[default: 0.9 for SGD]")
@@ -46,7 +46,7 @@ def main() -> None:
 @data_options
 def train(
     problem: str,
-    out: Path,
+    out: str,
     resume: bool,
     overwrite: bool,
     data_dir: Path | None,
@@ -62,13 +62,14 @@ def train(
     """
     if resume and overwrite:
         raise UsageError("give --resume or --overwrite, not both.")
+    from lca.location import locate
     from lca.problem import load
     from lca.training import TrainConfig, train
     from lca.zoo.presets import recipe
 
     config = TrainConfig(**recipe(problem, given(options)))
     loaded = load(problem, data_dir=data_dir, download=download, seed=config.seed)
-    if resume and out.exists() and open_run(out).status == "complete":
+    if resume and locate(out).exists() and open_run(out).status == "complete":
         click.echo(f"{out} is finished already; there is nothing to resume.", err=True)
     run = train(loaded, out, config, overwrite=overwrite, resume=resume, command=command_line(), progress=True)
     click.echo(describe_run(run))
@@ -76,7 +77,7 @@ def train(
 
 @main.command()
 @run_argument
-def info(path: Path) -> None:
+def info(path: str) -> None:
     """What RUN holds, how far it is, how large it is, and the command that made it."""
     click.echo(describe_run(open_run(path)))
 
@@ -85,7 +86,7 @@ def info(path: Path) -> None:
 @run_argument
 @click.option("--repair", is_flag=True, help="Mark what is damaged as not done, so that the same command redoes it.")
 @click.pass_context
-def verify(context: click.Context, /, path: Path, repair: bool) -> None:
+def verify(context: click.Context, /, path: str, repair: bool) -> None:
     """Read every chunk of RUN and check it: checksums, shapes, the parameter table, the iterates, what is done.
 
     Exits with 1, and a list, if anything is wrong.

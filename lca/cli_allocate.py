@@ -86,7 +86,7 @@ def pass_options(command: Command) -> Command:
 def allocate(
     context: click.Context,
     /,
-    path: Path,
+    path: str,
     overwrite: bool,
     data_dir: Path | None,
     download: bool,
@@ -121,7 +121,7 @@ def allocate(
 @run_argument
 @pass_options
 @data_options
-def check(path: Path, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
+def check(path: str, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
     """What `lca allocate` would do with RUN: is the loss a function, is its gradient right, how long will it take?
 
     \b

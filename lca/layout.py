@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lca.errors import UsageError
+from lca.location import Location
 
 CHUNK_PARAMETERS = 16_384
 BLOCK = 64
@@ -91,8 +91,9 @@ def create_array(
     )
 
 
-def missing_files(path: Path, array: Array) -> list[tuple[int, ...]]:
+def missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
     """The coordinates, in files, of what an array below path should have on disk and has not."""
     per_file = array.shards or array.chunks
     grid = [range(-(-n // m)) for n, m in zip(array.shape, per_file, strict=True)]
-    return [at for at in product(*grid) if not (path / array.metadata.encode_chunk_key(at)).exists()]
+    there = path.files()
+    return [at for at in product(*grid) if array.metadata.encode_chunk_key(at) not in there]

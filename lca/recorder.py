@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from lca import checkpoint
 from lca.errors import Interrupted, LCAError, UsageError
+from lca.location import locate
 from lca.parameters import ParameterTable, named_parameters, views
 from lca.staging import Staging
 from lca.store import Run, create_run, open_run
@@ -63,7 +64,7 @@ class Recorder:
         overwrite: bool = False,
         resume: bool = False,
     ) -> None:
-        self.path, self.codec, self.overwrite, self.resume = Path(path), codec, overwrite, resume
+        self.path, self.codec, self.overwrite, self.resume = locate(path), codec, overwrite, resume
         self.attributes, self._capture = dict(attributes or {}), state
         self.active = _rank() == 0
         self._model, self._recording = model, False

@@ -75,10 +75,10 @@ def data_options(command: Command) -> Command:
 
 
 def runs_argument(command: Command) -> Command:
-    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))(command)
+    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())(command)
 
 
-run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+run_argument = click.argument("path", metavar="RUN", type=click.Path())  # or a URL, so it stays a string
 name_option = click.option("--name", default="train", show_default=True, help="The allocation in the store.")
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here as well."
@@ -88,13 +88,13 @@ out_option = click.option(
 )
 
 
-def open_run(path: Path) -> "Run":
+def open_run(path: Path | str) -> "Run":
     from lca.store import open_run
 
     return open_run(path)
 
 
-def open_alike(paths: Sequence[Path]) -> "list[Run]":
+def open_alike(paths: Sequence[Path | str]) -> "list[Run]":
     """Runs of the same model, so that they can be averaged."""
     runs = [open_run(path) for path in paths]
     for path, run in zip(paths, runs, strict=True):

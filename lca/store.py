@@ -14,9 +14,8 @@ after, so that a crash leaves nothing that looks finished and is not.
 import asyncio
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from lca.errors import LCAError, UsageError
 from lca.layout import CHUNK_PARAMETERS, WRITE_ALL, Array, block_length, create_array, require_codec
-from lca.lock import Lock
+from lca.location import ROOT, Location, locate
 from lca.parameters import ParameterTable
 
 SCHEMA = 1
@@ -55,9 +54,9 @@ OPTIONAL = {"lca": "--keep lca", "class_lca": "--by-class", "gradient_sign": "--
 
 
 class Run:
-    """A run store on disk. Arrays are zarr's own: slice them to read; nothing is loaded before."""
+    """A run store. Arrays are zarr's own: slice them to read; nothing is loaded before."""
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    def __init__(self, path: Location, group: zarr.Group) -> None:
         self.path, self.group = path, group
         self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
         self.parameters = ParameterTable.from_json(self.attributes["parameters"])
@@ -127,22 +126,29 @@ class Run:
 
     def disk_bytes(self, name: str = "") -> int:
         """The size of the store's files, or of those of one array or group."""
-        return sum(file.stat().st_size for file in (self.path / name).rglob("*") if file.is_file())
+        return sum((self.path / name if name else self.path).files().values())
 
     def free_bytes(self) -> int | None:
-        """What is free on the disk of the store."""
-        return shutil.disk_usage(self.path).free
+        """What is free on the disk of the store; None if it is not on a disk."""
+        return self.path.free_bytes()
 
-    def lock(self, allocation: str = "") -> Lock:
-        """The right to record into this store, or to write an allocation in it."""
+    @property
+    def half_written(self) -> list[str]:
+        """The files that an interrupted process left; nothing reads them."""
+        return [name for name in self.path.files() if name.endswith(".partial")]
+
+    def lock(self, allocation: str = "") -> AbstractContextManager[object]:
+        """The right to record into this store, or to write an allocation in it; at a URL everyone has it."""
         # Where no reader of zarr groups wonders about the file, and making an allocation anew does not remove it.
-        return Lock(self.path / "weights" / (f"lock-{allocation}" if allocation else "lock"), self.path)
+        return self.path.lock(f"weights/lock-{allocation}" if allocation else "weights/lock")
 
     def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[np.float32]:
         """The iterates of one block, (parameter, iterate), of all parameters or some."""
         begin = block * self.block
         try:
             return np.asarray(self.weights[parameters, begin : min(begin + self.block, self.n_iterates)])
+        except LCAError:
+            raise
         except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
             raise LCAError(
                 f"block {block} of {self.path}/weights is damaged ({error}). See `lca verify {self.path}`."
@@ -186,8 +192,8 @@ class Run:
         self.weights.resize((self.parameters.size, n_iterates))
         for array in self.training.values():
             array.resize((max(n_iterates - 1, 0),))
-        for partial in self.path.rglob("*.partial"):
-            partial.unlink(missing_ok=True)
+        for name in self.half_written:
+            (self.path / name).remove()
 
     def finish(self) -> None:
         self._set(status="complete")
@@ -203,6 +209,8 @@ class Run:
 
         With class_lca the attribute `classes` lists the labels of the classes.
         """
+        if name in self.allocations:
+            self.allocation(name).note("status", "creating")  # or what a crash leaves of it would look finished
         group = self.group.create_group(f"lca/{name}", overwrite=True)
         group.attrs["lca"] = {**attributes, "status": "creating"}
         allocation = Allocation(self, group)
@@ -262,8 +270,8 @@ class Allocation:
         return self.group.basename
 
     @property
-    def path(self) -> Path:
-        return self.run.path / "lca" / self.name
+    def path(self) -> Location:
+        return self.run.path / f"lca/{self.name}"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -349,7 +357,7 @@ class Allocation:
 
 
 def create_run(
-    path: Path,
+    path: Location | Path | str,
     parameters: ParameterTable,
     attributes: Mapping[str, Any],
     *,
@@ -358,7 +366,8 @@ def create_run(
 ) -> Run:
     """A run store with no iterate yet. An existing one is replaced only if it is a run store and overwrite is given."""
     require_codec(codec)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    path = locate(path)
+    if path.exists():
         if not _is_run(path):
             raise UsageError(f"{path} exists and is no run store; it is left alone. Choose another place for the run.")
         if not overwrite:
@@ -366,14 +375,12 @@ def create_run(
                 f"{path} exists already; choose another place for the run, or replace it with --overwrite."
             )
         with open_run(path).lock():
-            shutil.rmtree(path)
+            path.remove()
     K = parameters.size
     length = block_length(K)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        # Made beside its place and moved there whole: a store that a crash cut short would be in the way of the next.
-        group = zarr.create_group(Path(folder) / "new")
+    with path.making() as folder:  # and then there whole: one that a crash cut short would be in the way of the next
+        group = zarr.create_group(folder)
         create_array(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
         group.create_group("training")
         group.attrs["lca"] = {
@@ -386,20 +393,17 @@ def create_run(
             **attributes,
             "parameters": parameters.to_json(),
         }
-        if path.exists():
-            path.rmdir()  # empty, or it would not have come so far
-        (Path(folder) / "new").rename(path)
     return open_run(path, "r+")
 
 
-def open_run(path: Path | str, mode: str = "r") -> Run:
+def open_run(path: Location | Path | str, mode: str = "r") -> Run:
     """Open a run store to read ("r"), or to add to it ("r+")."""
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(f"{path} does not exist; make a run with `lca train PROBLEM --out {path}`.")
+    path = locate(path)
     if not _is_run(path):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; make a run with `lca train PROBLEM --out {path}`.")
         raise UsageError(f"{path} is no run store: it has no zarr.json with the attribute 'lca'.")
-    run = Run(path, zarr.open_group(path, mode=mode))  # type: ignore[arg-type]
+    run = Run(path, zarr.open_group(path.zarr_store(mode), mode=mode))  # type: ignore[arg-type]
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(f"{path} has schema {run.attributes.get('schema')}; this version of lca reads schema {SCHEMA}.")
     return run
@@ -410,9 +414,10 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_run(path: Path) -> bool:
+def _is_run(path: Location) -> bool:
     try:
-        metadata = json.loads((path / "zarr.json").read_text())
+        with (path / ROOT).open() as file:
+            metadata = json.load(file)
         return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
     except (OSError, ValueError, KeyError, TypeError):
         return False

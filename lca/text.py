@@ -92,7 +92,7 @@ def describe_run(run: "Run") -> str:
     return facts(lines)
 
 
-def describe_summary(summary: "Summary", path: Path) -> str:
+def describe_summary(summary: "Summary", path: Path | str) -> str:
     """What an allocation came to, and whether its bounds hold."""
     s = summary
     relative = 100 * abs(s.cumulative_residual / s.change) if s.change else float("nan")
@@ -191,7 +191,7 @@ def describe_report(report: "Report") -> str:
     return table([report.heading, *report.columns], rows) + f"\n{basis}{left_out}"
 
 
-def describe_verdict(verdict: "Verdict", path: Path) -> str:
+def describe_verdict(verdict: "Verdict", path: Path | str) -> str:
     """What is wrong with a store, what is unusual, and what was done about it."""
     lines = [f"{finding.where}: {finding.what}" for finding in verdict.findings]
     lines += [f"note: {remark}" for remark in verdict.remarks]

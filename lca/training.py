@@ -15,6 +15,7 @@ from lca import checkpoint
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
 from lca.layout import require_codec
+from lca.location import locate
 from lca.problem import Problem, per_example
 from lca.progress import bar
 from lca.provenance import describe_splits
@@ -85,11 +86,11 @@ def train(
     resume: go on with the run that is there; with a finished one there is nothing to do, and without one it begins.
     On SIGINT or SIGTERM it stops after the iteration, keeps what is done, and raises Interrupted.
     """
-    config, path = config or TrainConfig(), Path(path)
+    config, location = config or TrainConfig(), locate(path)
     device = resolve_device(config.device)
     T = n_iterations(config, len(problem.train[0]))
     attributes = _describe(problem, config, T, device)
-    resume = resume and path.exists()
+    resume = resume and location.exists()
     if resume:
         run = open_run(path)
         _require_same_training(run, attributes)

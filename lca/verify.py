@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca import checkpoint
+from lca.errors import LCAError
 from lca.integrate import Status
 from lca.layout import Array, missing_files
 from lca.store import ARRAYS, Allocation, Run, open_run
@@ -50,7 +51,7 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
                 if finding.repair:
                     finding.repair()
                     n_repaired += 1
-    if partial := sum(1 for _ in run.path.rglob("*.partial")):
+    if partial := len(run.half_written):
         remarks.append(f"{partial} half-written files of an interrupted process; they are not read, and may be removed")
     return Verdict(findings, remarks, n_repaired)
 
@@ -74,7 +75,7 @@ def _training(run: Run) -> Iterator[Finding]:
 
 def _weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
     def retrain() -> None:
-        (run.path / checkpoint.FILE).unlink(missing_ok=True)
+        (run.path / checkpoint.FILE).remove()
         run.reopen()
 
     yield from _recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
@@ -168,5 +169,7 @@ def _read(array: Array, where: Any) -> NDArray[Any] | str:
     """A part of an array, or what went wrong in reading it."""
     try:
         return np.asarray(array[where])
+    except LCAError:
+        raise
     except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
         return f"damaged: {error}"

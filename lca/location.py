@@ -1,0 +1,213 @@
+"""Where a run store is: on a disk, or at a URL that fsspec knows (s3://bucket/run.zarr). All that differs is here.
+
+An object store writes an object whole or not at all, which is what a rename does on a disk. It has no folders to move,
+so a store is made by writing first what is in it and last what makes it one; and no locks, so nobody is kept out.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from lca.errors import LCAError, UsageError
+from lca.lock import Lock
+
+ROOT = "zarr.json"  # what makes a folder, or what is below a URL, a store
+METADATA = {"weights/zarr.json", "training/zarr.json"}  # what is written before it, and may be left by a crash
+NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class Local:
+    """A folder or a file of a disk, there or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "Local":
+        return Local(self.path / name)
+
+    def exists(self) -> bool:
+        """Whether anything is there; an empty folder is nothing."""
+        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+
+    def files(self) -> dict[str, int]:
+        """The bytes of every file below, by its name from here."""
+        there = {}
+        for file in self.path.rglob("*"):
+            with suppress(FileNotFoundError):  # another process may be writing
+                if file.is_file():
+                    there[file.relative_to(self.path).as_posix()] = file.stat().st_size
+        return there
+
+    def free_bytes(self) -> int | None:
+        """What can still be written; None if that is not known."""
+        return shutil.disk_usage(self.path).free
+
+    def open(self) -> IO[bytes]:
+        """The file, to read; FileNotFoundError if it is not there."""
+        return self.path.open("rb")
+
+    def write(self, fill: Callable[[IO[bytes]], object]) -> None:
+        """Make or replace the file, so that at any moment one whole file is there. fill: writes its bytes."""
+        partial = self.path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The file, or the folder with all that is in it, if it is there."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def making(self) -> Iterator[Path]:
+        """The place of a folder to make a store in; afterwards it is here, as a whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
+            yield Path(folder) / "new"
+            if self.path.exists():
+                self.path.rmdir()  # empty, or it would not have come so far
+            (Path(folder) / "new").rename(self.path)
+
+    def lock(self, name: str) -> AbstractContextManager[object]:
+        """The right to write, held by a file below."""
+        return Lock(self.path / name, self.path)
+
+    def zarr_store(self, mode: str) -> Any:
+        """What zarr opens."""
+        return self.path
+
+
+class Remote:
+    """The same at a URL. Credentials and endpoint are those of the environment, as the protocol has them."""
+
+    def __init__(self, url: str, filesystem: Any = None) -> None:
+        self.url = url.rstrip("/")
+        self._filesystem = filesystem or _filesystem(self.url)
+        self.path = str(self._filesystem._strip_protocol(self.url))
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "Remote":
+        return Remote(f"{self.url}/{name}", self._filesystem)
+
+    def exists(self) -> bool:
+        return bool(self.files().keys() - METADATA)
+
+    def files(self) -> dict[str, int]:
+        try:
+            found = self.call("find", self.path, detail=True)
+        except NOT_THERE:
+            return {}
+        return {name[len(self.path) + 1 :]: int(about["size"]) for name, about in found.items()}
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def open(self) -> IO[bytes]:
+        return BytesIO(self.call("cat_file", self.path))
+
+    def write(self, fill: Callable[[IO[bytes]], object]) -> None:
+        content = BytesIO()
+        fill(content)
+        self.call("pipe_file", self.path, content.getvalue())
+
+    def remove(self) -> None:
+        names = sorted(self.files(), key=ROOT.__eq__)  # as long as anything is left, it is a store
+        for some in (names[:-1], names[-1:]):
+            if some:
+                self.call("rm", [f"{self.path}/{name}" if name else self.path for name in some])
+
+    @contextmanager
+    def making(self) -> Iterator[Path]:
+        with TemporaryDirectory() as folder:
+            made = Path(folder) / "new"
+            yield made
+            for name in sorted(Local(made).files(), key=ROOT.__eq__):
+                self.call("pipe_file", f"{self.path}/{name}", (made / name).read_bytes())
+
+    def lock(self, name: str) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def zarr_store(self, mode: str) -> Any:
+        from zarr.storage import FsspecStore
+
+        return FsspecStore(_Awaited(self), read_only=mode == "r", path=self.path)
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """A method of the filesystem; what goes wrong becomes an LCAError, but for what is not there to be read."""
+        try:
+            return getattr(self._filesystem, method)(*arguments, **options)
+        except Exception as error:  # every protocol and its libraries have their own kinds
+            if isinstance(error, NOT_THERE) and method != "pipe_file":
+                raise
+            raise LCAError(
+                f"{self} cannot be {'written' if method == 'pipe_file' else 'reached'}: {_reason(error)}. "
+                "Look at the bucket, which has to be there, and at the credentials and the endpoint in the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL for s3://)."
+            ) from error
+
+
+Location = Local | Remote
+
+
+def locate(place: Location | Path | str) -> Location:
+    """The location that a user means: a string with a protocol is a URL, anything else a path."""
+    if isinstance(place, Local | Remote):
+        return place
+    if isinstance(place, str) and "://" in place:
+        protocol, _, path = place.partition("://")
+        return Local(Path(path)) if protocol == "file" else Remote(place)
+    return Local(Path(place))
+
+
+class _Awaited:
+    """The filesystem of a location as zarr wants it: its methods as coroutines, for an event loop of any thread.
+
+    fsspec's own asynchronous filesystems belong to one event loop, and the recorder's thread has another than zarr.
+    """
+
+    async_impl = asynchronous = True
+
+    def __init__(self, location: Remote) -> None:
+        self.location = location
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: asyncio.to_thread(
+            self.location.call, name.removeprefix("_"), *arguments, **options
+        )
+
+
+def _filesystem(url: str) -> Any:
+    import fsspec
+
+    protocol = url.partition("://")[0]
+    try:
+        return fsspec.filesystem(protocol, use_listings_cache=False)  # others may write there too
+    except ImportError as error:
+        raise LCAError(
+            f"{url} needs a package that is not installed ({error}). "
+            "For s3:// it comes with: pip install 'loss-change-allocation[cloud]'"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}. A path was wanted, or a URL such as s3://bucket/run.zarr.") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
