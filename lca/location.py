@@ -129,8 +129,8 @@ class Remote:
         self.call("pipe_file", self.path, content.getvalue())
 
     def remove(self) -> None:
-        names = sorted(self.files(), key=ROOT.__eq__)  # as long as anything is left, it is a store
-        for some in (names[:-1], names[-1:]):
+        names = self.files().keys()
+        for some in (names - METADATA - {ROOT}, names & {ROOT}, names & METADATA):  # what is left can be gone on with
             if some:
                 self.call("rm", [f"{self.path}/{name}" if name else self.path for name in some])
 

@@ -374,7 +374,9 @@ def create_run(
             raise UsageError(
                 f"{path} exists already; choose another place for the run, or replace it with --overwrite."
             )
-        with open_run(path).lock():
+        old = open_run(path, "r+")
+        with old.lock():
+            old._set(iterates=0, status="training")  # so that what a crash leaves of it does not look finished
             path.remove()
     K = parameters.size
     length = block_length(K)
