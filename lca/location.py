@@ -155,12 +155,14 @@ class Remote:
         try:
             return getattr(self._filesystem, method)(*arguments, **options)
         except Exception as error:  # every protocol and its libraries have their own kinds
-            if isinstance(error, NOT_THERE) and method != "pipe_file":
+            writing = method == "pipe_file"
+            if isinstance(error, NOT_THERE) and not writing:
                 raise
             raise LCAError(
-                f"{self} cannot be {'written' if method == 'pipe_file' else 'reached'}: {_reason(error)}. "
-                "Look at the bucket, which has to be there, and at the credentials and the endpoint in the environment "
-                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL for s3://)."
+                f"{self} cannot be {'written' if writing else 'read'}: {str(error).strip('. ') or type(error).__name__}. "
+                "The bucket has to be there, and credentials and endpoint in the environment (for s3:// "
+                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL). What is written is kept, and goes on with "
+                "the same command, a training with --resume."
             ) from error
 
 
@@ -207,7 +209,3 @@ def _filesystem(url: str) -> Any:
         ) from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}. A path was wanted, or a URL such as s3://bucket/run.zarr.") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().rstrip(".") or type(error).__name__

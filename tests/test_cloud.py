@@ -93,7 +93,7 @@ def test_every_command_does_there_what_it_does_on_a_disk(bucket, tmp_path):
         assert ("free" in call("check", place, "--batch-size", 500).stdout) == (place == here)
     assert said[there] == said[here]
     for below in ("weights", "training", "lca"):
-        assert len(contents(there, below)) > 3
+        assert len(contents(there, below)) >= 3
         assert contents(there, below) == contents(here, below)
 
 
@@ -145,4 +145,4 @@ def test_a_server_that_does_not_answer_is_said(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     s3fs.S3FileSystem.clear_instance_cache()
     output = call("info", f"{bucket}/run.zarr", status=1).stderr
-    assert "s3://bucket/run.zarr/zarr.json cannot be reached: Could not connect" in output
+    assert "s3://bucket/run.zarr/zarr.json cannot be read: Could not connect" in output

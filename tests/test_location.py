@@ -209,9 +209,9 @@ def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, "cat_file", refuse_chunks)
-        with pytest.raises(LCAError, match="memory://runs/run.zarr cannot be reached: no route to host"):
+        with pytest.raises(LCAError, match="memory://runs/run.zarr cannot be read: no route to host"):
             verify(URL, repair=True)
-        with pytest.raises(LCAError, match="cannot be reached"):
+        with pytest.raises(LCAError, match="cannot be read"):
             lca.open(URL).iterates(0)
     assert contents(URL) == before
 
