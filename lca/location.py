@@ -6,6 +6,7 @@ so a store is made by writing first what is in it and last what makes it one; an
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -158,11 +159,11 @@ class Remote:
             writing = method == "pipe_file"
             if isinstance(error, NOT_THERE) and not writing:
                 raise
+            reason = str(error).strip(". ") or type(error).__name__
             raise LCAError(
-                f"{self} cannot be {'written' if writing else 'read'}: {str(error).strip('. ') or type(error).__name__}. "
-                "The bucket has to be there, and credentials and endpoint in the environment (for s3:// "
-                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL). What is written is kept, and goes on with "
-                "the same command, a training with --resume."
+                f"{self} cannot be {'written' if writing else 'read'}: {reason}. The bucket has to be there, and "
+                "credentials and endpoint in the environment (for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                "AWS_ENDPOINT_URL). What is written is kept; the same command goes on with it, a training with --resume."
             ) from error
 
 
@@ -176,6 +177,8 @@ def locate(place: Location | Path | str) -> Location:
     if isinstance(place, str) and "://" in place:
         protocol, _, path = place.partition("://")
         return Local(Path(path)) if protocol == "file" else Remote(place)
+    if isinstance(place, Path) and re.match(r"\w{2,}:[/\\]", str(place)):
+        raise UsageError(f"{place} was a URL before it was made a Path; give it as a string.")
     return Local(Path(place))
 
 

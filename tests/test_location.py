@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import count
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -99,6 +100,11 @@ def test_a_string_with_a_protocol_is_a_url(place, kind, name):
     assert (type(location), str(location)) == (kind, name)
     assert str(location / "weights") == f"{name}/weights"
     assert locate(location) is location
+
+
+def test_a_url_that_was_made_a_path_is_refused():
+    with pytest.raises(UsageError, match="s3:/bucket/run.zarr was a URL before it was made a Path"):
+        locate(Path("s3://bucket/run.zarr"))
 
 
 def test_it_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
