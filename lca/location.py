@@ -163,7 +163,7 @@ class Remote:
             raise LCAError(
                 f"{self} cannot be {'written' if writing else 'read'}: {reason}. The bucket has to be there, and "
                 "credentials and endpoint in the environment (for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-                "AWS_ENDPOINT_URL). What is written is kept; the same command goes on with it, a training with --resume."
+                "AWS_ENDPOINT_URL). What is written is kept: the same command goes on, a training with --resume."
             ) from error
 
 
