@@ -17,7 +17,7 @@ def analyze() -> None:
 @runs_argument
 @name_option
 @json_option
-def analyze_helping(runs: Sequence[Path], name: str, json_file: Path | None) -> None:
+def analyze_helping(runs: Sequence[str], name: str, json_file: Path | None) -> None:
     """The percentage of parameters that help in an iteration, of those with non-zero LCA.
 
     \b
@@ -32,7 +32,7 @@ def analyze_helping(runs: Sequence[Path], name: str, json_file: Path | None) -> 
 @runs_argument
 @name_option
 @json_option
-def analyze_layers(runs: Sequence[Path], name: str, json_file: Path | None) -> None:
+def analyze_layers(runs: Sequence[str], name: str, json_file: Path | None) -> None:
     """The total LCA of each layer, its biases and norms with its kernel. Below 0 it helped, above it hurt.
 
     \b

@@ -17,7 +17,7 @@ def plot() -> None:
 @run_argument
 @name_option
 @out_option
-def plot_helping(path: Path, name: str, out: Path) -> None:
+def plot_helping(path: str, name: str, out: Path) -> None:
     """Helped, hurt and zero over the iterations, with the loss on top.
 
     \b
@@ -37,7 +37,7 @@ def plot_helping(path: Path, name: str, out: Path) -> None:
 @runs_argument
 @name_option
 @out_option
-def plot_layers(runs: Sequence[Path], name: str, out: Path) -> None:
+def plot_layers(runs: Sequence[str], name: str, out: Path) -> None:
     """The total LCA of each layer as bars; over several runs the mean, with the standard deviation.
 
     \b
