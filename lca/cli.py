@@ -69,7 +69,7 @@ def train(
 
     config = TrainConfig(**recipe(problem, given(options)))
     loaded = load(problem, data_dir=data_dir, download=download, seed=config.seed)
-    if resume and locate(out).exists() and open_run(out).status == "complete":
+    if resume and not locate(out).is_free() and open_run(out).status == "complete":
         click.echo(f"{out} is finished already; there is nothing to resume.", err=True)
     run = train(loaded, out, config, overwrite=overwrite, resume=resume, command=command_line(), progress=True)
     click.echo(describe_run(run))

@@ -36,8 +36,11 @@ class Local:
         return Local(self.path / name)
 
     def exists(self) -> bool:
-        """Whether anything is there; an empty folder is nothing."""
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        return self.path.exists()
+
+    def is_free(self) -> bool:
+        """Whether a store can be made here: nothing is there, or an empty folder."""
+        return not self.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def files(self) -> dict[str, int]:
         """The bytes of every file below, by its name from here."""
@@ -89,7 +92,7 @@ class Local:
         """The right to write, held by a file below."""
         return Lock(self.path / name, self.path)
 
-    def zarr_store(self, mode: str) -> Any:
+    def zarr_store(self) -> Any:
         """What zarr opens."""
         return self.path
 
@@ -109,7 +112,10 @@ class Remote:
         return Remote(f"{self.url}/{name}", self._filesystem)
 
     def exists(self) -> bool:
-        return bool(self.files().keys() - METADATA)
+        return bool(self.files())
+
+    def is_free(self) -> bool:
+        return not self.files().keys() - METADATA
 
     def files(self) -> dict[str, int]:
         try:
@@ -146,10 +152,10 @@ class Remote:
     def lock(self, name: str) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def zarr_store(self, mode: str) -> Any:
+    def zarr_store(self) -> Any:
         from zarr.storage import FsspecStore
 
-        return FsspecStore(_Awaited(self), read_only=mode == "r", path=self.path)
+        return FsspecStore(_Awaited(self), path=self.path)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """A method of the filesystem; what goes wrong becomes an LCAError, but for what is not there to be read."""

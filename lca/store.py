@@ -367,7 +367,7 @@ def create_run(
     """A run store with no iterate yet. An existing one is replaced only if it is a run store and overwrite is given."""
     require_codec(codec)
     path = locate(path)
-    if path.exists():
+    if not path.is_free():
         if not _is_run(path):
             raise UsageError(f"{path} exists and is no run store; it is left alone. Choose another place for the run.")
         if not overwrite:
@@ -405,7 +405,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
         if not path.exists():
             raise UsageError(f"{path} does not exist; make a run with `lca train PROBLEM --out {path}`.")
         raise UsageError(f"{path} is no run store: it has no zarr.json with the attribute 'lca'.")
-    run = Run(path, zarr.open_group(path.zarr_store(mode), mode=mode))  # type: ignore[arg-type]
+    run = Run(path, zarr.open_group(path.zarr_store(), mode=mode))  # type: ignore[arg-type]
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(f"{path} has schema {run.attributes.get('schema')}; this version of lca reads schema {SCHEMA}.")
     return run

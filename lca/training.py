@@ -90,7 +90,7 @@ def train(
     device = resolve_device(config.device)
     T = n_iterations(config, len(problem.train[0]))
     attributes = _describe(problem, config, T, device)
-    resume = resume and location.exists()
+    resume = resume and not location.is_free()
     if resume:
         run = open_run(path)
         _require_same_training(run, attributes)
