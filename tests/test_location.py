@@ -51,6 +51,12 @@ class Died(Exception):
     """As a process does."""
 
 
+def flat(arguments):
+    """The paths of an argument that is one or a list of them."""
+    (paths,) = arguments
+    return [paths] if isinstance(paths, str) else paths
+
+
 class Dies:
     """The calls of a location's filesystem, until so many have changed something; from then on none does."""
 
@@ -63,11 +69,10 @@ class Dies:
         def call(method, *arguments, **options):
             if method in ("pipe_file", "rm"):
                 self.n -= 1
-                if self.n == -1 and method == "rm":  # which an object store does one by one
-                    files = sorted(
-                        name for name in memory.expand_path(*arguments, recursive=True) if memory.isfile(name)
-                    )
-                    memory.rm(files[: len(files) // 2])
+                if self.n == -1 and method == "rm":  # an object store takes them one by one
+                    there = [name for path in flat(arguments) for name in memory.find(path)]
+                    for name in there[: len(there) // 2]:
+                        memory.rm(name)
                 if self.n < 0:
                     raise Died
             return self.call(location, method, *arguments, **options)
