@@ -67,7 +67,7 @@ class Allocator:
         self._advance(0, now=True)
         self.team.count("blocks", taken)
         if self.team.first:
-            self.team.wait("blocks", len(blocks), meanwhile=lambda: self._advance(0))
+            self._wait("blocks", len(blocks))
 
     def refine_total(self) -> None:
         """Integrate the worst iteration more finely until the cumulative residual is under its bound.
@@ -75,13 +75,14 @@ class Allocator:
         The first worker does it, and the others wait.
         """
         if not self.team.first:
-            self.team.wait("refined")
+            self._wait("refined")
             return
         arrays = {
             name: read(self.allocation, name) for name in ("loss", "allocated", "residual", "intervals", "status")
         }
         n_refined = 0
         while (t := worst_iteration(arrays, self.config)) is not None:
+            self._heed_signals()
             theta0, theta1, start, end = self._ends(t)
             integral = self._integrate(theta0, theta1, start, end, 2 * int(arrays["intervals"][t]))
             values = {name: np.asarray(value) for name, value in self._describe(integral, theta0, theta1).items()}
@@ -102,12 +103,14 @@ class Allocator:
             return
         iterations = draw_iterations(candidates, self.config.audit, self.config.seed)
         for i in self.team.take("audit", len(iterations)):
+            self._heed_signals()
             self._say(f"audit {i + 1} of {len(iterations)}")
             t = iterations[i]
             self.team.tell(f"audit/{i}", self._audit(t, int(intervals[t])))
             self.team.count("audit")
         if self.team.first:
-            self.team.wait("audit", len(iterations))
+            self._wait("audit", len(iterations))
+            self._say(f"{len(iterations)} audited")
             figures = [self.team.told(f"audit/{i}") for i in range(len(iterations))]
             columns = {name: [row[name] for row in figures] for name in figures[0]}
             self.allocation.note("audit_result", Audit(iterations=iterations, **columns).to_json())
@@ -142,9 +145,7 @@ class Allocator:
             if self.stop.name:
                 writer.write(rows, done=False)
                 writer.wait()
-                raise Interrupted(
-                    f"stopped by {self.stop.name}; what is allocated is kept. Go on with the same command."
-                )
+                self._heed_signals()
         writer.write(rows, done=True)
 
     def _allocate_iteration(self, t: int, row: int, rows: Rows, has_end: bool) -> None:
@@ -240,6 +241,19 @@ class Allocator:
             total = self.team.count("iterations", self._ahead)
             self._ahead, self._told = 0, time.monotonic()
             self.shown.update(total - self.shown.n)
+
+    def _wait(self, what: str, n: int = 1) -> None:
+        """Until all workers together have counted to n; meanwhile their progress is shown."""
+
+        def meanwhile() -> None:
+            self._heed_signals()
+            self._advance(0)
+
+        self.team.wait(what, n, meanwhile)
+
+    def _heed_signals(self) -> None:
+        if self.stop.name:
+            raise Interrupted(f"stopped by {self.stop.name}; what is allocated is kept. Go on with the same command.")
 
     def _say(self, words: str) -> None:
         self.shown.set_postfix_str(words, refresh=False)

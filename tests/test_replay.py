@@ -154,6 +154,25 @@ def test_a_signal_keeps_what_is_done_of_a_block(run, problem, monkeypatch, at):
         np.testing.assert_array_equal(getattr(whole, name)[:], getattr(resumed, name)[:], err_msg=name)
 
 
+def test_a_signal_ends_the_audit_early(run, problem, monkeypatch):
+    config = AllocateConfig(**{**CONFIG, "audit": 0.1})
+    passes, original = [], FullGradient._evaluate
+
+    def interrupts(self, *arguments):
+        passes.append(1)
+        if len(passes) == 6 + 201 + 2 * 12:  # the preflight, the iterations, two of ten audited
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(FullGradient, "_evaluate", interrupts)
+    with pytest.raises(Interrupted, match="stopped by SIGINT"):
+        lca.allocate(run, problem(), config)
+    assert len(passes) == 6 + 201 + 2 * 12
+    allocation = lca.open(run).allocation("train")
+    assert (allocation.n_allocated, allocation.complete) == (100, False)
+    assert len(lca.allocate(run, problem(), config).audit.iterations) == 10
+
+
 @pytest.mark.parametrize(
     ("number", "words"), [("ENOSPC", "the disk is full"), ("EROFS", "the disk is read-only"), ("EDQUOT", "quota")]
 )
