@@ -58,7 +58,7 @@ def fastest_layout(
     if batch_size is None:
         batch_size = fastest_batch_size(seconds, len(data[0]), data[0].device)
     if channels_last is None:
-        size = min(batch_size, max(BATCH_SIZES["cpu"][1], 1))  # enough to tell, also where batches are large
+        size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
         channels_last = _has_images(model, data) and seconds(size, True) < WORTH_IT * seconds(size, False)
     return Layout(batch_size, channels_last)
 
