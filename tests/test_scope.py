@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import lca
+from lca.allocator import worst_iteration
 from lca.analysis import helping, layers
 from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
@@ -94,6 +95,29 @@ def test_gradient_signs_are_those_of_autograd(run, problem):
         np.testing.assert_array_equal(bits[:, t][sure], (gradient > 0).numpy()[sure])
 
 
+def test_a_gradient_of_exactly_zero_is_not_above_zero(tmp_path, problem):
+    """That of a unit that no example lights: of its weights and bias, and of what leads out of it."""
+
+    def dark():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+        nn.init.constant_(model[0].bias[:1], -100)
+        return problem(model=model)
+
+    model = dark().model
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder, torch.no_grad():
+        model[2].bias += 0.01
+        recorder.record()
+    allocation, _ = allocated(tmp_path / "run.zarr", dark, "signs", gradient_signs=True)
+    bits = torch.from_numpy(np.unpackbits(allocation.gradient_sign[:], axis=0, count=51)[:, 0])
+    first, first_bias, last, last_bias = torch.split(bits, [16, 8, 24, 3])
+    assert not first.view(8, 2)[0].any()
+    assert not first_bias[0]
+    assert not last.view(3, 8)[:, 0].any()
+    assert last.view(3, 8)[:, 1:].any()
+    assert last_bias.any()
+
+
 def test_fewer_bits_are_kept_and_sums_stay_exact(run, problem):
     whole, _ = allocated(run, problem, "whole")
     rounded, summary = allocated(run, problem, "rounded", keep_bits=7, audit=0.1)
@@ -128,6 +152,25 @@ def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
     sums, summary = allocated(tmp_path / "run.zarr", problem, "layers", **options)
     assert summary.refined > 0
     np.testing.assert_allclose(sums.layer_lca[:].sum(1), sums.allocated[:], atol=1e-9)
+
+
+def test_each_refinement_for_the_total_sees_what_the_last_one_gave(tmp_path, problem, monkeypatch):
+    """The iteration to refine next is chosen by the values in the store, those just refined among them."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    chosen = []
+
+    def choose(arrays, config):
+        there = lca.open(path).allocation("total")
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(values, getattr(there, name)[:], err_msg=name)
+        chosen.append(worst_iteration(arrays, config))
+        return chosen[-1]
+
+    monkeypatch.setattr("lca.allocator.worst_iteration", choose)
+    allocated(path, problem, "total", tolerance=10.0, total_tolerance=1e-4)
+    assert len(chosen) > 2
+    assert chosen[-1] is None
 
 
 def test_where_the_loss_ends_the_first_iteration_is_named(tmp_path, problem):
