@@ -144,4 +144,4 @@ def _problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
             f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
             "known here. Allocate it from Python: lca.allocate(path, problem)."
         )
-    return load(name, data_dir=data_dir, download=download)
+    return load(name, options=run.attributes["problem_options"], data_dir=data_dir, download=download)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lca.errors import LCAError
-from lca.gradient import FullGradient, has_batchnorm
-from lca.problem import Batch, Losses
+from lca.gradient import FullGradient, evaluation_mode, has_batchnorm
+from lca.problem import Batch, Losses, per_example
+from lca.split import memory
 
 # What is worth trying, by kind of device.
 BATCH_SIZES = defaultdict(
@@ -19,6 +20,7 @@ BATCH_SIZES = defaultdict(
     cuda=(1_000, 5_000, 20_000, 100_000),
 )
 BATCHNORM_BATCH = 5_000  # the paper's
+SAMPLE = 16  # examples, from which the memory of a batch is told
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
 
@@ -52,8 +54,9 @@ def fastest_layout(
 
     With BatchNorm the batch size is a part of what the loss is: the paper's 5,000 then, whatever is faster.
     """
-    if batch_size is None and has_batchnorm(model):
-        batch_size = BATCHNORM_BATCH
+    if has_batchnorm(model):
+        batch_size = batch_size or BATCHNORM_BATCH
+        _require_memory(model, losses, data, scale, min(batch_size, len(data[0])))
     seconds = _Stopwatch(model, losses, data, scale)
     if batch_size is None:
         batch_size = fastest_batch_size(seconds, len(data[0]), data[0].device)
@@ -83,6 +86,37 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
             "Give a smaller one with --batch-size, or another device."
         )
     return min(measured, key=lambda size: measured[size])
+
+
+def _require_memory(
+    model: nn.Module, losses: Losses, data: Batch, scale: Callable[[Batch], Batch] | None, batch_size: int
+) -> None:
+    """Raise if a batch is too large for the memory, where no smaller one can take its place: a system just kills."""
+    sample = tuple(x[:SAMPLE] for x in data)
+    n_bytes = activation_bytes(model, losses, scale(sample) if scale else sample) * batch_size // len(sample[0])
+    there = memory(data[0].device)
+    if n_bytes > there:
+        raise LCAError(
+            f"a batch of {batch_size:,} examples leaves {n_bytes / 1e9:.3g} GB for the backward pass, and "
+            f"{data[0].device} has {there / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so it "
+            "is never made smaller unasked: give a smaller --batch-size, which the store records, or another device."
+        )
+
+
+def activation_bytes(model: nn.Module, losses: Losses, batch: Batch) -> int:
+    """What the forward pass of a batch keeps for the backward pass, besides the parameters and the batch itself."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *batch)}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with evaluation_mode(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        per_example(losses, model, batch)
+    return sum(kept.values())
 
 
 @dataclass(frozen=True)

@@ -76,16 +76,37 @@ def per_example(problem_losses: Losses, model: nn.Module, batch: Batch) -> Tenso
     return losses
 
 
-def load(name: str, *, data_dir: Path | None = None, download: bool = False, seed: int = 0) -> Problem:
-    """A built-in problem with its model initialised from the seed; the caller's random state is left as it was."""
+def load(
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    seed: int = 0,
+) -> Problem:
+    """A built-in problem with its model initialised from the seed; the caller's random state is left as it was.
+
+    options: what differs from its defaults, such as {"layers": 4}; `lca problems` lists them.
+    """
     from lca.zoo import presets
 
     preset = presets.find(name)
-    data = preset.data(data_dir, download)
+    resolved = preset.resolve(options or {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = preset.network()
-    return Problem(model, cross_entropy, data.train, data.val, data.test, lambda batch: batch[1], data.scale, name)
+        model = preset.network(**resolved)
+    data = preset.data.load(data_dir, download)
+    return Problem(
+        model,
+        cross_entropy,
+        data.train,
+        data.val,
+        data.test,
+        groups=lambda batch: batch[1],
+        scale=data.scale,
+        name=name,
+        options=resolved,
+    )
 
 
 def _describe(value: object) -> str:

@@ -42,7 +42,7 @@ class ConfigOption(click.Option):
         extra = super().get_help_extra(ctx)
         module, _, name = self.config.partition(":")
         default = {field.name: field.default for field in fields(getattr(import_module(module), name))}[str(self.name)]
-        if default is not None:
+        if default is not None and default != ():
             extra["default"] = str(default)
         return extra
 
@@ -110,9 +110,14 @@ def title(runs: "Sequence[Run]", name: str) -> str:
 
 def print_report(report: "Report", json_file: Path | None) -> None:
     click.echo(describe_report(report))
+    write_json(report.to_json(), json_file)
+
+
+def write_json(values: Any, json_file: Path | None) -> None:
+    """Write what was printed for programs, if a file is given."""
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+        json_file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         click.echo(str(json_file))
 
 

@@ -1,8 +1,8 @@
 """Results as text: pure functions from values to strings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lca.analysis.report import Report
@@ -10,16 +10,22 @@ if TYPE_CHECKING:
     from lca.preflight import Preflight
     from lca.store import Run
     from lca.summary import Summary
+    from lca.training import TrainConfig
     from lca.verify import Verdict
+    from lca.zoo.catalogue import Entry
+    from lca.zoo.presets import Option
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, the first one to the left and the others to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Columns as wide as they need to be, those of words to the left and those of numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([cells[0].ljust(widths[0]), *rest]).rstrip()
+        padded = (
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), line(["─" * width for width in widths]), *map(line, rows)])
 
@@ -61,18 +67,14 @@ def count(n: int, noun: str) -> str:
 def describe_run(run: "Run") -> str:
     """What a run store holds, how far it is, its size, and the command that made it."""
     attributes = run.attributes
-    train, codec = attributes.get("train", {}), attributes["codec"]
+    train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
     raw, disk = 4 * run.parameters.size * run.n_iterates, run.disk_bytes("weights/c")
     wanted = f" of {train['iterations'] + 1:,}" if run.status != "complete" and "iterations" in train else ""
-    optimizer = ", ".join(
-        f"{key.replace('_', ' ')} {train[key]}"
-        for key in ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
-        if train.get(key) is not None
-    )
     lines = [
         ("run", f"{run.path}, {run.status}"),
-        ("problem", attributes.get("problem", "unknown")),
-        ("training", optimizer or "by a loop of the user's own"),
+        ("problem", attributes.get("problem", "unknown") + _describe_options(attributes.get("problem_options", {}))),
+        ("training", _describe_training(train) or "by a loop of the user's own"),
+        *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
         (
             "iterates",
             f"{run.n_iterates:,}{wanted} of {run.parameters.size:,} parameters in {len(run.parameters)} tensors",
@@ -90,6 +92,67 @@ def describe_run(run: "Run") -> str:
     if attributes.get("command"):
         lines.append(("made by", attributes["command"]))
     return facts(lines)
+
+
+def _describe_options(options: Mapping[str, Any]) -> str:
+    """ " (layers 4, width 1.0)"."""
+    return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" if options else ""
+
+
+def _describe_training(train: Mapping[str, Any]) -> str:
+    """The options that say something, as resolved."""
+    always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
+    if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
+    words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]
+    for name in if_used:
+        value = train.get(name)
+        if value is True:
+            words.append(name)
+        elif isinstance(value, list):
+            words += [f"{name.removesuffix('s')} {text}" for text in value]
+        elif value:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    if train.get("schedule") == "step":
+        words.append(f"times {train['gamma']} at epochs {', '.join(f'{epoch:g}' for epoch in train['milestones'])}")
+    elif train.get("schedule") == "cosine":
+        words.append("cosine")
+    return ", ".join(words)
+
+
+def describe_problems(entries: "Sequence[Entry]") -> str:
+    """A table of problems, and one of the options that they have."""
+    from lca.zoo.presets import OPTIONS
+
+    header = ["problem", "data", "train", "val", "test", "parameters", "GFLOP/pass", "recipe"]
+    rows = [
+        [
+            e.problem,
+            e.data,
+            *(f"{n:,}" if n else "–" for n in (e.n_train, e.n_val, e.n_test, e.n_parameters)),
+            f"{e.pass_gflop:,.3g}" if e.pass_gflop < 100 else f"{e.pass_gflop:,.0f}",
+            _describe_recipe(e.recipe),
+        ]
+        for e in entries
+    ]
+    options = []
+    for name, meaning in OPTIONS.items():
+        having = [e for e in entries if name in e.options]
+        by_default: dict[Option, list[str]] = {}
+        for e in having:
+            by_default.setdefault(e.options[name], []).append(e.problem)
+        where = "; ".join(
+            f"{value} in {'all' if len(names) == len(entries) else ', '.join(names)}"
+            for value, names in by_default.items()
+        )
+        options += [(f"--set {name}=…", f"{meaning}; {where}")] if having else []
+    return table(header, rows, left=(0, 1, 7)) + "\n\n" + facts(options)
+
+
+def _describe_recipe(recipe: "TrainConfig") -> str:
+    parts = [f"{recipe.optimizer} {recipe.learning_rate:g}"]
+    parts += [] if recipe.momentum is None else [f"momentum {recipe.momentum:g}"]
+    length = count(recipe.epochs, "epoch") if recipe.epochs else count(recipe.iterations or 0, "iteration")
+    return ", ".join([*parts, f"batch {recipe.batch_size:,}", length])
 
 
 def describe_summary(summary: "Summary", path: Path | str) -> str:

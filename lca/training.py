@@ -1,6 +1,7 @@
 """The optimizer loop of the built-in problems."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from lca import checkpoint
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
+from lca.interventions import Freeze, LayerOptions, frozen_from
 from lca.layout import require_codec
 from lca.location import locate
+from lca.optimizers import OPTIMIZERS, SCHEDULES, l2_term, make_optimizer, rate_factor, set_rates
+from lca.parameters import ParameterTable, trainable, views
 from lca.problem import Problem, per_example
 from lca.progress import bar
 from lca.provenance import describe_splits
@@ -24,21 +27,23 @@ from lca.signals import stop_signals
 from lca.split import on_device
 from lca.store import Run, open_run
 
-# The rate of SGD is mnist-fc's recipe, the others are torch's own for Adam and its like; SGD's momentum is the paper's.
-OPTIMIZERS: dict[str, dict[str, float | None]] = {
-    "sgd": {"learning_rate": 0.05, "momentum": 0.9},
-    "adam": {"learning_rate": 0.001, "momentum": None},
-    "rmsprop": {"learning_rate": 0.001, "momentum": 0.0},
-}
-
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. What is None is resolved on construction, but for the device, and stored as resolved."""
 
-    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     learning_rate: float | None = None  # by optimizer, see OPTIMIZERS
-    momentum: float | None = None  # likewise; Adam has none
+    momentum: float | None = None  # likewise; Adam and AdamW have none
+    nesterov: bool = False  # SGD's
+    l2: float | None = None  # ½ l2 ‖θ‖² is added to the training loss, never to L; AdamW has none
+    weight_decay: float | None = None  # AdamW's, apart from any loss
+    schedule: Literal["constant", "step", "cosine"] = "constant"  # of the learning rate
+    milestones: Sequence[float] = ()  # epochs at which the schedule step multiplies it with gamma
+    gamma: float = 0.1
+    freeze: Sequence[str] = ()  # layers that do not move: "LAYER", or "LAYER@ITERATION" from then on
+    layers: Sequence[str] = ()  # options of layers of their own: "LAYER:lr=0.01,momentum=0.5"
+    init_from: str | None = None  # start from an iterate of another run: "RUN", its last one, or "RUN@ITERATE"
     batch_size: int = 250  # as in the paper: 220 iterations an epoch on MNIST
     epochs: int | None = None
     iterations: int | None = None  # instead of epochs; one epoch if neither is given
@@ -48,13 +53,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_codec(self.codec)
-        if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"unknown optimizer {self.optimizer!r}; the known ones are {', '.join(OPTIMIZERS)}.")
-        for name, default in OPTIMIZERS[self.optimizer].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
-            elif default is None:
-                raise UsageError(f"{self.optimizer} has no {name}; leave it out.")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"unknown {name} {getattr(self, name)!r}; the known ones are {', '.join(known)}.")
         if self.iterations is not None and self.epochs is not None:
             raise UsageError("give epochs or iterations, not both.")
         if self.iterations is None and self.epochs is None:
@@ -63,10 +64,33 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; at least 1 was wanted.")
-        if self.learning_rate is None or not self.learning_rate > 0:
-            raise UsageError(f"learning_rate is {self.learning_rate}; a positive number was wanted.")
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise UsageError(f"momentum is {self.momentum}; 0 <= momentum < 1 was wanted.")
+        for name, default in OPTIMIZERS[self.optimizer].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            else:
+                self._require(name, getattr(self, name))
+        if not self.learning_rate:
+            raise UsageError("learning_rate is 0; a positive number was wanted.")
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise UsageError("nesterov needs sgd with a momentum over 0.")
+        if (self.schedule == "step") != bool(self.milestones):
+            raise UsageError("the schedule step needs milestones, and no other has them: the epochs at which it steps.")
+        if any(not milestone > 0 for milestone in self.milestones) or not 0 <= self.gamma < float("inf"):
+            raise UsageError(f"milestones are {self.milestones}, gamma {self.gamma}; positive numbers were wanted.")
+        for text in self.freeze:
+            Freeze.parse(text)
+        for text in self.layers:
+            for name, value in LayerOptions.parse(text).options.items():
+                self._require(name, value, f" in {text!r}")
+
+    def _require(self, name: str, value: float, where: str = "") -> None:
+        """Raise unless the optimizer has this option, and it may have this value."""
+        if OPTIMIZERS[self.optimizer][name] is None:
+            raise UsageError(f"{self.optimizer} has no {name}{where}; leave it out.")
+        limit = 1 if name == "momentum" else float("inf")
+        if not 0 <= value < limit:
+            wanted = "0 <= momentum < 1" if name == "momentum" else "a positive number"
+            raise UsageError(f"{name} is {value}{where}; {wanted} was wanted.")
 
 
 def train(
@@ -98,13 +122,15 @@ def train(
             return run
     data, scale = on_device(problem.train, problem.scale, device)
     model = problem.model.to(device).train()
-    optimizer = make_optimizer(model, config)
+    optimizer, frozen = make_optimizer(model, config), frozen_from(model, config.freeze)
+    origin = {"initial": start_from(model, config.init_from)} if config.init_from else {}
+    n_batches = len(data[0]) // config.batch_size
     torch.manual_seed(config.seed)
     recorder = Recorder(
         path,
         model,
         codec=config.codec,
-        attributes={**attributes, "command": command},
+        attributes={**attributes, **origin, "command": command},
         state=lambda: checkpoint.capture(model, optimizer),
         overwrite=overwrite,
         resume=resume,
@@ -115,12 +141,17 @@ def train(
         recorder.attach(optimizer)
         done = recorder.n_iterates - 1
         shown.update(done)
-        for index in islice(batches(len(data[0]), config.batch_size, config.seed, done), T - done):
+        drawn = islice(batches(len(data[0]), config.batch_size, config.seed, done), T - done)
+        for t, index in enumerate(drawn, start=done):
+            set_rates(optimizer, rate_factor(config, t, T, n_batches))
             optimizer.zero_grad()
             batch = tuple(x[index] for x in data)
             loss = per_example(problem.losses, model, scale(batch) if scale else batch).mean()
-            recorder.log(loss=loss)
+            recorder.log(loss=loss.detach() + l2_term(optimizer))
             loss.backward()  # type: ignore[no-untyped-call]
+            for tensor, start in frozen:
+                if t >= start:
+                    tensor.grad = None  # and the optimizer leaves it alone
             optimizer.step()
             shown.update()
             if stop.name:
@@ -153,22 +184,34 @@ def batches(n_examples: int, batch_size: int, seed: int, start: int = 0) -> Iter
         start = 0
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    options: dict[str, Any] = {"lr": config.learning_rate}
-    if config.momentum is not None:
-        options["momentum"] = config.momentum
-    kinds: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
-    return kinds[config.optimizer](model.parameters(), **options)
+def start_from(model: nn.Module, source: str) -> dict[str, Any]:
+    """Set the model to an iterate of a run, "RUN@ITERATE" or the last of "RUN"; which one it was, for the store.
+
+    Buffers, such as BatchNorm's running statistics, stay as they are: a run has none, and training does not use them.
+    """
+    path, _, number = source.rpartition("@") if source.rpartition("@")[2].isdecimal() else (source, "", "")
+    run = open_run(path)
+    run.parameters.require_same(ParameterTable.of(model), path, "the model")
+    iterate = int(number) if number else run.n_iterates - 1
+    if not 0 <= iterate < run.n_iterates:
+        raise UsageError(f"{path} has no iterate {iterate:,}; it has {run.n_iterates:,} of them, 0 first.")
+    theta = torch.from_numpy(np.asarray(run.weights[:, iterate]))
+    with torch.no_grad():
+        for tensor, value in zip(trainable(model).values(), views(theta, run.parameters), strict=True):
+            tensor.copy_(value)
+    return {"run": path, "iterate": iterate}
 
 
 def _describe(problem: Problem, config: TrainConfig, T: int, device: torch.device) -> dict[str, Any]:
     """What the store says of the training, as resolved."""
-    return {
+    attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
         "splits": describe_splits(problem),
     }
+    read_back: dict[str, Any] = json.loads(json.dumps(attributes))  # as it is compared with what a store has
+    return read_back
 
 
 def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:

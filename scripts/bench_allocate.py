@@ -23,14 +23,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
 import torch
 from bench_record import make_problem, peak_resident
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lca
@@ -45,24 +43,12 @@ from lca.problem import Problem
 from lca.summary import Summary
 from lca.text import size, table
 
-NORM = "conv-norm"
-
 
 def make(name: str, data_dir: Path | None, n_examples: int | None = None) -> Problem:
-    """A built-in problem, or a small net of convolutions with BatchNorm; its images as floats."""
-    problem = make_problem("mnist-fc" if name == NORM else name, data_dir)
-    if name == NORM:
-        problem = replace(problem, model=conv_norm())
+    """A built-in problem, its images as floats."""
+    problem = make_problem(name, data_dir)
     train = tuple(x[:n_examples] for x in problem.train)
     return replace(problem, train=problem.scale(train) if problem.scale else train, scale=None)
-
-
-def conv_norm() -> nn.Module:
-    widths = [1, 16, 32]
-    convolutions: list[nn.Module] = []
-    for a, b in pairwise(widths):
-        convolutions += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(49 * widths[-1], 10))
 
 
 def record(problem: Problem, path: Path, iterations: int, learning_rate: float = 0.01) -> None:
@@ -275,7 +261,7 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} repetitions\n")
     if "overhead" in options.only:
-        sets = [("mnist-fc", 55_000), ("mnist-lenet", 2_000), ("mnist-lenet", 500), (NORM, 5_000)]
+        sets = [("mnist-fc", 55_000), ("mnist-lenet", 2_000), ("mnist-lenet", 500), ("digits-resnet", 1_500)]
         rows = [overhead(name, options.data_dir, N, options.iterations, options.repeats) for name, N in sets]
         header = ["problem (K)", "examples", "batch", "pass ms", "allocate/bare", "range", "GFLOP/s", "of peak"]
         print(table(header, rows), "\n", flush=True)

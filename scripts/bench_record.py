@@ -22,10 +22,11 @@ import torch
 import lca
 from lca.errors import LCAError
 from lca.layout import CODECS
+from lca.optimizers import make_optimizer
 from lca.parameters import ParameterTable
 from lca.problem import Problem
 from lca.text import size, table
-from lca.training import TrainConfig, batches, make_optimizer
+from lca.training import TrainConfig, batches
 from lca.zoo import presets
 
 CONFIG = TrainConfig(device="cpu")

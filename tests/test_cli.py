@@ -7,7 +7,9 @@ from click.testing import CliRunner
 
 import lca
 from lca.cli import main
+from lca.cli_train import numbered
 from lca.progress import bar
+from lca.zoo.presets import PRESETS
 
 
 def call(*arguments, status=0):
@@ -74,6 +76,12 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["train", "mnist-fc", "--out", "{new}", "--data-dir", "{folder}"], 1, "offers|--download"),
         (["train", "digits-fc", "--out", "{new}", "--lr", "-1"], 2, "learning_rate is -1.0"),
         (["train", "digits-fc", "--out", "{new}", "--batch-size", "9999"], 2, "larger than the training split"),
+        (["train", "digits-fc", "--out", "{new}", "--set", "layers=4"], 2, "no option 'layers'"),
+        (["train", "digits-fc", "--out", "{new}", "--set", "width"], 2, "NAME=VALUE was wanted"),
+        (["train", "digits-fc", "--out", "{new}", "--freeze", "conv1"], 2, "it has fc1, fc2, fc3, first and last"),
+        (["train", "digits-fc", "--out", "{new}", "--init-from", "{run}@13"], 2, "has no iterate 13; it has 13"),
+        (["problems", "--set", "width=2"], 2, "--set goes with a PROBLEM"),
+        (["problems", "digits"], 2, "unknown problem 'digits'"),
         (["allocate", "{new}"], 2, "does not exist"),
         (["allocate", "{folder}"], 2, "is no run store"),
         (["allocate", "{run}", "--tolerance", "0.5"], 2, "with other options: tolerance 0.001 there and 0.5 here"),
@@ -92,6 +100,62 @@ def test_bad_input_is_told(tmp_path, digits, arguments, status, message):
     assert any(part in result.stderr for part in message.split("|")), result.stderr
     assert not (tmp_path / "new.zarr").exists()
     assert (folder / "file").exists()
+
+
+def test_several_runs_have_successive_seeds(tmp_path):
+    arguments = ["train", "digits-fc", "--iterations", 3, "--seed", 4, "--device", "cpu"]
+    call(*arguments, "--out", tmp_path / "one.zarr")
+    call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many-4.zarr", "many-5.zarr", "one.zarr"]
+    runs = [lca.open(tmp_path / f"many-{seed}.zarr") for seed in (4, 5)]
+    assert [run.attributes["train"]["seed"] for run in runs] == [4, 5]
+    assert (runs[0].weights[:] == lca.open(tmp_path / "one.zarr").weights[:]).all()
+    assert (runs[0].weights[:, 0] != runs[1].weights[:, 0]).any()
+    result = call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 3, "--resume")
+    assert result.stderr.count("is finished already") == 2
+    assert lca.open(tmp_path / "many-6.zarr").n_iterations == 3
+
+
+@pytest.mark.parametrize(
+    ("out", "place"), [("run.zarr", "run-3.zarr"), ("a/run", "a/run-3"), ("s3://b/run.zarr/", "s3://b/run-3.zarr")]
+)
+def test_a_run_of_several_has_its_seed_in_its_name(out, place):
+    assert numbered(out, 3) == place
+
+
+def test_a_problem_with_options_is_found_again(tmp_path):
+    path = tmp_path / "run.zarr"
+    options = ["--set", "width=0.5", "--freeze", "first", "--layer", "last:lr=0.01", "--l2", "0.001"]
+    options += ["--schedule", "step", "--milestone", "0.5", "--milestone", "1", "--nesterov"]
+    told = call("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path, *options).stdout
+    assert "problem   digits-fc (width 0.5)" in told
+    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, times 0.1 at epochs 0.5, 1" in told
+    call("allocate", path)
+    weights = lca.open(path).weights
+    assert weights.shape[0] == 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10
+    assert (weights[:1040, 0] == weights[:1040, 3]).all()
+    table = call("analyze", "layers", path).stdout
+    assert table.splitlines()[2].split() == ["fc1", "0.0000", "0.0"]
+    call("train", "digits-fc", "--iterations", 2, "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1)
+    told = call(
+        *("train", "digits-fc", "--set", "width=0.5", "--iterations", 2, "--device", "cpu"),
+        *("--init-from", f"{path}@1", "--out", tmp_path / "next.zarr"),
+    ).stdout
+    assert f"started   from iterate 1 of {path}" in told
+
+
+def test_the_problems_are_listed_with_what_they_cost(tmp_path):
+    told = call("problems", "--json", tmp_path / "problems.json").stdout
+    lines = {line.split()[0]: line for line in told.splitlines() if line}
+    assert set(PRESETS) <= set(lines)
+    assert "273,066" in lines["cifar-resnet"]
+    assert "sgd 0.1, momentum 0.9, batch 250, 4,500 iterations" in lines["cifar-resnet"]
+    assert "residual blocks in each of the three stages; 1 in digits-resnet; 3 in mnist-resnet" in told
+    values = {entry["problem"]: entry for entry in json.loads((tmp_path / "problems.json").read_text())}
+    assert values["mnist-fc"]["n_train"] == 55_000
+    assert values["mnist-fc"]["recipe"]["learning_rate"] == 0.05
+    told = call("problems", "cifar-fc", "--set", "layers=5").stdout
+    assert "dense layers, 3 to 5; 5 in all" in told
 
 
 def test_runs_of_different_models_are_not_averaged(tmp_path, digits, run):

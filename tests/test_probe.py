@@ -4,7 +4,7 @@ from torch import nn
 
 from lca import probe
 from lca.errors import LCAError
-from lca.probe import Layout, fastest_batch_size, fastest_layout
+from lca.probe import Layout, activation_bytes, fastest_batch_size, fastest_layout
 from lca.problem import cross_entropy
 
 CPU = torch.device("cpu")
@@ -100,3 +100,18 @@ def test_the_layout_changes_the_memory_and_not_the_values():
     assert not moved.is_contiguous()
     assert torch.equal(moved, x)
     assert labels is y
+
+
+def test_a_partition_that_does_not_fit_is_told_and_never_made_smaller(monkeypatch):
+    model, data = convolution(nn.BatchNorm2d(2)), images(40)
+    per_image = 8 + 8 + 2  # the outputs of the convolution, of the norm and of the dense layer
+    statistics, loss = 2 + 2, 1  # mean and deviation by channel, and a sum of weights
+    needed = activation_bytes(model, cross_entropy, tuple(x[:16] for x in data))
+    assert needed == 4 * (16 * per_image + statistics + loss)
+    there = needed * 40 // 16
+    monkeypatch.setattr(probe, "memory", lambda device: there)
+    assert fastest_layout(model, cross_entropy, data, batch_size=40, channels_last=False) == Layout(40, False)
+    monkeypatch.setattr(probe, "memory", lambda device: there - 1)
+    with pytest.raises(LCAError, match=r"a batch of 40 examples leaves .* never made smaller unasked.*--batch-size"):
+        fastest_layout(model, cross_entropy, data, batch_size=5_000, channels_last=False)
+    assert fastest_layout(model, cross_entropy, data, batch_size=39, channels_last=False) == Layout(39, False)

@@ -90,6 +90,34 @@ def test_an_exception_loses_no_more_than_since_the_last_state(tmp_path, problem,
     assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
 
 
+def test_schedules_and_interventions_go_on_where_they_were(tmp_path, run, problem):
+    options = {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "schedule": "cosine",
+        "freeze": ("last@180",),
+        "layers": ("first:lr=0.02,momentum=0.5",),
+        "l2": 1e-3,
+        "init_from": f"{run}@50",
+    }
+    lca.train(problem(), tmp_path / "whole.zarr", config(**options))
+    stopped = lca.Problem(
+        problem().model,
+        StopsAt(150, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        problem().train,
+        problem().val,
+        name="small",
+    )
+    with pytest.raises(Interrupted):
+        lca.train(stopped, tmp_path / "run-2.zarr", config(**options))
+    resumed = lca.train(problem(), tmp_path / "run-2.zarr", config(**options), resume=True)
+    assert chunks(tmp_path / "run-2.zarr") == chunks(tmp_path / "whole.zarr")
+    for name, array in lca.open(tmp_path / "whole.zarr").training.items():
+        assert resumed.training[name][:].tolist() == array[:].tolist(), name
+    with pytest.raises(UsageError, match=r"freeze \['last@180'\] there and \['last@100'\] here"):
+        lca.train(problem(), tmp_path / "run-2.zarr", config(**{**options, "freeze": ("last@100",)}), resume=True)
+
+
 def start(path, *options):
     arguments = ["train", "digits-fc", "--iterations", "4000", "--device", "cpu", "--out", path, *options]
     return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import lca
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
 from lca.parameters import flatten
 from lca.training import batches
 
@@ -42,7 +42,7 @@ def test_the_first_iterate_is_the_model_before_training(tmp_path, problem):
     assert torch.equal(thetas[-1], flatten(trained.model))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_the_seed_decides_everything(tmp_path, problem, optimizer):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         config = lca.TrainConfig(optimizer=optimizer, batch_size=20, iterations=8, seed=seed, device="cpu")
@@ -90,7 +90,7 @@ def test_what_is_not_given_is_resolved():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; the known ones are sgd, adam, rmsprop"),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; the known ones are sgd, adam, adamw, rmsprop"),
         ({"optimizer": "adam", "momentum": 0.9}, "adam has no momentum"),
         ({"epochs": 1, "iterations": 1}, "not both"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -114,3 +114,24 @@ def test_a_batch_larger_than_the_split_is_refused(tmp_path, problem):
 def test_a_device_that_is_not_there_is_named(tmp_path, problem):
     with pytest.raises(UsageError, match="device 'abacus' does not work here"):
         lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, device="abacus"))
+
+
+@pytest.mark.parametrize(("suffix", "iterate"), [("", 100), ("@0", 0), ("@37", 37)])
+def test_a_run_starts_from_an_iterate_of_another(tmp_path, run, problem, suffix, iterate):
+    config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{run}{suffix}", device="cpu", seed=3)
+    started = lca.train(problem(seed=9), tmp_path / "next.zarr", config)
+    assert torch.equal(recorded(tmp_path / "next.zarr")[0], recorded(run)[iterate])
+    assert started.attributes["initial"] == {"run": str(run), "iterate": iterate}
+
+
+def test_a_place_to_start_from_that_is_not_there(tmp_path, run, problem):
+    for source, message in (
+        (f"{run}@101", "has no iterate 101; it has 101 of them, 0 first"),
+        (f"{tmp_path}/none.zarr@3", "none.zarr does not exist"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            lca.train(problem(), tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=source))
+    other = problem(model=nn.Linear(2, 3))
+    with pytest.raises(LCAError, match=r"the model is not the model that .*run.zarr was recorded from"):
+        lca.train(other, tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=str(run)))
+    assert not (tmp_path / "next.zarr").exists()

@@ -12,6 +12,7 @@ import lca
 from lca.errors import LCAError, UsageError
 from lca.parameters import ParameterTable
 from lca.zoo import datasets, networks
+from lca.zoo.catalogue import describe
 from lca.zoo.presets import PRESETS, recipe
 
 
@@ -130,33 +131,161 @@ def test_a_torchvision_that_does_not_work_is_explained(tmp_path, monkeypatch):
         datasets.mnist(tmp_path, True)
 
 
+def test_a_data_set_is_what_it_says():
+    data, said = datasets.digits(None, False), datasets.DIGITS
+    assert data.train[0].shape == (said.n_train, *said.shape)
+    assert (len(data.val[0]), data.test, said.n_test) == (said.n_val, None, 0)
+
+
+PARAMETERS = {
+    "digits-fc": 2_778,
+    "digits-resnet": 19_882,
+    "mnist-fc": 84_060,
+    "mnist-lenet": 808_970,
+    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than on colour images
+    "fashion-fc": 84_060,
+    "fashion-lenet": 808_970,
+    "fashion-resnet": 272_778,
+    "cifar-fc": 3_072 * 455 + 455 + 455 * 67 + 67 + 67 * 10 + 10,
+    "cifar-resnet": 273_066,
+    "cifar-allcnn": 1_371_658,
+    "cifar-vgg": 1_918_666,
+    "cifar-vgg-mini": 2_473_610,
+}
+
+
+def test_every_problem_has_its_count():
+    assert set(PARAMETERS) == set(PRESETS)
+
+
+@pytest.mark.parametrize(("problem", "n_parameters"), PARAMETERS.items())
+def test_parameter_counts(problem, n_parameters):
+    preset = PRESETS[problem]
+    model = preset.network()
+    assert ParameterTable.of(model).size == n_parameters
+    assert model(torch.zeros(2, *preset.data.shape)).shape == (2, 10)
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert all(module.bias is not None for module in convolutions)
+
+
+@pytest.mark.parametrize("problem", [name for name in PRESETS if not name.startswith("fashion")])
+def test_weights_are_he_normal_and_biases_zero(problem):
+    torch.manual_seed(0)
+    for module in PRESETS[problem].network().modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            fan_in, n = module.weight[0].numel(), module.weight.numel()
+            spread = float(module.weight.detach().std()) * (fan_in / 2) ** 0.5
+            assert spread == pytest.approx(1, abs=4 / (2 * n) ** 0.5)  # four standard errors of a deviation
+            assert not module.bias.any()
+
+
+def test_a_resnet_is_what_the_source_describes():
+    """Worked out from its tensors by torch's functions alone."""
+    torch.manual_seed(0)
+    model = networks.resnet(3, (4, 6), blocks=2)
+    p, f = dict(model.named_parameters()), nn.functional
+    x = torch.randn(5, 3, 8, 8)
+
+    def conv(x, name, stride=1):
+        return f.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], stride, padding=p[f"{name}.weight"].shape[-1] // 2)
+
+    def norm(x, name):
+        return f.batch_norm(x, None, None, p[f"{name}.weight"], p[f"{name}.bias"], training=True)
+
+    def block(x, name, stride):
+        y = f.relu(norm(conv(x, f"{name}.conv1", stride), f"{name}.norm1"))
+        y = norm(conv(y, f"{name}.conv2"), f"{name}.norm2")
+        return f.relu(y + (conv(x, f"{name}.shortcut", stride) if f"{name}.shortcut.weight" in p else x))
+
+    y = f.relu(norm(conv(x, "conv1"), "norm1"))
+    for name, stride in (("block1", 1), ("block2", 1), ("block3", 2), ("block4", 1)):
+        y = block(y, name, stride)
+    y = f.linear(y.mean((2, 3)), p["fc.weight"], p["fc.bias"])
+    torch.testing.assert_close(model.train()(x), y)
+    assert {name for name in p if "shortcut" in name} == {"block3.shortcut.weight", "block3.shortcut.bias"}
+
+
+def test_all_cnn_has_its_norms_and_dropouts_where_they_belong():
+    model = PRESETS["cifar-allcnn"].network()
+    plan = [
+        (module.in_channels, module.out_channels, module.kernel_size[0], module.stride[0])
+        for module in model
+        if isinstance(module, nn.Conv2d)
+    ]
+    assert plan == [
+        (3, 96, 3, 1),
+        (96, 96, 3, 1),
+        (96, 96, 3, 2),
+        (96, 192, 3, 1),
+        (192, 192, 3, 1),
+        (192, 192, 3, 2),
+        (192, 192, 3, 1),
+        (192, 192, 1, 1),
+        (192, 10, 1, 1),
+    ]
+    kinds = "".join(
+        {"Conv2d": "C", "BatchNorm2d": "N", "ReLU": "R", "Dropout": "D"}.get(type(m).__name__, "") for m in model
+    )
+    assert kinds == "CNR" * 2 + "CRD" + "CNR" * 2 + "CRD" + "CNR" * 2 + "CR"
+    assert [m.p for m in model if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+    averaged = []
+    model.pool.register_forward_pre_hook(lambda module, inputs: averaged.append(inputs[0].shape))
+    model(torch.zeros(1, 3, 32, 32))
+    assert averaged == [(1, 10, 6, 6)]
+
+
+def test_vgg_is_cut_short():
+    model = PRESETS["cifar-vgg"].network()
+    kinds = "".join(
+        {"Conv2d": "C", "MaxPool2d": "P", "Linear": "L", "Dropout": "D"}.get(type(m).__name__, "") for m in model
+    )
+    assert kinds == "CPCPCCPCCP" + "LDLDL"
+    assert [m.out_channels for m in model if isinstance(m, nn.Conv2d)] == [32, 64, 128, 128, 256, 256]
+    assert [m.out_features for m in model if isinstance(m, nn.Linear)] == [512, 512, 10]
+
+
+@pytest.mark.parametrize("layers", [3, 4, 5])
+def test_the_widths_of_the_dense_cifar_net_are_a_geometric_sequence(layers):
+    model = PRESETS["cifar-fc"].network(layers=layers)
+    dense = [module for module in model if isinstance(module, nn.Linear)]
+    assert len(dense) == layers
+    widths = np.array([dense[0].in_features, *(module.out_features for module in dense)])
+    assert (widths[0], widths[-1]) == (3072, 10)
+    np.testing.assert_allclose(widths[1:] / widths[:-1], (10 / 3072) ** (1 / layers), rtol=0.03)
+
+
+def test_options_change_the_network():
+    problem = lca.load("digits-fc", options={"width": "0.5"})
+    assert [module.out_features for module in problem.model if isinstance(module, nn.Linear)] == [16, 8, 10]
+    assert problem.options == {"width": 0.5}
+    assert len(ParameterTable.of(PRESETS["digits-resnet"].network(blocks=2)).layers) == 1 + 3 * 2 * 2 + 2 + 1
+
+
 @pytest.mark.parametrize(
-    ("problem", "n_parameters"),
+    ("problem", "options", "message"),
     [
-        ("digits-fc", 2_778),
-        ("mnist-fc", 84_060),
-        ("fashion-fc", 84_060),
-        ("mnist-lenet", 808_970),
-        ("fashion-lenet", 808_970),
+        ("digits-fc", {"layers": 4}, "no option 'layers'; this problem's are width"),
+        ("cifar-fc", {"layers": "four"}, "layers is 'four'; a whole number was wanted"),
+        ("cifar-fc", {"layers": 6}, "layers is 6; 3 to 5 was wanted"),
+        ("digits-fc", {"width": "wide"}, "width is 'wide'; a number was wanted"),
+        ("digits-fc", {"width": 0}, "width is 0.0; a positive factor was wanted"),
+        ("digits-resnet", {"blocks": 0}, "blocks is 0; at least 1 was wanted"),
     ],
 )
-def test_parameter_counts(problem, n_parameters):
-    model = PRESETS[problem].network()
-    assert ParameterTable.of(model).size == n_parameters
-    side = 8 if problem.startswith("digits") else 28
-    assert model(torch.zeros(2, 1, side, side)).shape == (2, 10)
+def test_bad_options_of_a_problem(problem, options, message):
+    with pytest.raises(UsageError, match=message):
+        lca.load(problem, options=options)
 
 
-def test_weights_are_he_normal_and_biases_zero():
-    torch.manual_seed(0)
-    for model in (networks.fully_connected(784, 100, 50, 10), networks.lenet()):
-        for module in model.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                fan_in = module.weight[0].numel()
-                spread = float(module.weight.detach().std()) * (fan_in / 2) ** 0.5
-                n = module.weight.numel()
-                assert spread == pytest.approx(1, abs=4 / (2 * n) ** 0.5)  # four standard errors of a deviation
-                assert not module.bias.any()
+def test_the_cost_of_a_pass_is_three_products_a_layer_less_one():
+    """Forward, the gradient of the weights, and that of the input, which the first layer does not need."""
+    entry = describe("digits-fc")
+    products = [64 * 32, 32 * 16, 16 * 10]
+    assert entry.pass_gflop == pytest.approx(2 * 1_500 * (3 * sum(products) - products[0]) / 1e9)
+    assert entry.n_parameters == 2_778
+    wide = describe("digits-fc", {"width": 2})
+    assert wide.n_parameters == 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
+    assert describe("cifar-resnet").recipe == lca.TrainConfig(learning_rate=0.1, iterations=4_500)
 
 
 def test_loading_is_seeded_and_leaves_the_random_state_alone():
@@ -171,14 +300,17 @@ def test_loading_is_seeded_and_leaves_the_random_state_alone():
 
 
 def test_an_unknown_problem_lists_the_known():
-    with pytest.raises(UsageError, match="unknown problem 'minst-fc'; the known ones are digits-fc, mnist-fc"):
+    with pytest.raises(
+        UsageError, match="unknown problem 'minst-fc'; the known ones are digits-fc, digits-resnet, mnist-fc"
+    ):
         lca.load("minst-fc")
 
 
 def test_what_is_given_comes_before_the_recipe():
-    assert recipe("mnist-fc", {}) == {"iterations": 880}
-    assert recipe("mnist-fc", {"iterations": 5, "seed": 1}) == {"iterations": 5, "seed": 1}
-    assert recipe("mnist-fc", {"epochs": 2}) == {"epochs": 2}
+    assert recipe("mnist-fc", {}) == {"iterations": 880, "learning_rate": 0.05}
+    assert recipe("mnist-fc", {"iterations": 5, "learning_rate": 1.0}) == {"iterations": 5, "learning_rate": 1.0}
+    assert recipe("mnist-fc", {"epochs": 2}) == {"epochs": 2, "learning_rate": 0.05}
+    assert recipe("mnist-fc", {"optimizer": "adam"}) == {"iterations": 880, "optimizer": "adam"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,21 @@ Examples = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before it is read, and how to read it: load(data_dir, download).
+
+    shape: (channel, height, width) of an image. n_train, n_val, n_test: examples of each split.
+    """
+
+    name: str
+    load: Callable[[Path | None, bool], "Splits"]
+    shape: tuple[int, int, int]
+    n_train: int
+    n_val: int
+    n_test: int
+
+
+@dataclass(frozen=True)
 class Splits:
     """images (N, channel, height, width) uint8 and labels (N,) int64 of each split; levels: the pixel that is white."""
 
@@ -156,4 +171,7 @@ def _torchvision(name: str) -> Any:
     return datasets
 
 
-Loader = Callable[[Path | None, bool], Splits]
+DIGITS = DataSet("UCI digits", digits, (1, 8, 8), 1_500, 297, 0)
+MNIST = DataSet("MNIST", mnist, (1, 28, 28), 55_000, 5_000, 10_000)
+FASHION_MNIST = DataSet("Fashion-MNIST", fashion_mnist, (1, 28, 28), 55_000, 5_000, 10_000)
+CIFAR10 = DataSet("CIFAR-10", cifar10, (3, 32, 32), 45_000, 5_000, 10_000)

@@ -1,41 +1,157 @@
-"""The networks: He-normal weights, zero biases, ReLU [arXiv 1909.01440, S7]."""
+"""The networks: He-normal weights, zero biases, ReLU, every convolution with a bias [arXiv 1909.01440, S7].
+
+width: a factor on the number of units or channels of every hidden layer.
+"""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+
+from lca.errors import UsageError
+
+N_CLASSES = 10
 
 
-def fully_connected(*widths: int) -> nn.Module:
+def fully_connected(*widths: int, width: float = 1.0) -> nn.Module:
     """Dense layers of the given widths, input first and classes last, with ReLU between them."""
+    n_in, *hidden, n_out = widths
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
-        layers[f"fc{i}"] = nn.Linear(n_in, n_out)
+    for i, (a, b) in enumerate(pairwise([n_in, *_scaled(hidden, width), n_out]), start=1):
+        layers[f"fc{i}"] = nn.Linear(a, b)
         if i < len(widths) - 1:
             layers[f"relu{i}"] = nn.ReLU()
     return he_normal(nn.Sequential(layers))
 
 
-def lenet() -> nn.Module:
+def geometric_fully_connected(n_in: int, *, layers: int = 3, width: float = 1.0) -> nn.Module:
+    """Three to five dense layers, their widths a geometric sequence from the input to the classes."""
+    if not 3 <= layers <= 5:
+        raise UsageError(f"layers is {layers}; 3 to 5 was wanted.")
+    widths = [round(n_in * (N_CLASSES / n_in) ** (i / layers)) for i in range(layers + 1)]
+    return fully_connected(*widths, width=width)
+
+
+def lenet(*, width: float = 1.0) -> nn.Module:
     """conv 5×5×20, pool, conv 5×5×40, pool, dropout ¼, dense 400, dropout ½, dense 10, for images of 28×28."""
+    a, b, c = _scaled([20, 40, 400], width)
     return he_normal(
         nn.Sequential(
             OrderedDict(
-                conv1=nn.Conv2d(1, 20, 5, padding="same"),
+                conv1=nn.Conv2d(1, a, 5, padding="same"),
                 relu1=nn.ReLU(),
                 pool1=nn.MaxPool2d(2),
-                conv2=nn.Conv2d(20, 40, 5, padding="same"),
+                conv2=nn.Conv2d(a, b, 5, padding="same"),
                 relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(2),
                 dropout1=nn.Dropout(0.25),
                 flatten=nn.Flatten(),
-                fc1=nn.Linear(40 * 7 * 7, 400),
+                fc1=nn.Linear(b * 7 * 7, c),
                 relu3=nn.ReLU(),
                 dropout2=nn.Dropout(0.5),
-                fc2=nn.Linear(400, 10),
+                fc2=nn.Linear(c, N_CLASSES),
             )
         )
     )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with BatchNorm, and a shortcut: a 1×1 convolution where the shape changes."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1)
+        self.norm1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(n_out)
+        same = n_in == n_out and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.norm1(self.conv1(x)))
+        out: Tensor = self.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+        return out
+
+
+def resnet(n_in: int, stages: Sequence[int], *, blocks: int, width: float = 1.0) -> nn.Module:
+    """A convolution, stages of residual blocks, each stage at half the resolution of the one before, mean, dense.
+
+    stages: channels of each; blocks: in each. Three stages of 16, 32 and 64 channels with three blocks each are
+    ResNet-20 [arXiv 1512.03385, section 4.2], here with biases and with convolutions for shortcuts that change shape.
+    """
+    if blocks < 1:
+        raise UsageError(f"blocks is {blocks}; at least 1 was wanted.")
+    n, *_ = channels = _scaled(stages, width)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Conv2d(n_in, n, 3, padding=1), norm1=nn.BatchNorm2d(n), relu1=nn.ReLU()
+    )
+    for stage, n_out in enumerate(channels):
+        for block in range(blocks):
+            first_of_later = stage > 0 and block == 0
+            layers[f"block{stage * blocks + block + 1}"] = ResidualBlock(n, n_out, 2 if first_of_later else 1)
+            n = n_out
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(n, N_CLASSES)}
+    return he_normal(nn.Sequential(layers))
+
+
+def all_convolutional(*, width: float = 1.0) -> nn.Module:
+    """All-CNN-C [arXiv 1412.6806, table 1], for images of 32×32.
+
+    With BatchNorm on the plain convolutions, none on the two that halve the resolution nor on the last, and dropout ½
+    after each of these two.
+    """
+    a, b = _scaled([96, 192], width)
+    # (channels, kernel size, stride, padding); the seventh has none, so that what is averaged is 6×6 as in the source.
+    plan = [
+        (a, 3, 1, 1),
+        (a, 3, 1, 1),
+        (a, 3, 2, 1),
+        (b, 3, 1, 1),
+        (b, 3, 1, 1),
+        (b, 3, 2, 1),
+        (b, 3, 1, 0),
+        (b, 1, 1, 0),
+        (N_CLASSES, 1, 1, 0),
+    ]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    n = 3
+    for i, (n_out, size, stride, padding) in enumerate(plan, start=1):
+        layers[f"conv{i}"] = nn.Conv2d(n, n_out, size, stride, padding)
+        if stride == 1 and i < len(plan):
+            layers[f"norm{i}"] = nn.BatchNorm2d(n_out)
+        layers[f"relu{i}"] = nn.ReLU()
+        if stride > 1:
+            layers[f"dropout{i}"] = nn.Dropout(0.5)
+        n = n_out
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return he_normal(nn.Sequential(layers))
+
+
+def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float = 1.0) -> nn.Module:
+    """3×3 convolutions in stages, each of which ends in a pool; dense layers with dropout ½; for images of 32×32.
+
+    stages: the channels of each convolution [arXiv 1409.1556, of whose network A these are the first, at half width].
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    n, i = 3, 0
+    for stage, channels in enumerate(stages, start=1):
+        for n_out in _scaled(channels, width):
+            i += 1
+            layers[f"conv{i}"] = nn.Conv2d(n, n_out, 3, padding=1)
+            layers[f"relu{i}"] = nn.ReLU()
+            n = n_out
+        layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    n *= (32 // 2 ** len(stages)) ** 2
+    for j, n_out in enumerate(_scaled(dense, width), start=1):
+        layers[f"fc{j}"] = nn.Linear(n, n_out)
+        layers[f"relu{i + j}"] = nn.ReLU()
+        layers[f"dropout{j}"] = nn.Dropout(0.5)
+        n = n_out
+    layers[f"fc{len(dense) + 1}"] = nn.Linear(n, N_CLASSES)
+    return he_normal(nn.Sequential(layers))
 
 
 def he_normal(model: nn.Module) -> nn.Module:
@@ -46,3 +162,9 @@ def he_normal(model: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
+
+
+def _scaled(widths: Sequence[int], width: float) -> list[int]:
+    if not width > 0:
+        raise UsageError(f"width is {width}; a positive factor was wanted.")
+    return [max(1, round(n * width)) for n in widths]

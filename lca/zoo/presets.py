@@ -1,34 +1,96 @@
-"""The built-in problems by name, dataset–network as the paper names them, each with its recipe."""
+"""The built-in problems by name, dataset–network as the paper names them, each with its options and its recipe."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from lca.errors import UsageError
-from lca.zoo import datasets, networks
+from lca.zoo import networks
+from lca.zoo.datasets import CIFAR10, DIGITS, FASHION_MNIST, MNIST, DataSet
+
+Option = int | float
+
+# What `--set NAME=VALUE` may change, and the networks that have it.
+OPTIONS = {
+    "width": "factor on the units or channels of every hidden layer",
+    "layers": "dense layers, 3 to 5",
+    "blocks": "residual blocks in each of the three stages",
+}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """recipe: what differs from the defaults of TrainConfig."""
+    """network: makes the model, with the problem's options as keywords. duration: epochs or iterations of the recipe.
 
-    data: datasets.Loader
-    network: Callable[[], nn.Module]
-    recipe: Mapping[str, Any]
+    learning_rates: by optimizer, where it is not the optimizer's own default.
+    """
+
+    data: DataSet
+    network: Callable[..., nn.Module]
+    duration: Mapping[str, int]
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """The options and their defaults."""
+        keywords = inspect.signature(self.network).parameters.values()
+        return {p.name: p.default for p in keywords if p.kind is p.KEYWORD_ONLY and p.name in OPTIONS}
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Option]:
+        """All options, those given in place of the defaults; text is read as the number that it says."""
+        unknown = [name for name in given if name not in self.options]
+        if unknown:
+            raise UsageError(
+                f"there is no option {unknown[0]!r}; this problem's are {', '.join(self.options)}. See `lca problems`."
+            )
+        return {name: _number(name, given.get(name, default), type(default)) for name, default in self.options.items()}
 
 
-_four_epochs = {"iterations": 880}
-_mnist_fc = partial(networks.fully_connected, 784, 100, 50, 10)
+def _number(name: str, value: Any, kind: type) -> Option:
+    try:
+        number: Option = kind(value)
+    except (ValueError, TypeError):
+        wanted = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{name} is {value!r}; {wanted} was wanted.") from None
+    return number
+
+
+_EPOCHS_4 = {"iterations": 880}  # of 55,000 examples
+_EPOCHS_25 = {"iterations": 4_500}  # of 45,000
+
+_dense = partial(networks.fully_connected, 784, 100, 50, 10)
+_resnet_20 = partial(networks.resnet, stages=(16, 32, 64), blocks=3)
 
 PRESETS = {
-    "digits-fc": Preset(datasets.digits, partial(networks.fully_connected, 64, 32, 16, 10), {"iterations": 300}),
-    "mnist-fc": Preset(datasets.mnist, _mnist_fc, _four_epochs),
-    "mnist-lenet": Preset(datasets.mnist, networks.lenet, _four_epochs),
-    "fashion-fc": Preset(datasets.fashion_mnist, _mnist_fc, _four_epochs),
-    "fashion-lenet": Preset(datasets.fashion_mnist, networks.lenet, _four_epochs),
+    "digits-fc": Preset(DIGITS, partial(networks.fully_connected, 64, 32, 16, 10), {"iterations": 300}),
+    "digits-resnet": Preset(
+        DIGITS, partial(networks.resnet, 1, stages=(8, 16, 32), blocks=1), {"iterations": 300}, {"sgd": 0.05}
+    ),
+    **{
+        f"{name}-{network}": Preset(data, make, _EPOCHS_4, rates)
+        for name, data in (("mnist", MNIST), ("fashion", FASHION_MNIST))
+        for network, make, rates in (
+            ("fc", _dense, {"sgd": 0.05}),
+            ("lenet", networks.lenet, {"sgd": 0.05}),
+            ("resnet", partial(_resnet_20, 1), {"sgd": 0.1}),
+        )
+    },
+    "cifar-fc": Preset(CIFAR10, partial(networks.geometric_fully_connected, 3_072), _EPOCHS_25, {"sgd": 0.02}),
+    "cifar-resnet": Preset(CIFAR10, partial(_resnet_20, 3), _EPOCHS_25, {"sgd": 0.1}),
+    "cifar-allcnn": Preset(CIFAR10, networks.all_convolutional, _EPOCHS_25, {"sgd": 0.1}),
+    "cifar-vgg": Preset(
+        CIFAR10,
+        partial(networks.vgg, stages=((32,), (64,), (128, 128), (256, 256)), dense=(512, 512)),
+        _EPOCHS_25,
+        {"sgd": 0.02},
+    ),
+    "cifar-vgg-mini": Preset(
+        CIFAR10, partial(networks.vgg, stages=((64,), (128,), (256,)), dense=(512,)), _EPOCHS_25, {"sgd": 0.02}
+    ),
 }
 
 
@@ -40,7 +102,8 @@ def find(problem: str) -> Preset:
 
 def recipe(problem: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of TrainConfig that a problem is trained with, those given first; epochs given replace iterations."""
-    fields = {**find(problem).recipe, **given}
-    if "epochs" in given and "iterations" not in given:
-        fields.pop("iterations", None)
-    return fields
+    preset = find(problem)
+    fields: dict[str, Any] = {} if "epochs" in given else dict(preset.duration)
+    rate = preset.learning_rates.get(given.get("optimizer", "sgd"))
+    fields |= {} if rate is None else {"learning_rate": rate}
+    return fields | dict(given)
