@@ -1,5 +1,6 @@
 """Replay a run and allocate every iteration: what is asked for is checked, opened or gone on with, and summed up."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lca.allocator import Allocator
+from lca.allocator import GO_ON, Allocator
 from lca.config import AllocateConfig
 from lca.device import resolve_device
 from lca.errors import LCAError, UsageError, storage_errors
 from lca.gradient import FullGradient, has_batchnorm
 from lca.parameters import ParameterTable
 from lca.preflight import Preflight, preflight
-from lca.probe import Layout, fastest_layout
+from lca.probe import Layout, fastest_layout, require_memory
 from lca.problem import Problem
 from lca.progress import bar
 from lca.provenance import require_same_data
@@ -24,7 +25,7 @@ from lca.signals import stop_signals
 from lca.split import Split, prepare, standard_error
 from lca.store import Allocation, Run, fingerprint, open_run
 from lca.summary import Summary, counted, read, summarize
-from lca.workers import is_restart, share_device, workers
+from lca.workers import share_device, workers
 
 
 def allocate(
@@ -44,17 +45,20 @@ def allocate(
     report: called with the preflight, which is always made first and raises LCAError where L is not what it has to be.
     On SIGINT or SIGTERM it stops after the iteration, keeps what is done, and raises Interrupted.
     """
-    config, team = config or AllocateConfig(), workers()
+    config = config or AllocateConfig()
     run = open_run(path, "r+")
     iterations = _require_same_problem(run, problem, config)
     split = _prepare(problem, config)
     with (
-        storage_errors(path, "What is allocated is kept: mend that, and give the same command again."),
+        storage_errors(path, f"What is allocated is kept: mend that. {GO_ON}"),
         ExitStack() as stack,
     ):
+        team = stack.enter_context(workers())
         if team.first:
-            stack.enter_context(run.lock(str(config.name)))
-            _open_allocation(run, problem, split, config, overwrite and not is_restart())
+            overwrite = overwrite and not team.restarted
+            if overwrite or not is_finished(run, config):
+                stack.enter_context(run.lock(str(config.name)))
+            _open_allocation(run, problem, split, config, overwrite)
             team.count("open")
         team.wait("open")
         allocation = run.allocation(str(config.name))
@@ -73,13 +77,15 @@ def allocate(
                 allocator.allocate_blocks()
                 allocator.refine_total()
                 allocator.audit()
-                if team.first:
-                    if config.examples:
-                        allocation.note("standard_error", _standard_errors(allocation, gradient, theta, split))
-                    allocation.finish()
-        team.count("finished", team.first)
-        team.wait("finished")
+                if team.first and config.examples:
+                    allocation.note("standard_error", _standard_errors(allocation, gradient, theta, split))
+                allocator.finish()
         return summarize(run.allocation(allocation.name))
+
+
+def is_finished(run: Run, config: AllocateConfig) -> bool:
+    """Whether there is an allocation of this name that nothing is left to do for."""
+    return config.name in run.allocations and run.allocation(config.name).complete
 
 
 def check(path: Path | str, problem: Problem, config: AllocateConfig | None = None) -> Preflight:
@@ -89,6 +95,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     iterations = _require_same_problem(run, problem, config)
     split = _prepare(problem, config)
     layout = _fastest_layout(problem, split, config)
+    _require_memory(problem, split, config, layout)
     with (
         _full_gradient(problem, split, config, layout) as gradient,
         Trajectory(run, gradient.device) as theta,
@@ -129,6 +136,12 @@ def _fastest_layout(problem: Problem, split: Split, config: AllocateConfig) -> L
     )
 
 
+def _require_memory(problem: Problem, split: Split, config: AllocateConfig, layout: Layout) -> None:
+    """Before anything is made; without BatchNorm what is too large has been left out when the layout was chosen."""
+    if has_batchnorm(problem.model):
+        require_memory(problem.model, problem.losses, split.data, split.scale, layout.batch_size, config.precision)
+
+
 def _layout(allocation: Allocation) -> tuple[int, bool]:
     return allocation.attributes["batch_size"], allocation.attributes["channels_last"]
 
@@ -145,6 +158,8 @@ def _open_allocation(run: Run, problem: Problem, split: Split, config: AllocateC
             channels_last=channels_last if config.channels_last is None else config.channels_last,
         )
     layout = _fastest_layout(problem, split, config)
+    if not (there and there.complete):
+        _require_memory(problem, split, config, layout)
     chosen = config.range(run.n_iterations)
     attributes: dict[str, Any] = {
         "split": config.split,
@@ -214,10 +229,15 @@ def _require_complete(run: Run) -> None:
     if run.status != "complete":
         held = f"{run.path} is unfinished: it holds {run.n_iterates:,}"
         if "train" in run.attributes:
-            wanted, problem = run.attributes["train"]["iterations"] + 1, run.attributes["problem"]
-            raise LCAError(
-                f"{held} of {wanted:,} iterates; resume it with `lca train {problem} --out {run.path} --resume`."
-            )
+            wanted, command = run.attributes["train"]["iterations"] + 1, run.attributes.get("command")
+            how = f"`{_resuming(command)}`" if command else "lca.train(…, resume=True)"
+            raise LCAError(f"{held} of {wanted:,} iterates; resume it with {how}.")
         raise LCAError(f"{held} iterates, and its recorder was not left in good order. Record it again.")
     if run.n_iterations == 0:
         raise LCAError(f"{run.path} holds no iteration: there is nothing to allocate.")
+
+
+def _resuming(command: str) -> str:
+    """The command line, with --resume."""
+    words = [word for word in shlex.split(command) if word not in ("--resume", "--overwrite")]
+    return shlex.join([*words, "--resume"])

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lca.audit import Audit, compare, draw_iterations
 from lca.config import AllocateConfig
-from lca.errors import Interrupted
+from lca.errors import Interrupted, LCAError
 from lca.gradient import FullGradient
 from lca.integrate import Evaluation, Integral, Status, integrate_iteration
 from lca.parameters import norm_by_tensor, sum_by_tensor
@@ -25,6 +25,7 @@ from lca.workers import Workers
 
 FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
 REPORT_S = 1.0  # how often a worker tells how far it is
+GO_ON = "Go on with the same command, without --overwrite."
 BITS = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
@@ -81,19 +82,35 @@ class Allocator:
             name: read(self.allocation, name) for name in ("loss", "allocated", "residual", "intervals", "status")
         }
         n_refined = 0
-        while (t := worst_iteration(arrays, self.config)) is not None:
+        # What a kill has left half written is begun anew: its numbers may be of both.
+        wanted = self.allocation.attributes.get("refining") or self._next_refinement(arrays)
+        while wanted:
             self._heed_signals()
-            theta0, theta1, start, end = self._ends(t)
-            integral = self._integrate(theta0, theta1, start, end, 2 * int(arrays["intervals"][t]))
-            values = {name: np.asarray(value) for name, value in self._describe(integral, theta0, theta1).items()}
-            if "lca" in values:
-                values["lca"] = keep_bits(values["lca"].astype(np.float32), self.config.keep_bits)
+            t, n = wanted
+            self.allocation.note("refining", wanted)
+            values = self._refine(t, n)
             self.allocation.write_iteration(t, values)
+            self.allocation.note("refining", None)
             for name in ("allocated", "residual", "intervals", "status"):
                 arrays[name][t] = values[name]
             n_refined += 1
             self._say(f"{n_refined} refined for the total")
+            wanted = self._next_refinement(arrays)
         self.team.count("refined")
+
+    def _next_refinement(self, arrays: Mapping[str, NDArray[Any]]) -> list[int] | None:
+        """Which iteration to integrate with how many subintervals, if any."""
+        t = worst_iteration(arrays, self.config)
+        return None if t is None else [t, 2 * int(arrays["intervals"][t])]
+
+    def _refine(self, t: int, n: int) -> dict[str, NDArray[Any]]:
+        """What is stored of iteration t, integrated with at least n subintervals."""
+        theta0, theta1, start, end = self._ends(t)
+        described = self._describe(self._integrate(theta0, theta1, start, end, n), theta0, theta1)
+        values = {name: torch.as_tensor(value).cpu().numpy() for name, value in described.items()}
+        if "lca" in values:
+            values["lca"] = keep_bits(values["lca"].astype(np.float32), self.config.keep_bits)
+        return values
 
     def audit(self) -> None:
         """Integrate a sample of the iterations with twice and four times the subintervals, and keep what differs."""
@@ -242,6 +259,20 @@ class Allocator:
             self._ahead, self._told = 0, time.monotonic()
             self.shown.update(total - self.shown.n)
 
+    def finish(self) -> None:
+        """The first worker declares the allocation complete, once every block is; the others wait for it."""
+        if not self.team.first:
+            self._wait("finished")
+            return
+        missing = np.flatnonzero(np.asarray(self.allocation.blocks[:]) == 0)
+        if len(missing):
+            raise LCAError(
+                f"{len(missing)} blocks of {self.allocation.path} were not allocated, {missing[0]} the first of them. "
+                f"{GO_ON}"
+            )
+        self.allocation.finish()
+        self.team.count("finished")
+
     def _wait(self, what: str, n: int = 1) -> None:
         """Until all workers together have counted to n; meanwhile their progress is shown."""
 
@@ -253,7 +284,7 @@ class Allocator:
 
     def _heed_signals(self) -> None:
         if self.stop.name:
-            raise Interrupted(f"stopped by {self.stop.name}; what is allocated is kept. Go on with the same command.")
+            raise Interrupted(f"stopped by {self.stop.name}; what is allocated is kept. {GO_ON}")
 
     def _say(self, words: str) -> None:
         self.shown.set_postfix_str(words, refresh=False)

@@ -94,18 +94,21 @@ def allocate(
 ) -> None:
     """Divide the loss change of every iteration of RUN among its parameters.
 
-    What was killed goes on with the same command. Exits with 3 where a bound on the error does not hold.
+    What was killed goes on with the same command, without --overwrite. Exits with 3 where a bound on the error does not
+    hold, but not under torchrun, which would take that for a crash: given again without it, the command does.
 
     \b
     lca allocate run.zarr --tolerance 1e-4
     torchrun --nproc-per-node=8 -m lca allocate run.zarr
     """
-    from lca.allocation import allocate
+    from lca.allocation import allocate, is_finished
     from lca.config import AllocateConfig
-    from lca.workers import is_first
+    from lca.workers import is_first, under_torchrun
 
-    config = AllocateConfig(**given(options))
-    problem = _problem_of(open_run(path), data_dir, download)
+    config, run = AllocateConfig(**given(options)), open_run(path)
+    if not overwrite and is_first() and is_finished(run, config):
+        click.echo(f"lca/{config.name} of {path} is finished already; --overwrite makes it anew.", err=True)
+    problem = _problem_of(run, data_dir, download)
 
     def forecast(checked: "Preflight") -> None:
         click.echo(describe_forecast(checked), err=True)
@@ -113,7 +116,7 @@ def allocate(
     summary = allocate(path, problem, config, overwrite=overwrite, progress=True, report=forecast)
     if is_first():
         click.echo(describe_summary(summary, path))
-    if not summary.within_bounds:
+    if not summary.within_bounds and not under_torchrun():
         context.exit(BOUND_FAILED)
 
 
@@ -144,4 +147,4 @@ def _problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
             f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
             "known here. Allocate it from Python: lca.allocate(path, problem)."
         )
-    return load(name, options=run.attributes["problem_options"], data_dir=data_dir, download=download)
+    return load(name, options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)

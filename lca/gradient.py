@@ -15,6 +15,7 @@ from lca.parameters import ParameterTable, flatten, sum_by_tensor, trainable, vi
 from lca.precision import in_precision, require_precision
 from lca.problem import Batch, Losses, per_example
 
+SAMPLE = 16  # examples, where a few tell enough
 DIRECTIONS = 2  # an iterate lies between two steps, so slopes along both are wanted there
 
 
@@ -110,8 +111,9 @@ class FullGradient:
         return self.scale(batch) if self.scale else batch
 
     @property
-    def first_batch(self) -> Batch:
-        return self.scaled(self._batches[0][0])
+    def few_examples(self) -> Batch:
+        """The first ones of a batch, to look what the model does with them."""
+        return self.scaled(tuple(x[:SAMPLE] for x in self._batches[0][0]))
 
     def _cut(self) -> list[tuple[Batch, list[int]]]:
         """The batches, each with the classes in it; no class where they are not told apart."""
@@ -199,14 +201,26 @@ def has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch.OutOfMemoryError, and what the CPU's allocator raises."""
+    return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode but those with running statistics, which use those of the batch and keep none."""
+    """Every module in eval mode but two kinds, which are in training mode.
+
+    Those with running statistics use those of the batch and keep none. Recurrent ones, of which cuDNN has no backward
+    pass in eval mode, have their dropout off, so that it makes no difference.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
     tracking: list[Any] = [module for module, _ in modes if getattr(module, "track_running_stats", False)]
     model.eval()
     for module in tracking:
         module.training, module.track_running_stats = True, False
+    for module, _ in recurrent:
+        module.training, module.dropout = True, 0.0
     try:
         yield
     finally:
@@ -214,6 +228,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
         for module in tracking:
             module.track_running_stats = True
+        for module, dropout in recurrent:
+            module.dropout = dropout
 
 
 @contextmanager

@@ -25,9 +25,17 @@ def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=stream):
+        # A capture that fails may end without a return to the stream that was current before it; and other threads,
+        # which read and write blocks, may do as they like in the meantime.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+        ):
             function()
     except RuntimeError as error:  # torch.OutOfMemoryError is one too
         torch.cuda.synchronize(device)
-        return function, f"no CUDA graph, passes are eager: {str(error).splitlines()[0]}"
+        reason = (
+            error.__context__ or error
+        )  # the end of a failed capture raises as well, and does not say why it failed
+        return function, f"no CUDA graph, passes are eager: {str(reason).splitlines()[0]}"
     return graph.replay, None

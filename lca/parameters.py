@@ -142,7 +142,7 @@ def flatten(model: nn.Module) -> Tensor:
 
 def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
     """vector (K,), lengths (tensor,) -> the sum over each tensor's stretch, (tensor,), on the vector's device."""
-    return torch.segment_reduce(vector, "sum", lengths=lengths)
+    return torch.segment_reduce(vector, "sum", lengths=lengths, unsafe=True)  # or it asks the device what lengths are
 
 
 def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:

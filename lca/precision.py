@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -22,20 +23,20 @@ def require_precision(name: str, device: torch.device) -> None:
 
 @contextmanager
 def in_precision(name: str, device: torch.device) -> Iterator[None]:
-    """Inside, one of PRECISIONS, whatever the caller has set for the process."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)  # type: ignore[attr-defined]
-    before = [kind.fp32_precision for kind in kinds]
-    tf32 = name == "tf32"
-    kinds[0].fp32_precision = "tf32" if tf32 else "ieee"
-    for kind in kinds[1:]:
-        kind.fp32_precision = "ieee"
+    """Inside, one of PRECISIONS and deterministic algorithms, whatever the caller has set for the process."""
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    on_cuda, on_host = [backends.cuda.matmul, cudnn.conv, cudnn.rnn], [mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
+    wanted: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    wanted += [(kind, "fp32_precision", "tf32" if name == "tf32" else "ieee") for kind in on_cuda]
+    wanted += [(kind, "fp32_precision", "ieee") for kind in on_host]
+    before = [(place, flag, getattr(place, flag)) for place, flag, _ in wanted]
     try:
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32),
-            # Its cache of weights would outlive a change of them.
-            torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False),
-        ):
+        for place, flag, value in wanted:
+            setattr(place, flag, value)
+        # Autocast's cache of weights would outlive a change of them.
+        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
             yield
     finally:
-        for kind, was in zip(kinds, before, strict=True):
-            kind.fp32_precision = was
+        for place, flag, value in before:
+            setattr(place, flag, value)

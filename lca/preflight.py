@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lca.audit import n_audited
 from lca.config import AllocateConfig
 from lca.errors import LCAError
-from lca.gradient import FullGradient
+from lca.gradient import FullGradient, is_out_of_memory
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
 from lca.problem import Batch, Losses, per_example
@@ -60,8 +60,8 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
 
     gradient: entered, so that the model is in the mode of the passes. iterations: those that will be allocated.
     """
-    model, losses, batch = gradient.model, gradient.losses, gradient.first_batch
-    first = gradient(theta)
+    model, losses, batch = gradient.model, gradient.losses, gradient.few_examples
+    first = _first_pass(gradient, theta)
     begin = time.perf_counter()
     second = gradient(theta)
     loss, again = float(first.loss), float(second.loss)
@@ -96,6 +96,19 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
     if free is not None and checked.disk_bytes > free:
         checked.notes.append("the disk may become full; see --keep-bits, --keep layers and --iterations")
     return checked
+
+
+def _first_pass(gradient: FullGradient, theta: Tensor) -> Evaluation:
+    """A pass; LCAError where its batches are too large for the memory."""
+    try:
+        return gradient(theta)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LCAError(
+            f"a batch of {gradient.batch_size:,} examples does not fit into the memory of {gradient.device}. "
+            "Give a smaller one with --batch-size, or another device."
+        ) from error
 
 
 def _n_passes(config: AllocateConfig, iterations: range) -> int:
@@ -205,5 +218,5 @@ def _modules(model: nn.Module) -> list[tuple[str, str, str]]:
         elif isinstance(module, nn.modules.dropout._DropoutNd):
             rows.append((name, kind, "off"))
         elif isinstance(module, nn.RNNBase):
-            rows.append((name, kind, "evaluation mode"))
+            rows.append((name, kind, "training mode, dropout off"))
     return rows

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lca.errors import LCAError
-from lca.gradient import FullGradient, evaluation_mode, has_batchnorm
+from lca.gradient import SAMPLE, FullGradient, evaluation_mode, has_batchnorm, is_out_of_memory
+from lca.precision import in_precision
 from lca.problem import Batch, Losses, per_example
 from lca.split import memory
+from lca.workers import n_sharing
 
 # What is worth trying, by kind of device.
 BATCH_SIZES = defaultdict(
@@ -20,7 +22,6 @@ BATCH_SIZES = defaultdict(
     cuda=(1_000, 5_000, 20_000, 100_000),
 )
 BATCHNORM_BATCH = 5_000  # the paper's
-SAMPLE = 16  # examples, from which the memory of a batch is told
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
 
@@ -54,9 +55,8 @@ def fastest_layout(
 
     With BatchNorm the batch size is a part of what the loss is: the paper's 5,000 then, whatever is faster.
     """
-    if has_batchnorm(model):
-        batch_size = batch_size or BATCHNORM_BATCH
-        _require_memory(model, losses, data, scale, min(batch_size, len(data[0])))
+    if batch_size is None and has_batchnorm(model):
+        batch_size = BATCHNORM_BATCH
     seconds = _Stopwatch(model, losses, data, scale)
     if batch_size is None:
         batch_size = fastest_batch_size(seconds, len(data[0]), data[0].device)
@@ -76,8 +76,8 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
     for size in sizes:
         try:
             measured[size] = seconds(size)
-        except RuntimeError as error:  # torch.OutOfMemoryError, and what the CPU's allocator raises, are such
-            if "memory" not in str(error):
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
             break
     if not measured:
@@ -88,18 +88,25 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
     return min(measured, key=lambda size: measured[size])
 
 
-def _require_memory(
-    model: nn.Module, losses: Losses, data: Batch, scale: Callable[[Batch], Batch] | None, batch_size: int
+def require_memory(
+    model: nn.Module,
+    losses: Losses,
+    data: Batch,
+    scale: Callable[[Batch], Batch] | None,
+    batch_size: int,
+    precision: str = "fp32",
 ) -> None:
-    """Raise if a batch is too large for the memory, where no smaller one can take its place: a system just kills."""
-    sample = tuple(x[:SAMPLE] for x in data)
-    n_bytes = activation_bytes(model, losses, scale(sample) if scale else sample) * batch_size // len(sample[0])
-    there = memory(data[0].device)
-    if n_bytes > there:
+    """Raise if a batch is too large for the memory of the data's device, where no smaller one can take its place."""
+    sample, device = tuple(x[:SAMPLE] for x in data), data[0].device
+    with in_precision(precision, device):
+        sample_bytes = activation_bytes(model, losses, scale(sample) if scale else sample)
+    size = min(batch_size, len(data[0]))
+    wanted, there = sample_bytes * size // len(sample[0]), memory(device) // n_sharing(device)
+    if wanted > there:
         raise LCAError(
-            f"a batch of {batch_size:,} examples leaves {n_bytes / 1e9:.3g} GB for the backward pass, and "
-            f"{data[0].device} has {there / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so it "
-            "is never made smaller unasked: give a smaller --batch-size, which the store records, or another device."
+            f"a batch of {size:,} examples leaves {wanted / 1e9:.3g} GB for the backward pass, and a process on "
+            f"{device} has {there / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so it is "
+            "never made smaller unasked: give a smaller --batch-size, which the store records, or another device."
         )
 
 

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lca.gradient import has_batchnorm
 from lca.problem import Batch, Problem
 
 MAX_CLASSES = 1_000
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FITS = 0.25  # part of the memory that the scaled split may take; over that it stays as it is stored
 
 
@@ -102,10 +104,15 @@ def on_device(
 
 
 def memory(device: torch.device) -> int:
-    """Bytes: what is free on a CUDA device, all that there is on a host."""
+    """Bytes: what this process can have of a CUDA device; all that there is on a host, or in its container."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return whole
 
 
 def stratified(labels: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:

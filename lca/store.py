@@ -330,8 +330,10 @@ class Allocation:
         self.note("status", "complete")
 
     def note(self, name: str, value: Any) -> None:
-        """Keep something with the allocation, as an attribute."""
+        """Keep something with the allocation, as an attribute; None: keep it no more."""
         self.attributes[name] = value
+        if value is None:
+            del self.attributes[name]
         self.group.attrs["lca"] = self.attributes
 
     def reopen(self) -> None:

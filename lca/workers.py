@@ -6,26 +6,52 @@ the key-value store that torchrun runs anyway; nothing else is exchanged.
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from itertools import count
+from typing import Any, Protocol, Self
+from uuid import uuid4
 
 import torch
 
+from lca.errors import LCAError
+
 POLL_S = 0.05
+BEAT_S = 5.0  # how often a process shows that it lives
+SILENCE_S = 120.0  # after which it is taken for dead
+
+_starts = count(1)  # of this process, to tell those of others before it
 
 
-class _Store(Protocol):
+class Store(Protocol):
+    """What is used of torch.distributed.Store."""
+
     def add(self, key: str, amount: int) -> int: ...
     def set(self, key: str, value: str) -> None: ...
     def get(self, key: str) -> bytes: ...
+    def check(self, keys: list[str]) -> bool: ...
 
 
 class Workers:
-    """rank: of this process, 0 … size − 1. The first opens and finishes what all work on, and speaks to the user."""
+    """rank: of this process, 0 … size − 1; a context manager, inside which it shows the others that it lives.
 
-    def __init__(self, store: _Store, rank: int = 0, size: int = 1) -> None:
-        self._store, self.rank, self.size = store, rank, size
+    The first opens and finishes what all work on, and speaks to the user. restarted: whether torchrun has started the
+    processes in place of others, one of which has died or come.
+    """
+
+    def __init__(self, store: Store, rank: int = 0, size: int = 1, *, restarted: bool = False) -> None:
+        self._store, self.rank, self.size, self.restarted = store, rank, size, restarted
+        self._leaving = threading.Event()
+        self._seen = {other: (0, time.monotonic()) for other in range(size) if other != rank}
+
+    def __enter__(self) -> Self:
+        if self.size > 1:
+            threading.Thread(target=self._beat, name="lca-pulse", daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._leaving.set()
 
     @property
     def first(self) -> bool:
@@ -41,9 +67,11 @@ class Workers:
         return self._store.add(f"count/{what}", n)
 
     def wait(self, what: str, n: int = 1, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Until all processes together have counted to n."""
+        """Until all processes together have counted to n; LCAError if one of the others shows no sign of life."""
+        began = time.monotonic()
         while self.count(what, 0) < n:
             meanwhile()
+            self._require_alive(began)
             time.sleep(POLL_S)
 
     def tell(self, what: str, value: Any) -> None:
@@ -52,6 +80,22 @@ class Workers:
     def told(self, what: str) -> Any:
         """What a process has told before."""
         return json.loads(self._store.get(what))
+
+    def _beat(self) -> None:
+        while not self._leaving.wait(BEAT_S):
+            self._store.add(f"beats/{self.rank}", 1)
+
+    def _require_alive(self, waiting_since: float) -> None:
+        """torchrun ends the others of a node where one dies, but not those of other nodes."""
+        now = time.monotonic()
+        for other, (beats, when) in self._seen.items():
+            if now - when > BEAT_S and (heard := self._store.add(f"beats/{other}", 0)) != beats:
+                self._seen[other] = heard, now
+            elif now - max(when, waiting_since) > SILENCE_S:
+                raise LCAError(
+                    f"process {other} of {self.size} has shown no sign of life for {SILENCE_S:.0f} s. What is done is "
+                    "kept: start all of them again with the same command, without --overwrite."
+                )
 
 
 class _Alone:
@@ -71,6 +115,9 @@ class _Alone:
     def get(self, key: str) -> bytes:
         return self.values[key].encode()
 
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.values for key in keys)
+
 
 def workers() -> Workers:
     """Those that torchrun has started, this process among them; else this process alone."""
@@ -79,8 +126,32 @@ def workers() -> Workers:
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     store, rank, size = next(rendezvous("env://"))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # each begins to count anew
-    return Workers(PrefixStore(f"lca/{attempt}", store), rank, size)
+    restarted = rank == 0 and store.add("lca/starts", 1) > next(_starts)
+    session = meet(PrefixStore("lca", store), rank, size)
+    return Workers(PrefixStore(f"lca/{session}", store), rank, size, restarted=restarted)
+
+
+def meet(store: Store, rank: int, size: int) -> str:
+    """A name that the processes of this start have in common, and those of no other.
+
+    torchrun's store outlives the processes, and the nodes count their restarts apart. So each asks by a name drawn
+    anew, and the first answers whoever asks until all of this start know the name.
+    """
+    if rank > 0:
+        me = uuid4().hex
+        store.set(f"asking/{rank}", me)
+        while not store.check([f"answer/{me}"]):
+            time.sleep(POLL_S)
+        session = store.get(f"answer/{me}").decode()
+        store.add(f"met/{session}", 1)
+        return session
+    session = uuid4().hex
+    while store.add(f"met/{session}", 0) < size - 1:
+        for other in range(1, size):
+            if store.check([f"asking/{other}"]):
+                store.set(f"answer/{store.get(f'asking/{other}').decode()}", session)
+        time.sleep(POLL_S)
+    return session
 
 
 def under_torchrun() -> bool:
@@ -90,11 +161,6 @@ def under_torchrun() -> bool:
 def is_first() -> bool:
     """Whether this process is the one that speaks to the user."""
     return not under_torchrun() or os.environ["RANK"] == "0"
-
-
-def is_restart() -> bool:
-    """Whether torchrun has started this process in place of one that died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 def share_device(device: torch.device) -> torch.device:
@@ -108,6 +174,11 @@ def share_device(device: torch.device) -> torch.device:
     elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun's own, which leaves the other cores idle
         torch.set_num_threads(max(1, n_cores() // size))
     return device
+
+
+def n_sharing(device: torch.device) -> int:
+    """Processes that share the memory of a device: those of this machine for the CPU, on CUDA each its own."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" and under_torchrun() else 1
 
 
 def n_cores() -> int:

@@ -259,7 +259,7 @@ def test_an_unfinished_run_is_refused(tmp_path, problem):
             lca.TrainConfig(batch_size=20, iterations=9),
         )
     with pytest.raises(
-        LCAError, match="is unfinished: it holds 1 of 10 iterates; resume it with `lca train .* --resume`"
+        LCAError, match=r"is unfinished: it holds 1 of 10 iterates; resume it with lca.train\(…, resume=True\)"
     ):
         lca.allocate(tmp_path / "run.zarr", problem())
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import lca
 from lca import split as split_module
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
 from lca.parameters import flatten
 from lca.workers import n_cores
@@ -96,6 +96,18 @@ def test_the_memory_of_the_machine_does_not_decide(digits, monkeypatch):
     lca.allocate(digits, lca.load("digits-resnet"), replace(CONFIG, name="small"))
     for name, values in arrays(digits, "train").items():
         np.testing.assert_array_equal(values, arrays(digits, "small")[name], err_msg=name)
+
+
+def test_where_the_partition_does_not_fit_it_is_refused_and_not_made_smaller(digits, monkeypatch):
+    monkeypatch.setattr("lca.probe.memory", lambda device: 10**6)
+    unasked = replace(CONFIG, batch_size=None, name="unasked")
+    with pytest.raises(LCAError, match="a batch of 1,500 examples leaves .* never made smaller unasked"):
+        lca.allocate(digits, lca.load("digits-resnet"), unasked)
+    assert "unasked" not in lca.open(digits).allocations
+    assert lca.allocate(digits, lca.load("digits-resnet"), CONFIG).iterations == 8  # finished: only summed up
+    monkeypatch.undo()
+    lca.allocate(digits, lca.load("digits-resnet"), unasked)
+    assert lca.open(digits).allocation("unasked").attributes["batch_size"] == 5_000
 
 
 def test_the_number_of_workers_does_not_decide(digits):

@@ -71,6 +71,39 @@ def test_dropout_is_off():
     torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(5, 8, num_layers=2, dropout=0.5, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.lstm(x)[0][:, -1])
+
+
+def test_recurrent_modules_are_in_training_mode_without_their_dropout():
+    """cuDNN has a backward pass in no other mode; and the loss is that of eval mode."""
+    torch.manual_seed(0)
+    model, (x, y) = Recurrent().eval(), data(30, shape=(4, 5))
+    loss, gradient = reference(model, x, y)
+    modes = []
+    model.lstm.register_forward_pre_hook(lambda module, _: modes.append((module.training, module.dropout)))
+    with FullGradient(model, cross_entropy, (x, y), 8) as full:
+        result = full(flatten(model))
+    assert set(modes) == {(True, 0.0)}
+    assert float(result.loss) == pytest.approx(float(loss), rel=1e-6)
+    torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
+    assert (model.lstm.training, model.lstm.dropout) == (False, 0.5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_recurrent_modules_have_a_gradient_on_cuda():
+    torch.manual_seed(0)
+    model, (x, y) = Recurrent(), data(30, shape=(4, 5))
+    _, gradient = reference(model.eval(), x, y)
+    with FullGradient(model.cuda(), cross_entropy, (x.cuda(), y.cuda()), 8) as full:
+        torch.testing.assert_close(full(full.theta.clone()).gradient.cpu().double(), gradient, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batchnorm_uses_the_batch_and_leaves_its_buffers_alone(training):
     torch.manual_seed(0)

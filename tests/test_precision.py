@@ -1,4 +1,7 @@
 import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ CPU = torch.device("cpu")
 
 
 def flags():
-    mkldnn = torch.backends.mkldnn
-    return [torch.backends.cuda.matmul.fp32_precision, mkldnn.matmul.fp32_precision, mkldnn.conv.fp32_precision]
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    kinds = (torch.backends.cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn, cudnn.conv, cudnn.rnn)
+    return [kind.fp32_precision for kind in kinds]
 
 
 def test_float32_means_float32_whatever_the_caller_has_set():
@@ -30,7 +34,7 @@ def test_float32_means_float32_whatever_the_caller_has_set():
         with torch.autocast("cpu", torch.bfloat16):
             with in_precision("fp32", CPU):
                 exact = a @ b
-                assert flags() == ["ieee"] * 3
+                assert flags() == ["ieee"] * 6
             rough = a @ b
         assert flags()[1] == "bf16"
     finally:
@@ -38,6 +42,23 @@ def test_float32_means_float32_whatever_the_caller_has_set():
     assert flags() == before
     assert (exact.dtype, rough.dtype) == (torch.float32, torch.bfloat16)
     torch.testing.assert_close(exact.double(), a.double() @ b.double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("generic", ["ieee", "tf32", "bf16"])
+def test_it_does_also_where_the_caller_has_set_it_for_all_backends_at_once(generic):
+    code = f"""
+import torch
+from lca.precision import in_precision
+cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+kinds = (torch.backends.cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn, cudnn.conv, cudnn.rnn)
+torch.backends.fp32_precision = "{generic}"
+before = [kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark
+with in_precision("fp32", torch.device("cpu")):
+    assert [kind.fp32_precision for kind in kinds] == ["ieee"] * 6
+    assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+assert ([kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark) == before
+"""  # in a process of its own, because it cannot be taken back
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_bfloat16_rounds_products_and_not_the_loss_at_an_iterate():
@@ -97,30 +118,47 @@ def test_without_cuda_nothing_is_captured():
 
 
 class NoCapture:
-    """torch.cuda, as far as a capture needs it, on a device that refuses."""
+    """torch.cuda, as far as a capture needs it, on a device that refuses, and then cannot end the capture either."""
 
     def __init__(self):
-        self.synchronized = 0
+        self.synchronized, self.current = 0, ["default"]
 
-    def Stream(self, device):
-        return self
+    CUDAGraph = lambda self: "graph"
 
-    CUDAGraph = current_stream = stream = graph = lambda self, *_, **__: self
+    def current_stream(self, device):
+        return Stream(self.current[-1])
 
-    def wait_stream(self, stream): ...
+    @contextmanager
+    def stream(self, stream):
+        self.current.append(str(stream))
+        try:
+            yield
+        finally:
+            del self.current[1:]  # back to the one that was current before, whatever has been left current inside
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        return None
+    def graph(self, graph, stream, capture_error_mode):
+        assert (str(stream), capture_error_mode) == ("side", "thread_local")
+        self.current.append("side")
+        return FailsAtItsEnd()
 
     def synchronize(self, device):
         self.synchronized += 1
 
 
+class FailsAtItsEnd:
+    def __enter__(self): ...
+
+    def __exit__(self, *exception):
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+class Stream(str):
+    def wait_stream(self, stream): ...
+
+
 def test_what_cannot_be_captured_is_run_eagerly_with_a_note(monkeypatch):
     refusing, calls = NoCapture(), []
+    refusing.Stream = lambda device: Stream("side")
     monkeypatch.setattr(torch, "cuda", refusing)
 
     def function():
@@ -131,7 +169,7 @@ def test_what_cannot_be_captured_is_run_eagerly_with_a_note(monkeypatch):
     run, note = capture(function, torch.device("cuda"))
     assert run is function
     assert note == "no CUDA graph, passes are eager: operation not permitted when stream is capturing"
-    assert refusing.synchronized == 1
+    assert (refusing.synchronized, refusing.current) == (1, ["default"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

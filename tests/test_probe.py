@@ -4,7 +4,7 @@ from torch import nn
 
 from lca import probe
 from lca.errors import LCAError
-from lca.probe import Layout, activation_bytes, fastest_batch_size, fastest_layout
+from lca.probe import Layout, activation_bytes, fastest_batch_size, fastest_layout, require_memory
 from lca.problem import cross_entropy
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def test_the_layout_changes_the_memory_and_not_the_values():
     assert labels is y
 
 
-def test_a_partition_that_does_not_fit_is_told_and_never_made_smaller(monkeypatch):
+def test_a_partition_that_does_not_fit_is_told(monkeypatch):
     model, data = convolution(nn.BatchNorm2d(2)), images(40)
     per_image = 8 + 8 + 2  # the outputs of the convolution, of the norm and of the dense layer
     statistics, loss = 2 + 2, 1  # mean and deviation by channel, and a sum of weights
@@ -110,8 +110,12 @@ def test_a_partition_that_does_not_fit_is_told_and_never_made_smaller(monkeypatc
     assert needed == 4 * (16 * per_image + statistics + loss)
     there = needed * 40 // 16
     monkeypatch.setattr(probe, "memory", lambda device: there)
-    assert fastest_layout(model, cross_entropy, data, batch_size=40, channels_last=False) == Layout(40, False)
+    require_memory(model, cross_entropy, data, None, 40)
     monkeypatch.setattr(probe, "memory", lambda device: there - 1)
     with pytest.raises(LCAError, match=r"a batch of 40 examples leaves .* never made smaller unasked.*--batch-size"):
-        fastest_layout(model, cross_entropy, data, batch_size=5_000, channels_last=False)
-    assert fastest_layout(model, cross_entropy, data, batch_size=39, channels_last=False) == Layout(39, False)
+        require_memory(model, cross_entropy, data, None, 5_000)
+    require_memory(model, cross_entropy, data, None, 39)
+    monkeypatch.setattr(probe, "n_sharing", lambda device: 2)
+    with pytest.raises(LCAError, match="a batch of 39 examples leaves"):
+        require_memory(model, cross_entropy, data, None, 39)
+    require_memory(model, cross_entropy, data, None, 19)

@@ -1,5 +1,6 @@
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,7 +188,9 @@ def test_a_disk_that_takes_no_more_is_told_and_nothing_is_lost(run, problem, mon
         original(self, block, *arguments, **options)
 
     monkeypatch.setattr(Allocation, "write_block", full)
-    with pytest.raises(LCAError, match=rf"{words}.*run.zarr. What is allocated is kept: mend that, and give the same"):
+    with pytest.raises(
+        LCAError, match=rf"{words}.*run.zarr. What is allocated is kept: mend that. Go on with the same"
+    ):
         lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert lca.open(run).allocation("train").n_allocated == 64
     monkeypatch.setattr(Allocation, "write_block", original)
@@ -207,3 +210,23 @@ def test_two_allocations_of_the_same_name_at_once_are_refused(run, problem, monk
     monkeypatch.setattr(Allocator, "allocate_blocks", lambda self: next(calls)(self))
     lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert lca.open(run).allocations == ["other", "train"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_whole_allocation_on_cuda_agrees_with_the_cpu(tmp_path, problem):
+    """Blocks read ahead and written behind, classes, signs, the refinement of the total, and the audit."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, learning_rate=1.0, device="cpu"))
+    allocations = []
+    for device in ("cpu", "cuda"):
+        config = lca.AllocateConfig(
+            name=device, device=device, by_class=True, gradient_signs=True, tolerance=10, total_tolerance=1e-5
+        )
+        given = replace(problem(), groups=lambda batch: batch[1])
+        summary = lca.allocate(path, given, config)
+        assert len(summary.audit.iterations) == 5
+        assert summary.refined > 0
+        allocations.append(lca.open(path).allocation(device))
+    for name in ("lca", "loss", "class_lca", "layer_lca", "gradient_norm", "motion_norm"):
+        cpu, cuda = (getattr(allocation, name)[:] for allocation in allocations)
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-3, atol=1e-5, err_msg=name)

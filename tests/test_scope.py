@@ -11,6 +11,7 @@ from lca.analysis import helping, layers
 from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
 from lca.integrate import Status
+from lca.store import Allocation
 from lca.text import describe_summary
 from lca.verify import verify
 
@@ -152,6 +153,39 @@ def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
     sums, summary = allocated(tmp_path / "run.zarr", problem, "layers", **options)
     assert summary.refined > 0
     np.testing.assert_allclose(sums.layer_lca[:].sum(1), sums.allocated[:], atol=1e-9)
+
+
+@pytest.mark.parametrize("fatal", range(1, 16))
+def test_killed_while_the_total_is_refined_it_ends_the_same(tmp_path, problem, monkeypatch, fatal):
+    """Whichever of an iteration's arrays was the last to be written."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    options = {"tolerance": 10.0, "total_tolerance": 1e-4}
+    whole, summary = allocated(path, problem, "whole", **options)
+    assert summary.refined > 2
+    writes, inside, original = [], [], (Allocation._write, Allocation.write_iteration)
+
+    def write_iteration(self, *arguments):
+        inside.append(1)
+        original[1](self, *arguments)
+        inside.pop()
+
+    def dies(self, *arguments):
+        if inside:
+            writes.append(1)
+            if len(writes) == fatal:
+                raise KeyboardInterrupt
+        original[0](self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Allocation, "write_iteration", write_iteration)
+        patched.setattr(Allocation, "_write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            allocated(path, problem, "killed", **options)
+    killed, _ = allocated(path, problem, "killed", **options)
+    for name in whole.arrays:
+        np.testing.assert_array_equal(getattr(killed, name)[:], getattr(whole, name)[:], err_msg=name)
+    assert "refining" not in killed.attributes
 
 
 def test_each_refinement_for_the_total_sees_what_the_last_one_gave(tmp_path, problem, monkeypatch):

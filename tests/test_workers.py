@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 import lca
 from lca import workers as workers_module
-from lca.workers import Workers, is_first, is_restart, n_cores, share_device, workers
+from lca.errors import LCAError
+from lca.workers import Workers, is_first, meet, n_cores, n_sharing, share_device, workers
 
 CPU = torch.device("cpu")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -112,6 +114,71 @@ def test_what_one_tells_the_other_hears():
     assert Workers(store, 1, 2).told("plan") == {"blocks": [3, 4], "batch_size": None}
 
 
+def test_all_of_a_start_meet_and_none_of_an_earlier_one(monkeypatch):
+    """The store still has what the processes of a start before have left in it, in the middle of their meeting."""
+    monkeypatch.setattr(workers_module, "POLL_S", 0.001)
+    store = workers_module._Alone()
+    store.set("asking/1", "dead")
+    store.set("asking/2", "dead too")
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            sessions = {pool.submit(meet, store, rank, 3).result for rank in (2, 0, 1)}
+            assert len({result(timeout=10) for result in sessions}) == 1
+    assert len({key for key in store.numbers if key.startswith("met/")}) == 3
+
+
+def test_who_shows_no_sign_of_life_is_not_waited_for(monkeypatch):
+    now, store = [0.0], workers_module._Alone()
+    monkeypatch.setattr(workers_module.time, "monotonic", lambda: now[0])
+    one = Workers(store, 0, 3)
+
+    def later(*_):
+        now[0] += 1
+        store.add("beats/1", 1)
+        if now[0] < 300:
+            store.add("beats/2", 1)
+
+    monkeypatch.setattr(workers_module.time, "sleep", later)
+    with pytest.raises(LCAError, match=r"process 2 of 3 has shown no sign of life for 120 s.*without --overwrite"):
+        one.wait("blocks", 1)
+    assert 410 < now[0] < 430
+
+
+def test_a_worker_shows_that_it_lives_until_it_leaves(monkeypatch):
+    monkeypatch.setattr(workers_module, "BEAT_S", 0.001)
+    store = workers_module._Alone()
+    with Workers(store, 1, 2):
+        while store.add("beats/1", 0) < 3:
+            pass
+    assert not store.values
+
+
+def test_a_second_allocation_of_the_same_processes_is_made_too(digits, tmp_path):
+    """Counting begins anew, or it would seem done before it began."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, lca\n"
+        "for name in ('first', 'second'):\n"
+        "    config = lca.AllocateConfig(name=name, batch_size=500, iterations='0:70', audit=0, device='cpu')\n"
+        "    lca.allocate(sys.argv[1], lca.load('digits-fc'), config, overwrite=True)\n"
+    )
+    done = subprocess.run([*TORCHRUN, str(script), str(digits)], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    first, second = (lca.open(digits).allocation(name) for name in ("first", "second"))
+    assert (first.n_allocated, second.n_allocated) == (70, 70)
+    np.testing.assert_array_equal(first.lca[:], second.lca[:])
+
+
+def test_a_bound_that_fails_is_no_crash_under_torchrun(digits):
+    options = ["--name", "strict", "--tolerance", "1e-12", "--max-intervals", "2", "--iterations", "0:3"]
+    arguments = ["-m", "lca", "allocate", str(digits), *options, "--device", "cpu", "--batch-size", "500"]
+    done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert "DO NOT HOLD" in done.stdout
+    alone = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert (alone.returncode, "is finished already" in alone.stderr) == (3, True)
+
+
 @pytest.fixture
 def torchrun(monkeypatch):
     """The environment of the second of four processes that torchrun has started again once."""
@@ -139,14 +206,15 @@ def test_without_torchrun_a_process_has_everything(threads):
     assert share_device(CPU) == CPU
     assert torch.get_num_threads() == before
     assert is_first()
-    assert not is_restart()
+    assert n_sharing(CPU) == 1
 
 
 def test_the_cores_are_divided(torchrun, threads):
     torchrun.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it where the user has not
     assert share_device(CPU) == CPU
     assert torch.get_num_threads() == 13 // 4
-    assert is_restart()
+    assert n_sharing(CPU) == 4
+    assert n_sharing(torch.device("cuda")) == 1
     assert not is_first()
 
 
@@ -172,7 +240,7 @@ def test_a_restart_goes_on_where_a_start_would_overwrite(digits, torchrun):
     status = digits / "lca" / "one" / "status" / "c" / "0"
     before = status.stat().st_mtime_ns
     torchrun.setenv("RANK", "0")
-    torchrun.setattr("lca.allocation.workers", lambda: Workers(workers_module._Alone()))
+    torchrun.setattr("lca.allocation.workers", lambda: Workers(workers_module._Alone(), restarted=True))
     config = lca.AllocateConfig(name="one", batch_size=500, by_class=True, audit=0.02, device="cpu")
     assert lca.allocate(digits, lca.load("digits-fc"), config, overwrite=True).within_bounds
     assert status.stat().st_mtime_ns == before
