@@ -20,7 +20,7 @@ def save(run: Run, state: Mapping[str, Any]) -> None:
 
 
 def load(run: Run) -> dict[str, Any] | None:
-    """The state, or None if none was saved yet. Only tensors and plain values are read, never code."""
+    """The state, or None if this run has none. Only tensors and plain values are read, never code."""
     path = run.path / FILE
     try:
         with path.open() as file:
@@ -34,7 +34,7 @@ def load(run: Run) -> dict[str, Any] | None:
             f"{path} cannot be read ({str(error).splitlines()[0]}). "
             "Remove it, and --resume starts from the first iterate."
         ) from error
-    return state
+    return state if state["iterates"] <= run.n_iterates else None  # else it is of a store that was being replaced
 
 
 def capture(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

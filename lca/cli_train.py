@@ -36,7 +36,7 @@ def optimizer_options(command: Command) -> Command:
             click.option(
                 "--milestone", "milestones", cls=TrainOption, type=float, multiple=True, help="An epoch; several."
             ),
-            click.option("--gamma", cls=TrainOption, type=float),
+            click.option("--gamma", cls=TrainOption, type=float, help="[default: 0.1]"),
             click.option(
                 "--layer",
                 "layers",
@@ -120,6 +120,11 @@ def train(
     places = {config.seed: out}
     if runs is not None:
         places = {seed: numbered(out, seed) for seed in range(config.seed, config.seed + runs)}
+    taken = [] if resume or overwrite else [place for place in places.values() if not locate(place).is_free()]
+    if taken:  # told before any of them is trained
+        raise UsageError(
+            f"{taken[0]} exists already; choose another place for the run, or replace it with --overwrite."
+        )
     for seed, place in places.items():
         loaded = load(problem, options=parse(settings), data_dir=data_dir, download=download, seed=seed)
         if resume and not locate(place).is_free() and open_run(place).status == "complete":
@@ -153,7 +158,7 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     if settings and not names:
         raise UsageError("--set goes with a PROBLEM, such as: lca problems cifar-fc --set layers=5")
     entries = [describe(name, parse(settings)) for name in names or PRESETS]
-    click.echo(describe_problems(entries))
+    click.echo(describe_problems(entries, layers=bool(names)))
     write_json([entry.to_json() for entry in entries], json_file)
 
 

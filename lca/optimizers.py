@@ -59,7 +59,7 @@ def rate_factor(config: "TrainConfig", t: int, T: int, iterations_per_epoch: int
 
     step: by gamma at each milestone, in epochs. cosine: ½ (1 + cos πt/T), from 1 towards 0   [arXiv 1608.03983, eq. 5]
     """
-    if config.schedule == "step":
+    if config.schedule == "step" and config.gamma is not None:
         return config.gamma ** sum(t >= milestone * iterations_per_epoch for milestone in config.milestones)
     return (1 + cos(pi * t / T)) / 2 if config.schedule == "cosine" else 1.0
 

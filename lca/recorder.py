@@ -178,8 +178,6 @@ class Recorder:
     @torch.no_grad()
     def _return_to_state(self) -> None:
         self.state = checkpoint.load(self.run)
-        if self.state and self.state["iterates"] > self.run.n_iterates:
-            self.state = None  # of a store that was being replaced
         self.n_iterates = self.state["iterates"] if self.state else 0
         self.run.truncate(self.n_iterates)
         if self.n_iterates:

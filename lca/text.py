@@ -119,8 +119,8 @@ def _describe_training(train: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def describe_problems(entries: "Sequence[Entry]") -> str:
-    """A table of problems, and one of the options that they have."""
+def describe_problems(entries: "Sequence[Entry]", layers: bool = False) -> str:
+    """A table of problems, the options that they have and, where asked for, the names of their layers."""
     from lca.zoo.presets import OPTIONS
 
     header = ["problem", "data", "train", "val", "test", "parameters", "GFLOP/pass", "recipe"]
@@ -145,7 +145,8 @@ def describe_problems(entries: "Sequence[Entry]") -> str:
             for value, names in by_default.items()
         )
         options += [(f"--set {name}=…", f"{meaning}; {where}")] if having else []
-    return table(header, rows, left=(0, 1, 7)) + "\n\n" + facts(options)
+    names = [(f"layers of {e.problem}", ", ".join(e.layers)) for e in entries if layers]
+    return table(header, rows, left=(0, 1, 7)) + "\n\n" + facts(options + names)
 
 
 def _describe_recipe(recipe: "TrainConfig") -> str:

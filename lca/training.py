@@ -16,9 +16,10 @@ from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
 from lca.interventions import Freeze, LayerOptions, frozen_from
 from lca.layout import require_codec
-from lca.location import locate
+from lca.location import Location, locate
 from lca.optimizers import OPTIMIZERS, SCHEDULES, l2_term, make_optimizer, rate_factor, set_rates
 from lca.parameters import ParameterTable, trainable, views
+from lca.precision import in_precision
 from lca.problem import Problem, per_example
 from lca.progress import bar
 from lca.provenance import describe_splits
@@ -40,7 +41,7 @@ class TrainConfig:
     weight_decay: float | None = None  # AdamW's, apart from any loss
     schedule: Literal["constant", "step", "cosine"] = "constant"  # of the learning rate
     milestones: Sequence[float] = ()  # epochs at which the schedule step multiplies it with gamma
-    gamma: float = 0.1
+    gamma: float | None = None  # 0.1 with the schedule step; no other has one
     freeze: Sequence[str] = ()  # layers that do not move: "LAYER", or "LAYER@ITERATION" from then on
     layers: Sequence[str] = ()  # options of layers of their own: "LAYER:lr=0.01,momentum=0.5"
     init_from: str | None = None  # start from an iterate of another run: "RUN", its last one, or "RUN@ITERATE"
@@ -73,9 +74,18 @@ class TrainConfig:
             raise UsageError("learning_rate is 0; a positive number was wanted.")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
             raise UsageError("nesterov needs sgd with a momentum over 0.")
-        if (self.schedule == "step") != bool(self.milestones):
-            raise UsageError("the schedule step needs milestones, and no other has them: the epochs at which it steps.")
-        if any(not milestone > 0 for milestone in self.milestones) or not 0 <= self.gamma < float("inf"):
+        for name in ("milestones", "freeze", "layers"):
+            if isinstance(getattr(self, name), str) or not isinstance(getattr(self, name), Sequence):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; a list of them was wanted.")
+        if self.schedule == "step" and self.gamma is None:
+            object.__setattr__(self, "gamma", 0.1)
+        if (self.schedule == "step") != bool(self.milestones) or (self.schedule != "step" and self.gamma is not None):
+            raise UsageError(
+                "the schedule step needs milestones, the epochs at which it multiplies the learning rate with gamma; "
+                "no other schedule has either."
+            )
+        numbers = [*self.milestones, *([] if self.gamma is None else [self.gamma])]
+        if not all(0 < number < float("inf") for number in numbers):
             raise UsageError(f"milestones are {self.milestones}, gamma {self.gamma}; positive numbers were wanted.")
         for text in self.freeze:
             Freeze.parse(text)
@@ -113,35 +123,46 @@ def train(
     config, location = config or TrainConfig(), locate(path)
     device = resolve_device(config.device)
     T = n_iterations(config, len(problem.train[0]))
+    n_batches = len(problem.train[0]) // config.batch_size
+    _require_in_time(config, T, n_batches)
     attributes = _describe(problem, config, T, device)
-    resume = resume and not location.is_free()
-    if resume:
+    state = None
+    if resume and not location.is_free():
         run = open_run(path)
         _require_same_training(run, attributes)
         if run.status == "complete":
             return run
+        state = checkpoint.load(run)
+        initial = run.attributes.get("initial")
+    else:
+        resume, initial = False, find_initial(config.init_from, location)
     data, scale = on_device(problem.train, problem.scale, device)
     model = problem.model.to(device).train()
     optimizer, frozen = make_optimizer(model, config), frozen_from(model, config.freeze)
-    origin = {"initial": start_from(model, config.init_from)} if config.init_from else {}
-    n_batches = len(data[0]) // config.batch_size
+    if initial and not state:
+        start_from(model, **initial)
     torch.manual_seed(config.seed)
     recorder = Recorder(
         path,
         model,
         codec=config.codec,
-        attributes={**attributes, **origin, "command": command},
+        attributes={**attributes, **({"initial": initial} if initial else {}), "command": command},
         state=lambda: checkpoint.capture(model, optimizer),
         overwrite=overwrite,
         resume=resume,
     )
-    with stop_signals() as stop, recorder, bar(T, "train", shown=progress) as shown:
+    with (
+        stop_signals() as stop,
+        in_precision("fp32", device),  # and deterministic, or resuming would not end with the same iterates
+        recorder,
+        bar(T, "train", shown=progress) as shown,
+    ):
         if recorder.state:
             checkpoint.restore(model, optimizer, recorder.state)
         recorder.attach(optimizer)
         done = recorder.n_iterates - 1
         shown.update(done)
-        drawn = islice(batches(len(data[0]), config.batch_size, config.seed, done), T - done)
+        drawn = islice(batches(len(data[0]), config.batch_size, config.seed, done, device), T - done)
         for t, index in enumerate(drawn, start=done):
             set_rates(optimizer, rate_factor(config, t, T, n_batches))
             optimizer.zero_grad()
@@ -171,35 +192,61 @@ def n_iterations(config: TrainConfig, n_examples: int) -> int:
     return config.iterations or (config.epochs or 1) * (n_examples // config.batch_size)
 
 
-def batches(n_examples: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-    """Without end, from iteration start on: the indices (batch_size,) of each batch.
+def batches(
+    n_examples: int, batch_size: int, seed: int, start: int = 0, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """Without end, from iteration start on: the indices (batch_size,) of each batch, on the device.
 
     A new permutation of the examples for each epoch, which only the seed and the epoch's number decide.
     """
     n_batches = n_examples // batch_size
     for epoch in count(start // n_batches):
-        permutation = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_examples))
+        permutation = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_examples)).to(device)
         for batch in range(start % n_batches, n_batches):
             yield permutation[batch * batch_size : (batch + 1) * batch_size]
         start = 0
 
 
-def start_from(model: nn.Module, source: str) -> dict[str, Any]:
-    """Set the model to an iterate of a run, "RUN@ITERATE" or the last of "RUN"; which one it was, for the store.
-
-    Buffers, such as BatchNorm's running statistics, stay as they are: a run has none, and training does not use them.
-    """
-    path, _, number = source.rpartition("@") if source.rpartition("@")[2].isdecimal() else (source, "", "")
+def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
+    """The run and the iterate that "RUN@ITERATE", or "RUN" for its last one, names."""
+    if source is None:
+        return None
+    path, _, number = source.rpartition("@")
+    if not path or not number.isdecimal() or locate(source).exists():
+        path, number = source, ""
     run = open_run(path)
-    run.parameters.require_same(ParameterTable.of(model), path, "the model")
+    if str(run.path) == str(target):
+        raise UsageError(f"{path} is to start from itself; choose another place for the new run.")
+    if not number and run.status != "complete":
+        raise UsageError(f"{path} is unfinished, so its last iterate is not yet known; name one as in {path}@0.")
     iterate = int(number) if number else run.n_iterates - 1
     if not 0 <= iterate < run.n_iterates:
         raise UsageError(f"{path} has no iterate {iterate:,}; it has {run.n_iterates:,} of them, 0 first.")
-    theta = torch.from_numpy(np.asarray(run.weights[:, iterate]))
-    with torch.no_grad():
-        for tensor, value in zip(trainable(model).values(), views(theta, run.parameters), strict=True):
-            tensor.copy_(value)
     return {"run": path, "iterate": iterate}
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, run: str, iterate: int) -> None:
+    """Set the model's parameters to an iterate of a run.
+
+    Buffers, such as BatchNorm's running statistics, stay as they are: a run has none, and training does not use them.
+    """
+    source = open_run(run)
+    source.parameters.require_same(ParameterTable.of(model), run, "the model")
+    theta = torch.from_numpy(np.asarray(source.weights[:, iterate]))
+    for tensor, value in zip(trainable(model).values(), views(theta, source.parameters), strict=True):
+        tensor.copy_(value)
+
+
+def _require_in_time(config: TrainConfig, T: int, n_batches: int) -> None:
+    """Raise where something is to happen after the end."""
+    late = [f"freeze {text}" for text in config.freeze if Freeze.parse(text).start >= T]
+    late += [f"milestone {epoch:g}" for epoch in config.milestones if epoch * n_batches >= T]
+    if late:
+        raise UsageError(
+            f"{late[0]} is never reached: the training has {T:,} iterations, {T / n_batches:.3g} epochs of "
+            f"{n_batches:,}."
+        )
 
 
 def _describe(problem: Problem, config: TrainConfig, T: int, device: torch.device) -> dict[str, Any]:

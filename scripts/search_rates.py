@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import lca
@@ -38,6 +39,7 @@ def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator
     loaded = lca.load(problem, data_dir=data_dir, seed=config.seed)
     model = loaded.model.train()
     optimizer = make_optimizer(model, config)
+    torch.manual_seed(config.seed)
     for index in batches(len(loaded.train[0]), config.batch_size, config.seed):
         optimizer.zero_grad()
         batch = tuple(x[index] for x in loaded.train)

@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import lca
 from lca.cli import main
 from lca.cli_train import numbered
 from lca.progress import bar
+from lca.store import open_run
 from lca.zoo.presets import PRESETS
 
 
@@ -114,6 +117,9 @@ def test_several_runs_have_successive_seeds(tmp_path):
     result = call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 3, "--resume")
     assert result.stderr.count("is finished already") == 2
     assert lca.open(tmp_path / "many-6.zarr").n_iterations == 3
+    result = call(*arguments[:-2], "--seed", 3, "--runs", 2, "--out", tmp_path / "many.zarr", status=2)
+    assert "many-4.zarr exists already" in result.stderr
+    assert not (tmp_path / "many-3.zarr").exists()  # told before anything was trained
 
 
 @pytest.mark.parametrize(
@@ -126,17 +132,18 @@ def test_a_run_of_several_has_its_seed_in_its_name(out, place):
 def test_a_problem_with_options_is_found_again(tmp_path):
     path = tmp_path / "run.zarr"
     options = ["--set", "width=0.5", "--freeze", "first", "--layer", "last:lr=0.01", "--l2", "0.001"]
-    options += ["--schedule", "step", "--milestone", "0.5", "--milestone", "1", "--nesterov"]
+    options += ["--schedule", "step", "--milestone", "0.2", "--milestone", "0.4", "--nesterov"]
     told = call("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path, *options).stdout
     assert "problem   digits-fc (width 0.5)" in told
-    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, times 0.1 at epochs 0.5, 1" in told
+    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, times 0.1 at epochs 0.2, 0.4" in told
     call("allocate", path)
     weights = lca.open(path).weights
     assert weights.shape[0] == 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10
     assert (weights[:1040, 0] == weights[:1040, 3]).all()
     table = call("analyze", "layers", path).stdout
     assert table.splitlines()[2].split() == ["fc1", "0.0000", "0.0"]
-    call("train", "digits-fc", "--iterations", 2, "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1)
+    other = call("train", "digits-fc", "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1).stderr
+    assert "the model is not the model that" in other
     told = call(
         *("train", "digits-fc", "--set", "width=0.5", "--iterations", 2, "--device", "cpu"),
         *("--init-from", f"{path}@1", "--out", tmp_path / "next.zarr"),
@@ -156,6 +163,7 @@ def test_the_problems_are_listed_with_what_they_cost(tmp_path):
     assert values["mnist-fc"]["recipe"]["learning_rate"] == 0.05
     told = call("problems", "cifar-fc", "--set", "layers=5").stdout
     assert "dense layers, 3 to 5; 5 in all" in told
+    assert "layers of cifar-fc  fc1, fc2, fc3, fc4, fc5" in told
 
 
 def test_runs_of_different_models_are_not_averaged(tmp_path, digits, run):
@@ -213,6 +221,19 @@ def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
     with bar(10, "train", shown=False) as shown:
         shown.update()
     assert capsys.readouterr().err == ""
+
+
+def test_an_unfinished_run_is_resumed_as_it_was_begun(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", "5", "--seed", "3", "--out", str(path), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["lca", *arguments, "--overwrite"])
+    call(*arguments, "--overwrite")
+    open_run(path, "r+").reopen()
+    told = call("allocate", path, status=1).stderr
+    (command,) = re.findall(r"resume it with `lca (.*)`", told)
+    assert shlex.split(command) == [*arguments, "--resume"]
+    call(*shlex.split(command))
+    call("allocate", path)
 
 
 def test_resuming(tmp_path):

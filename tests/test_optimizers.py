@@ -73,6 +73,24 @@ def test_adamw_shrinks_apart_from_the_loss(tmp_path, problem):
     require_close(torch.from_numpy(run.training["loss"][:]), torch.tensor(losses, dtype=torch.float64))
 
 
+def test_adamw_shrinks_each_layer_as_it_is_told(tmp_path, problem):
+    thetas, _ = recorded(tmp_path, problem, optimizer="adamw", weight_decay=0.5, layers=["last:weight_decay=0,lr=0.2"])
+    g, _ = gradients(thetas, problem)
+    step = g[0] / (g[0].abs() + 1e-8)
+    require_close(thetas[1, FIRST], thetas[0, FIRST] * (1 - 0.1 * 0.5) - 0.1 * step[FIRST])
+    require_close(thetas[1, LAST], thetas[0, LAST] - 0.2 * step[LAST])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_the_l2_of_an_adaptive_optimizer_is_scaled_like_the_gradient(tmp_path, problem, optimizer):
+    """First step: −η g / (c |g| + ε), g with l2 θ in it; c = 1 for Adam, whose averages are made unbiased."""
+    thetas, _ = recorded(tmp_path, problem, optimizer=optimizer, learning_rate=0.01, l2=0.3)
+    g, _ = gradients(thetas, problem)
+    g = g[0] + 0.3 * thetas[0]
+    scale = {"adam": 1.0, "rmsprop": 0.1}[optimizer]  # RMSprop's first average of g² is (1 − 0.99) g², and c its root
+    require_close(thetas[1] - thetas[0], -0.01 * g / (scale * g.abs() + 1e-8))
+
+
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
@@ -140,13 +158,30 @@ def test_the_model_is_not_left_frozen(tmp_path, problem):
         ({"nesterov": True, "optimizer": "adam"}, "nesterov needs sgd"),
         ({"schedule": "linear"}, "unknown schedule 'linear'; the known ones are constant, step, cosine"),
         ({"schedule": "step"}, "the schedule step needs milestones"),
-        ({"milestones": [3]}, "the schedule step needs milestones, and no other has them"),
+        ({"milestones": [3]}, "no other schedule has either"),
+        ({"gamma": 0.5}, "no other schedule has either"),
+        ({"schedule": "step", "milestones": [1], "gamma": 0}, "gamma 0; positive numbers were wanted"),
+        ({"milestones": 3}, "milestones is 3; a list of them was wanted"),
+        ({"freeze": "last"}, "freeze is 'last'; a list of them was wanted"),
         ({"schedule": "step", "milestones": [0]}, "positive numbers were wanted"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(UsageError, match=message):
         lca.TrainConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ["last@8"]}, "freeze last@8 is never reached: the training has 8 iterations, 2.67 epochs of 3"),
+        ({"schedule": "step", "milestones": [1, 3]}, "milestone 3 is never reached"),
+    ],
+)
+def test_what_would_never_happen_is_refused(tmp_path, problem, options, message):
+    with pytest.raises(UsageError, match=message):
+        recorded(tmp_path, problem, **options)
+    assert not (tmp_path / "run.zarr").exists()
 
 
 def test_a_layer_that_is_not_there_is_named_before_anything_is_made(tmp_path, problem):

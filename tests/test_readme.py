@@ -43,6 +43,20 @@ def test_the_console_shows_what_happens(tmp_path, monkeypatch):
         assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_trainings_run_on_the_embedded_digits(tmp_path, monkeypatch):
+    """With the digits in place of each data set, on four iterations, and what is to happen in them earlier."""
+    monkeypatch.chdir(tmp_path)
+    lines = [line.partition("#")[0] for line in README.splitlines() if line.startswith("lca train ")]
+    assert len(lines) >= 7
+    for line in lines:
+        if "s3://" in line:
+            continue
+        line = re.sub(r"(mnist|cifar)-(fc|vgg)", "digits-fc", line).replace("cifar-resnet", "digits-resnet")
+        line = re.sub(r"@\d+", "@2", line).replace("--milestone 15 --milestone 20", "--milestone 0.2 --milestone 0.4")
+        result = CliRunner().invoke(main, [*shlex.split(line)[1:], "--iterations", "4", "--device", "cpu"])
+        assert result.exit_code == 0, (line, result.output)
+
+
 def test_the_python_example_runs(tmp_path, monkeypatch, problem):
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.S)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import lca
+from lca import checkpoint, store
 from lca.errors import LCAError, UsageError
 from lca.parameters import flatten
 from lca.training import batches
@@ -125,9 +126,14 @@ def test_a_run_starts_from_an_iterate_of_another(tmp_path, run, problem, suffix,
 
 
 def test_a_place_to_start_from_that_is_not_there(tmp_path, run, problem):
+    unfinished = tmp_path / "unfinished.zarr"
+    with pytest.raises(ZeroDivisionError), lca.Recorder(unfinished, problem().model):
+        raise ZeroDivisionError
     for source, message in (
         (f"{run}@101", "has no iterate 101; it has 101 of them, 0 first"),
         (f"{tmp_path}/none.zarr@3", "none.zarr does not exist"),
+        (f"{unfinished}", "is unfinished, so its last iterate is not yet known"),
+        (f"{tmp_path}/next.zarr", "next.zarr does not exist"),
     ):
         with pytest.raises(UsageError, match=message):
             lca.train(problem(), tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=source))
@@ -135,3 +141,39 @@ def test_a_place_to_start_from_that_is_not_there(tmp_path, run, problem):
     with pytest.raises(LCAError, match=r"the model is not the model that .*run.zarr was recorded from"):
         lca.train(other, tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=str(run)))
     assert not (tmp_path / "next.zarr").exists()
+    with pytest.raises(UsageError, match="is to start from itself"):
+        lca.train(problem(), run, lca.TrainConfig(batch_size=20, init_from=str(run)), overwrite=True)
+    assert lca.open(run).n_iterations == 100
+
+
+def test_a_run_with_an_at_in_its_name_may_be_started_from(tmp_path, run, problem):
+    run.rename(tmp_path / "run@7")
+    config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{tmp_path}/run@7", device="cpu")
+    assert lca.train(problem(), tmp_path / "next.zarr", config).attributes["initial"]["iterate"] == 100
+
+
+def test_resuming_needs_no_source_where_a_state_is_there(tmp_path, run, problem):
+    path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
+    lca.train(problem(), path, config)
+    before = recorded(path)
+    store.open_run(path, "r+").reopen()
+    run.rename(tmp_path / "elsewhere.zarr")
+    lca.train(problem(), path, config, resume=True)
+    assert torch.equal(recorded(path), before)
+
+
+def test_resuming_starts_from_the_iterate_of_the_first_time(tmp_path, run, problem):
+    """Also where there is no state yet, and the last iterate of the source has become another since."""
+    path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
+    source = store.open_run(run, "r+")
+    source.truncate(38)
+    source.finish()
+    lca.train(problem(), path, config)
+    before = recorded(path)
+    store.open_run(path, "r+").reopen()
+    (path / checkpoint.FILE).unlink()
+    assert torch.equal(before[0], recorded(run)[37])
+    lca.train(problem(), run, lca.TrainConfig(batch_size=20, iterations=50), overwrite=True)
+    lca.train(problem(), path, config, resume=True)
+    assert torch.equal(recorded(path)[0], recorded(run)[37])
+    assert lca.open(path).attributes["initial"]["iterate"] == 37

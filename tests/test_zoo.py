@@ -266,6 +266,7 @@ def test_options_change_the_network():
     [
         ("digits-fc", {"layers": 4}, "no option 'layers'; this problem's are width"),
         ("cifar-fc", {"layers": "four"}, "layers is 'four'; a whole number was wanted"),
+        ("cifar-fc", {"layers": 4.7}, "layers is 4.7; a whole number was wanted"),
         ("cifar-fc", {"layers": 6}, "layers is 6; 3 to 5 was wanted"),
         ("digits-fc", {"width": "wide"}, "width is 'wide'; a number was wanted"),
         ("digits-fc", {"width": 0}, "width is 0.0; a positive factor was wanted"),

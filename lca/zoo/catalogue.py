@@ -28,6 +28,7 @@ class Entry:
     pass_gflop: float
     recipe: TrainConfig
     options: dict[str, Option]
+    layers: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,16 +40,18 @@ def describe(problem: str, given: Mapping[str, Any] | None = None) -> Entry:
     options = preset.resolve(given or {})
     with torch.device("meta"):  # shapes without values
         model = preset.network(**options)
+    table = ParameterTable.of(model)
     return Entry(
         problem=problem,
         data=preset.data.name,
         n_train=preset.data.n_train,
         n_val=preset.data.n_val,
         n_test=preset.data.n_test,
-        n_parameters=ParameterTable.of(model).size,
+        n_parameters=table.size,
         pass_gflop=_pass_gflop(model, preset.data),
         recipe=TrainConfig(**recipe(problem, {})),
         options=options,
+        layers=table.layers,
     )
 
 

@@ -53,6 +53,8 @@ class Preset:
 def _number(name: str, value: Any, kind: type) -> Option:
     try:
         number: Option = kind(value)
+        if number != float(value):
+            raise ValueError
     except (ValueError, TypeError):
         wanted = "a whole number" if kind is int else "a number"
         raise UsageError(f"{name} is {value!r}; {wanted} was wanted.") from None
