@@ -8,13 +8,17 @@ BIN := .venv/bin
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/made ## train, allocate, analyze and draw digits-fc into demo/, in about a minute
+demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
 	$(BIN)/lca allocate demo/digits.zarr
 	$(BIN)/lca analyze helping demo/digits.zarr
 	$(BIN)/lca analyze layers demo/digits.zarr
 	$(BIN)/lca plot helping demo/digits.zarr --out demo/helping.png
 	$(BIN)/lca plot layers demo/digits.zarr --out demo/layers.png
+	$(BIN)/lca train digits-resnet --iterations 60 --out demo/resnet.zarr --overwrite
+	$(BIN)/lca allocate demo/resnet.zarr
+	$(BIN)/lca analyze layers demo/resnet.zarr
+	$(BIN)/lca plot layers demo/resnet.zarr --out demo/resnet-layers.png
 
 test: .venv/made ## run the tests
 	$(BIN)/python -m pytest

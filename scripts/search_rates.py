@@ -82,17 +82,20 @@ def main() -> None:
             print(f"{problem}: {error}")
             continue
         for optimizer in options.optimizer:
-            found = {}
+            courses = {}
             for rate in options.rates or TRIED[optimizer]:
                 config = TrainConfig(optimizer=optimizer, learning_rate=rate, device="cpu")
-                found[rate] = last_quarter(list(islice(losses(problem, options.data_dir, config), n)))
+                courses[rate] = list(islice(losses(problem, options.data_dir, config), n))
+            found = {rate: last_quarter(course) for rate, course in courses.items()}
             best = min(found, key=lambda rate: found[rate][0])
             rows = [
                 [f"{rate:g}", f"{mean:.4f}", f"± {error:.4f}", "lowest" if rate == best else ""]
                 for rate, (mean, error) in found.items()
             ]
             print(f"{problem}, {optimizer}, {n} iterations")
-            print(table(["rate", "loss", "", ""], rows), "\n", flush=True)
+            print(table(["rate", "loss", "", ""], rows))
+            parts = [part.mean() for part in np.array_split(courses[best], min(n, 10))]
+            print(f"at {best:g}, mean of each tenth:", *(f"{part:.3f}" for part in parts), "\n", flush=True)
 
 
 if __name__ == "__main__":
