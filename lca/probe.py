@@ -23,6 +23,7 @@ BATCH_SIZES = defaultdict(
 )
 BATCHNORM_BATCH = 5_000  # the paper's
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CLEARLY_WORSE = 1.1  # times the shortest
 WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
 
 
@@ -80,6 +81,8 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
             if not is_out_of_memory(error):
                 raise
             break
+        if measured[size] > CLEARLY_WORSE * min(measured.values()):
+            break  # larger ones are slower still, and take longest to try
     if not measured:
         raise LCAError(
             f"a batch of {sizes[0]:,} examples does not fit into the memory of {device}. "

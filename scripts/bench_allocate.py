@@ -12,7 +12,7 @@ rules     Each rule and precision on the same iterations of mnist-fc: its price,
 quick     The command that allocates the 300 iterations of digits-fc. Wanted: 10 s at most.
 gpu       Where there is one: the time of a full pass, as a CUDA graph and eager, and its share of the device's peak.
 
-About 15 minutes on two cores. Without the data set random images take its place: the times hold, the errors do not.
+About 25 minutes on two cores. Without the data set random images take its place: the times hold, the errors do not.
 """
 
 import argparse

@@ -10,7 +10,19 @@ each rate; the lowest is marked. No run is recorded. The shorter the training, t
 a recipe is far longer than what is tried here, of rates whose losses differ by less than their standard error the lower
 one is to be taken.
 
-About a minute per rate on two cores. Needs the data sets; the embedded digits are always there.
+Needs the data sets; the embedded digits are always there. What it gave for SGD on two cores, 12 to 45 s a rate:
+
+                 iterations   loss (± standard error) at each rate                              taken
+    digits-resnet   300       0.02: 0.0102    0.05: 0.0027    0.1: 0.0009    0.2: 0.0003        0.1, as the larger have
+    mnist-lenet      37       0.01: 0.65(3)   0.02: 0.47(2)   0.05: 0.33(2)  0.1: 0.31(2)       0.05
+    mnist-resnet     43       0.05: 0.32(2)   0.1: 0.18(1)    0.2: 0.33(2)                      0.1
+    cifar-fc         52       0.01: 1.95(1)   0.02: 1.94(1)   0.05: 2.18(3)  0.1: 2.305(1)      0.01
+    cifar-vgg        58       0.05: 2.291(5)  0.1: 2.287(4)   0.2: diverges                     0.05
+    cifar-vgg-mini   39       0.02: 1.95(1)   0.05: 1.98(2)   0.1: 2.07(2)                      0.02
+    cifar-allcnn     13       0.02: 2.26(1)   0.05: 2.17(2)   0.1: 2.12(2)                      0.1
+
+mnist-fc's 0.05 was chosen on whole runs, by the percentage that helps; cifar-resnet's 0.1 is the paper's; the fashion
+problems have MNIST's. Adam has its own default, 0.001, everywhere: it was not searched.
 """
 
 import argparse

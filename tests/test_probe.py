@@ -24,6 +24,17 @@ def test_the_fastest_batch_size_per_example():
     assert fastest_batch_size(lambda size: 1 / size, 700, CPU) == 700
 
 
+def test_what_is_larger_than_one_clearly_worse_is_not_tried():
+    tried = []
+
+    def per_example(size):
+        tried.append(size)
+        return {125: 1.0, 250: 1.05, 500: 0.9, 1_000: 1.01}[size]
+
+    assert fastest_batch_size(per_example, 10_000, CPU) == 500
+    assert tried == [125, 250, 500, 1_000]
+
+
 def test_what_does_not_fit_is_left_out():
     def seconds(size):
         if size > 600:

@@ -26,7 +26,8 @@ OPTIONS = {
 class Preset:
     """network: makes the model, with the problem's options as keywords. duration: epochs or iterations of the recipe.
 
-    learning_rates: by optimizer, where it is not the optimizer's own default.
+    learning_rates: by optimizer, where it is not the optimizer's own default; scripts/search_rates.py tells how they
+    were found.
     """
 
     data: DataSet
@@ -70,7 +71,7 @@ _resnet_20 = partial(networks.resnet, stages=(16, 32, 64), blocks=3)
 PRESETS = {
     "digits-fc": Preset(DIGITS, partial(networks.fully_connected, 64, 32, 16, 10), {"iterations": 300}),
     "digits-resnet": Preset(
-        DIGITS, partial(networks.resnet, 1, stages=(8, 16, 32), blocks=1), {"iterations": 300}, {"sgd": 0.05}
+        DIGITS, partial(networks.resnet, 1, stages=(8, 16, 32), blocks=1), {"iterations": 300}, {"sgd": 0.1}
     ),
     **{
         f"{name}-{network}": Preset(data, make, _EPOCHS_4, rates)
@@ -81,14 +82,14 @@ PRESETS = {
             ("resnet", partial(_resnet_20, 1), {"sgd": 0.1}),
         )
     },
-    "cifar-fc": Preset(CIFAR10, partial(networks.geometric_fully_connected, 3_072), _EPOCHS_25, {"sgd": 0.02}),
+    "cifar-fc": Preset(CIFAR10, partial(networks.geometric_fully_connected, 3_072), _EPOCHS_25, {"sgd": 0.01}),
     "cifar-resnet": Preset(CIFAR10, partial(_resnet_20, 3), _EPOCHS_25, {"sgd": 0.1}),
     "cifar-allcnn": Preset(CIFAR10, networks.all_convolutional, _EPOCHS_25, {"sgd": 0.1}),
     "cifar-vgg": Preset(
         CIFAR10,
         partial(networks.vgg, stages=((32,), (64,), (128, 128), (256, 256)), dense=(512, 512)),
         _EPOCHS_25,
-        {"sgd": 0.02},
+        {"sgd": 0.05},
     ),
     "cifar-vgg-mini": Preset(
         CIFAR10, partial(networks.vgg, stages=((64,), (128,), (256,)), dense=(512,)), _EPOCHS_25, {"sgd": 0.02}
