@@ -14,7 +14,7 @@ from lca.zoo.datasets import CIFAR10, DIGITS, FASHION_MNIST, MNIST, DataSet
 
 Option = int | float
 
-# What `--set NAME=VALUE` may change, and the networks that have it.
+# What `--set NAME=VALUE` may change, in words; which of them a problem has, its network tells.
 OPTIONS = {
     "width": "factor on the units or channels of every hidden layer",
     "layers": "dense layers, 3 to 5",
