@@ -270,6 +270,7 @@ def test_options_change_the_network():
         ("cifar-fc", {"layers": 6}, "layers is 6; 3 to 5 was wanted"),
         ("digits-fc", {"width": "wide"}, "width is 'wide'; a number was wanted"),
         ("digits-fc", {"width": 0}, "width is 0.0; a positive factor was wanted"),
+        ("digits-fc", {"width": "inf"}, "width is inf; a positive factor was wanted"),
         ("digits-resnet", {"blocks": 0}, "blocks is 0; at least 1 was wanted"),
     ],
 )

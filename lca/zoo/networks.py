@@ -165,6 +165,6 @@ def he_normal(model: nn.Module) -> nn.Module:
 
 
 def _scaled(widths: Sequence[int], width: float) -> list[int]:
-    if not width > 0:
+    if not 0 < width < float("inf"):
         raise UsageError(f"width is {width}; a positive factor was wanted.")
     return [max(1, round(n * width)) for n in widths]
