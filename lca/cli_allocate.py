@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lca.errors import LCAError
-from lca.shell import AllocateOption, Command, data_options, given, open_run, run_argument
+from lca.shell import AllocateOption, Command, data_options, given, open_run, problem_of, run_argument
 from lca.text import describe_forecast, describe_preflight, describe_summary
 
 if TYPE_CHECKING:
     from lca.preflight import Preflight
-    from lca.problem import Problem
-    from lca.store import Run
 
 BOUND_FAILED = 3
 
@@ -108,7 +105,7 @@ def allocate(
     config, run = AllocateConfig(**given(options)), open_run(path)
     if not overwrite and is_first() and is_finished(run, config):
         click.echo(f"lca/{config.name} of {path} is finished already; --overwrite makes it anew.", err=True)
-    problem = _problem_of(run, data_dir, download)
+    problem = problem_of(run, data_dir, download)
 
     def forecast(checked: "Preflight") -> None:
         click.echo(describe_forecast(checked), err=True)
@@ -134,17 +131,4 @@ def check(path: str, data_dir: Path | None, download: bool, **options: float | s
     from lca.config import AllocateConfig
 
     config = AllocateConfig(**given(options))
-    click.echo(describe_preflight(check(path, _problem_of(open_run(path), data_dir, download), config)))
-
-
-def _problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
-    from lca.problem import load
-    from lca.zoo.presets import PRESETS
-
-    name = run.attributes.get("problem")
-    if name not in PRESETS:
-        raise LCAError(
-            f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
-            "known here. Allocate it from Python: lca.allocate(path, problem)."
-        )
-    return load(name, options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
+    click.echo(describe_preflight(check(path, problem_of(open_run(path), data_dir, download), config)))

@@ -99,13 +99,17 @@ class FullGradient:
             return evaluation
         return replace(evaluation, loss=self.example_losses(theta).sum(dtype=torch.float64) / len(self.data[0]))
 
-    @torch.no_grad()
     def example_losses(self, theta: Tensor) -> Tensor:
         """ℓ_n(θ) (N,) of every example in the order of the data, in float32."""
+        return self.of_examples(theta, partial(per_example, self.losses))
+
+    @torch.no_grad()
+    def of_examples(self, theta: Tensor, figure: Callable[[nn.Module, Batch], Tensor]) -> Tensor:
+        """figure(model, batch) -> (B,), one value per example; all (N,) at θ in the order of the data, in float32."""
         self.theta.copy_(theta)
         batches = [batch for batch, _ in self._batches]
         with in_precision("fp32", self.device):
-            return torch.cat([per_example(self.losses, self.model, self.scaled(batch)) for batch in batches])
+            return torch.cat([figure(self.model, self.scaled(batch)) for batch in batches])
 
     def scaled(self, batch: Batch) -> Batch:
         return self.scale(batch) if self.scale else batch

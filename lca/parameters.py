@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lca.errors import LCAError
@@ -67,6 +69,14 @@ class ParameterTable(Sequence[Parameter]):
         """The layers in the order in which they first occur."""
         return list(dict.fromkeys(parameter.layer for parameter in self))
 
+    def sum_by_layer(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """values (…, tensor) -> their sums over the tensors of each layer, (…, layer)."""
+        layers = self.layers
+        sums = np.zeros((*values.shape[:-1], len(layers)))
+        for i, parameter in enumerate(self):
+            sums[..., layers.index(parameter.layer)] += values[..., i]
+        return sums
+
     @classmethod
     def of(cls, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> Self:
         """The table of some of a model's parameters, as named_parameters gives them; all trainable ones by default."""
@@ -109,6 +119,51 @@ class ParameterTable(Sequence[Parameter]):
             f"{describe(wanted)} was wanted ({len(found)} tensors with {other.size:,} parameters, "
             f"wanted {len(wanted)} with {self.size:,}). Give the problem it was trained on."
         )
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The units of each layer: dense neurons or output channels, each with its slice of the kernel, bias and norm.
+
+    layer, index: (neuron,), the layer of each and its number in it. bounds: (stretch + 1,), where in θ each stretch of
+    parameters of one neuron begins, and where the last ends. owner: (stretch,), the neuron of each.
+    """
+
+    layer: list[str]
+    index: list[int]
+    bounds: NDArray[np.int64]
+    owner: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    @property
+    def names(self) -> list[str]:
+        """ "fc1[7]"."""
+        return [f"{layer}[{i}]" for layer, i in zip(self.layer, self.index, strict=True)]
+
+    @classmethod
+    def of(cls, table: ParameterTable) -> Self:
+        """The first dimension of a tensor is that of the units, as torch has it for dense layers and convolutions.
+
+        A tensor with another number of units than its layer has units of its own, by its own name.
+        """
+        n_units = {p.layer: p.shape[0] if p.shape else 1 for p in reversed(table.entries)}  # its first tensor decides
+        first: dict[str, int] = {}
+        layer: list[str] = []
+        index: list[int] = []
+        starts, owners = [], []
+        for p in table:
+            n = p.shape[0] if p.shape else 1
+            home = p.layer if n == n_units[p.layer] else p.name
+            if home not in first:
+                first[home] = len(layer)
+                layer += [home] * n
+                index += range(n)
+            starts.append(p.offset + p.size // n * np.arange(n))
+            owners.append(first[home] + np.arange(n))
+        bounds = np.concatenate([*starts, [table.size]]).astype(np.int64)
+        return cls(layer, index, bounds, np.concatenate(owners).astype(np.int64))
 
 
 def named_parameters(model: nn.Module) -> dict[str, Tensor]:

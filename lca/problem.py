@@ -20,6 +20,13 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(model(images), labels, reduction="none")
 
 
+def top_1(model: nn.Module, batch: Batch) -> Tensor:
+    """(images, labels) -> (B,) whether the largest output is that of the label."""
+    images, labels = batch
+    outputs: Tensor = model(images)
+    return outputs.argmax(dim=1) == labels
+
+
 @dataclass(frozen=True)
 class Problem:
     """A model, `losses(model, batch) -> (B,)` with one loss per example, and the splits of its data.
@@ -29,6 +36,7 @@ class Problem:
     groups: `groups(batch) -> (B,)`, an integer label per example, for the LCA of each class.
     scale: `scale(batch) -> batch`, what is done to a batch before the losses are computed, such as bytes to floats: a
     function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
+    correct: `correct(model, batch) -> (B,)`, which examples are right, for accuracies; top_1 with cross_entropy.
     name, options: how to make it again; a built-in problem is found by its name.
     """
 
@@ -39,10 +47,13 @@ class Problem:
     test: Batch | None = None
     groups: Callable[[Batch], Tensor] | None = None
     scale: Callable[[Batch], Batch] | None = None
+    correct: Losses | None = None
     name: str = "custom"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.correct is None and self.losses is cross_entropy:
+            object.__setattr__(self, "correct", top_1)
         for split, data in self.splits.items():
             if not isinstance(data, tuple) or not data or not all(isinstance(x, Tensor) and x.ndim for x in data):
                 raise UsageError(f"{split} is {_describe(data)}; a tuple of tensors, such as (x, y), was wanted.")

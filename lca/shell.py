@@ -16,6 +16,7 @@ from lca.text import describe_report
 
 if TYPE_CHECKING:
     from lca.analysis.report import Report
+    from lca.problem import Problem
     from lca.store import Run
 
 Command = Callable[..., Any]
@@ -102,15 +103,33 @@ def open_alike(paths: Sequence[Path | str]) -> "list[Run]":
     return runs
 
 
+def problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
+    """The built-in problem that a run was trained on."""
+    from lca.problem import load
+    from lca.zoo.presets import PRESETS
+
+    name = run.attributes.get("problem")
+    if name not in PRESETS:
+        raise LCAError(
+            f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
+            "known here. Give the problem from Python: lca.allocate(path, problem), lca.analysis.prune(run, problem)."
+        )
+    return load(name, options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
+
+
 def title(runs: "Sequence[Run]", name: str) -> str:
     problem = runs[0].attributes.get("problem", "")
     number = f", {len(runs)} runs" if len(runs) > 1 else ""
     return f"{problem}, LCA of the {name} loss{number}"
 
 
-def print_report(report: "Report", json_file: Path | None) -> None:
-    click.echo(describe_report(report))
-    write_json(report.to_json(), json_file)
+def print_reports(reports: "Sequence[Report]", json_file: Path | None, headings: bool = False) -> None:
+    """One after the other; headings: with the question over each. For programs a single one, or all by question."""
+    for i, report in enumerate(reports):
+        heading = f"{report.question.upper()}\n\n" if headings else ""
+        click.echo(("\n\n" if i else "") + heading + describe_report(report))
+    values = {report.question: report.to_json() for report in reports}
+    write_json(values if headings else values[reports[0].question], json_file)
 
 
 def write_json(values: Any, json_file: Path | None) -> None:

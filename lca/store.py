@@ -121,7 +121,9 @@ class Run:
     def allocation(self, name: str = "train") -> "Allocation":
         if name not in self.allocations:
             known = f"it has {', '.join(self.allocations)}" if self.allocations else "it has none yet"
-            raise LCAError(f"{self.path} has no allocation {name!r}; {known}. Make it with `lca allocate {self.path}`.")
+            option = "" if name == "train" else f" --split {name}" if name in ("val", "test") else f" --name {name}"
+            command = f"lca allocate {self.path}{option}"
+            raise LCAError(f"{self.path} has no allocation {name!r}; {known}. Make it with `{command}`.")
         return Allocation(self, _subgroup(self.group, f"lca/{name}"))
 
     def disk_bytes(self, name: str = "") -> int:

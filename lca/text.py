@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lca.analysis.report import Report
+    from lca.analysis.report import Column, Report, Table
     from lca.audit import Audit
     from lca.preflight import Preflight
     from lca.store import Run
@@ -241,18 +241,34 @@ def _describe_audit(audit: "Audit | None") -> list[tuple[str, str]]:
 
 
 def describe_report(report: "Report") -> str:
-    """A table with mean ± standard deviation over the runs, and what it is based on."""
-    from lca.analysis.report import mean_and_deviation
+    """Its tables with mean ± standard deviation over the runs, its notes, and what it is based on."""
+    from lca.analysis.iterations import described
+
+    n_runs = len(report.iterations)
+    lengths = {len(run.counted) for run in report.iterations}
+    basis = " or ".join(f"{T:,}" for T in sorted(lengths)) + " iterations"
+    left_out = described(report.iterations)
+    last = "; ".join([f"{basis}, {count(n_runs, 'run')}", *([left_out] if left_out else [])])
+    return "\n\n".join([*map(_describe_table, report.tables), "\n".join([*report.notes, last])])
+
+
+def _describe_table(shown: "Table") -> str:
+    from lca.analysis.statistics import mean_and_deviation
 
     cells = [
-        [plus_minus(float(mean), float(deviation), column.digits) for mean, deviation in zip(*statistics, strict=True)]
-        for column in report.columns.values()
+        [_cell(column, float(mean), float(deviation)) for mean, deviation in zip(*statistics, strict=True)]
+        for column in shown.columns.values()
         for statistics in [mean_and_deviation(column.values)]
     ]
-    basis = f"{count(report.n_iterations, 'iteration')}, {count(report.n_runs, 'run')}"
-    left_out = f"; left out as not allocated or not finite: {report.n_left_out:,}" if report.n_left_out else ""
-    rows = [list(row) for row in zip(report.rows, *cells, strict=True)]
-    return table([report.heading, *report.columns], rows) + f"\n{basis}{left_out}"
+    rows = [list(row) for row in zip(shown.rows, *cells, strict=True)]
+    title = f"{shown.title}\n" if shown.title else ""
+    return title + table([shown.heading, *shown.columns], rows)
+
+
+def _cell(column: "Column", mean: float, deviation: float) -> str:
+    if mean != mean:
+        return "–"
+    return column.text(mean) if column.text else plus_minus(mean, deviation, column.digits)
 
 
 def describe_verdict(verdict: "Verdict", path: Path | str) -> str:

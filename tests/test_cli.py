@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -42,19 +43,76 @@ def test_from_training_to_a_picture(tmp_path, digits):
     assert "12 iterations, 2 runs" in table
     assert "± 0.00" in table
     values = json.loads((tmp_path / "helping.json").read_text())
-    cells = values["helping %"]
-    assert 50 < cells["all parameters"]["mean"] < 100
-    assert cells["all parameters"]["deviation"] == 0
-    assert set(cells) == {"all parameters"} | {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
+    by_layer, by_tensor = (table["columns"]["helping %"] for table in values["tables"])
+    assert 50 < by_layer["all parameters"]["mean"] < 100
+    assert by_layer["all parameters"]["deviation"] == 0
+    assert set(by_layer) == {"all parameters", "fc1", "fc2", "fc3"}
+    assert set(by_tensor) == {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
     table = call("analyze", "layers", digits, "--json", tmp_path / "layers.json").stdout
     assert [line.split()[0] for line in table.splitlines()[2:6]] == ["fc1", "fc2", "fc3", "sum"]
-    values = json.loads((tmp_path / "layers.json").read_text())
+    columns = json.loads((tmp_path / "layers.json").read_text())["tables"][0]["columns"]
     change = lca.open(digits).allocation("train").loss[:]
-    assert values["LCA (nats)"]["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
-    assert values["LCA (nats)"]["sum"]["deviation"] is None
+    assert columns["LCA (nats)"]["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
+    assert columns["LCA (nats)"]["sum"]["deviation"] is None
     for figure in ("helping", "layers"):
         call("plot", figure, digits, "--out", tmp_path / f"{figure}.svg")
         assert "digits-fc" in (tmp_path / f"{figure}.svg").read_text()
+
+
+QUESTIONS = [
+    ["helping"],
+    ["layers"],
+    ["neurons"],
+    ["oscillation", "--no-crossings"],
+    ["tails"],
+    ["synchrony", "--without-0", "--repeats", "50", "--seed", "1"],
+    ["prune", "--percent", "50", "--device", "cpu"],
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question[0])
+def test_a_question_is_answered_for_people_and_programs(tmp_path, digits, question):
+    result = call("analyze", *question, digits, digits, "--json", tmp_path / "answer.json")
+    assert "12 iterations, 2 runs" in result.stdout
+    values = json.loads((tmp_path / "answer.json").read_text())
+    assert (values["question"], values["runs"], values["iterations"]) == (question[0], 2, [12, 12])
+    for table in values["tables"]:
+        for heading in table["columns"]:
+            assert heading in result.stdout
+
+
+def test_questions_about_several_allocations(tmp_path, digits):
+    digits = shutil.copytree(digits, tmp_path / "run.zarr")
+    for name, *options in (["val", "--split", "val"], ["part", "--examples", 200], ["first", "--rule", "first-order"]):
+        call("allocate", digits, "--name", name, *options, "--audit", 0, status=3 if name == "first" else 0)
+    assert "the largest gaps of" in call("analyze", "overfit", digits).stdout
+    assert re.search(r"^part +200 ", call("analyze", "subset", digits).stdout, re.M)
+    rows = [
+        line.split("  ")[0]
+        for line in call("analyze", "error", digits, "--name", "first", "--name", "train").stdout.splitlines()
+    ]
+    assert {"first, first-order", "train, simpson"} <= set(rows)
+    compared = call("analyze", "compare", digits, digits, "--", digits, "--json", tmp_path / "compared.json").stdout
+    assert "A, n = 2 (nats)" in compared
+    assert "final loss, val" in compared
+    assert json.loads((tmp_path / "compared.json").read_text())["question"] == "compare"
+    everything = call("analyze", "all", digits, "--json", tmp_path / "all.json")
+    answered = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
+    assert list(json.loads((tmp_path / "all.json").read_text())) == answered
+    assert all(question.upper() in everything.stdout.splitlines() for question in answered)
+    assert "not answered: prune, which takes the model: `lca analyze prune" in everything.stderr
+
+
+def test_a_trend_over_trainings(tmp_path):
+    runs = [tmp_path / f"{i}.zarr" for i in range(3)]
+    for run, momentum in zip(runs, (0, 0.5, 0.9), strict=True):
+        options = ["--iterations", 4, "--layer", f"last:momentum={momentum}", "--device", "cpu"]
+        call("train", "digits-fc", "--out", run, *options)
+        call("allocate", run, "--audit", 0)
+    told = call("analyze", "trend", *runs, "--option", "last:momentum", "--delay", "--layer", "last").stdout
+    assert told.splitlines()[0] == "LCA (nats) by delay of last:momentum"
+    assert told.splitlines()[1].split("  ")[0] == "layer"
+    assert re.search(r"^fc3 +-", told, re.M)
 
 
 def test_the_seed_and_the_options_reach_the_run(tmp_path):
@@ -90,6 +148,14 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["allocate", "{run}", "--tolerance", "0.5"], 2, "with other options: tolerance 0.001 there and 0.5 here"),
         (["allocate", "{run}", "--split", "test"], 2, "has no split 'test'"),
         (["analyze", "helping", "{run}", "--name", "val"], 1, "has no allocation 'val'; it has"),
+        (["analyze", "overfit", "{run}"], 1, "`lca allocate {run} --split val`"),
+        (["analyze", "oscillation", "{run}"], 1, "`lca allocate {run} --gradient-signs`"),
+        (["analyze", "synchrony", "{run}", "--by-class"], 1, "`lca allocate {run} --by-class`"),
+        (["analyze", "subset", "{run}"], 1, "`lca allocate {run} --split train --examples 1000"),
+        (["analyze", "trend", "{run}", "--option", "momentum"], 2, "momentum is 0.9 in every run"),
+        (["analyze", "compare", "{run}", "{run}"], 2, "with -- between them: lca analyze compare A... -- B..."),
+        (["analyze", "compare", "--", "{run}"], 2, "with -- between them"),
+        (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned is 1; parts between 0 and 1 were wanted"),
         (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, "its suffix is .bmp; .png, .svg, .pdf are known"),
         (["info", "{folder}"], 2, "is no run store"),
     ],
@@ -100,7 +166,7 @@ def test_bad_input_is_told(tmp_path, digits, arguments, status, message):
     (folder / "file").touch()
     places = {"new": tmp_path / "new.zarr", "run": digits, "folder": folder}
     result = call(*[argument.format(**places) for argument in arguments], status=status)
-    assert any(part in result.stderr for part in message.split("|")), result.stderr
+    assert any(part.format(**places) in result.stderr for part in message.split("|")), result.stderr
     assert not (tmp_path / "new.zarr").exists()
     assert (folder / "file").exists()
 

@@ -6,14 +6,28 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
 from lca.analysis import Helping, Layers
+from lca.analysis.iterations import Iterations
 from lca.errors import UsageError
 from lca.figures import helping, layers, style
+from lca.parameters import Parameter, ParameterTable
 
 
 def result(T=4, missing=()):
-    iterations = np.array([t not in missing for t in range(T)])
-    counts = np.where(iterations[:, None, None], [[[6], [3], [1]]], 0)
-    return Helping(counts[:, 0], counts[:, 1], counts[:, 2], iterations, ["w"], np.linspace(2, 1, T + 1))
+    counted = np.array([t not in missing for t in range(T)])
+    counts = np.where(counted[:, None, None], [[[6], [3], [1]]], 0)
+    return Helping(
+        helped=counts[:, 0],
+        hurt=counts[:, 1],
+        zero=counts[:, 2],
+        histogram=np.ones(50, int),
+        n_without_effect=0,
+        iterations=Iterations(counted, {}),
+        tensors=["w"],
+        layers=["w"],
+        layer=np.array([0]),
+        loss=np.linspace(2, 1, T + 1),
+        audit=None,
+    )
 
 
 @pytest.mark.parametrize("missing", [(), (1, 3)])
@@ -38,7 +52,9 @@ def test_helping_stacks_the_shares(missing):
 
 
 def test_layers_draws_means_with_deviations():
-    runs = [Layers(["a", "b"], np.array([values])) for values in ([-1.0, 0.5], [-3.0, 0.7])]
+    table = ParameterTable((Parameter("a.w", (1,), 0, 1, "a", "kernel"), Parameter("b.w", (1,), 1, 1, "b", "kernel")))
+    chosen = Iterations(np.array([True]), {})
+    runs = [Layers(table, np.array([values]), chosen) for values in ([-1.0, 0.5], [-3.0, 0.7])]
     (axes,) = layers.draw(runs, "two runs").axes
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([-2, 0.6])
     assert [to_hex(bar.get_facecolor()) for bar in axes.patches] == [style.HELP, style.HURT]

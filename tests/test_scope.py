@@ -57,10 +57,11 @@ def test_analyses_leave_the_gaps_out(run, problem):
     allocated(run, problem, "part", iterations="10:40:2")
     opened = lca.open(run)
     counts = helping(opened, "part")
-    assert (counts.n_left_out, int(counts.iterations.sum())) == (85, 15)
+    assert counts.iterations.left_out == {"not allocated": 85}
+    assert counts.iterations.n == 15
     whole, _ = allocated(run, problem, "whole")
     by_layer = layers(opened, "part")
-    assert by_layer.n_left_out == 85
+    assert by_layer.iterations.n_left_out == 85
     assert by_layer.total.sum() == pytest.approx(whole.allocated[:][10:40:2].sum())
 
 

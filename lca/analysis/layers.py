@@ -1,4 +1,4 @@
-"""How much did each layer learn?     [arXiv 1909.01440, section 4 and figure 4]"""
+"""How much did each layer learn, and when?     [arXiv 1909.01440, section 4, figures 4, S11 to S14]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,52 +6,99 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.report import Column, Report
+from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.report import Column, Report, Table, p_value
+from lca.analysis.statistics import differs_from_zero
+from lca.parameters import ParameterTable
 from lca.store import Run
+from lca.summary import read
+
+FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the iterations, after which the cumulative LCA is told
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Layers:
-    """LCA by layer, the biases and norms with their kernels.
+    """LCA by layer, the biases and norms with their kernels, and by tensor.
 
-    layers: their names, in the order of the network. lca: (T, layer), in the loss's unit, NaN where an iteration is not
-    allocated or not finite.
+    table: the parameters. by_tensor: (T, tensor), in the loss's unit, NaN in an iteration that does not count.
     """
 
-    layers: list[str]
-    lca: Floats
+    table: ParameterTable
+    by_tensor: Floats
+    iterations: Iterations
+
+    @property
+    def layers(self) -> list[str]:
+        """Their names, in the order of the network."""
+        return self.table.layers
+
+    @property
+    def lca(self) -> Floats:
+        """(T, layer)."""
+        return self.table.sum_by_layer(self.by_tensor)
 
     @property
     def total(self) -> Floats:
-        """Summed over the iterations that are there, (layer,)."""
+        """Summed over the iterations that count, (layer,)."""
         return np.asarray(np.nansum(self.lca, axis=0))
 
     @property
-    def n_left_out(self) -> int:
-        """Iterations that are not allocated or not finite."""
-        return int(np.isnan(self.lca).any(axis=1).sum())
+    def total_by_tensor(self) -> Floats:
+        """(tensor,)."""
+        return np.asarray(np.nansum(self.by_tensor, axis=0))
+
+    @property
+    def cumulative(self) -> Floats:
+        """(T, layer), from the first iteration to this one, over those that count."""
+        return np.asarray(np.nancumsum(self.lca, axis=0))
 
 
-def layers(run: Run, allocation: str = "train") -> Layers:
+def layers(run: Run, name: str = "train", unconverged: bool = False) -> Layers:
     """Sum the LCA of each tensor over the tensors of a layer."""
-    names, table = run.parameters.layers, run.parameters
-    by_tensor = np.asarray(run.allocation(allocation).layer_lca[:])
-    by_layer = np.zeros((len(by_tensor), len(names)))
-    for column, parameter in zip(by_tensor.T, table, strict=True):
-        by_layer[:, names.index(parameter.layer)] += column
-    return Layers(names, by_layer)
+    allocation = run.allocation(name)
+    chosen = iterations(allocation, unconverged)
+    by_tensor = np.where(chosen.counted[:, None], read(allocation, "layer_lca"), np.nan)
+    return Layers(run.parameters, by_tensor, chosen)
 
 
-def report(runs: Sequence[Run], allocation: str = "train") -> Report:
-    """The total LCA of each layer and its share of the sum, over runs of the same model     [figure 4]"""
-    results = [layers(run, allocation) for run in runs]
+def report(results: Sequence[Layers]) -> Report:
+    """The total LCA of each layer and its share of the sum, over runs of the same model     [figure 4]
+
+    With two runs or more also the p-value of a two-sided t-test of each total against 0.
+    """
+    table = results[0].table
     totals = np.array([[*result.total, result.total.sum()] for result in results])
-    return Report(
-        heading="layer",
-        rows=[*results[0].layers, "sum"],
-        columns={"LCA (nats)": Column(totals, digits=4), "share %": Column(100 * totals / totals[:, -1:], digits=1)},
-        n_iterations=len(results[0].lca),
-        n_left_out=sum(result.n_left_out for result in results),
+    columns = {"LCA (nats)": Column(totals, 4), "share %": Column(_share(totals, totals[:, -1:]), 1)}
+    if len(results) > 1:
+        columns["p (t-test against 0)"] = Column.of(differs_from_zero(totals), text=p_value)
+    by_tensor = np.array([result.total_by_tensor for result in results])
+    kinds = list(dict.fromkeys(parameter.kind for parameter in table))
+    by_kind = np.stack([by_tensor[:, [p.kind == kind for p in table]].sum(1) for kind in kinds], axis=1)
+    apart = np.concatenate([by_tensor, by_kind], axis=1)
+    of_layer = np.concatenate(
+        [totals[:, [table.layers.index(p.layer) for p in table]], totals[:, [-1] * len(kinds)]], 1
     )
+    cumulative = np.array([result.cumulative for result in results])
+    at = [max(round(fraction * cumulative.shape[1]), 1) for fraction in FRACTIONS]
+    over_time = {f"to {t:,}": Column(np.append(c := cumulative[:, t - 1], c.sum(1)[:, None], 1), 4) for t in at}
+    return Report(
+        "layers",
+        [
+            Table("layer", [*table.layers, "sum"], columns),
+            Table(
+                "tensor",
+                [*(p.name for p in table), *(f"every {kind}" for kind in kinds)],
+                {"LCA (nats)": Column(apart, 4), "share of its layer %": Column(_share(apart, of_layer), 1)},
+                "kernels, biases and norms apart",
+            ),
+            Table("layer", [*table.layers, "sum"], over_time, "cumulative LCA (nats), iteration 0 up to"),
+        ],
+        [result.iterations for result in results],
+    )
+
+
+def _share(part: Floats, of: Floats) -> Floats:
+    """In percent; NaN where there is nothing to share."""
+    return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=of != 0))

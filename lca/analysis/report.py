@@ -1,62 +1,97 @@
-"""The answer to a question over several runs: named rows, mean and standard deviation of each column."""
+"""The answer to a question over several runs, for people and for programs: tables, notes, and what it is based on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lca.analysis.iterations import Iterations
+from lca.analysis.statistics import mean_and_deviation
+
+
+def p_value(p: float) -> str:
+    """Two digits; a dash where there is nothing to test."""
+    return "–" if np.isnan(p) else f"{p:.2g}" if p >= 1e-16 else "< 1e-16"
+
+
+def whole(value: float) -> str:
+    return f"{value:,.0f}"
+
 
 @dataclass(frozen=True)
 class Column:
-    """values: (run, row). digits: decimals worth showing."""
+    """values: (run, row), or (1, row) for what is of all runs together. digits: decimals worth showing.
+
+    text: how a mean is written instead, where there is no deviation to go with it.
+    """
 
     values: NDArray[np.float64]
-    digits: int
+    digits: int = 2
+    text: Callable[[float], str] | None = None
+
+    @classmethod
+    def of(cls, rows: ArrayLike, digits: int = 2, text: Callable[[float], str] | None = None) -> "Column":
+        """A value for each row, of all runs together."""
+        return cls(np.asarray(rows, np.float64)[None], digits, text)
 
 
 @dataclass(frozen=True)
-class Report:
-    """columns: by their heading, which names the unit. rows: what the values are of.
-
-    n_iterations: of a run. n_left_out: of them, in all runs, those that are not allocated or not finite.
-    """
+class Table:
+    """rows: what the values are of, under heading. columns: by theirs, which names the unit. title: over it all."""
 
     heading: str
     rows: Sequence[str]
     columns: Mapping[str, Column]
-    n_iterations: int
-    n_left_out: int
-
-    @property
-    def n_runs(self) -> int:
-        return len(next(iter(self.columns.values())).values)
+    title: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with None for what is not a number, such as the deviation of a single run."""
-
         def cell(values: NDArray[np.float64]) -> dict[str, Any]:
             mean, deviation = mean_and_deviation(values)
-            return {"mean": _plain(mean), "deviation": _plain(deviation), "runs": [_plain(value) for value in values]}
+            return {"mean": _plain(mean), "deviation": _plain(deviation), "values": [_plain(value) for value in values]}
 
         return {
-            "runs": self.n_runs,
-            "iterations": self.n_iterations,
-            "iterations_left_out": self.n_left_out,
-            **{
+            "title": self.title,
+            "columns": {
                 heading: {row: cell(column.values[:, i]) for i, row in enumerate(self.rows)}
                 for heading, column in self.columns.items()
             },
         }
 
 
-def mean_and_deviation(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """values (run, …) -> the mean over runs and the sample standard deviation, which is NaN for a single run."""
-    array = np.asarray(values, np.float64)
-    deviation = array.std(axis=0, ddof=1) if len(array) > 1 else np.full(array.shape[1:], np.nan)
-    return array.mean(axis=0), np.asarray(deviation)
+@dataclass(frozen=True)
+class Report:
+    """iterations: of each run. notes: a line each. arrays: what programs want and people do not read, by name."""
+
+    question: str
+    tables: Sequence[Table]
+    iterations: Sequence[Iterations]
+    notes: Sequence[str] = ()
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with None for what is not a number, such as the deviation of a single run."""
+        return {
+            "question": self.question,
+            "runs": len(self.iterations),
+            "iterations": [len(run.counted) for run in self.iterations],
+            "iterations_left_out": [run.left_out for run in self.iterations],
+            "tables": [table.to_json() for table in self.tables],
+            "notes": list(self.notes),
+            **{name: _plain_array(values) for name, values in self.arrays.items()},
+        }
 
 
 def _plain(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _plain_array(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if isinstance(values, Mapping):
+        return {name: _plain_array(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain_array(value) for value in values]
+    return _plain(values) if isinstance(values, float) else values

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.layers import Layers
-from lca.analysis.report import mean_and_deviation
+from lca.analysis.statistics import mean_and_deviation
 from lca.figures.style import HELP, HURT, INK, new_figure, tidy
 
 

@@ -1,0 +1,178 @@
+"""How often do weights, gradients and LCA change direction?     [arXiv 1909.01440, section 3, figures S7, S8]"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.report import Column, Report, Table
+from lca.analysis.tiles import WINDOW, Segments, Tile, Words, feed, words
+from lca.integrate import Status
+from lca.parameters import ParameterTable
+from lca.store import Run
+from lca.summary import read
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """counts: (tensor,), changes of sign, summed over the parameters. n: T, the points whose signs could change."""
+
+    counts: Counts
+    n: int
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """Changes of direction from one iteration to the next.
+
+    turns: of the weights, where the product of two successive motions is below 0. of_lca: the same of the LCA, between
+    iterations that both count. crossings: of the gradient between two iterates, from positive to not positive or back;
+    None if they were not asked for. table: the parameters.
+    """
+
+    table: ParameterTable
+    turns: Changes
+    of_lca: Changes
+    crossings: Changes | None
+    iterations: Iterations
+
+    def iterations_per(self, changes: Changes) -> Floats:
+        """T over the mean count of a parameter, for all and for each layer, (1 + layer,).
+
+        inf where nothing changes, NaN where nothing could."""
+        counts = self.table.sum_by_layer(changes.counts.astype(np.float64))
+        sizes = self.table.sum_by_layer(np.array(self.table.sizes, np.float64))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            per_parameter = np.append(counts.sum(), counts) / np.append(sizes.sum(), sizes)
+            return np.asarray(changes.n / per_parameter)
+
+
+class SignChanges:
+    """Counts where a sign is the opposite of the one before, along each row; 64 columns to a word."""
+
+    def __init__(self, table: ParameterTable) -> None:
+        self.segments = Segments.of_tensors(table)
+        self.counts = np.zeros(len(table), np.int64)
+
+    def count(self, rows: slice, below: Words, above: Words, n: int, first: bool) -> None:
+        """below, above: where the first n columns are < 0 and > 0; first: whether nothing comes before them."""
+        if first:
+            self._below, self._above = np.zeros((2, len(below)), np.uint64)
+        one = np.uint64(1)
+        changed = below & (above << one | self._above) | above & (below << one | self._below)
+        which, sums = self.segments.sums(rows, np.bitwise_count(changed), np.int64)
+        self.counts[which] += sums
+        self._below, self._above = (signs >> np.uint64(n - 1) & one for signs in (below, above))
+
+
+class TurnsOfLCA(SignChanges):
+    """Takes the tiles of `lca`."""
+
+    def add(self, tile: Tile) -> None:
+        self.count(tile.rows, tile.helped_words, tile.hurt_words, tile.values.shape[1], tile.first)
+
+
+class Turns(SignChanges):
+    """Takes the tiles of `weights`; bit j of a tile's words is the motion to its iterate j from the one before."""
+
+    _before: NDArray[np.float32]  # the last iterate of the tile before
+
+    def add(self, tile: Tile) -> None:
+        n = tile.values.shape[1]
+        down, up = np.zeros((2, len(tile.values), WINDOW), bool)
+        for flags, compare in ((down, np.less), (up, np.greater)):  # motion itself is not needed, only its sign
+            compare(tile.values[:, 1:], tile.values[:, :-1], out=flags[:, 1:n])
+            if not tile.first:
+                compare(tile.values[:, 0], self._before, out=flags[:, 0])
+            flags[:, :n] &= tile.counted
+        self._before = tile.values[:, -1].copy()
+        self.count(tile.rows, words(down), words(up), n, tile.first)
+
+
+class Crossings:
+    """Takes the tiles of `gradient_sign`, whose rows are eight parameters each."""
+
+    _before: tuple[NDArray[np.uint8], bool]  # the last iterate of the tile before, and whether it is known
+
+    def __init__(self, table: ParameterTable) -> None:
+        self.segments = Segments.of_tensors(table)
+        self.size = table.size
+        self.counts = np.zeros(len(table), np.int64)
+
+    def add(self, tile: Tile) -> None:
+        """tile.counted: where the gradient is known."""
+        signs, known = tile.values, tile.counted
+        if not tile.first:
+            signs = np.concatenate([self._before[0][:, None], signs], axis=1)
+            known = np.append(self._before[1], known)
+        changed = (signs[:, 1:] ^ signs[:, :-1])[:, known[1:] & known[:-1]]
+        self._before = signs[:, -1].copy(), bool(known[-1])
+        rows = slice(8 * tile.rows.start, min(8 * tile.rows.stop, self.size))
+        which, sums = self.segments.sums(rows, np.unpackbits(changed, axis=0)[: rows.stop - rows.start], np.int64)
+        self.counts[which] += sums.sum(axis=1)
+
+
+class Directions:
+    """All changes of direction of a run, from its large arrays; each consumer is None where its array is not read."""
+
+    def __init__(self, run: Run, name: str, chosen: Iterations, crossings: bool) -> None:
+        self.allocation = run.allocation(name)
+        self.table, self.chosen = run.parameters, chosen
+        self.finite = read(self.allocation, "status") != Status.NOT_FINITE
+        self.known = np.isfinite(read(self.allocation, "loss"))
+        self.turns, self.of_lca = Turns(self.table), TurnsOfLCA(self.table)
+        self.crossings = Crossings(self.table) if crossings else None
+
+    def feed_others(self) -> None:
+        """Read the weights and the signs of the gradient; the LCA is another's to read."""
+        feed(self.allocation.run.weights, np.append(True, self.finite), [self.turns])
+        if self.crossings:
+            feed(self.allocation.gradient_sign, self.known, [self.crossings])
+
+    def result(self) -> Oscillation:
+        crossings = self.crossings
+        return Oscillation(
+            table=self.table,
+            turns=Changes(self.turns.counts, int(self.finite.sum())),
+            of_lca=Changes(self.of_lca.counts, _with_neighbour(self.chosen.counted)),
+            crossings=Changes(crossings.counts, int((self.known[1:] & self.known[:-1]).sum())) if crossings else None,
+            iterations=self.chosen,
+        )
+
+
+def oscillation(run: Run, name: str = "train", unconverged: bool = False, crossings: bool = True) -> Oscillation:
+    """Count the changes of direction. crossings: of the gradient, for which its signs have to be in the store."""
+    allocation = run.allocation(name)
+    if crossings:
+        _ = allocation.gradient_sign  # an error now, not after the rest
+    directions = Directions(run, name, iterations(allocation, unconverged), crossings)
+    feed(allocation.lca, directions.chosen.counted, [directions.of_lca])
+    directions.feed_others()
+    return directions.result()
+
+
+def report(results: Sequence[Oscillation]) -> Report:
+    """Iterations per change of direction, of all parameters and by layer, over runs     [figure S7]"""
+    first = results[0]
+    figures = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
+    columns = {
+        heading: Column(np.array([result.iterations_per(getattr(result, name)) for result in results]), 1)
+        for heading, name in figures.items()
+        if getattr(first, name) is not None
+    }
+    return Report(
+        "oscillation",
+        [Table("layer", ["all parameters", *first.table.layers], columns, "iterations per change of direction")],
+        [result.iterations for result in results],
+    )
+
+
+def _with_neighbour(counted: NDArray[np.bool_]) -> int:
+    """How many iterations count that have another one beside them."""
+    pairs = counted[1:] & counted[:-1]
+    return int((np.append(pairs, False) | np.append(False, pairs)).sum())

@@ -1,0 +1,146 @@
+"""The large arrays, piece by piece: a strip of the parameters at a time, in it 64 iterations at a time, in order.
+
+Each chunk is read once, ahead of its use. What is in memory is a few pieces, whatever K and T.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lca.errors import LCAError
+from lca.layout import Array
+from lca.parameters import ParameterTable
+
+WINDOW = 64  # columns of a tile: the bits of a word; blocks, of 64 iterations or a smaller power of two, divide it
+WINDOWS_READ = 4  # at once, so that the chunks of a piece are decompressed side by side
+PIECES_AHEAD = 2
+
+Words = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A strip of an array (parameter, iteration) or (parameter, iterate), in at most 64 successive columns.
+
+    rows, columns: where it lies. values: (rows, columns). first, last: whether it begins or ends its strip, so that
+    what is carried from tile to tile begins anew, or is done. counted: (columns,) which of them count.
+    """
+
+    rows: slice
+    columns: slice
+    values: NDArray[Any]
+    first: bool
+    last: bool
+    counted: NDArray[np.bool_]
+
+    @cached_property
+    def helped(self) -> NDArray[np.bool_]:
+        """Where LCA < 0, (rows, 64); False in columns that do not count, and in those beyond the last."""
+        return self._flags(np.less)
+
+    @cached_property
+    def hurt(self) -> NDArray[np.bool_]:
+        """Where LCA > 0, likewise."""
+        return self._flags(np.greater)
+
+    @cached_property
+    def helped_words(self) -> Words:
+        """helped, a word a row."""
+        return words(self.helped)
+
+    @cached_property
+    def hurt_words(self) -> Words:
+        return words(self.hurt)
+
+    @cached_property
+    def counted_values(self) -> NDArray[Any]:
+        """The columns that count."""
+        return self.values if self.counted.all() else self.values[:, self.counted]
+
+    def _flags(self, compare: np.ufunc) -> NDArray[np.bool_]:
+        n = self.values.shape[1]
+        flags = np.zeros((len(self.values), WINDOW), bool)
+        compare(self.values, 0, out=flags[:, :n])
+        if not self.counted.all():
+            flags[:, :n] &= self.counted
+        return flags
+
+
+class Consumer(Protocol):
+    """What takes the tiles of one array, strip by strip and in order of time."""
+
+    def add(self, tile: Tile) -> None: ...
+
+
+def feed(array: Array, counted: NDArray[np.bool_] | None, consumers: Sequence[Consumer]) -> None:
+    """Read an array once, and hand each tile of it to all consumers."""
+    for tile in tiles(array, counted) if consumers else ():
+        for consumer in consumers:
+            consumer.add(tile)
+
+
+def tiles(array: Array, counted: NDArray[np.bool_] | None = None) -> Iterator[Tile]:
+    """The tiles of an array, the next pieces being read meanwhile. counted: (columns,); all of them if None."""
+    height, length = array.shape
+    counted = np.ones(length, bool) if counted is None else counted
+    step = WINDOW * WINDOWS_READ
+    pieces = [
+        (slice(top, min(top + array.chunks[0], height)), slice(begin, min(begin + step, length)))
+        for top in range(0, height, array.chunks[0])
+        for begin in range(0, length, step)
+    ]
+    with ThreadPoolExecutor(PIECES_AHEAD, "lca-reader") as pool:
+        ahead: list[Future[NDArray[Any]]] = []
+        for i, (rows, columns) in enumerate(pieces):
+            while len(ahead) <= PIECES_AHEAD and i + len(ahead) < len(pieces):
+                ahead.append(pool.submit(_read, array, *pieces[i + len(ahead)]))
+            values = ahead.pop(0).result()
+            for begin in range(columns.start, columns.stop, WINDOW):
+                window = slice(begin, min(begin + WINDOW, columns.stop))
+                part = np.ascontiguousarray(values[:, begin - columns.start : window.stop - columns.start])
+                yield Tile(rows, window, part, begin == 0, window.stop == length, counted[window])
+
+
+def words(flags: NDArray[np.bool_]) -> Words:
+    """(rows, 64) -> a word a row, the first column in its lowest bit."""
+    return np.packbits(flags.ravel(), bitorder="little").view("<u8").astype(np.uint64, copy=False)
+
+
+class Segments:
+    """Stretches of successive parameters, such as those of each tensor. bounds: where each begins, and where the last
+    ends, ascending."""
+
+    def __init__(self, bounds: ArrayLike) -> None:
+        self.bounds = np.asarray(bounds, np.int64)
+
+    @classmethod
+    def of_tensors(cls, table: ParameterTable) -> "Segments":
+        return cls([*(parameter.offset for parameter in table), table.size])
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def within(self, rows: slice) -> tuple[slice, NDArray[np.int64]]:
+        """Which segments meet the rows, and where each of them begins, counted from the first row."""
+        first = int(np.searchsorted(self.bounds, rows.start, "right")) - 1
+        end = int(np.searchsorted(self.bounds, rows.stop, "left"))
+        return slice(first, end), np.maximum(self.bounds[first:end] - rows.start, 0)
+
+    def sums(self, rows: slice, values: NDArray[Any], dtype: Any) -> tuple[slice, NDArray[Any]]:
+        """values (rows, …) -> which segments they meet, and the sums over the part of each that is in rows."""
+        which, starts = self.within(rows)
+        return which, np.add.reduceat(values, starts, axis=0, dtype=dtype)
+
+
+def _read(array: Array, rows: slice, columns: slice) -> NDArray[Any]:
+    try:
+        return np.asarray(array[rows, columns])
+    except LCAError:
+        raise
+    except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
+        raise LCAError(f"{array.name} is damaged ({error}). See `lca verify RUN`.") from error

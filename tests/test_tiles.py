@@ -1,0 +1,137 @@
+"""Large arrays in pieces: every value once and in order, and every question the same as in memory."""
+
+import itertools
+
+import numpy as np
+import pytest
+from handmade import make_run
+from torch import nn
+
+from lca.analysis import helping, neurons, oscillation, tails
+from lca.analysis.tiles import Segments, feed, tiles, words
+from lca.errors import LCAError
+
+MODEL = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5))  # K = 54 + 3 + 6 + 60 + 5
+K = 128
+
+
+def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.3):
+    """A run with LCA of random signs and zeros, random weights and signs, and iterations of each status."""
+    rng = np.random.default_rng(1)
+    lca = rng.normal(size=(K, T)) * 10.0 ** rng.integers(-9, 0, (K, T))
+    lca[rng.random((K, T)) < zeros] = 0
+    status = rng.choice([0, 1, 1, 1, 1, 2, 3], T)
+    lca[:, (status == 0) | (status == 3)] = np.nan
+    weights = rng.normal(size=(K, T + 1)).round(1)
+    positive = rng.random((K, T + 1)) < 0.5
+    loss = np.where(rng.random(T + 1) < 0.1, np.nan, 1.0)
+    if monkeypatch:
+        monkeypatch.setattr("lca.store.CHUNK_PARAMETERS", chunk)
+    run = make_run(
+        path, lca, model=MODEL, block=block, weights=weights, status=status, gradient_positive=positive, loss=loss
+    )
+    return run, {"lca": lca, "status": status, "weights": weights, "positive": positive, "loss": loss}
+
+
+@pytest.mark.parametrize(("T", "chunk", "block"), [(300, 16_384, None), (130, 50, 8), (64, 128, 64), (5, 7, None)])
+def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block):
+    run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
+    found = np.full((K, T), np.inf, np.float32)
+    strips, carried = [], 0
+    for tile in tiles(run.allocation("train").lca):
+        assert np.isinf(found[tile.rows, tile.columns]).all()
+        found[tile.rows, tile.columns] = tile.values
+        assert tile.values.shape[1] <= 64
+        assert tile.first == (tile.columns.start == 0)
+        assert tile.last == (tile.columns.stop == T)
+        assert tile.first or (tile.rows, tile.columns.start) == carried
+        strips += [tile.rows] if tile.first else []
+        carried = tile.rows, tile.columns.stop
+    np.testing.assert_array_equal(found, made["lca"].astype(np.float32))
+    assert len(strips) == -(-K // chunk)
+
+
+def test_the_first_column_is_the_lowest_bit():
+    flags = np.zeros((3, 64), bool)
+    flags[0, 0] = flags[1, 63] = flags[2, 5] = True
+    assert words(flags).tolist() == [1, 2**63, 32]
+
+
+def test_segments_sum_what_of_them_is_in_the_rows():
+    segments = Segments([0, 2, 3, 7])
+    values = np.arange(7)[:, None] * [1, 10]
+    which, sums = segments.sums(slice(1, 5), values[1:5], np.int64)
+    assert (which, sums.tolist()) == (slice(0, 3), [[1, 10], [2, 20], [7, 70]])
+    which, sums = segments.sums(slice(3, 6), values[3:6], np.float64)
+    assert (which, sums.tolist()) == (slice(2, 3), [[12, 120]])
+
+
+def in_memory(made):
+    """The answers, by plain numpy over whole arrays."""
+    lca, status = made["lca"].astype(np.float32), made["status"]
+    counted = status == 1
+    sign = np.where(counted, np.sign(lca), 0)
+    bounds = [0, 54, 57, 60, 63, 123, 128]
+    spans = [slice(a, b) for a, b in itertools.pairwise(bounds)]
+    motion = np.where(status == 3, 0, np.sign(np.diff(made["weights"].astype(np.float32), axis=1)))
+    known = np.isfinite(made["loss"])
+    crossed = made["positive"][:, 1:] != made["positive"][:, :-1]
+    return {
+        "helped": np.stack([(sign[s] < 0).sum(0) for s in spans], axis=1),
+        "hurt": np.stack([(sign[s] > 0).sum(0) for s in spans], axis=1),
+        "of_lca": [(sign[s, 1:] * sign[s, :-1] < 0).sum() for s in spans],
+        "turns": [(motion[s, 1:] * motion[s, :-1] < 0).sum() for s in spans],
+        "crossings": [(crossed & known[1:] & known[:-1])[s].sum() for s in spans],
+        "values": lca[:, counted],
+        "times": (sign < 0).sum(1)[(sign != 0).any(1)] / counted.sum(),
+    }
+
+
+@pytest.mark.parametrize(("T", "chunk", "block"), [(300, 16_384, None), (300, 48, 8), (129, 8, 64), (192, 40, 16)])
+def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, block):
+    run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
+    expected = in_memory(made)
+    signs = helping(run)
+    np.testing.assert_array_equal(signs.helped, expected["helped"])
+    np.testing.assert_array_equal(signs.hurt, expected["hurt"])
+    np.testing.assert_array_equal(signs.histogram, np.histogram(expected["times"], np.arange(51) / 50)[0])
+    changes = oscillation(run)
+    for name in ("of_lca", "turns", "crossings"):
+        np.testing.assert_array_equal(getattr(changes, name).counts, expected[name], err_msg=name)
+    values = expected["values"]
+    distribution = tails(run)
+    assert distribution.n_zero == (values == 0).sum()
+    assert distribution.helped.n == (values < 0).sum()
+    assert distribution.hurt.n == (values > 0).sum()
+    assert distribution.hurt.total == pytest.approx(values[values > 0].sum(dtype=np.float64), rel=1e-3)
+    of_units = neurons(run).total
+    assert of_units[:3] == pytest.approx(
+        [values[18 * i : 18 * i + 18].sum() + values[[54 + i, 57 + i, 60 + i]].sum() for i in range(3)], rel=1e-4
+    )
+    assert of_units[3:] == pytest.approx(
+        [values[63 + 12 * i : 75 + 12 * i].sum() + values[123 + i].sum() for i in range(5)], rel=1e-4
+    )
+
+
+def test_a_damaged_chunk_is_told(tmp_path):
+    run, _ = random_run(tmp_path / "run.zarr", 70)
+    chunk = tmp_path / "run.zarr/lca/train/lca/c/0/1"
+    chunk.write_bytes(chunk.read_bytes()[:-9] + b"x" * 9)
+    with pytest.raises(LCAError, match="lca/train/lca is damaged"):
+        helping(run)
+
+
+def test_one_reading_serves_all(tmp_path):
+    run, _ = random_run(tmp_path / "run.zarr", 200)
+    seen = [[], []]
+
+    class Watcher:
+        def __init__(self, log):
+            self.log = log
+
+        def add(self, tile):
+            self.log.append(id(tile))
+
+    feed(run.allocation("train").lca, None, [Watcher(log) for log in seen])
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 4
