@@ -9,16 +9,17 @@ import click
 from lca.errors import UsageError
 from lca.shell import (
     Command,
+    Grouped,
     data_options,
+    grouped,
     json_option,
     name_option,
     open_alike,
     print_reports,
     problem_of,
     runs_argument,
+    unconverged_option,
 )
-
-BETWEEN_GROUPS = "\x1d"  # what `--` becomes, which click would drop: ASCII's group separator, which no path has
 
 
 @click.group()
@@ -28,11 +29,6 @@ def analyze() -> None:
     Over several runs of the same model each figure is mean ± standard deviation. Iterations that are not allocated, did
     not converge or are not finite are left out and counted.
     """
-
-
-unconverged_option = click.option(
-    "--unconverged", is_flag=True, help="Count the iterations whose residual stayed over the tolerance as well."
-)
 
 
 def question(name: str, cls: type[click.Command] = click.Command) -> Callable[[Command], click.Command]:
@@ -154,14 +150,7 @@ def analyze_overfit(runs: Sequence[str], name: str, unconverged: bool, against: 
     print_reports([report(results, runs)], json_file)
 
 
-class TwoGroups(click.Command):
-    """Takes A... -- B..., options anywhere."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [BETWEEN_GROUPS if arg == "--" else arg for arg in args])
-
-
-@question("compare", cls=TwoGroups)
+@question("compare", cls=Grouped)
 def analyze_compare(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
     """Two groups of runs, A... -- B..., by layer and in their final losses, with Welch's t-test.
 
@@ -170,11 +159,11 @@ def analyze_compare(runs: Sequence[str], name: str, unconverged: bool, json_file
     """
     from lca.analysis.compare import compare, report
 
-    at = [i for i, run in enumerate(runs) if run == BETWEEN_GROUPS]
-    if len(at) != 1 or not 0 < at[0] < len(runs) - 1:
+    groups = grouped(runs)
+    if len(groups) != 2:
         raise UsageError("two groups of runs were wanted, with -- between them: lca analyze compare A... -- B...")
-    opened = open_alike([run for run in runs if run != BETWEEN_GROUPS])
-    print_reports([report(compare(opened[: at[0]], opened[at[0] :], name, unconverged))], json_file)
+    opened, n = open_alike([run for group in groups for run in group]), len(groups[0])
+    print_reports([report(compare(opened[:n], opened[n:], name, unconverged))], json_file)
 
 
 @question("trend")

@@ -1,53 +1,394 @@
 """`lca plot FIGURE RUN... --out FILE`: one command a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lca.shell import name_option, open_alike, open_run, out_option, run_argument, runs_argument, title
+from lca.errors import UsageError
+from lca.shell import (
+    Command,
+    Grouped,
+    data_options,
+    grouped,
+    name_option,
+    open_alike,
+    problem_of,
+    runs_argument,
+    title,
+    unconverged_option,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lca.figures.style import Look
+    from lca.store import Run
 
 
 @click.group()
 def plot() -> None:
-    """Draw a figure of runs that are allocated."""
+    """Draw a figure of runs that are allocated. Green helps, red hurts."""
 
 
-@plot.command("helping")
-@run_argument
-@name_option
-@out_option
-def plot_helping(path: str, name: str, out: Path) -> None:
-    """Helped, hurt and zero over the iterations, with the loss on top.
+@dataclass(frozen=True)
+class Drawing:
+    """The options that all figures have."""
+
+    out: Path
+    dpi: int
+    title: str | None
+    style: str
+    colors: str
+    layers: str
+    iterations: str | None
+
+    def save(self, runs: "Sequence[Run]", name: str, draw: "Callable[[Look], Figure]") -> None:
+        """Draw and write the file."""
+        from lca.figures.style import COLOURS, Look, in_style, require_suffix, save
+
+        require_suffix(self.out)
+        heading = title(runs, name) if self.title is None else self.title
+        with in_style(self.style):
+            save(draw(Look(heading, COLOURS[self.colors], self.layers, slice_of(self.iterations))), self.out, self.dpi)
+        click.echo(str(self.out))
+
+
+def slice_of(text: str | None) -> tuple[int | None, int | None]:
+    """ "A:B" -> its ends."""
+    begin, colon, end = (":" if text is None else text).partition(":")
+    if not colon or not all(part == "" or part.isdecimal() for part in (begin, end)):
+        raise UsageError(f"iterations is {text!r}; A:B was wanted, such as 0:200 or 400:.")
+    return int(begin) if begin else None, int(end) if end else None
+
+
+LOOK_OPTIONS = (
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf."),
+    click.option("--dpi", default=160, show_default=True, help="Pixels an inch, of a .png."),
+    click.option("--title", help="[default: the problem and the loss]"),
+    click.option("--style", type=click.Choice(["screen", "paper"]), default="screen", show_default=True),
+    click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True),
+    click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these."),
+    click.option("--iterations", metavar="A:B", help="Only these."),
+)
+
+
+def figure(
+    name: str, *, unconverged: bool = True, cls: type[click.Command] = click.Command
+) -> Callable[[Command], click.Command]:
+    """A command on runs, with the options that all figures have in `drawing`."""
+
+    def decorate(command: Command) -> click.Command:
+        @wraps(command)
+        def with_drawing(**options: Any) -> None:
+            look = {field.name: options.pop(field.name) for field in fields(Drawing)}
+            command(drawing=Drawing(**look), **options)
+
+        decorated: Command = with_drawing
+        for option in reversed(
+            (runs_argument, name_option, *((unconverged_option,) if unconverged else ()), *LOOK_OPTIONS)
+        ):
+            decorated = option(decorated)
+        return plot.command(name, cls=cls)(decorated)
+
+    return decorate
+
+
+@figure("loss", unconverged=False)
+def plot_loss(runs: Sequence[str], name: str, drawing: Drawing) -> None:
+    """The loss of a run, what the parts of its change sum to, and the residual.
+
+    \b
+    lca plot loss run.zarr --out loss.png
+    """
+    from lca.analysis import loss_curve
+    from lca.figures.loss import draw
+
+    (run,) = one(runs)
+    drawing.save([run], name, lambda look: draw(loss_curve(run, name), look))
+
+
+@figure("helping")
+def plot_helping(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """Helped, hurt and zero over the iterations of a run, with the loss on top.
 
     \b
     lca plot helping run.zarr --out helping.png
     """
     from lca.analysis import helping
-    from lca.figures import style
     from lca.figures.helping import draw
 
-    style.require_suffix(out)
-    run = open_run(path)
-    style.save(draw(helping(run, name), title([run], name)), out)
-    click.echo(str(out))
+    (run,) = one(runs)
+    drawing.save([run], name, lambda look: draw(helping(run, name, unconverged), look))
 
 
-@plot.command("layers")
-@runs_argument
-@name_option
-@out_option
-def plot_layers(runs: Sequence[str], name: str, out: Path) -> None:
+@figure("helping-by-layer")
+def plot_helping_by_layer(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """The percentage helping of each layer.
+
+    \b
+    lca plot helping-by-layer run-?.zarr --out by-layer.png
+    """
+    from lca.analysis import helping
+    from lca.figures.helping_by_layer import draw
+
+    opened = open_alike(runs)
+    drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
+
+
+@figure("helping-by-parameter")
+def plot_helping_by_parameter(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """A histogram of the parameters, by the share of the iterations in which each helps.
+
+    \b
+    lca plot helping-by-parameter run-?.zarr --out by-parameter.png
+    """
+    from lca.analysis import helping
+    from lca.figures.helping_by_parameter import draw
+
+    opened = open_alike(runs)
+    drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
+
+
+@figure("distribution")
+def plot_distribution(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """The distribution of the LCA of a run, with a Gaussian and Weibull distributions.
+
+    \b
+    lca plot distribution run.zarr --out distribution.png
+    """
+    from lca.analysis import tails
+    from lca.figures.distribution import draw
+
+    (run,) = one(runs)
+    drawing.save([run], name, lambda look: draw(tails(run, name, unconverged), look))
+
+
+@figure("layers", cls=Grouped)
+@click.option("--label", "labels", multiple=True, help="Of a group of runs; repeat it, in their order.")
+def plot_layers(runs: Sequence[str], name: str, unconverged: bool, labels: Sequence[str], drawing: Drawing) -> None:
     """The total LCA of each layer as bars; over several runs the mean, with the standard deviation.
 
     \b
     lca plot layers run-0.zarr run-1.zarr --out layers.pdf
+    lca plot layers a-?.zarr -- b-?.zarr --label regular --label frozen --out groups.png
     """
     from lca.analysis import layers
-    from lca.figures import style
     from lca.figures.layers import draw
 
-    style.require_suffix(out)
+    groups = grouped(runs)
+    if labels and len(labels) != len(groups):
+        raise UsageError(f"{len(labels)} labels were given for {len(groups)} groups of runs.")
+    opened = open_alike([run for group in groups for run in group])
+    results = iter([layers(run, name, unconverged) for run in opened])
+    names = labels or [chr(ord("A") + i) for i in range(len(groups))]
+    by_name = {label: [next(results) for _ in group] for label, group in zip(names, groups, strict=True)}
+    drawing.save(opened, name, lambda look: draw(by_name, look))
+
+
+@figure("trend")
+@click.option("--option", required=True, help="Of the training, or of a layer in it: learning_rate, last:momentum.")
+@click.option("--delay", is_flag=True, help="Take a momentum m as the delay m / (1 − m), in iterations.")
+def plot_trend(runs: Sequence[str], name: str, unconverged: bool, option: str, delay: bool, drawing: Drawing) -> None:
+    """The LCA of the layers against a training option; of the last layer that is shown with a line.
+
+    \b
+    lca plot trend momentum-*.zarr --option last:momentum --delay --out trend.png
+    """
+    from lca.analysis import trend
+    from lca.figures.trend import draw
+
     opened = open_alike(runs)
-    style.save(draw([layers(run, name) for run in opened], title(opened, name)), out)
-    click.echo(str(out))
+    result = trend(opened, option, delay=delay, name=name, unconverged=unconverged)
+    drawing.save(opened, name, lambda look: draw(result, look))
+
+
+@figure("peaks")
+@click.option(
+    "--what",
+    type=click.Choice(["LCA", "LCA by class", "gradient norm", "motion"]),
+    help="Whose peaks.  [default: LCA by class, where the store has it]",
+)
+def plot_peaks(runs: Sequence[str], name: str, unconverged: bool, what: str | None, drawing: Drawing) -> None:
+    """The iterations in which each layer of a run learns most, by class; those of all layers in red.
+
+    \b
+    lca plot peaks run.zarr --out peaks.png
+    """
+    from lca.analysis import synchrony
+    from lca.figures.peaks import draw
+
+    (run,) = one(runs)
+    by_class = what == "LCA by class" or (what is None and "class_lca" in run.allocation(name).arrays)
+    result = synchrony(run, name, unconverged, by_class=by_class)
+    drawing.save([run], name, lambda look: draw(result, look, what))
+
+
+@figure("frame", unconverged=False)
+@click.option("--iteration", default=0, show_default=True)
+def plot_frame(runs: Sequence[str], name: str, iteration: int, drawing: Drawing) -> None:
+    """The LCA of every parameter in one iteration, each layer as a matrix.
+
+    \b
+    lca plot frame run.zarr --iteration 20 --out frame.png
+    """
+    from lca.figures.frame import draw
+
+    (run,) = one(runs)
+    drawing.save([run], name, lambda look: draw(run, iteration, look, name))
+
+
+@figure("neurons")
+def plot_neurons(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """The LCA of each neuron over time, as a heat map.
+
+    \b
+    lca plot neurons run.zarr --layers fc1 --iterations 0:200 --out neurons.png
+    """
+    from lca.analysis import neurons
+    from lca.figures.neurons import draw
+
+    (run,) = one(runs)
+    drawing.save([run], name, lambda look: draw(neurons(run, name, unconverged), look))
+
+
+@figure("curves")
+@click.option(
+    "--parameter",
+    "which",
+    multiple=True,
+    help="best, worst or random (five of each), an index, fc1.weight[3,7] or a tensor; repeat it.  [best worst]",
+)
+@click.option("--seed", default=0, show_default=True, help="Of those drawn at random.")
+def plot_curves(
+    runs: Sequence[str], name: str, unconverged: bool, which: Sequence[str], seed: int, drawing: Drawing
+) -> None:
+    """The cumulative LCA of single parameters over time.
+
+    \b
+    lca plot curves run.zarr --parameter best --parameter fc3.bias --out curves.png
+    """
+    from lca.analysis import curves
+    from lca.figures.curves import draw
+
+    (run,) = one(runs)
+    result = curves(run, which or ("best", "worst"), name, unconverged, seed)
+    drawing.save([run], name, lambda look: draw(result, look))
+
+
+@figure("cumulative")
+def plot_cumulative(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """The cumulative LCA of each layer over time, on the train loss and on val's where that is allocated.
+
+    \b
+    lca plot cumulative run.zarr --out cumulative.png
+    """
+    from lca.analysis import layers
+    from lca.figures.cumulative import draw
+
+    (run,) = one(runs)
+    names = list(dict.fromkeys([name, *(other for other in ("val",) if other in run.allocations)]))
+    curves = {each: layers(run, each, unconverged).cumulative for each in names}
+    drawing.save([run], name, lambda look: draw(run.parameters.layers, curves, look))
+
+
+@figure("oscillation")
+def plot_oscillation(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """Iterations per turn of the weights, crossing of the gradient (where its signs are kept) and turn of the LCA.
+
+    \b
+    lca plot oscillation run.zarr --out oscillation.png
+    """
+    from lca.analysis import oscillation
+    from lca.figures.oscillation import draw
+
+    opened = open_alike(runs)
+    crossings = all("gradient_sign" in run.allocation(name).arrays for run in opened)
+    results = [oscillation(run, name, unconverged, crossings) for run in opened]
+    drawing.save(opened, name, lambda look: draw(results, look))
+
+
+@figure("overfit")
+@click.option("--against", default="val", show_default=True, help="The allocation of a split that was not trained on.")
+def plot_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str, drawing: Drawing) -> None:
+    """What the layers learn that does not help on another split.
+
+    \b
+    lca plot overfit run.zarr --out overfit.png
+    """
+    from lca.analysis import overfit
+    from lca.figures.overfit import draw
+
+    opened = open_alike(runs)
+    results = [overfit(run, name, against, unconverged) for run in opened]
+    drawing.save(opened, name, lambda look: draw(results, look))
+
+
+@figure("prune")
+@click.option("--device", default="auto", show_default=True)
+@data_options
+def plot_prune(
+    runs: Sequence[str],
+    name: str,
+    unconverged: bool,
+    device: str,
+    data_dir: Path | None,
+    download: bool,
+    drawing: Drawing,
+) -> None:
+    """Loss and accuracy of what pruning leaves, by LCA, by magnitude and at random.
+
+    \b
+    lca plot prune run.zarr --out prune.png
+    """
+    from lca.analysis import prune
+    from lca.figures.prune import draw
+
+    opened = open_alike(runs)
+    problem = problem_of(opened[0], data_dir, download)
+    results = [prune(run, problem, name, unconverged, device=device) for run in opened]
+    drawing.save(opened, name, lambda look: draw(results, look))
+
+
+@figure("subset")
+def plot_subset(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
+    """How well allocations over a part of the examples agree with the one over all.
+
+    \b
+    lca plot subset run.zarr --out subset.png
+    """
+    from lca.analysis import subset
+    from lca.figures.subset import draw
+
+    opened = open_alike(runs)
+    results = [subset(run, name, (), unconverged) for run in opened]
+    drawing.save(opened, name, lambda look: draw(results, look))
+
+
+@figure("error", unconverged=False)
+@click.option("--against", multiple=True, help="Another allocation of the same run; repeat it.  [default: its split's]")
+def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: Drawing) -> None:
+    """The residual of each iteration, and what has accumulated, of one allocation of a run or several.
+
+    \b
+    lca plot error run.zarr --against first-order --out error.png
+    """
+    from lca.analysis import loss_curve
+    from lca.figures.error import draw
+
+    (run,) = one(runs)
+    split = run.allocation(name).attributes["split"]
+    alike = [other for other in run.allocations if run.allocation(other).attributes["split"] == split]
+    names = list(dict.fromkeys([name, *(against or alike)]))
+    rules = {each: f"{each}, {run.allocation(each).attributes['rule']}" for each in names}
+    drawing.save([run], name, lambda look: draw({rules[each]: loss_curve(run, each) for each in names}, look))
+
+
+def one(runs: Sequence[str]) -> "list[Run]":
+    """The one run that a figure is of."""
+    if len(runs) != 1:
+        raise UsageError(f"{len(runs)} runs were given; this figure is of one.")
+    return open_alike(runs)

@@ -84,9 +84,31 @@ name_option = click.option("--name", default="train", show_default=True, help="T
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here as well."
 )
-out_option = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf by its suffix."
+unconverged_option = click.option(
+    "--unconverged", is_flag=True, help="Count the iterations whose residual stayed over the tolerance as well."
 )
+
+BETWEEN_GROUPS = "\x1d"  # what `--` becomes, which click would drop: ASCII's group separator, which no path has
+
+
+class Grouped(click.Command):
+    """Takes RUN... -- RUN..., options anywhere."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [BETWEEN_GROUPS if arg == "--" else arg for arg in args])
+
+
+def grouped(runs: Sequence[str]) -> list[list[str]]:
+    """The groups of runs, of a Grouped command; an error if one is empty."""
+    groups: list[list[str]] = [[]]
+    for run in runs:
+        if run == BETWEEN_GROUPS:
+            groups.append([])
+        else:
+            groups[-1].append(run)
+    if not all(groups):
+        raise UsageError("a group of runs is empty; A... -- B... was wanted, with runs on either side of --.")
+    return groups
 
 
 def open_run(path: Path | str) -> "Run":

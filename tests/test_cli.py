@@ -154,7 +154,7 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["analyze", "subset", "{run}"], 1, "`lca allocate {run} --split train --examples 1000"),
         (["analyze", "trend", "{run}", "--option", "momentum"], 2, "momentum is 0.9 in every run"),
         (["analyze", "compare", "{run}", "{run}"], 2, "with -- between them: lca analyze compare A... -- B..."),
-        (["analyze", "compare", "--", "{run}"], 2, "with -- between them"),
+        (["analyze", "compare", "--", "{run}"], 2, "a group of runs is empty"),
         (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned is 1; parts between 0 and 1 were wanted"),
         (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, "its suffix is .bmp; .png, .svg, .pdf are known"),
         (["info", "{folder}"], 2, "is no run store"),

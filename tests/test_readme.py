@@ -24,6 +24,7 @@ def console_blocks():
 
 def without_numbers(text):
     text = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", text.strip())
+    text = re.sub(r"[▁-█·]+", "▁", text)
     return [re.sub(r"\s+|─+", " ", line).strip() for line in text.splitlines()]
 
 
@@ -34,7 +35,7 @@ def test_the_console_shows_what_happens(tmp_path, monkeypatch):
     for (program, *arguments), printed in commands:
         assert program == "lca"
         monkeypatch.setattr("sys.argv", ["lca", *arguments])
-        few = ["--iterations", "15", "--device", "cpu"] if arguments[0] == "train" else []
+        few = ["--iterations", "100", "--device", "cpu"] if arguments[0] == "train" else []
         result = CliRunner().invoke(main, [*arguments, *few], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         found, shown = without_numbers(result.stdout), without_numbers(printed)

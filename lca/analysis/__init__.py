@@ -6,8 +6,12 @@ not converge or are not finite are left out and counted, never read as 0.
 
 from lca.analysis.compare import Comparison as Comparison
 from lca.analysis.compare import compare as compare
+from lca.analysis.curves import Curves as Curves
+from lca.analysis.curves import curves as curves
 from lca.analysis.error import Errors as Errors
+from lca.analysis.error import LossCurve as LossCurve
 from lca.analysis.error import error as error
+from lca.analysis.error import loss_curve as loss_curve
 from lca.analysis.everything import Everything as Everything
 from lca.analysis.everything import everything as everything
 from lca.analysis.helping import Helping as Helping

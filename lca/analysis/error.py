@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table, whole
 from lca.audit import mean_with_confidence
 from lca.errors import LCAError
 from lca.store import Run
-from lca.summary import Summary, summarize
+from lca.summary import Summary, read, summarize
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,35 @@ class Errors:
     summaries: dict[str, Summary]
     rules: dict[str, str]
     iterations: dict[str, Iterations]
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The loss and what the parts sum to, in the loss's unit; NaN where an iteration is not allocated or not finite.
+
+    loss: (T+1,), L(θ_t). allocated, residual: (T,), Σ A and Σ A − ΔL. tolerance: of the residual.
+    """
+
+    loss: Floats
+    allocated: Floats
+    residual: Floats
+    tolerance: float
+
+    @property
+    def summed(self) -> Floats:
+        """(T+1,), L_0 + Σ A up to each iterate; after a gap it begins anew from the loss."""
+        summed = self.loss.copy()
+        for t in np.flatnonzero(np.isfinite(self.allocated)):
+            summed[t + 1] = summed[t] + self.allocated[t]
+        return summed
+
+
+def loss_curve(run: Run, name: str = "train") -> LossCurve:
+    """The loss curve of an allocation, with the iterations that did not converge."""
+    allocation = run.allocation(name)
+    chosen = iterations(allocation, unconverged=True).counted
+    allocated, residual = (np.where(chosen, read(allocation, array), np.nan) for array in ("allocated", "residual"))
+    return LossCurve(read(allocation, "loss"), allocated, residual, float(allocation.attributes["tolerance"]))
 
 
 def error(run: Run, names: Sequence[str] = ()) -> Errors:

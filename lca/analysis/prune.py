@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lca.analysis.curves import ParameterTotals
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table
-from lca.analysis.tiles import Tile, feed
+from lca.analysis.tiles import feed
 from lca.device import resolve_device
 from lca.errors import UsageError
 from lca.gradient import FullGradient
@@ -42,16 +43,6 @@ class Pruned:
     loss: dict[str, Floats]
     accuracy: dict[str, Floats]
     iterations: Iterations
-
-
-class ParameterTotals:
-    """Takes the tiles of `lca`. totals: (K,), over the iterations that count."""
-
-    def __init__(self, table: ParameterTable) -> None:
-        self.totals = np.zeros(table.size)
-
-    def add(self, tile: Tile) -> None:
-        self.totals[tile.rows] += tile.counted_values.sum(axis=1, dtype=np.float64)
 
 
 def prune(

@@ -4,30 +4,33 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.helping import Helping
-from lca.figures.style import HELP, HURT, INK, ZERO, new_figure, tidy
+from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
 
 
-def draw(result: Helping, title: str) -> Figure:
+def draw(result: Helping, look: Look) -> Figure:
     figure = new_figure(7.2, 4.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
-    T = len(result.helped)
-    top.plot(np.arange(T + 1), result.loss, color=INK, linewidth=1.4)
+    span, colours = look.span(len(result.helped)), look.colours
+    iterates = np.arange(span.start, span.stop + 1)
+    top.plot(iterates, result.loss[iterates], color=INK)
     top.set_ylabel("loss (nats)")
     top.set_ylim(bottom=0)
-    top.set_title(title, loc="left", fontsize=10)
+    head(top, look.title)
 
-    helped, hurt, zero = result.shares()
-    edges = np.arange(T + 1) - 0.5
-    below = np.zeros(T)
-    for share, colour, label in ((helped, HELP, "helped"), (zero, ZERO, "zero"), (hurt, HURT, "hurt")):
+    helped, hurt, zero = (share[span] for share in result.shares())
+    edges = iterates - 0.5
+    below = np.zeros(len(helped))
+    for share, colour, label in (
+        (helped, colours.help, "helped"),
+        (zero, colours.zero, "zero"),
+        (hurt, colours.hurt, "hurt"),
+    ):
         bottom.stairs(below + share, edges, baseline=below, fill=True, color=colour, label=label, linewidth=0)
         below = below + share
     bottom.axhline(50, color=INK, linewidth=0.7, linestyle=":")
     bottom.set_ylim(0, 100)
-    bottom.set_xlim(0, T)
     bottom.set_ylabel("parameters (%)")
-    bottom.set_xlabel("iteration")
+    time_axis(bottom, span)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    for axes in (top, bottom):
-        tidy(axes)
+    tidy(top, bottom)
     return figure

@@ -1,30 +1,38 @@
-"""The total LCA of each layer as bars; error bars over runs.     [arXiv 1909.01440, figure 4]"""
+"""The total LCA of each layer, over runs; groups of runs as colours.     [arXiv 1909.01440, figures 4, S11 to S14]"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.layers import Layers
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import HELP, HURT, INK, new_figure, tidy
+from lca.figures.style import INK, Look, head, name_layers, new_figure, tidy, width_for
+
+WIDTH = 0.78  # of the bars of a layer together
 
 
-def draw(results: Sequence[Layers], title: str) -> Figure:
-    names = results[0].layers
-    mean, deviation = mean_and_deviation([result.total for result in results])
-    positions = np.arange(len(names))
-    figure = new_figure(max(4.8, 1.6 + 0.42 * len(names)), 3.6)
+def draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
+    """groups: runs by what they are called; a single group is coloured by who helps and who hurts."""
+    first = next(iter(groups.values()))[0]
+    chosen = look.chosen(first.layers)
+    names = [first.layers[i] for i in chosen]
+    positions, width = np.arange(len(names)), WIDTH / len(groups)
+    figure = new_figure(width_for(names), 3.6)
     axes = figure.subplots()
-    axes.bar(positions, mean, color=[HELP if value < 0 else HURT for value in mean], width=0.7)
-    if len(results) > 1:
-        axes.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=3, linewidth=1)
+    for i, (label, results) in enumerate(groups.items()):
+        mean, deviation = mean_and_deviation([result.total[chosen] for result in results])
+        at = positions + (i - (len(groups) - 1) / 2) * width
+        colour = look.colours.of(mean) if len(groups) == 1 else look.colours.others[i % len(look.colours.others)]
+        axes.bar(at, mean, width, color=colour, label=f"{label} (n = {len(results)})")
+        if len(results) > 1:
+            axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_xticks(
-        positions, names, rotation=0 if len(names) <= 6 else 60, ha="center" if len(names) <= 6 else "right"
-    )
+    name_layers(axes, names)
     axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
-    axes.set_title(title, loc="left", fontsize=10)
+    if len(groups) > 1:
+        axes.legend(frameon=False)
+    head(axes, look.title)
     tidy(axes)
     axes.spines["bottom"].set_visible(False)
     return figure

@@ -1,18 +1,84 @@
-"""The house colours, and how a figure gets into a file."""
+"""The house look: colours, sizes, scales, and how a figure gets into a file."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from lca.errors import UsageError
 
-HELP = "#2a9d4e"
-HURT = "#d1495b"
-ZERO = "#e9e6df"
-INK = "#24292f"
+Floats = NDArray[np.float64]
 
+INK = "#24292f"
 SUFFIXES = (".png", ".svg", ".pdf")
+CLIP = 99.0  # percentile of |A| where a colour scale ends, so that a few large values do not make the rest white
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Of what helps, hurts and does neither; others: for things that are neither, such as groups of runs."""
+
+    help: str
+    hurt: str
+    zero: str = "#e9e6df"
+    others: tuple[str, ...] = ("#3b6fb6", "#e08214", "#5aae61", "#8073ac", "#bf5b17", "#666666")
+
+    @property
+    def map(self) -> LinearSegmentedColormap:
+        """From help over white, which is 0, to hurt; grey where there is no value."""
+        colours = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
+        colours.set_bad("#d9d9d9")
+        return colours
+
+    def of(self, values: Iterable[float]) -> list[str]:
+        """By the sign of each value."""
+        return [self.help if value < 0 else self.hurt for value in values]
+
+
+COLOURS = {
+    "green-red": Colours("#2a9d4e", "#d1495b"),
+    "blue-orange": Colours(
+        "#2166ac", "#e66101", others=("#1b9e77", "#7570b3", "#a6761d", "#666666", "#e7298a", "#66a61e")
+    ),
+}
+STYLES: dict[str, dict[str, Any]] = {
+    "paper": {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0},
+    "screen": {"font.size": 10, "axes.linewidth": 0.8, "lines.linewidth": 1.4},
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to draw. title: over the figure. layers: a glob of those that are shown. iterations: (first, end) of them."""
+
+    title: str = ""
+    colours: Colours = field(default_factory=lambda: COLOURS["green-red"])
+    layers: str = "*"
+    iterations: tuple[int | None, int | None] = (None, None)
+
+    def chosen(self, layers: Sequence[str]) -> list[int]:
+        """Which of the layers are shown."""
+        found = [i for i, layer in enumerate(layers) if fnmatchcase(layer, self.layers)]
+        if not found:
+            raise UsageError(f"no layer is like {self.layers!r}; there are {', '.join(layers)}.")
+        return found
+
+    def span(self, T: int) -> slice:
+        """Which of the iterations are shown."""
+        begin, end, _ = slice(*self.iterations).indices(T)
+        if begin >= end:
+            raise UsageError(f"iterations {begin}:{end} are none; there are {T:,}, 0 to {T - 1:,}.")
+        return slice(begin, end)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -20,9 +86,46 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK)
+def tidy(*axes: Axes) -> None:
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(colors=INK)
+
+
+def head(axes: Axes, text: str) -> None:
+    """The title, at the left and small."""
+    axes.set_title(text, loc="left", fontsize="medium")
+
+
+def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
+    """Ticks with the names of layers, turned where they would touch each other."""
+    positions = np.arange(len(names))
+    if vertical:
+        axes.set_yticks(positions, names)
+        return
+    long = sum(map(len, names)) > 40
+    axes.set_xticks(positions, names, rotation=60 if long else 0, ha="right" if long else "center")
+    if long:
+        for label in axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
+
+
+def width_for(names: Sequence[str]) -> float:
+    """Inches for a bar for each name."""
+    return max(4.8, 1.6 + 0.34 * len(names))
+
+
+def time_axis(axes: Axes, span: slice) -> None:
+    axes.set_xlim(span.start - 0.5, span.stop - 0.5)
+    axes.set_xlabel("iteration")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def scale_of(values: NDArray[Any]) -> Normalize:
+    """Symmetric about 0, up to the 99th percentile of the sizes that are not 0."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    limit = float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
+    return Normalize(-limit, limit)
 
 
 def require_suffix(path: Path) -> None:
@@ -32,8 +135,17 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def save(figure: Figure, path: Path) -> None:
+@contextmanager
+def in_style(name: str) -> Iterator[None]:
+    """Figures that are made and saved in the context look so."""
+    rest = {"savefig.facecolor": "white", "text.color": INK, "axes.labelcolor": INK, "svg.fonttype": "none"}
+    parameters: Any = {**rest, **STYLES[name]}
+    with rc_context(parameters):
+        yield
+
+
+def save(figure: Figure, path: Path, dpi: int = 160) -> None:
     """Write the figure as PNG, SVG or PDF, by the suffix; folders are made as needed."""
     require_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=dpi)

@@ -1,0 +1,28 @@
+"""Single parameters over time: their cumulative LCA.     [arXiv 1909.01440, section 2.2]"""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from lca.analysis.curves import Curves
+from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+
+MAX_NAMED = 20
+
+
+def draw(result: Curves, look: Look) -> Figure:
+    span = look.span(result.lca.shape[1])
+    n = len(result.names)
+    colours = colormaps["turbo"](np.linspace(0.05, 0.95, n))
+    figure = new_figure(7.2, max(3.6, 1.2 + 0.19 * min(n, MAX_NAMED)))
+    axes = figure.subplots()
+    for name, curve, colour in zip(result.names, result.cumulative, colours, strict=True):
+        axes.plot(np.arange(span.start, span.stop), curve[span], color=colour, label=name, linewidth=1)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_ylabel("cumulative LCA (nats)\nhelps below 0, hurts above")
+    if n <= MAX_NAMED:
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    head(axes, look.title)
+    time_axis(axes, span)
+    tidy(axes)
+    return figure

@@ -1,0 +1,31 @@
+"""The residual of each iteration, by allocation.     [arXiv 1909.01440, table S1]"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lca.analysis.error import LossCurve
+from lca.figures.style import Look, head, new_figure, tidy, time_axis
+
+
+def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
+    """curves: by what the allocation is called; above each iteration's, below what has accumulated."""
+    span = look.span(len(next(iter(curves.values())).allocated))
+    x = np.arange(span.start, span.stop)
+    figure = new_figure(7.2, 4.8)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    for i, (name, curve) in enumerate(curves.items()):
+        colour = look.colours.others[i % len(look.colours.others)]
+        top.plot(x, np.abs(curve.residual[span]), ".", color=colour, markersize=3, label=name)
+        bottom.plot(x, np.abs(np.nancumsum(curve.residual))[span], color=colour)
+    top.axhline(next(iter(curves.values())).tolerance, color="#999999", linewidth=0.8, linestyle=":")
+    top.set_ylabel("|residual| (nats)\ndotted: tolerance")
+    bottom.set_ylabel("cumulative (nats)")
+    for axes in (top, bottom):
+        axes.set_yscale("log")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=3)
+    head(top, look.title)
+    time_axis(bottom, span)
+    tidy(top, bottom)
+    return figure

@@ -1,0 +1,30 @@
+"""The loss, and what the parts sum to: L_0 + Σ A over the iterations, and the residual below."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lca.analysis.error import LossCurve
+from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+
+
+def draw(result: LossCurve, look: Look) -> Figure:
+    span, colours = look.span(len(result.allocated)), look.colours
+    iterates = np.arange(span.start, span.stop + 1)
+    figure = new_figure(7.2, 4.4)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    top.plot(iterates, result.loss[iterates], color=INK, label="loss")
+    top.plot(iterates, result.summed[iterates], color=colours.others[1], linestyle="--", label="L₀ + Σ A")
+    top.set_ylabel("loss (nats)")
+    top.set_ylim(bottom=0)
+    top.legend(frameon=False)
+    head(top, look.title)
+    residual = result.residual[span]
+    bottom.plot(iterates[:-1], residual, ".", color=INK, markersize=2)
+    for sign in (-1, 1):
+        bottom.axhline(sign * result.tolerance, color=colours.hurt, linewidth=0.8, linestyle=":")
+    largest = np.nanmax(np.abs(residual), initial=0)
+    bottom.set_ylim(*(sign * 1.15 * max(largest, result.tolerance) for sign in (-1, 1)))
+    bottom.set_ylabel("residual (nats)\ndotted: tolerance")
+    time_axis(bottom, span)
+    tidy(top, bottom)
+    return figure

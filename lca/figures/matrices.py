@@ -1,0 +1,75 @@
+"""Where each parameter lies in a picture: layers as matrices of their parameters.     [arXiv 1909.01440, figure 2]"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, isqrt, prod, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lca.parameters import Parameter, ParameterTable
+
+EMPTY = -1  # a place without a parameter
+SMALLEST_IMAGE = 8  # pixels on a side
+STRIP = 128  # parameters in a row of a vector
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """name: of the tensor. places: (height, width), which parameter of θ is where; −1 where none is."""
+
+    name: str
+    places: Places
+
+
+def matrices(table: ParameterTable, layers: Sequence[str] | None = None) -> list[Matrix]:
+    """One for each tensor, of some layers or all.
+
+    A dense kernel is as it is, units by inputs; that of the first layer is tiled as images where its inputs can be a
+    square image of one or three colours. A convolution is a grid of filters, output by input channels. A vector is a
+    strip.
+    """
+    return [
+        Matrix(parameter.name, _places(parameter, first=i == 0))
+        for i, parameter in enumerate(table)
+        if layers is None or parameter.layer in layers
+    ]
+
+
+def _places(parameter: Parameter, first: bool) -> Places:
+    index = parameter.offset + np.arange(parameter.size)
+    shape = parameter.shape
+    if len(shape) <= 1:
+        width = min(STRIP, max(parameter.size, 1))
+        padded = np.full(ceil(parameter.size / width) * width, EMPTY)
+        padded[: parameter.size] = index
+        return padded.reshape(-1, width)
+    if len(shape) == 2:
+        image = _image_shape(shape[1]) if first else None
+        if image is None:
+            return index.reshape(shape)
+        tiles = index.reshape(shape[0], *image).transpose(0, 2, 1, 3).reshape(shape[0], image[1], -1)
+        return _grid(tiles, ceil(sqrt(shape[0] * image[1] / tiles.shape[2])) or 1)
+    n_out, n_in = shape[:2]
+    height, width = (prod(shape[2:-1]), shape[-1]) if len(shape) > 3 else (1, shape[-1])
+    return _grid(index.reshape(n_out * n_in, height, width), n_in)
+
+
+def _image_shape(n: int) -> tuple[int, int, int] | None:
+    """(colours, height, width) of n inputs that may be an image."""
+    for colours in (1, 3):
+        side = isqrt(n // colours)
+        if colours * side * side == n and side >= SMALLEST_IMAGE:
+            return colours, side, side
+    return None
+
+
+def _grid(tiles: Places, columns: int) -> Places:
+    """tiles (n, h, w) -> rows of so many tiles each, with a line between any two."""
+    n, h, w = tiles.shape
+    rows = ceil(n / columns)
+    grid = np.full((rows, columns, h + 1, w + 1), EMPTY)
+    grid.reshape(rows * columns, h + 1, w + 1)[:n, :h, :w] = tiles
+    return grid.transpose(0, 2, 1, 3).reshape(rows * (h + 1), columns * (w + 1))[:-1, :-1]

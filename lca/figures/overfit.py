@@ -1,0 +1,40 @@
+"""What the layers learn that does not help on another split, in total and over time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from lca.analysis.overfit import Overfit
+from lca.analysis.statistics import mean_and_deviation
+from lca.figures.style import INK, Look, head, name_layers, new_figure, tidy, time_axis, width_for
+
+
+def draw(results: Sequence[Overfit], look: Look) -> Figure:
+    """The gap of each layer over runs, and below it how that of the first run came about."""
+    first = results[0]
+    chosen = look.chosen(first.layers)
+    names = [first.layers[i] for i in chosen]
+    mean, deviation = mean_and_deviation([np.nansum(result.gap, axis=0)[chosen] for result in results])
+    figure = new_figure(max(7.2, width_for(names)), 6)
+    top, bottom = figure.subplots(2, 1)
+    positions = np.arange(len(names))
+    top.bar(positions, mean, width=0.7, color=look.colours.of(mean))
+    if len(results) > 1:
+        top.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
+    name_layers(top, names)
+    top.set_ylabel(f"LCA on {first.names[1]} less\nthat on {first.names[0]} (nats)")
+    head(top, look.title)
+    span = look.span(len(first.train))
+    colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
+    for i, colour in zip(chosen, colours, strict=True):
+        gap = first.cumulative_gap[span, i]
+        bottom.plot(np.arange(span.start, span.stop), gap, color=colour, label=first.layers[i])
+    bottom.set_ylabel("the same, cumulative (nats)" + (",\nfirst run" if len(results) > 1 else ""))
+    bottom.legend(frameon=False, fontsize="small", ncols=max(1, len(names) // 8))
+    time_axis(bottom, span)
+    for axes in (top, bottom):
+        axes.axhline(0, color=INK, linewidth=0.8)
+    tidy(top, bottom)
+    return figure

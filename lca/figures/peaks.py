@@ -1,0 +1,45 @@
+"""Moments of learning, by layer and by class; those that all layers share in another colour.
+
+[arXiv 1909.01440, figures 6, S16 to S19]
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lca.analysis.synchrony import Synchrony
+from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+
+ROW = 0.11  # inches
+
+
+def draw(result: Synchrony, look: Look, what: str | None = None) -> Figure:
+    """what: whose peaks: "LCA", "gradient norm", "motion" or "LCA by class"; by class if that is there."""
+    what = what or ("LCA by class" if "LCA by class" in result.series else "LCA")
+    series, n_layers = result.series[what], len(result.layers)
+    n_classes = len(series.peaks)
+    span = look.span(len(result.iterations.counted))
+    figure = new_figure(7.2, max(2.2, 1.0 + ROW * n_classes * (n_layers + 1)))
+    axes = figure.subplots()
+    for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
+        bottom = c * (n_layers + 1)
+        for layer, at in enumerate(of_class):
+            there = at[(at >= span.start) & (at < span.stop)]
+            together = np.isin(there, shared)
+            for chosen, colour in ((~together, INK), (together, look.colours.hurt)):
+                heights = np.full(chosen.sum(), bottom + layer)
+                axes.plot(there[chosen], heights, ".", color=colour, markersize=4 if colour != INK else 3)
+        if c:
+            axes.axhline(bottom - 1, color="#cccccc", linewidth=0.6)
+    if n_classes > 1:
+        middles = np.arange(n_classes) * (n_layers + 1) + (n_layers - 1) / 2
+        axes.set_yticks(middles, [str(label) for label in result.classes])
+        axes.set_ylabel(f"class; in it {n_layers} layers,\nthe first one lowest")
+    else:
+        axes.set_yticks(np.arange(n_layers), result.layers)
+    axes.set_ylim(-1, n_classes * (n_layers + 1) - 1)
+    chance = series.baseline.mean()
+    told = f"peaks of {what}; in all layers: {series.n}, by chance {chance:.1f}"
+    head(axes, f"{look.title}\n{told}" if look.title else told)
+    time_axis(axes, span)
+    tidy(axes)
+    return figure
