@@ -73,9 +73,10 @@ def analyze_neurons(runs: Sequence[str], name: str, unconverged: bool, json_file
     \b
     lca analyze neurons run.zarr --json neurons.json
     """
-    from lca.analysis.neurons import neurons, report
+    from lca.analysis.neurons import MAX_CELLS, neurons, report
 
-    print_reports([report([neurons(run, name, unconverged) for run in open_alike(runs)], runs)], json_file)
+    results = [neurons(run, name, unconverged, MAX_CELLS // len(runs)) for run in open_alike(runs)]
+    print_reports([report(results, runs)], json_file)
 
 
 @question("oscillation")
@@ -260,8 +261,10 @@ def analyze_all(runs: Sequence[str], name: str, unconverged: bool, json_file: Pa
     lca analyze all run.zarr --json all.json
     """
     from lca.analysis.everything import everything, report
+    from lca.analysis.neurons import MAX_CELLS
 
-    results = [everything(run, name, unconverged) for run in open_alike(runs)]
-    print_reports(report(results, runs), json_file, headings=True)
-    for what, lacks in {what: lacks for result in results for what, lacks in result.unanswered.items()}.items():
-        click.echo(f"not answered: {what}, which takes {lacks}", err=True)
+    cells = MAX_CELLS // len(runs)
+    reports, unanswered = report([everything(run, name, unconverged, cells) for run in open_alike(runs)], runs)
+    print_reports(reports, json_file, headings=True)
+    for question, lacks in unanswered.items():
+        click.echo(f"not answered: {question}: {lacks}", err=True)

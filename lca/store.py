@@ -253,9 +253,10 @@ class Allocation:
         if name not in ARRAYS:
             raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
         if name not in self.arrays:
+            command = self.command(OPTIONAL[name])
             raise LCAError(
-                f"lca/{self.name} of {self.run.path} has no {name}. Allocate with {OPTIONAL[name]}: "
-                f"`lca allocate {self.run.path} {OPTIONAL[name]}` and --overwrite or another --name."
+                f"lca/{self.name} of {self.run.path} has no {name}. Make it anew with `{command}`, or beside it with "
+                "another --name."
             )
         array = self.group[name]
         assert isinstance(array, zarr.Array)
@@ -274,6 +275,13 @@ class Allocation:
     @property
     def path(self) -> Location:
         return self.run.path / f"lca/{self.name}"
+
+    def command(self, *options: str) -> str:
+        """The command line that makes this allocation anew, with further options."""
+        split = str(self.attributes.get("split", "train"))
+        of_split = [] if split == "train" else ["--split", split]
+        named = [] if self.name == split else ["--name", self.name]
+        return " ".join(["lca allocate", str(self.run.path), *of_split, *named, *options, "--overwrite"])
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from lca.analysis import helping, layers, neurons, oscillation, tails
 from lca.analysis.helping import report as report_helping
-from lca.analysis.iterations import described, iterations
+from lca.analysis.iterations import Iterations, described, iterations
 from lca.analysis.layers import report as report_layers
 from lca.analysis.neurons import NeuronSums
 from lca.analysis.neurons import report as report_neurons
@@ -26,17 +26,26 @@ def test_what_does_not_count_is_counted_by_reason(tmp_path):
     found = iterations(run.allocation("train"))
     assert found.counted.tolist() == [False, True, False, False, False, True]
     assert found.left_out == {"not allocated": 1, "not converged": 1, "not finite": 2}
-    assert (found.n, found.n_left_out) == (2, 4)
+    assert found.n == 2
     assert described([found, found]) == "left out: 2 not allocated, 2 not converged, 4 not finite"
     more = iterations(run.allocation("train"), unconverged=True)
     assert more.counted.tolist() == [False, True, True, False, False, True]
     assert more.left_out == {"not allocated": 1, "not finite": 2}
-    assert (more & found).counted.tolist() == found.counted.tolist()
-    assert (more & found).left_out == found.left_out
+
+
+def test_what_counts_in_both_counts_what_either_lacks():
+    a, b = Iterations(np.array([3, 1, 1, 2, 1, 0])), Iterations(np.array([1, 3, 1, 3, 1, 1]))
+    assert (a & b).counted.tolist() == [False, False, True, False, True, False]
+    assert (a & b).left_out == {"not allocated": 1, "not converged": 1, "not finite": 2}
+    assert (Iterations(np.array([2, 3]), unconverged=True) & Iterations(np.array([2, 1]), unconverged=True)).n == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "message"), [(0, "Allocate with `lca allocate"), (2, "4 did not converge; count them all the same with")]
+    ("status", "message"),
+    [
+        (0, r"Finish the allocation, or make it anew with `lca allocate .*run.zarr --overwrite`"),
+        (2, "4 did not converge; count them all the same with"),
+    ],
 )
 def test_nothing_is_no_answer(tmp_path, status, message):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 4)), status=[status] * 4)
@@ -48,7 +57,9 @@ def test_nothing_is_no_answer(tmp_path, status, message):
 @pytest.mark.parametrize("question", [helping, neurons, tails, oscillation])
 def test_without_the_parts_the_command_is_named(tmp_path, question):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 4)), keep=False, gradient_positive=np.ones((7, 5), bool))
-    with pytest.raises(LCAError, match=r"has no lca. Allocate with --keep lca: `lca allocate .*run.zarr --keep lca`"):
+    with pytest.raises(
+        LCAError, match=r"has no lca. Make it anew with `lca allocate .*run.zarr --keep lca --overwrite`"
+    ):
         question(run)
 
 
@@ -128,7 +139,7 @@ def test_layers_join_the_bias_to_its_kernel(tmp_path):
     np.testing.assert_allclose(result.total, [3, -1])
     np.testing.assert_allclose(result.total_by_tensor, [-3, 6, 1, -2])
     np.testing.assert_allclose(result.cumulative, [[4, -0.5], [5, -5], [3, -1], [3, -1]])
-    assert result.iterations.n_left_out == 1
+    assert result.iterations.left_out == {"not finite": 1}
 
 
 def test_the_report_of_layers_tells_shares_kinds_and_tests(tmp_path):
@@ -149,10 +160,8 @@ def test_the_report_of_layers_tells_shares_kinds_and_tests(tmp_path):
     assert apart["LCA (nats)"]["every bias"]["values"] == pytest.approx(totals[:, [2, 5, 6]].sum(1), rel=1e-6)
     share = (100 * totals[:, 2] / by_layer[0]).mean()
     assert apart["share of its layer %"]["0.bias"]["mean"] == pytest.approx(share, rel=1e-5)
-    half = columns_of(report, "cumulative LCA (nats), iteration 0 up to")["to 3"]["1"][
-        "values"
-    ]  # 30 % of 10 iterations
-    assert half == pytest.approx(values[:, 3:, :3].sum((1, 2)), rel=1e-5)
+    cumulative = columns_of(report, "cumulative LCA (nats), after the first part of the iterations")
+    assert cumulative["30 %"]["1"]["values"] == pytest.approx(values[:, 3:, :3].sum((1, 2)), rel=1e-5)
 
 
 def test_neurons_are_rows_of_the_kernel_with_their_bias(tmp_path):
@@ -173,9 +182,8 @@ def test_neurons_over_more_time_than_fits_are_summed_in_bins(tmp_path, length):
     status[[5, 6, 7, 8, 9, 100]] = 2
     run = make_run(tmp_path / "run.zarr", lca, status=status)
     fine = neurons(run)
-    n_stretches = 1 + 1 + 2 + 2
-    sums = NeuronSums(run.parameters, fine.iterations, max_cells=130 * n_stretches // length)
-    feed(run.allocation("train").lca, fine.iterations.counted, [sums])
+    sums = NeuronSums(run.parameters, fine.iterations, max_cells=130 * 3 // length)
+    feed(run, run.allocation("train").lca, fine.iterations.counted, [sums])
     coarse = sums.result()
     edges = [*range(0, 130, length), 130]
     assert coarse.edges.tolist() == edges
@@ -274,3 +282,24 @@ def test_several_allocations_of_one_run_are_apart(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 3)))
     add_allocation(run, "other", -np.ones((7, 3)))
     assert (helping(run).percentage, helping(run, "other").percentage) == (0, 100)
+
+
+def test_runs_of_different_length_are_cut_at_the_same_part(tmp_path):
+    runs = [make_run(tmp_path / f"{T}.zarr", np.ones((7, T))) for T in (10, 20)]
+    report = report_layers([layers(run) for run in runs])
+    cells = columns_of(report, "cumulative LCA (nats), after the first part of the iterations")
+    assert cells["30 %"]["sum"]["values"] == [21, 42]
+    assert describe_report(report).endswith("10 or 20 iterations, 2 runs")
+    assert report.to_json()["cumulative"][0]["iteration"] == list(range(10))
+
+
+def test_a_single_audited_iteration_has_no_interval(tmp_path):
+    audit = Audit([0], [0.01], [0.0], [0.02], [0.5]).to_json()
+    run = make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, attributes={"audit_result": audit})
+    assert "off by 0.500 points, 2.00 % of the signs" in describe_report(report_helping([helping(run)]))
+
+
+def test_what_is_infinite_or_always_the_same_is_no_warning():
+    mean, deviation = mean_and_deviation([[np.inf], [np.inf]])
+    assert (mean[0], np.isnan(deviation[0])) == (np.inf, True)
+    assert 0 < differs_between([[2.0], [2.0]], [[3.0], [4.0]])[0] < 1

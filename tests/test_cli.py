@@ -100,7 +100,7 @@ def test_questions_about_several_allocations(tmp_path, digits):
     answered = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
     assert list(json.loads((tmp_path / "all.json").read_text())) == answered
     assert all(question.upper() in everything.stdout.splitlines() for question in answered)
-    assert "not answered: prune, which takes the model: `lca analyze prune" in everything.stderr
+    assert "not answered: prune: it takes the model: `lca analyze prune" in everything.stderr
 
 
 def test_a_trend_over_trainings(tmp_path):
@@ -149,8 +149,8 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["allocate", "{run}", "--split", "test"], 2, "has no split 'test'"),
         (["analyze", "helping", "{run}", "--name", "val"], 1, "has no allocation 'val'; it has"),
         (["analyze", "overfit", "{run}"], 1, "`lca allocate {run} --split val`"),
-        (["analyze", "oscillation", "{run}"], 1, "`lca allocate {run} --gradient-signs`"),
-        (["analyze", "synchrony", "{run}", "--by-class"], 1, "`lca allocate {run} --by-class`"),
+        (["analyze", "oscillation", "{run}"], 1, "`lca allocate {run} --gradient-signs --overwrite`"),
+        (["analyze", "synchrony", "{run}", "--by-class"], 1, "`lca allocate {run} --by-class --overwrite`"),
         (["analyze", "subset", "{run}"], 1, "`lca allocate {run} --split train --examples 1000"),
         (["analyze", "trend", "{run}", "--option", "momentum"], 2, "momentum is 0.9 in every run"),
         (["analyze", "compare", "{run}", "{run}"], 2, "with -- between them: lca analyze compare A... -- B..."),

@@ -75,6 +75,14 @@ def test_overfit_needs_two_allocations(tmp_path):
         overfit(run, "val", "other")
 
 
+def test_overfit_compares_runs_on_the_same_splits(tmp_path):
+    runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i)) for i in range(2)]
+    for run, split in zip(runs, ("val", "test"), strict=True):
+        add_allocation(run, split, random_lca(3), attributes={"split": split})
+    with pytest.raises(LCAError, match="not allocated on the same two splits"):
+        report_overfit([overfit(runs[0]), overfit(runs[1], against="test")], "ab")
+
+
 # ── compare
 
 
@@ -101,6 +109,9 @@ def test_compare(tmp_path):
 def test_only_losses_that_all_runs_have_are_compared(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i)) for i in range(2)]
     add_allocation(runs[0], "val", random_lca(0))
+    for run in runs:
+        add_allocation(run, "test", random_lca(0), attributes={"split": "test", "examples": 5})
+        add_allocation(run, "part", random_lca(0), attributes={"examples": 5})
     assert compare(runs[:1], runs[1:]).rows == ["0", "1", "sum", "final loss, train"]
 
 
@@ -141,6 +152,12 @@ def test_an_exact_line_is_found(tmp_path):
     result = trend(runs, "learning_rate")
     np.testing.assert_allclose((result.slope[0], result.intercept[0], result.r_squared[0]), (2, 1, 1))
     assert np.isnan([result.slope[1], result.r_squared[1]]).all()  # the other layer does not change
+
+
+def test_two_runs_make_a_line_but_no_evidence(tmp_path):
+    result = trend([trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(2)], "l2")
+    assert np.isfinite(result.slope).all()
+    assert np.isnan([result.r_squared, result.p]).all()
 
 
 def test_the_option_of_a_layer_is_its_own_or_that_of_all(tmp_path):
@@ -262,6 +279,13 @@ def test_subsets_are_told_smallest_first(tmp_path):
     assert list(result.agreements) == ["of-20", "of-100", "of-500"]
     assert all(agreement.correlation == pytest.approx(1) for agreement in result.agreements.values())
     assert list(subset(run, against=["of-100"]).agreements) == ["of-100"]
+
+
+def test_a_subset_is_of_the_same_split(tmp_path):
+    run = make_run(tmp_path / "run.zarr", random_lca(0))
+    add_allocation(run, "val", random_lca(0), attributes={"split": "val"})
+    with pytest.raises(UsageError, match="val is over the val split and train over the train split"):
+        subset(run, against=["val"])
 
 
 def test_without_a_subset_the_command_is_named(tmp_path):

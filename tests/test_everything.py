@@ -51,7 +51,8 @@ def test_unconverged_iterations_are_counted_if_asked_for(run):
 
 
 def test_the_reports_come_in_order(run):
-    reports = report([everything(run)] * 2, ["a", "b"])
+    reports, unanswered = report([everything(run)] * 2, ["a", "b"])
+    assert set(unanswered) == {f"{what} of {name}" for what in ("prune", "synchrony by class") for name in "ab"}
     order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
     assert [of.question for of in reports] == order
 
@@ -62,9 +63,9 @@ def test_what_is_lacking_is_named_with_its_command(tmp_path):
     found = everything(run, "sums")
     assert set(found.answers) == {"layers", "error", "synchrony"}
     assert set(found.unanswered) >= {"helping", "neurons", "oscillation", "tails", "overfit", "subset", "prune"}
-    assert "--split val" in found.unanswered["overfit"]
-    assert "without --keep layers" in found.unanswered["helping"]
-    assert "--by-class" in everything(run).unanswered["synchrony by class"]
+    assert f"`lca allocate {run.path} --split val`" in found.unanswered["overfit"]
+    assert f"`lca allocate {run.path} --name sums --keep lca --overwrite`" in found.unanswered["helping"]
+    assert f"`lca allocate {run.path} --by-class --overwrite`" in everything(run).unanswered["synchrony by class"]
 
 
 def test_a_part_of_the_iterations_is_no_hindrance(tmp_path):
@@ -74,5 +75,25 @@ def test_a_part_of_the_iterations_is_no_hindrance(tmp_path):
     add_allocation(run, "some", made["lca"], status=status)
     found = everything(run, "some")
     assert "no three successive iterations" in found.unanswered["synchrony"]
-    assert "signs: `lca allocate" in found.unanswered["crossings of the gradient"]
+    assert "--name some --gradient-signs --overwrite`" in found.unanswered["crossings of the gradient"]
     assert found.answers["helping"].iterations.n == 7
+
+
+def test_a_question_that_one_run_cannot_answer_does_not_hinder_the_others(tmp_path, run):
+    other, made = random_run(tmp_path / "run.zarr", 70)
+    add_allocation(other, "val", made["lca"], status=[2] * 70, attributes={"split": "val"})
+    lacking = everything(other).unanswered
+    assert "did not converge" in lacking["overfit"]
+    assert "no allocation over a part of the examples" in lacking["subset"]
+    reports, unanswered = report([everything(run), everything(other)], ["a", "b"])
+    order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "error"]
+    assert [of.question for of in reports] == order
+    assert "overfit of b" in unanswered
+
+
+def test_val_is_held_out_rather_than_test_and_only_from_train(tmp_path):
+    run, made = random_run(tmp_path / "run.zarr", 70)
+    for split in ("test", "val"):
+        add_allocation(run, split, np.nan_to_num(made["lca"]), attributes={"split": split})
+    assert everything(run).answers["overfit"].names == ("train", "val")
+    assert "overfit" not in everything(run, "val").answers

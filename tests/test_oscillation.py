@@ -96,6 +96,12 @@ def test_what_never_turns_takes_for_ever(tmp_path):
 def test_without_the_signs_the_command_is_named(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA)
     with pytest.raises(
-        LCAError, match=r"no gradient_sign. Allocate with --gradient-signs: `lca allocate .*run.zarr --gr"
+        LCAError, match=r"no gradient_sign. Make it anew with `lca allocate .*run.zarr --gradient-signs --over"
     ):
         oscillation(run)
+
+
+def test_the_report_has_what_all_runs_have(tmp_path):
+    run = make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE)
+    results = [oscillation(run), oscillation(run, crossings=False)]
+    assert list(report(results).tables[0].columns) == ["weight turns", "LCA turns"]

@@ -61,7 +61,7 @@ def test_analyses_leave_the_gaps_out(run, problem):
     assert counts.iterations.n == 15
     whole, _ = allocated(run, problem, "whole")
     by_layer = layers(opened, "part")
-    assert by_layer.iterations.n_left_out == 85
+    assert by_layer.iterations.left_out == {"not allocated": 85}
     assert by_layer.total.sum() == pytest.approx(whole.allocated[:][10:40:2].sum())
 
 
@@ -140,10 +140,10 @@ def test_only_the_layers_are_kept(run, problem):
     np.testing.assert_array_equal(whole.layer_lca[:], sums.layer_lca[:])
     np.testing.assert_allclose(summary.audit.part_error, with_audit.audit.part_error, atol=1e-7)
     with pytest.raises(
-        LCAError, match=r"has no lca. Allocate with --keep lca: `lca allocate .* --keep lca` and --over"
+        LCAError, match=r"has no lca. Make it anew with `lca allocate .* --name layers --keep lca --overwrite`"
     ):
         _ = sums.lca
-    with pytest.raises(LCAError, match="has no class_lca. Allocate with --by-class"):
+    with pytest.raises(LCAError, match="has no class_lca. Make it anew with `lca allocate .* --by-class"):
         _ = sums.class_lca
     assert not verify(run).findings
 

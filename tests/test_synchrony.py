@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from handmade import columns_of, make_run
+from torch import nn
 
 from lca.analysis import synchrony
 from lca.analysis.synchrony import Peaks, deepest_minima, p_value, report, shifted_baseline, synchronised
@@ -118,10 +119,14 @@ def test_without_a_shift_of_0_others_are_drawn(tmp_path):
 
 
 def test_the_report_adds_the_runs(tmp_path):
-    results = [synchrony(made(tmp_path / f"{i}.zarr")[0], by_class=True, seed=i) for i in range(2)]
+    results = [synchrony(made(tmp_path / f"{i}.zarr")[0], by_class=True, seed=0) for i in range(2)]
     told = report(results)
     rows = columns_of(told)
-    chance = sum(result.series["LCA"].baseline for result in results)
+    # Each of the two has all 20 by chance in a fifth of the draws, and independently of the other, though the draws are
+    # the same.
+    baseline = results[0].series["LCA"].baseline
+    chance = sum(np.random.default_rng(i).permutation(baseline) for i in range(2))
+    assert np.mean(chance == 40) == pytest.approx(1 / 25, abs=0.02)
     assert rows["synchronised"]["LCA"]["values"] == [20, 20]
     assert rows["by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
     p = (1 + (chance >= 40).sum()) / 1001
@@ -135,7 +140,7 @@ def test_the_smallest_p_is_printed_as_a_bound(tmp_path):
     result = synchrony(run)
     never = {what: replace(series, baseline=np.zeros(1000)) for what, series in result.series.items()}
     lines = describe_report(report([replace(result, series=never)])).splitlines()
-    assert [line.split("  ")[-1].strip() for line in lines[2:5]] == ["< 1/1001", "1.000", "< 1/1001"]
+    assert [line.split("  ")[-1].strip() for line in lines[2:5]] == ["< 1/1001", "1", "< 1/1001"]
 
 
 def test_what_does_not_count_is_no_peak(tmp_path):
@@ -154,12 +159,30 @@ def test_what_is_lacking_is_told(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.zeros((7, 9)), status=[1, 1, 0] * 3)
     with pytest.raises(LCAError, match="no three successive iterations"):
         synchrony(run)
-    run = make_run(
-        tmp_path / "other.zarr", np.zeros((7, 9)), motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4))
-    )
+    lca = np.tile([0, -1, 0], (7, 3))
+    run = make_run(tmp_path / "other.zarr", lca, motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4)))
     with pytest.raises(
-        LCAError, match=r"no class_lca. Allocate with --by-class: `lca allocate .*other.zarr --by-class`"
+        LCAError, match=r"no class_lca. Make it anew with `lca allocate .*other.zarr --by-class --overwrite`"
     ):
         synchrony(run, by_class=True)
     with pytest.raises(UsageError, match="two repeats and one shift were wanted"):
         synchrony(run, repeats=1)
+
+
+def test_a_frozen_layer_is_left_out_and_told(tmp_path):
+    run, peaks = made(tmp_path / "run.zarr")
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(1, 1))
+    lca = np.concatenate([run.allocation("train").lca[:], np.zeros((2, 200))])
+    norms = np.ones((201, 6))
+    frozen = make_run(tmp_path / "frozen.zarr", lca, model=model, gradient_norm=norms, motion_norm=norms[:200])
+    result = synchrony(frozen)
+    assert (result.layers, result.still) == (["0", "1"], ["2"])
+    assert result.series["LCA"].synchronised == [peaks[-20:].tolist()]
+    assert "left out, for they have no peak: 2" in describe_report(report([result]))
+
+
+def test_a_small_p_is_not_printed_as_0(tmp_path):
+    run, _ = made(tmp_path / "run.zarr")
+    result = synchrony(run)
+    rare = {what: replace(s, baseline=np.arange(10_000) // 9_997 * 40) for what, s in result.series.items()}
+    assert "0.0004" in describe_report(report([replace(result, series=rare)])).splitlines()[2]

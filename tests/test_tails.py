@@ -133,3 +133,21 @@ def test_a_run_that_only_helps(tmp_path):
     assert result.hurt.n == 0
     assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull_hurt]).all()
     assert columns_of(report([result]))["hurting"]["Gini coefficient"]["mean"] is None
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_values_that_are_all_the_same_have_no_kurtosis(tmp_path, value):
+    result = tails(make_run(tmp_path / "run.zarr", np.full((7, 10), value)))
+    assert np.isnan(result.kurtosis)
+    assert (result.n_zero, result.helped.n) == ((0, 70) if value else (70, 0))
+    assert columns_of(report([result]), "the whole distribution")["zero %"]["LCA"]["mean"] == (0 if value else 100)
+
+
+def test_programs_get_a_histogram(tmp_path, heavy):
+    result = tails(run_of(tmp_path / "run.zarr", heavy))
+    written = report([result]).to_json()
+    edges = np.array(written["edges"])
+    assert (len(edges), np.all(np.diff(edges) > 0)) == (101, True)
+    assert sum(written["helped"][0]) == result.helped.n
+    expected, _ = np.histogram(-heavy[heavy < 0].astype(float), edges)
+    assert np.abs(expected - written["helped"][0]).sum() < 0.02 * result.helped.n

@@ -38,7 +38,7 @@ def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block):
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     found = np.full((K, T), np.inf, np.float32)
     strips, carried = [], 0
-    for tile in tiles(run.allocation("train").lca):
+    for tile in tiles(run, run.allocation("train").lca):
         assert np.isinf(found[tile.rows, tile.columns]).all()
         found[tile.rows, tile.columns] = tile.values
         assert tile.values.shape[1] <= 64
@@ -121,6 +121,16 @@ def test_a_damaged_chunk_is_told(tmp_path):
         helping(run)
 
 
+@pytest.mark.parametrize("array", ["lca/train/lca", "lca/train/gradient_sign", "weights"])
+def test_a_lost_file_is_told_and_not_read_as_0(tmp_path, array):
+    run, _ = random_run(tmp_path / "run.zarr", 70)
+    (tmp_path / "run.zarr" / array / "c/0/1").unlink()
+    with pytest.raises(
+        LCAError, match=rf"run.zarr/{array} is damaged: 1 of its files are missing. See `lca verify .*`"
+    ):
+        oscillation(run)
+
+
 def test_one_reading_serves_all(tmp_path):
     run, _ = random_run(tmp_path / "run.zarr", 200)
     seen = [[], []]
@@ -132,6 +142,6 @@ def test_one_reading_serves_all(tmp_path):
         def add(self, tile):
             self.log.append(id(tile))
 
-    feed(run.allocation("train").lca, None, [Watcher(log) for log in seen])
+    feed(run, run.allocation("train").lca, None, [Watcher(log) for log in seen])
     assert seen[0] == seen[1]
     assert len(seen[0]) == 4

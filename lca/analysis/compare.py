@@ -13,6 +13,8 @@ from lca.analysis.statistics import differs_between
 from lca.store import Run
 from lca.summary import read
 
+SPLITS = ("train", "val", "test")
+
 Floats = NDArray[np.float64]
 
 
@@ -42,7 +44,7 @@ def compare(first: Sequence[Run], second: Sequence[Run], name: str = "train", un
     """Compare the total LCA of each layer, and the losses at the last iterate."""
     runs = [*first, *second]
     results = [layers(run, name, unconverged) for run in runs]
-    splits = [split for split in runs[0].allocations if all(_has_final_loss(run, split) for run in runs)]
+    splits = [split for split in SPLITS if all(_has_final_loss(run, split) for run in runs)]
     losses = [[float(read(run.allocation(split), "loss")[-1]) for split in splits] for run in runs]
     values = np.array([[*r.total, r.total.sum(), *loss] for r, loss in zip(results, losses, strict=True)])
     a, b = values[: len(first)], values[len(first) :]
@@ -64,4 +66,9 @@ def report(result: Comparison) -> Report:
 
 
 def _has_final_loss(run: Run, split: str) -> bool:
-    return split in run.allocations and bool(np.isfinite(read(run.allocation(split), "loss")[-1]))
+    """Whether the run has the loss of the last iterate over all examples of a split, in the allocation of its name."""
+    if split not in run.allocations:
+        return False
+    allocation = run.allocation(split)
+    examples, of_all = (allocation.attributes[name] for name in ("examples", "examples_in_split"))
+    return bool(examples == of_all and np.isfinite(read(allocation, "loss")[-1]))

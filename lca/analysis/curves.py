@@ -56,7 +56,7 @@ def curves(
     order = np.zeros(0, np.int64)
     if {"best", "worst"} & set(which):
         totals = ParameterTotals(table)
-        feed(allocation.lca, chosen.counted, [totals])
+        feed(run, allocation.lca, chosen.counted, [totals])
         order = np.argsort(totals.totals, kind="stable")
     wanted: list[int] = []
     for text in which:

@@ -88,6 +88,7 @@ def report(results: Sequence[Errors]) -> Report:
         "allocation",
         [f"{name}, {results[0].rules[name]}" for name in names],
         {
+            "iterations": Column(np.array([[r.iterations[n].n for n in names] for r in results]), text=whole),
             "|Σ A − ΔL| (nats)": column(lambda s: abs(s.cumulative_residual), text=exponent),
             "of ΔL %": column(lambda s: 100 * abs(s.cumulative_residual / s.change) if s.change else np.nan, 4),
             "largest (nats)": column(lambda s: s.largest_residual, text=exponent),
@@ -104,4 +105,5 @@ def report(results: Sequence[Errors]) -> Report:
         "ΔL: the loss change over the iterations that are finite; largest: of a single iteration",
         "parts: Σ|A − exact| / Σ|A| of the audited iterations, – where there was no audit",
     ]
-    return Report("error", [table], [result.iterations[names[0]] for result in results], notes)
+    fullest = [max(result.iterations.values(), key=lambda chosen: chosen.n) for result in results]
+    return Report("error", [table], fullest, notes)

@@ -11,7 +11,7 @@ from lca.analysis.helping import report as report_helping
 from lca.analysis.iterations import iterations
 from lca.analysis.layers import layers
 from lca.analysis.layers import report as report_layers
-from lca.analysis.neurons import NeuronSums
+from lca.analysis.neurons import MAX_CELLS, NeuronSums
 from lca.analysis.neurons import report as report_neurons
 from lca.analysis.oscillation import Directions
 from lca.analysis.oscillation import report as report_oscillation
@@ -19,7 +19,7 @@ from lca.analysis.overfit import Pair
 from lca.analysis.overfit import report as report_overfit
 from lca.analysis.report import Report
 from lca.analysis.subset import report as report_subset
-from lca.analysis.subset import subset, subsets_of
+from lca.analysis.subset import subset
 from lca.analysis.synchrony import report as report_synchrony
 from lca.analysis.synchrony import synchrony
 from lca.analysis.tails import Distribution
@@ -50,71 +50,84 @@ class Everything:
     unanswered: dict[str, str]
 
 
-def everything(run: Run, name: str = "train", unconverged: bool = False) -> Everything:
-    """Ask everything that the store has arrays for, with the defaults of each question."""
+def everything(run: Run, name: str = "train", unconverged: bool = False, max_cells: int = MAX_CELLS) -> Everything:
+    """Ask everything that the store has arrays for, with the defaults of each question. max_cells: of the neurons."""
     allocation = run.allocation(name)
     chosen = iterations(allocation, unconverged)
-    held_out = _held_out(allocation)
-    pair = Pair(run, name, held_out, unconverged) if held_out else None
-    answers: dict[str, Any] = {"layers": layers(run, name, unconverged), "error": error(run)}
+    answers: dict[str, Any] = {}
+    unanswered = _lacking(allocation)
+
+    def ask(question: str, answer: Callable[[], Any]) -> None:
+        """What a question lacks is no hindrance to the others."""
+        if question not in unanswered:
+            try:
+                answers[question] = answer()
+            except LCAError as error_:
+                unanswered[question] = str(error_)
+
+    ask("layers", lambda: layers(run, name, unconverged))
+    ask("error", lambda: error(run))
+    ask("synchrony", lambda: synchrony(run, name, unconverged, by_class="class_lca" in allocation.arrays))
+    pairs: dict[str, Pair] = {}
+    if held_out := _held_out(allocation):
+        try:
+            pairs["overfit"] = Pair(run, name, held_out, unconverged)
+        except LCAError as error_:
+            unanswered["overfit"] = str(error_)
     if "lca" in allocation.arrays:
-        signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run.parameters, chosen)
+        signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run.parameters, chosen, max_cells)
         distribution = Distribution(run.parameters.size, chosen)
         directions = Directions(run, name, chosen, "gradient_sign" in allocation.arrays)
         consumers: list[Consumer] = [signs, sums, distribution, directions.of_lca]
-        feed(allocation.lca, chosen.counted, [*consumers, *(pair.sums[:1] if pair else [])])
+        feed(run, allocation.lca, chosen.counted, [*consumers, *(s for pair in pairs.values() for s in pair.sums[:1])])
         directions.feed_others()
         answers["helping"] = signs.result(allocation)
         answers["neurons"] = sums.result()
         answers["oscillation"] = directions.result()
         answers["tails"] = distribution.result()
-        if subsets_of(run, name):
-            answers["subset"] = subset(run, name, (), unconverged)
-    if pair:
+        ask("subset", lambda: subset(run, name, (), unconverged))
+    for question, pair in pairs.items():
         if pair.sums:
-            feed(pair.allocations[1].lca, pair.chosen.counted, pair.sums[1:])
-        answers["overfit"] = pair.result()
-    lacking = {}
-    try:
-        answers["synchrony"] = synchrony(run, name, unconverged, by_class="class_lca" in allocation.arrays)
-    except LCAError as error_:  # for want of three successive iterations
-        lacking["synchrony"] = str(error_)
-    return Everything(answers, {**_lacking(allocation, answers), **lacking})
+            feed(run, pair.allocations[1].lca, pair.chosen.counted, pair.sums[1:])
+        answers[question] = pair.result()
+    return Everything(answers, unanswered)
 
 
-def report(results: Sequence[Everything], runs: Sequence[str]) -> list[Report]:
-    """One for each question that all runs answer; runs: their names."""
-    reports = []
+def report(results: Sequence[Everything], runs: Sequence[str]) -> tuple[list[Report], dict[str, str]]:
+    """One for each question that all runs answer, and what the others lack; runs: their names."""
+    reports, unanswered = [], {}
     for question, of in REPORTS.items():
         answers = [result.answers.get(question) for result in results]
         if all(answers):
-            reports.append(of(answers, runs) if question in NAMED_BY_RUN else of(answers))
-    return reports
+            try:
+                reports.append(of(answers, runs) if question in NAMED_BY_RUN else of(answers))
+            except LCAError as error_:  # where the runs have no allocation in common
+                unanswered[question] = str(error_)
+    for run, result in zip(runs, results, strict=True):
+        for question, lacks in result.unanswered.items():
+            unanswered[question if len(runs) == 1 else f"{question} of {run}"] = lacks
+    return reports, unanswered
 
 
 def _held_out(allocation: Allocation) -> str | None:
-    """The first complete allocation of another split than this one's."""
-    others = [allocation.run.allocation(name) for name in allocation.run.allocations]
-    split = allocation.attributes["split"]
-    return next((other.name for other in others if other.complete and other.attributes["split"] != split), None)
+    """The allocation of a split that was not trained on, val rather than test."""
+    if allocation.attributes["split"] != "train":
+        return None
+    there = [name for name in ("val", "test") if name in allocation.run.allocations]
+    return next((name for name in there if allocation.run.allocation(name).complete), None)
 
 
-def _lacking(allocation: Allocation, answers: dict[str, Any]) -> dict[str, str]:
-    """What a question that is not answered lacks, and the command that makes it."""
-    again, path = f"lca allocate {allocation.run.path}", allocation.run.path
-    parts = "the LCA of each parameter: `{again}` without --keep layers"
-    wanted = {
-        "helping": parts,
-        "neurons": parts,
-        "oscillation": parts,
-        "tails": parts,
-        "overfit": "an allocation of another split: `{again} --split val`",
-        "subset": "an allocation over fewer examples: `{again} --examples 1000 --name subset-1000`",
-    }
-    lacking = {what: need.format(again=again) for what, need in wanted.items() if what not in answers}
+def _lacking(allocation: Allocation) -> dict[str, str]:
+    """What a question lacks that cannot be answered, and the command that makes it."""
+    path = allocation.run.path
+    lacking = {"prune": f"it takes the model: `lca analyze prune {path}`"}
+    if "lca" not in allocation.arrays:
+        needs = f"it takes the LCA of each parameter: `{allocation.command('--keep lca')}`"
+        lacking |= dict.fromkeys(("helping", "neurons", "oscillation", "tails", "subset"), needs)
+    elif "gradient_sign" not in allocation.arrays:
+        lacking["crossings of the gradient"] = f"they take its signs: `{allocation.command('--gradient-signs')}`"
     if "class_lca" not in allocation.arrays:
-        lacking["synchrony by class"] = f"the LCA of each class: `{again} --by-class`"
-    if "oscillation" in answers and answers["oscillation"].crossings is None:
-        lacking["crossings of the gradient"] = f"its signs: `{again} --gradient-signs`"
-    lacking["prune"] = f"the model: `lca analyze prune {path}`"
+        lacking["synchrony by class"] = f"it takes the LCA of each class: `{allocation.command('--by-class')}`"
+    if allocation.attributes["split"] == "train" and _held_out(allocation) is None:
+        lacking["overfit"] = f"it takes an allocation of another split: `lca allocate {path} --split val`"
     return lacking

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table
+from lca.analysis.statistics import mean_and_deviation
 from lca.analysis.tiles import Segments, Tile, feed
 from lca.audit import Audit, mean_with_confidence
 from lca.parameters import ParameterTable
 from lca.store import Allocation, Run
 from lca.summary import read
+from lca.text import plus_minus
 
 N_BINS = 50  # of the histogram over parameters, as in the paper's figure 3d
 
@@ -116,7 +118,7 @@ def helping(run: Run, name: str = "train", unconverged: bool = False) -> Helping
     """Count the signs of the LCA."""
     allocation = run.allocation(name)
     counts = SignCounts(run.parameters, iterations(allocation, unconverged))
-    feed(allocation.lca, counts.chosen.counted, [counts])
+    feed(run, allocation.lca, counts.chosen.counted, [counts])
     return counts.result(allocation)
 
 
@@ -146,7 +148,11 @@ def report(results: Sequence[Helping]) -> Report:
         [by_layer, by_tensor],
         [r.iterations for r in results],
         notes,
-        {"histogram": histogram, "n_without_effect": [r.n_without_effect for r in results]},
+        {
+            "histogram": histogram,
+            "n_without_effect": [r.n_without_effect for r in results],
+            **{name: [getattr(r, name).sum(axis=1) for r in results] for name in ("helped", "hurt", "zero")},
+        },
     )
 
 
@@ -157,8 +163,8 @@ def _describe_audit(result: Helping, i: int, n_runs: int) -> str:
     shift, shift_half = mean_with_confidence(result.audit.helping_shift)
     wrong, wrong_half = (100 * value for value in mean_with_confidence(result.audit.sign_change))
     return (
-        f"{of_run}audit: the percentage is off by {shift:.3f} ± {shift_half:.3f} points, "
-        f"{wrong:.2f} ± {wrong_half:.2f} % of the signs are wrong (95 % confidence)"
+        f"{of_run}audit: the percentage is off by {plus_minus(shift, shift_half, 3)} points, "
+        f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)"
     )
 
 
@@ -168,7 +174,8 @@ def _n_parameters(result: Helping) -> int:
 
 def _spread(values: Floats) -> str:
     """The mean over runs, with the deviation where there are several."""
-    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+    mean, deviation = mean_and_deviation(values)
+    return plus_minus(float(mean), float(deviation), 1)
 
 
 def _sketch(counts: Counts) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -21,25 +22,34 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Iterations:
-    """counted: (T,), which iterations count. left_out: how many do not, by reason; one that does not is never a 0."""
+    """status: (T,), of each, as the schema has it. unconverged: whether those that did not converge count as well.
 
-    counted: NDArray[np.bool_]
-    left_out: dict[str, int]
+    What does not count is left out, and never read as 0.
+    """
+
+    status: NDArray[np.uint8]
+    unconverged: bool = False
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """(T,), which of them count."""
+        counted = self.status == Status.CONVERGED
+        return np.asarray(counted | (self.status == Status.AT_LIMIT) if self.unconverged else counted)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many do not, by reason."""
+        numbers = {words: int(((self.status == why) & ~self.counted).sum()) for why, words in REASONS.items()}
+        return {reason: n for reason, n in numbers.items() if n}
 
     @property
     def n(self) -> int:
         """How many count."""
         return int(self.counted.sum())
 
-    @property
-    def n_left_out(self) -> int:
-        return sum(self.left_out.values())
-
     def __and__(self, other: Self) -> "Iterations":
-        """Those that count in both, in two allocations of one run; left out is what lacks in either."""
-        reasons = self.left_out | other.left_out
-        most = {reason: max(self.left_out.get(reason, 0), other.left_out.get(reason, 0)) for reason in reasons}
-        return Iterations(self.counted & other.counted, most)
+        """Those that count in both, in two allocations of one run."""
+        return Iterations(np.where(self.counted, other.status, self.status), self.unconverged)
 
 
 def iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
@@ -47,19 +57,15 @@ def iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
 
     Raises LCAError if none is left: an answer from nothing would look like one.
     """
-    status = read(allocation, "status")
-    left_out = {status for status in REASONS if not (unconverged and status == Status.AT_LIMIT)}
-    counted = ~np.isin(status, list(left_out))
-    numbers = {REASONS[why]: int((status == why).sum()) for why in REASONS if why in left_out}
-    found = Iterations(counted, {reason: n for reason, n in numbers.items() if n})
+    found = Iterations(read(allocation, "status"), unconverged)
     if not found.n:
         at_limit = found.left_out.get(REASONS[Status.AT_LIMIT])
         advice = (
             f"{at_limit:,} did not converge; count them all the same with --unconverged."
             if at_limit
-            else f"Allocate with `lca allocate {allocation.run.path}`."
+            else f"Finish the allocation, or make it anew with `{allocation.command()}`."
         )
-        raise LCAError(f"no iteration of {allocation.path} counts, of {len(status):,}. {advice}")
+        raise LCAError(f"no iteration of {allocation.path} counts, of {len(found.status):,}. {advice}")
     return found
 
 

@@ -15,6 +15,8 @@ from lca.summary import read
 
 FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the iterations, after which the cumulative LCA is told
 
+N_POINTS = 200
+
 Floats = NDArray[np.float64]
 
 
@@ -80,9 +82,7 @@ def report(results: Sequence[Layers]) -> Report:
     of_layer = np.concatenate(
         [totals[:, [table.layers.index(p.layer) for p in table]], totals[:, [-1] * len(kinds)]], 1
     )
-    cumulative = np.array([result.cumulative for result in results])
-    at = [max(round(fraction * cumulative.shape[1]), 1) for fraction in FRACTIONS]
-    over_time = {f"to {t:,}": Column(np.append(c := cumulative[:, t - 1], c.sum(1)[:, None], 1), 4) for t in at}
+    over_time = {f"{100 * part:g} %": Column(after(part, [r.cumulative for r in results]), 4) for part in FRACTIONS}
     return Report(
         "layers",
         [
@@ -93,10 +93,28 @@ def report(results: Sequence[Layers]) -> Report:
                 {"LCA (nats)": Column(apart, 4), "share of its layer %": Column(_share(apart, of_layer), 1)},
                 "kernels, biases and norms apart",
             ),
-            Table("layer", [*table.layers, "sum"], over_time, "cumulative LCA (nats), iteration 0 up to"),
+            Table(
+                "layer",
+                [*table.layers, "sum"],
+                over_time,
+                "cumulative LCA (nats), after the first part of the iterations",
+            ),
         ],
         [result.iterations for result in results],
+        arrays={"layers": table.layers, "cumulative": [_thinned(result.cumulative) for result in results]},
     )
+
+
+def after(part: float, cumulative: Sequence[Floats]) -> Floats:
+    """(T, layer) of each run, T may differ -> (run, layer + 1) after a part of its iterations, and the layers' sum."""
+    rows = np.array([of_run[max(round(part * len(of_run)), 1) - 1] for of_run in cumulative])
+    return np.append(rows, rows.sum(axis=1, keepdims=True), axis=1)
+
+
+def _thinned(cumulative: Floats) -> dict[str, Floats | NDArray[np.int64]]:
+    """At N_POINTS of the iterations, for programs."""
+    at = np.unique(np.linspace(0, len(cumulative) - 1, N_POINTS).round().astype(int))
+    return {"iteration": at, "lca": cumulative[at]}
 
 
 def _share(part: Floats, of: Floats) -> Floats:

@@ -14,7 +14,7 @@ from lca.parameters import ParameterTable
 from lca.store import Run
 
 N_NAMED = 10  # of the most helping and of the most hurting ones
-MAX_CELLS = 2**24  # of neurons by time, 128 MB: beyond, iterations are summed in bins
+MAX_CELLS = 2**23  # of neurons by time, 64 MB: beyond, iterations are summed in bins
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ class Neurons:
     """LCA by neuron or output channel: its slice of the kernel, its bias and its norm.
 
     units: which they are. lca: (neuron, bin), in the loss's unit, over the iterations edges[bin] … edges[bin + 1] − 1:
-    a bin for each iteration, or longer ones where neurons by iterations would not fit into 128 MB. In a bin what does
+    a bin for each iteration, or longer ones where neurons by iterations would not fit into 64 MB. In a bin what does
     not count adds nothing; NaN where nothing in it counts.
     """
 
@@ -46,29 +46,29 @@ class NeuronSums:
         self.units, self.chosen = Units.of(table), chosen
         self.segments = Segments(self.units.bounds)
         T = len(chosen.counted)
-        length = -(-T * len(self.segments) // max_cells)
+        length = -(-T * len(self.units) // max_cells)
         self.edges = np.unique(np.append(np.arange(0, T, length), T))
-        self.sums = np.zeros((len(self.segments), len(self.edges) - 1))
+        self.lca = np.zeros((len(self.units), len(self.edges) - 1))
 
     def add(self, tile: Tile) -> None:
         which, sums = self.segments.sums(tile.rows, tile.values, np.float64)
         sums[:, ~self.chosen.counted[tile.columns]] = 0
         bins = np.searchsorted(self.edges, np.arange(tile.columns.start, tile.columns.stop), "right") - 1
         starts = np.flatnonzero(np.diff(bins, prepend=-1))
-        self.sums[which, bins[0] : bins[-1] + 1] += np.add.reduceat(sums, starts, axis=1)
+        here = self.lca[:, bins[0] : bins[-1] + 1]
+        np.add.at(here, self.units.owner[which], np.add.reduceat(sums, starts, axis=1))
 
     def result(self) -> Neurons:
-        lca = np.zeros((len(self.units), self.sums.shape[1]))
-        np.add.at(lca, self.units.owner, self.sums)
+        lca = self.lca.copy()
         lca[:, np.add.reduceat(self.chosen.counted, self.edges[:-1], dtype=int) == 0] = np.nan
         return Neurons(self.units, lca, self.edges, self.chosen)
 
 
-def neurons(run: Run, name: str = "train", unconverged: bool = False) -> Neurons:
-    """Sum the LCA of each neuron."""
+def neurons(run: Run, name: str = "train", unconverged: bool = False, max_cells: int = MAX_CELLS) -> Neurons:
+    """Sum the LCA of each neuron. max_cells: of neurons by bins of time, eight bytes each."""
     allocation = run.allocation(name)
-    sums = NeuronSums(run.parameters, iterations(allocation, unconverged))
-    feed(allocation.lca, sums.chosen.counted, [sums])
+    sums = NeuronSums(run.parameters, iterations(allocation, unconverged), max_cells)
+    feed(run, allocation.lca, sums.chosen.counted, [sums])
     return sums.result()
 
 

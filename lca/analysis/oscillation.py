@@ -118,11 +118,11 @@ class Crossings:
 
 
 class Directions:
-    """All changes of direction of a run, from its large arrays; each consumer is None where its array is not read."""
+    """What counts all changes of direction of a run; crossings is None where they are not asked for."""
 
     def __init__(self, run: Run, name: str, chosen: Iterations, crossings: bool) -> None:
         self.allocation = run.allocation(name)
-        self.table, self.chosen = run.parameters, chosen
+        self.run, self.table, self.chosen = run, run.parameters, chosen
         self.finite = read(self.allocation, "status") != Status.NOT_FINITE
         self.known = np.isfinite(read(self.allocation, "loss"))
         self.turns, self.of_lca = Turns(self.table), TurnsOfLCA(self.table)
@@ -130,9 +130,9 @@ class Directions:
 
     def feed_others(self) -> None:
         """Read the weights and the signs of the gradient; the LCA is another's to read."""
-        feed(self.allocation.run.weights, np.append(True, self.finite), [self.turns])
+        feed(self.run, self.run.weights, np.append(True, self.finite), [self.turns])
         if self.crossings:
-            feed(self.allocation.gradient_sign, self.known, [self.crossings])
+            feed(self.run, self.allocation.gradient_sign, self.known, [self.crossings])
 
     def result(self) -> Oscillation:
         crossings = self.crossings
@@ -151,7 +151,7 @@ def oscillation(run: Run, name: str = "train", unconverged: bool = False, crossi
     if crossings:
         _ = allocation.gradient_sign  # an error now, not after the rest
     directions = Directions(run, name, iterations(allocation, unconverged), crossings)
-    feed(allocation.lca, directions.chosen.counted, [directions.of_lca])
+    feed(run, allocation.lca, directions.chosen.counted, [directions.of_lca])
     directions.feed_others()
     return directions.result()
 
@@ -163,7 +163,7 @@ def report(results: Sequence[Oscillation]) -> Report:
     columns = {
         heading: Column(np.array([result.iterations_per(getattr(result, name)) for result in results]), 1)
         for heading, name in figures.items()
-        if getattr(first, name) is not None
+        if all(getattr(result, name) is not None for result in results)
     }
     return Report(
         "oscillation",

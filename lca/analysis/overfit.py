@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.layers import after
 from lca.analysis.neurons import N_NAMED, NeuronSums
 from lca.analysis.report import Column, Report, Table, p_value, whole
 from lca.analysis.statistics import differs_in_pairs
@@ -72,7 +73,7 @@ class Pair:
         if not self.chosen.n:
             raise LCAError(f"no iteration of {run.path} counts in both {name} and {against}.")
         whole = all("lca" in allocation.arrays for allocation in self.allocations)
-        self.sums = [NeuronSums(self.table, self.chosen) for _ in self.allocations] if whole else []
+        self.sums = [NeuronSums(self.table, self.chosen, max_cells=1) for _ in self.allocations] if whole else []
 
     def result(self) -> Overfit:
         counted = self.chosen.counted[:, None]
@@ -97,13 +98,17 @@ def overfit(run: Run, name: str = "train", against: str = "val", unconverged: bo
     """Compare two allocations of a run; against: the name of the one of the split that was not trained on."""
     pair = Pair(run, name, against, unconverged)
     for allocation, sums in zip(pair.allocations, pair.sums, strict=False):
-        feed(allocation.lca, pair.chosen.counted, [sums])
+        feed(run, allocation.lca, pair.chosen.counted, [sums])
     return pair.result()
 
 
 def report(results: Sequence[Overfit], runs: Sequence[str]) -> Report:
     """The gap of each layer, with a paired t-test over runs, and the neurons with the largest; runs: their names."""
     first = results[0]
+    if len({result.names for result in results}) > 1:
+        raise LCAError(
+            "the runs are not allocated on the same two splits: give those to compare by --name and --against."
+        )
     rows = [*first.layers, "sum"]
 
     def totals(values: Sequence[Floats]) -> Floats:
@@ -120,16 +125,20 @@ def report(results: Sequence[Overfit], runs: Sequence[str]) -> Report:
     }
     if len(results) > 1:
         columns["p (paired t-test)"] = Column.of(differs_in_pairs(train, held_out), text=p_value)
-    cumulative = np.array([result.cumulative_gap for result in results])
-    at = [max(round(fraction * cumulative.shape[1]), 1) for fraction in FRACTIONS]
-    over_time = {f"to {t:,}": Column(np.append(c := cumulative[:, t - 1], c.sum(1)[:, None], 1), 4) for t in at}
+    cumulative = [result.cumulative_gap for result in results]
+    over_time = {f"{100 * part:g} %": Column(after(part, cumulative), 4) for part in FRACTIONS}
     best = np.array([[*r.best_iterate, np.argmin(np.nancumsum(np.append(0, r.held_out.sum(1))))] for r in results])
     over_time["best iterate"] = Column(best.astype(np.float64), text=whole)
     return Report(
         "overfit",
         [
             Table("layer", rows, columns),
-            Table("layer", rows, over_time, f"cumulative gap (nats), and where {first.names[1]} was best"),
+            Table(
+                "layer",
+                rows,
+                over_time,
+                f"cumulative gap (nats) after the first part of the iterations, and where {first.names[1]} was best",
+            ),
             *(_named(result, run) for result, run in zip(results, runs, strict=True) if result.neurons),
         ],
         [result.iterations for result in results],

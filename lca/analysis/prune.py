@@ -66,7 +66,7 @@ def prune(
     allocation = run.allocation(name)
     chosen = iterations(allocation, unconverged)
     totals = ParameterTotals(run.parameters)
-    feed(allocation.lca, chosen.counted, [totals])
+    feed(run, allocation.lca, chosen.counted, [totals])
     theta = np.asarray(run.weights[:, run.n_iterations])
     kernels = np.concatenate([np.arange(p.offset, p.offset + p.size) for p in run.parameters if p.kind == "kernel"])
     importance = {
@@ -75,12 +75,13 @@ def prune(
         "random": np.random.default_rng(seed).random(len(theta)),
     }
     parts = [0.0, *pruned]
-    masked = [[without(theta, kernels, importance[c], part) for part in parts] for c in CRITERIA]
     loss, accuracy = {}, {}
     for split in (split for split in splits if split in problem.splits):
         require_same_data(run, problem, split)
         measure = _measure(problem, split, device, int(allocation.attributes["batch_size"]))
-        figures = np.array([[measure(vector) for vector in row] for row in masked])
+        figures = np.array(
+            [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
+        )
         loss[split], accuracy[split] = figures[..., 0], figures[..., 1]
     return Pruned(np.array(parts), list(CRITERIA), loss, accuracy, chosen)
 

@@ -1,5 +1,6 @@
 """Tests over runs, one p-value for each row; NaN where there is nothing to test."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,8 @@ Floats = NDArray[np.float64]
 def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
     """values (run, …) -> the mean over runs and the sample standard deviation, which is NaN for a single run."""
     array = np.asarray(values, np.float64)
-    deviation = array.std(axis=0, ddof=1) if len(array) > 1 else np.full(array.shape[1:], np.nan)
+    with np.errstate(invalid="ignore"):  # where a run's value is infinite there is no deviation
+        deviation = array.std(axis=0, ddof=1) if len(array) > 1 else np.full(array.shape[1:], np.nan)
     return array.mean(axis=0), np.asarray(deviation)
 
 
@@ -38,5 +40,7 @@ def _by_row(test: Callable[..., float], *groups: ArrayLike) -> Floats:
     for row in range(len(p)):
         columns = [array[:, row] for array in arrays]
         if min(map(len, columns)) > 1 and any(np.ptp(column) > 0 for column in columns):
-            p[row] = test(*columns)
+            with warnings.catch_warnings():  # scipy warns of a group that is all the same, whose variance is 0
+                warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+                p[row] = test(*columns)
     return p

@@ -13,7 +13,7 @@ from lca.analysis.helping import SignCounts
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table, whole
 from lca.analysis.tiles import tiles
-from lca.errors import LCAError
+from lca.errors import LCAError, UsageError
 from lca.store import Allocation, Run
 from lca.summary import read
 
@@ -73,6 +73,12 @@ def subset(run: Run, name: str = "train", against: Sequence[str] = (), unconverg
             f"{run.path} has no allocation over a part of the examples of {name!r}. Make one with "
             f"`lca allocate {run.path} --split {whole_split.attributes['split']} --examples 1000 --name subset-1000`."
         )
+    for part in parts:
+        if part.attributes["split"] != whole_split.attributes["split"]:
+            raise UsageError(
+                f"{part.name} is over the {part.attributes['split']} split and {name} over the "
+                f"{whole_split.attributes['split']} split; two allocations over the same one were wanted."
+            )
     chosen = iterations(whole_split, unconverged)
     for part in parts:
         chosen &= iterations(part, unconverged)
@@ -103,7 +109,7 @@ def _agreement(reference: Allocation, part: Allocation, chosen: Iterations) -> A
     parts, totals = Correlation(), Correlation()
     same = moved = 0
     signs = [SignCounts(run.parameters, chosen) for _ in range(2)]
-    pairs = zip(tiles(reference.lca, chosen.counted), tiles(part.lca, chosen.counted), strict=True)
+    pairs = zip(*(tiles(run, each.lca, chosen.counted) for each in (reference, part)), strict=True)
     for both in pairs:
         a, b = (tile.counted_values for tile in both)
         parts.add(a, b)

@@ -46,11 +46,13 @@ class Series:
 class Synchrony:
     """series: by name: "LCA", "gradient norm" and "motion", whose peaks are maxima; where asked for "LCA by class".
 
-    layers: their names. classes: the labels of the classes. shifts, seed: of the baseline.
+    layers: their names. still: those that are left out, for they never have a peak, such as frozen ones.
+    classes: the labels of the classes. shifts, seed: of the baseline.
     """
 
     series: dict[str, Series]
     layers: list[str]
+    still: list[str]
     classes: list[int]
     shifts: tuple[int, ...]
     seed: int
@@ -147,7 +149,7 @@ def synchrony(
     if not np.any(chosen.counted[:-2] & chosen.counted[1:-1] & chosen.counted[2:]):
         raise LCAError(
             f"no three successive iterations of {allocation.path} count, so that there is no peak. "
-            f"Allocate all of them: `lca allocate {run.path} --overwrite`."
+            f"Allocate all of a longer run, `{allocation.command()}`, or give --unconverged."
         )
 
     def of_norm(array: str) -> Floats:
@@ -155,23 +157,29 @@ def synchrony(
         return -np.sqrt(np.where(chosen.counted[:, None], squares, np.nan))
 
     lca = np.where(chosen.counted[:, None], table.sum_by_layer(read(allocation, "layer_lca")), np.nan)
+    of_lca = deepest_minima(lca)
+    moving = np.asarray((of_lca >= 0).any(axis=1))
+    if not moving.any():
+        raise LCAError(f"no layer has a moment of learning in {allocation.path}: the LCA never has a minimum.")
     peaks = {
-        "LCA": deepest_minima(lca)[None],
-        "gradient norm": deepest_minima(of_norm("gradient_norm"))[None],
-        "motion": deepest_minima(of_norm("motion_norm"))[None],
+        "LCA": of_lca[None, moving],
+        "gradient norm": deepest_minima(of_norm("gradient_norm"))[None, moving],
+        "motion": deepest_minima(of_norm("motion_norm"))[None, moving],
     }
     if by_class:
-        peaks["LCA by class"] = _peaks_by_class(allocation, chosen)
+        peaks["LCA by class"] = _peaks_by_class(allocation, chosen)[:, moving]
+    series = {
+        what: Series(at, [synchronised(of_class) for of_class in at], shifted_baseline(at, shifts, repeats, seed))
+        for what, at in peaks.items()
+    }
     return Synchrony(
-        {
-            what: Series(at, [synchronised(of_class) for of_class in at], shifted_baseline(at, shifts, repeats, seed))
-            for what, at in peaks.items()
-        },
-        table.layers,
-        list(allocation.attributes.get("classes", [])),
-        tuple(shifts),
-        seed,
-        chosen,
+        series=series,
+        layers=[layer for layer, moves in zip(table.layers, moving, strict=True) if moves],
+        still=[layer for layer, moves in zip(table.layers, moving, strict=True) if not moves],
+        classes=list(allocation.attributes.get("classes", [])),
+        shifts=tuple(shifts),
+        seed=seed,
+        iterations=chosen,
     )
 
 
@@ -189,10 +197,12 @@ def report(results: Sequence[Synchrony]) -> Report:
     """Synchronised iterations beside those by chance, over runs; the p-value is that of the sum over the runs."""
     first = results[0]
     rows: dict[str, tuple[list[float], list[Floats], float]] = {}
-    for what in first.series:
+    for what in (what for what in first.series if all(what in result.series for result in results)):
         series = [result.series[what] for result in results]
         observed, chance = [s.n for s in series], [s.baseline.astype(np.float64) for s in series]
-        p = p_value(sum(observed), np.sum(chance, axis=0))
+        # Their draws may be the same, so that one run's are put in another order before they are added.
+        apart = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(chance)]
+        p = p_value(sum(observed), np.sum(apart, axis=0))
         rows[what] = [float(n) for n in observed], chance, p
         if what == "LCA by class":
             n = len(first.classes)
@@ -200,7 +210,7 @@ def report(results: Sequence[Synchrony]) -> Report:
     repeats = len(first.series["LCA"].baseline)
 
     def text(p: float) -> str:
-        return f"< 1/{repeats + 1}" if p * (repeats + 1) < 1.5 else f"{p:.3f}"
+        return f"< 1/{repeats + 1}" if p * (repeats + 1) < 1.5 else f"{p:.2g}"
 
     table = Table(
         "peaks of",
@@ -216,6 +226,8 @@ def report(results: Sequence[Synchrony]) -> Report:
         f"iterations that are among the {N_PEAKS} deepest peaks of every one of {len(first.layers)} layers; chance: "
         f"each shifted by one of {', '.join(f'{s:+d}' if s else '0' for s in first.shifts)}, {repeats:,} times"
     )
+    still = list(dict.fromkeys(layer for result in results for layer in result.still))
+    notes = [note, *([f"left out, for they have no peak: {', '.join(still)}"] if still else [])]
     arrays = {
         "peaks": [
             {what: {"peaks": s.peaks.tolist(), "synchronised": s.synchronised} for what, s in result.series.items()}
@@ -224,4 +236,4 @@ def report(results: Sequence[Synchrony]) -> Report:
         "layers": first.layers,
         "classes": first.classes,
     }
-    return Report("synchrony", [table], [result.iterations for result in results], [note], arrays)
+    return Report("synchrony", [table], [result.iterations for result in results], notes, arrays)

@@ -18,6 +18,7 @@ from lca.store import Run
 DROPPED_BITS = 15
 N_BINS = 2 ** (32 - DROPPED_BITS)
 
+N_LOG_BINS = 100  # of the histogram for programs
 N_SAMPLE = 2**18  # of the K × T values for the fit of the Weibull distribution: k to a relative 0.2 %
 DEVIATIONS = (1, 2, 3)
 TOP = (0.01, 0.1)
@@ -40,6 +41,10 @@ class Magnitudes:
     @property
     def total(self) -> float:
         return float(self.values @ self.counts)
+
+    def histogram(self, edges: Floats) -> Counts:
+        """How many there are between each two edges, ascending."""
+        return np.histogram(self.values, edges, weights=self.counts)[0].astype(np.int64)
 
     def share_of_top(self, part: float) -> float:
         """The share of the total that the largest `part` of the values contribute."""
@@ -97,6 +102,8 @@ class Tails:
         """Of the non-zero LCA about their mean."""
         values = np.append(-self.helped.values, self.hurt.values)
         counts = np.append(self.helped.counts, self.hurt.counts)
+        if not counts.sum():
+            return float("nan")
         mean = values @ counts / counts.sum()
         return float((values - mean) ** order @ counts / counts.sum())
 
@@ -107,8 +114,9 @@ class Tails:
 
     @property
     def kurtosis(self) -> float:
-        """The excess kurtosis of the non-zero LCA: 0 for a Gaussian."""
-        return self.central_moment(4) / self.central_moment(2) ** 2 - 3
+        """The excess kurtosis of the non-zero LCA: 0 for a Gaussian, NaN where they are all the same."""
+        variance = self.central_moment(2)
+        return self.central_moment(4) / variance**2 - 3 if variance > 0 else float("nan")
 
     def beyond(self, magnitudes: Magnitudes, deviations: float) -> float:
         """What is contributed beyond so many standard deviations, as a multiple of what a Gaussian would give.
@@ -198,7 +206,7 @@ def tails(run: Run, name: str = "train", unconverged: bool = False) -> Tails:
     """The distribution of the LCA."""
     allocation = run.allocation(name)
     distribution = Distribution(run.parameters.size, iterations(allocation, unconverged))
-    feed(allocation.lca, distribution.chosen.counted, [distribution])
+    feed(run, allocation.lca, distribution.chosen.counted, [distribution])
     return distribution.result()
 
 
@@ -223,6 +231,15 @@ def report(results: Sequence[Tails]) -> Report:
         f"k by maximum likelihood on one of every {first.sample_step:,} values: {first.n_helped_sampled:,} helping and "
         f"{first.n_hurt_sampled:,} hurting ones" + (" of the first run" if len(results) > 1 else "")
     )
+    sizes = [result.both.values for result in results if result.both.n]
+    low, high = (min(x[0] for x in sizes), max(x[-1] for x in sizes)) if sizes else (1e-12, 1.0)
+    edges = np.geomspace(low * 0.99, high * 1.01, N_LOG_BINS + 1)
+    arrays = {
+        "edges": edges,
+        "helped": [result.helped.histogram(edges) for result in results],
+        "hurt": [result.hurt.histogram(edges) for result in results],
+        "zero": [result.n_zero for result in results],
+    }
     return Report(
         "tails",
         [
@@ -231,6 +248,7 @@ def report(results: Sequence[Tails]) -> Report:
         ],
         [result.iterations for result in results],
         [note],
+        arrays,
     )
 
 

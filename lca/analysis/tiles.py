@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lca.errors import LCAError
-from lca.layout import Array
+from lca.layout import Array, missing_files
 from lca.parameters import ParameterTable
+from lca.store import Run
 
 WINDOW = 64  # columns of a tile: the bits of a word; blocks, of 64 iterations or a smaller power of two, divide it
 WINDOWS_READ = 4  # at once, so that the chunks of a piece are decompressed side by side
@@ -77,15 +78,20 @@ class Consumer(Protocol):
     def add(self, tile: Tile) -> None: ...
 
 
-def feed(array: Array, counted: NDArray[np.bool_] | None, consumers: Sequence[Consumer]) -> None:
-    """Read an array once, and hand each tile of it to all consumers."""
-    for tile in tiles(array, counted) if consumers else ():
+def feed(run: Run, array: Array, counted: NDArray[np.bool_] | None, consumers: Sequence[Consumer]) -> None:
+    """Read an array of a run once, and hand each tile of it to all consumers."""
+    for tile in tiles(run, array, counted) if consumers else ():
         for consumer in consumers:
             consumer.add(tile)
 
 
-def tiles(array: Array, counted: NDArray[np.bool_] | None = None) -> Iterator[Tile]:
-    """The tiles of an array, the next pieces being read meanwhile. counted: (columns,); all of them if None."""
+def tiles(run: Run, array: Array, counted: NDArray[np.bool_] | None = None) -> Iterator[Tile]:
+    """The tiles of an array of a run, the next pieces being read meanwhile. counted: (columns,); all of them if None.
+
+    Raises LCAError where a file is damaged or missing, which would read as values that were never there.
+    """
+    if missing := missing_files(run.path / array.path, array):
+        raise _damaged(run, array, f"{len(missing)} of its files are missing")
     height, length = array.shape
     counted = np.ones(length, bool) if counted is None else counted
     step = WINDOW * WINDOWS_READ
@@ -98,7 +104,7 @@ def tiles(array: Array, counted: NDArray[np.bool_] | None = None) -> Iterator[Ti
         ahead: list[Future[NDArray[Any]]] = []
         for i, (rows, columns) in enumerate(pieces):
             while len(ahead) <= PIECES_AHEAD and i + len(ahead) < len(pieces):
-                ahead.append(pool.submit(_read, array, *pieces[i + len(ahead)]))
+                ahead.append(pool.submit(_read, run, array, *pieces[i + len(ahead)]))
             values = ahead.pop(0).result()
             for begin in range(columns.start, columns.stop, WINDOW):
                 window = slice(begin, min(begin + WINDOW, columns.stop))
@@ -137,10 +143,14 @@ class Segments:
         return which, np.add.reduceat(values, starts, axis=0, dtype=dtype)
 
 
-def _read(array: Array, rows: slice, columns: slice) -> NDArray[Any]:
+def _read(run: Run, array: Array, rows: slice, columns: slice) -> NDArray[Any]:
     try:
         return np.asarray(array[rows, columns])
     except LCAError:
         raise
     except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
-        raise LCAError(f"{array.name} is damaged ({error}). See `lca verify RUN`.") from error
+        raise _damaged(run, array, str(error)) from error
+
+
+def _damaged(run: Run, array: Array, why: str) -> LCAError:
+    return LCAError(f"{run.path}/{array.path} is damaged: {why}. See `lca verify {run.path}`.")

@@ -23,7 +23,7 @@ class Trend:
 
     option: what it is. x: (run,), its values. layers: their names. lca: (run, layer), in the loss's unit.
     slope, intercept: (layer,), in the loss's unit per unit of x, and at 0. r_squared: (layer,). p: (layer,), that the
-    slope is 0. NaN where the layer's LCA is the same in all runs.
+    slope is 0; for two runs neither means anything, and both are NaN. All are where a layer's LCA is always the same.
     """
 
     option: str
@@ -67,6 +67,8 @@ def trend(
     lines = [linregress(x, y) if np.ptp(y) else None for y in lca.T]
     figures = [(f.slope, f.intercept, f.rvalue**2, f.pvalue) if f else (np.nan,) * 4 for f in lines]
     slope, intercept, r_squared, p = np.array(figures, np.float64).T
+    if len(runs) < 3:
+        r_squared, p = np.full((2, len(wanted)), np.nan)
     told = f"delay of {option}" if delay else option
     return Trend(told, x, wanted, lca, slope, intercept, r_squared, p, [result.iterations for result in results])
 
