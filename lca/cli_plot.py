@@ -14,11 +14,12 @@ from lca.shell import (
     Grouped,
     data_options,
     grouped,
+    heading,
     name_option,
     open_alike,
     problem_of,
+    run_argument,
     runs_argument,
-    title,
     unconverged_option,
 )
 
@@ -51,9 +52,9 @@ class Drawing:
         from lca.figures.style import COLOURS, Look, in_style, require_suffix, save
 
         require_suffix(self.out)
-        heading = title(runs, name) if self.title is None else self.title
+        title = heading(runs, name) if self.title is None else self.title
         with in_style(self.style):
-            save(draw(Look(heading, COLOURS[self.colors], self.layers, slice_of(self.iterations))), self.out, self.dpi)
+            save(draw(Look(title, COLOURS[self.colors], self.layers, slice_of(self.iterations))), self.out, self.dpi)
         click.echo(str(self.out))
 
 
@@ -369,7 +370,11 @@ def plot_subset(runs: Sequence[str], name: str, unconverged: bool, drawing: Draw
 
 
 @figure("error", unconverged=False)
-@click.option("--against", multiple=True, help="Another allocation of the same run; repeat it.  [default: its split's]")
+@click.option(
+    "--against",
+    multiple=True,
+    help="Another allocation of the same run; repeat it.  [default: those over the same examples]",
+)
 def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: Drawing) -> None:
     """The residual of each iteration, and what has accumulated, of one allocation of a run or several.
 
@@ -380,11 +385,16 @@ def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: 
     from lca.figures.error import draw
 
     (run,) = one(runs)
-    split = run.allocation(name).attributes["split"]
-    alike = [other for other in run.allocations if run.allocation(other).attributes["split"] == split]
+    wanted = _examples_of(run, name)
+    alike = [other for other in run.allocations if _examples_of(run, other) == wanted]
     names = list(dict.fromkeys([name, *(against or alike)]))
     rules = {each: f"{each}, {run.allocation(each).attributes['rule']}" for each in names}
     drawing.save([run], name, lambda look: draw({rules[each]: loss_curve(run, each) for each in names}, look))
+
+
+def _examples_of(run: "Run", name: str) -> tuple[str, int]:
+    attributes = run.allocation(name).attributes
+    return attributes["split"], attributes["examples"]
 
 
 def one(runs: Sequence[str]) -> "list[Run]":
@@ -392,3 +402,68 @@ def one(runs: Sequence[str]) -> "list[Run]":
     if len(runs) != 1:
         raise UsageError(f"{len(runs)} runs were given; this figure is of one.")
     return open_alike(runs)
+
+
+@plot.command("animation")
+@run_argument
+@name_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The film: .mp4, .webm or .gif.")
+@click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these.")
+@click.option("--iterations", metavar="A:B", help="Only these.")
+@click.option("--every", default=1, show_default=True, help="Show one of so many iterations.")
+@click.option("--smooth", default=1, show_default=True, help="The mean of so many iterations, up to each.")
+@click.option("--fps", default=24, show_default=True, help="Frames a second.")
+@click.option("--size", default="1280x720", show_default=True, metavar="WxH", help="In pixels.")
+@click.option("--title", help="[default: the problem and the loss]")
+@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
+def plot_animation(
+    path: str,
+    name: str,
+    out: Path,
+    layers: str,
+    iterations: str | None,
+    every: int,
+    smooth: int,
+    fps: int,
+    size: str,
+    title: str | None,
+    colors: str,
+) -> None:
+    """The training as a film: the LCA of every parameter, each layer as a matrix, with the loss beneath.
+
+    \b
+    lca plot animation run.zarr --iterations 0:220 --out training.mp4
+    """
+    from lca.figures.animation import Film, animate
+    from lca.figures.style import COLOURS, Look, in_style
+
+    width, x, height = size.partition("x")
+    if not (x and width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"size is {size!r}; WxH was wanted, such as 1280x720.")
+    (run,) = open_alike([path])
+    look = Look(heading([run], name) if title is None else title, COLOURS[colors], layers, slice_of(iterations))
+    with in_style("screen"):
+        n = animate(run, out, look, Film(fps, every, smooth, int(width), int(height)), name)
+    click.echo(f"{out}: {n:,} frames, {n / fps:.1f} s")
+
+
+@plot.command("report")
+@runs_argument
+@name_option
+@unconverged_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The page, .html.")
+@click.option("--title", help="[default: the problem and the loss]")
+@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
+def plot_report(runs: Sequence[str], name: str, unconverged: bool, out: Path, title: str | None, colors: str) -> None:
+    """One page that tells the story of a run, or of several side by side; it opens from disk, without network.
+
+    \b
+    lca plot report run.zarr --out report.html
+    """
+    from lca.figures.report import write
+    from lca.figures.style import COLOURS, Look
+
+    opened = open_alike(runs)
+    look = Look(heading(opened, name) if title is None else title, COLOURS[colors])
+    write(opened, out, look, name, unconverged)
+    click.echo(str(out))

@@ -139,10 +139,11 @@ def problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
     return load(name, options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
 
 
-def title(runs: "Sequence[Run]", name: str) -> str:
-    problem = runs[0].attributes.get("problem", "")
+def heading(runs: "Sequence[Run]", name: str) -> str:
+    """What a figure of the runs is called."""
+    problem = runs[0].attributes.get("problem")
     number = f", {len(runs)} runs" if len(runs) > 1 else ""
-    return f"{problem}, LCA of the {name} loss{number}"
+    return (f"{problem}, " if problem else "") + f"LCA of the {name} loss{number}"
 
 
 def print_reports(reports: "Sequence[Report]", json_file: Path | None, headings: bool = False) -> None:

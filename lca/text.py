@@ -256,7 +256,7 @@ def _describe_table(shown: "Table") -> str:
     from lca.analysis.statistics import mean_and_deviation
 
     cells = [
-        [_cell(column, float(mean), float(deviation)) for mean, deviation in zip(*statistics, strict=True)]
+        [cell(column, float(mean), float(deviation)) for mean, deviation in zip(*statistics, strict=True)]
         for column in shown.columns.values()
         for statistics in [mean_and_deviation(column.values)]
     ]
@@ -265,7 +265,8 @@ def _describe_table(shown: "Table") -> str:
     return title + table([shown.heading, *shown.columns], rows)
 
 
-def _cell(column: "Column", mean: float, deviation: float) -> str:
+def cell(column: "Column", mean: float, deviation: float) -> str:
+    """A value of a report's table; a dash for what is not a number."""
     if mean != mean:
         return "–"
     return column.text(mean) if column.text else plus_minus(mean, deviation, column.digits)

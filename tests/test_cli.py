@@ -103,6 +103,62 @@ def test_questions_about_several_allocations(tmp_path, digits):
     assert "not answered: prune: it takes the model: `lca analyze prune" in everything.stderr
 
 
+FIGURES = [
+    ["loss"],
+    ["helping", "--style", "paper", "--dpi", "60"],
+    ["helping-by-layer", "--layers", "fc[12]"],
+    ["helping-by-parameter", "--colors", "blue-orange"],
+    ["distribution", "--title", "a title"],
+    ["layers"],
+    ["peaks", "--what", "motion"],
+    ["frame", "--iteration", "3"],
+    ["neurons", "--iterations", "2:9"],
+    ["curves", "--parameter", "random", "--parameter", "fc3.bias"],
+    ["cumulative"],
+    ["oscillation"],
+    ["overfit"],
+    ["prune", "--device", "cpu"],
+    ["subset"],
+    ["error"],
+]
+
+
+@pytest.fixture(scope="module")
+def digits_with_more(tmp_path_factory, digits):
+    path = shutil.copytree(digits, tmp_path_factory.mktemp("more") / "run.zarr")
+    for name, *options in (["val", "--split", "val"], ["part", "--examples", 200]):
+        call("allocate", path, "--name", name, *options, "--audit", 0)
+    return path
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure[0])
+def test_a_figure_is_drawn(tmp_path, digits_with_more, figure):
+    out = tmp_path / "figure.svg"
+    assert call("plot", *figure, digits_with_more, "--out", out).stdout == f"{out}\n"
+    title = "a title" if "--title" in figure else "digits-fc, LCA of the train loss"
+    assert title in out.read_text()
+
+
+def test_groups_and_trends_are_drawn(tmp_path, digits):
+    out = tmp_path / "layers.svg"
+    call("plot", "layers", digits, "--", digits, digits, "--label", "one", "--label", "two", "--out", out)
+    assert "two (n = 2)" in out.read_text()
+    result = call("plot", "layers", digits, "--", digits, "--label", "one", "--out", out, status=2)
+    assert "1 labels were given for 2 groups" in result.stderr
+    other = tmp_path / "run.zarr"
+    call("train", "digits-fc", "--iterations", 4, "--momentum", 0.5, "--out", other, "--device", "cpu")
+    call("allocate", other, "--audit", 0)
+    call("plot", "trend", digits, other, "--option", "momentum", "--delay", "--out", tmp_path / "trend.svg")
+    assert "delay of momentum" in (tmp_path / "trend.svg").read_text()
+
+
+def test_a_film_and_a_report_are_made(tmp_path, digits):
+    film = call("plot", "animation", digits, "--every", 3, "--size", "320x240", "--fps", 2, "--out", tmp_path / "f.gif")
+    assert film.stdout == f"{tmp_path / 'f.gif'}: 4 frames, 2.0 s\n"
+    call("plot", "report", digits, digits, "--out", tmp_path / "report.html")
+    assert "digits-fc, LCA of the train loss, 2 runs" in (tmp_path / "report.html").read_text()
+
+
 def test_a_trend_over_trainings(tmp_path):
     runs = [tmp_path / f"{i}.zarr" for i in range(3)]
     for run, momentum in zip(runs, (0, 0.5, 0.9), strict=True):
@@ -157,6 +213,17 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["analyze", "compare", "--", "{run}"], 2, "a group of runs is empty"),
         (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned is 1; parts between 0 and 1 were wanted"),
         (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, "its suffix is .bmp; .png, .svg, .pdf are known"),
+        (["plot", "loss", "{run}", "{run}", "--out", "loss.png"], 2, "2 runs were given; this figure is of one"),
+        (["plot", "helping", "{run}", "--out", "a.png", "--iterations", "5"], 2, "iterations is '5'; A:B was wanted"),
+        (
+            ["plot", "layers", "{run}", "--out", "a.png", "--layers", "conv*"],
+            2,
+            "no layer is like 'conv*'; there are fc1",
+        ),
+        (["plot", "frame", "{run}", "--out", "a.png", "--iteration", "12"], 2, "iteration 12 is not allocated"),
+        (["plot", "animation", "{run}", "--out", "a.gif", "--size", "big"], 2, "size is 'big'; WxH was wanted"),
+        (["plot", "animation", "{run}", "--out", "a.avi"], 2, "its suffix is .avi; .mp4, .webm, .gif are known"),
+        (["plot", "report", "{run}", "--out", "a.pdf"], 2, "its suffix is .pdf; .html was wanted"),
         (["info", "{folder}"], 2, "is no run store"),
     ],
 )

@@ -33,22 +33,25 @@ def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.
     return run, {"lca": lca, "status": status, "weights": weights, "positive": positive, "loss": loss}
 
 
-@pytest.mark.parametrize(("T", "chunk", "block"), [(300, 16_384, None), (130, 50, 8), (64, 128, 64), (5, 7, None)])
-def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block):
+@pytest.mark.parametrize(
+    ("T", "chunk", "block", "strip"), [(300, 16_384, None, 50), (130, 50, 8, 99), (64, 128, 64, 128), (5, 7, None, 3)]
+)
+def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
+    monkeypatch.setattr("lca.analysis.tiles.STRIP", strip)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     found = np.full((K, T), np.inf, np.float32)
-    strips, carried = [], 0
+    reached = {}
     for tile in tiles(run, run.allocation("train").lca):
         assert np.isinf(found[tile.rows, tile.columns]).all()
         found[tile.rows, tile.columns] = tile.values
         assert tile.values.shape[1] <= 64
         assert tile.first == (tile.columns.start == 0)
         assert tile.last == (tile.columns.stop == T)
-        assert tile.first or (tile.rows, tile.columns.start) == carried
-        strips += [tile.rows] if tile.first else []
-        carried = tile.rows, tile.columns.stop
+        assert tile.columns.start == reached.get((tile.rows.start, tile.rows.stop), 0)
+        reached[tile.rows.start, tile.rows.stop] = tile.columns.stop
     np.testing.assert_array_equal(found, made["lca"].astype(np.float32))
-    assert len(strips) == -(-K // chunk)
+    assert len(reached) == sum(-(-min(chunk, K - top) // strip) for top in range(0, K, chunk))
+    assert set(reached.values()) == {T}
 
 
 def test_the_first_column_is_the_lowest_bit():
@@ -64,6 +67,19 @@ def test_segments_sum_what_of_them_is_in_the_rows():
     assert (which, sums.tolist()) == (slice(0, 3), [[1, 10], [2, 20], [7, 70]])
     which, sums = segments.sums(slice(3, 6), values[3:6], np.float64)
     assert (which, sums.tolist()) == (slice(2, 3), [[12, 120]])
+
+
+def test_counts_are_sums(monkeypatch):
+    rng = np.random.default_rng(0)
+    flags = rng.random((2_000, 64)) < 0.9
+    segments = Segments([0, 100, 101, 900, 5_000, 5_003])
+    for rows in (slice(0, 2_000), slice(3_100, 5_003), slice(100, 101)):
+        part = flags[: rows.stop - rows.start]
+        which, counts = segments.counts(rows, part)
+        expected, sums = segments.sums(rows, part, np.int64)
+        assert which == expected
+        np.testing.assert_array_equal(counts, sums)
+    assert segments.counts(slice(0, 900), np.ones((900, 64), bool))[1][:, 0].tolist() == [100, 1, 799]
 
 
 def in_memory(made):
@@ -87,8 +103,13 @@ def in_memory(made):
     }
 
 
-@pytest.mark.parametrize(("T", "chunk", "block"), [(300, 16_384, None), (300, 48, 8), (129, 8, 64), (192, 40, 16)])
-def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, block):
+@pytest.mark.parametrize(
+    ("T", "chunk", "block", "strip"), [(300, 16_384, None, 8), (300, 48, 8, 99), (129, 8, 64, 99), (192, 40, 16, 24)]
+)
+def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, block, strip):
+    monkeypatch.setattr("lca.analysis.tiles.STRIP", strip)
+    monkeypatch.setattr("lca.layout.MAX_CHUNK_FILES", 2)  # so that some chunks lie several to a file
+    monkeypatch.setattr("lca.layout.CHUNKS_PER_FILE", 2)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     expected = in_memory(made)
     signs = helping(run)

@@ -79,19 +79,22 @@ class SignCounts:
         self.helped, self.hurt = np.zeros((2, len(table), len(chosen.counted)), np.int64)
         self.histogram = np.zeros(N_BINS, np.int64)
         self.n_without_effect = 0
+        self._times: dict[int, Counts] = {}  # by strip: (2, rows), iterations in which a parameter helped, and moved L
 
     def add(self, tile: Tile) -> None:
         n = tile.values.shape[1]
         for counts, flags in ((self.helped, tile.helped), (self.hurt, tile.hurt)):
-            which, sums = self.segments.sums(tile.rows, flags[:, :n], np.int64)
-            counts[which, tile.columns] += sums
+            which, found = self.segments.counts(tile.rows, flags)
+            counts[which, tile.columns] += found[:, :n]
         if tile.first:
-            self._times_helped, self._times_moved = np.zeros((2, len(tile.values)), np.int64)
-        self._times_helped += np.bitwise_count(tile.helped_words)
-        self._times_moved += np.bitwise_count(tile.helped_words | tile.hurt_words)
+            self._times[tile.rows.start] = np.zeros((2, len(tile.values)), np.int64)
+        times_helped, times_moved = self._times[tile.rows.start]
+        times_helped += np.bitwise_count(tile.helped_words)
+        times_moved += np.bitwise_count(tile.helped_words | tile.hurt_words)
         if tile.last:
-            moved = self._times_moved > 0
-            bins = np.minimum(N_BINS * self._times_helped[moved] // self.chosen.n, N_BINS - 1)
+            del self._times[tile.rows.start]
+            moved = times_moved > 0
+            bins = np.minimum(N_BINS * times_helped[moved] // self.chosen.n, N_BINS - 1)
             self.histogram += np.bincount(bins, minlength=N_BINS)
             self.n_without_effect += int((~moved).sum())
 

@@ -58,29 +58,34 @@ class SignChanges:
     def __init__(self, table: ParameterTable) -> None:
         self.segments = Segments.of_tensors(table)
         self.counts = np.zeros(len(table), np.int64)
+        self._last: dict[int, tuple[Words, Words]] = {}  # by strip: whether the last column was < 0, and > 0
 
-    def count(self, rows: slice, below: Words, above: Words, n: int, first: bool) -> None:
-        """below, above: where the first n columns are < 0 and > 0; first: whether nothing comes before them."""
-        if first:
-            self._below, self._above = np.zeros((2, len(below)), np.uint64)
-        one = np.uint64(1)
-        changed = below & (above << one | self._above) | above & (below << one | self._below)
-        which, sums = self.segments.sums(rows, np.bitwise_count(changed), np.int64)
+    def count(self, tile: Tile, below: Words, above: Words) -> None:
+        """below, above: where the columns of the tile are < 0 and > 0, a word a row."""
+        start, one = tile.rows.start, np.uint64(1)
+        was_below, was_above = (0, 0) if tile.first else self._last[start]
+        changed = below & (above << one | was_above) | above & (below << one | was_below)
+        which, sums = self.segments.sums(tile.rows, np.bitwise_count(changed), np.int64)
         self.counts[which] += sums
-        self._below, self._above = (signs >> np.uint64(n - 1) & one for signs in (below, above))
+        last = np.uint64(tile.values.shape[1] - 1)
+        self._last[start] = below >> last & one, above >> last & one
+        if tile.last:
+            del self._last[start]
 
 
 class TurnsOfLCA(SignChanges):
     """Takes the tiles of `lca`."""
 
     def add(self, tile: Tile) -> None:
-        self.count(tile.rows, tile.helped_words, tile.hurt_words, tile.values.shape[1], tile.first)
+        self.count(tile, tile.helped_words, tile.hurt_words)
 
 
 class Turns(SignChanges):
     """Takes the tiles of `weights`; bit j of a tile's words is the motion to its iterate j from the one before."""
 
-    _before: NDArray[np.float32]  # the last iterate of the tile before
+    def __init__(self, table: ParameterTable) -> None:
+        super().__init__(table)
+        self._before: dict[int, NDArray[np.float32]] = {}  # by strip: the last iterate of the tile before
 
     def add(self, tile: Tile) -> None:
         n = tile.values.shape[1]
@@ -88,33 +93,47 @@ class Turns(SignChanges):
         for flags, compare in ((down, np.less), (up, np.greater)):  # motion itself is not needed, only its sign
             compare(tile.values[:, 1:], tile.values[:, :-1], out=flags[:, 1:n])
             if not tile.first:
-                compare(tile.values[:, 0], self._before, out=flags[:, 0])
-            flags[:, :n] &= tile.counted
-        self._before = tile.values[:, -1].copy()
-        self.count(tile.rows, words(down), words(up), n, tile.first)
+                compare(tile.values[:, 0], self._before[tile.rows.start], out=flags[:, 0])
+            if not tile.counted.all():
+                flags[:, :n] &= tile.counted
+        self._before[tile.rows.start] = tile.values[:, -1].copy()
+        if tile.last:
+            del self._before[tile.rows.start]
+        self.count(tile, words(down), words(up))
 
 
 class Crossings:
     """Takes the tiles of `gradient_sign`, whose rows are eight parameters each."""
 
-    _before: tuple[NDArray[np.uint8], bool]  # the last iterate of the tile before, and whether it is known
-
     def __init__(self, table: ParameterTable) -> None:
-        self.segments = Segments.of_tensors(table)
-        self.size = table.size
+        self.bounds = Segments.of_tensors(table).bounds
         self.counts = np.zeros(len(table), np.int64)
+        self._before: dict[int, tuple[NDArray[np.uint8], bool]] = {}  # the iterate before, and whether it is known
 
     def add(self, tile: Tile) -> None:
         """tile.counted: where the gradient is known."""
         signs, known = tile.values, tile.counted
         if not tile.first:
-            signs = np.concatenate([self._before[0][:, None], signs], axis=1)
-            known = np.append(self._before[1], known)
-        changed = (signs[:, 1:] ^ signs[:, :-1])[:, known[1:] & known[:-1]]
-        self._before = signs[:, -1].copy(), bool(known[-1])
-        rows = slice(8 * tile.rows.start, min(8 * tile.rows.stop, self.size))
-        which, sums = self.segments.sums(rows, np.unpackbits(changed, axis=0)[: rows.stop - rows.start], np.int64)
-        self.counts[which] += sums.sum(axis=1)
+            before, was_known = self._before[tile.rows.start]
+            signs, known = np.concatenate([before[:, None], signs], axis=1), np.append(was_known, known)
+        changed = signs[:, 1:] ^ signs[:, :-1]
+        pairs = known[1:] & known[:-1]
+        self.counts += self._by_tensor(changed if pairs.all() else changed[:, pairs], tile.rows)
+        self._before[tile.rows.start] = signs[:, -1].copy(), bool(known[-1])
+        if tile.last:
+            del self._before[tile.rows.start]
+
+    def _by_tensor(self, changed: NDArray[np.uint8], rows: slice) -> Counts:
+        """changed (rows, …), a bit for each parameter -> (tensor,), how many are set.
+
+        The difference of how many are set before the two ends of a tensor, which may lie within a byte.
+        """
+        before = np.append(0, np.cumsum(np.bitwise_count(changed).sum(axis=1, dtype=np.int64)))
+        ends = np.clip(self.bounds - 8 * rows.start, 0, 8 * len(changed))
+        whole, rest = np.divmod(ends, 8)
+        first_bits = (0xFF00 >> rest & 0xFF).astype(np.uint8)  # numpy.packbits has the first parameter highest
+        within = np.bitwise_count(changed[np.minimum(whole, len(changed) - 1)] & first_bits[:, None])
+        return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
 
 
 class Directions:

@@ -108,6 +108,7 @@ def _agreement(reference: Allocation, part: Allocation, chosen: Iterations) -> A
     run = reference.run
     parts, totals = Correlation(), Correlation()
     same = moved = 0
+    strips: dict[int, Floats] = {}  # by strip: (2, rows), the totals of its parameters so far
     signs = [SignCounts(run.parameters, chosen) for _ in range(2)]
     pairs = zip(*(tiles(run, each.lca, chosen.counted) for each in (reference, part)), strict=True)
     for both in pairs:
@@ -116,11 +117,11 @@ def _agreement(reference: Allocation, part: Allocation, chosen: Iterations) -> A
         of_all, of_part = both
         same += _n_bits(of_all.helped_words & of_part.helped_words) + _n_bits(of_all.hurt_words & of_part.hurt_words)
         moved += _n_bits(of_all.helped_words | of_all.hurt_words)
-        if of_all.first:
-            sums = np.zeros((2, len(a)))
-        sums += [a.sum(axis=1, dtype=np.float64), b.sum(axis=1, dtype=np.float64)]
+        sums = np.stack([x.sum(axis=1, dtype=np.float64) for x in (a, b)])
+        sums += 0 if of_all.first else strips[of_all.rows.start]
+        strips[of_all.rows.start] = sums
         if of_all.last:
-            totals.add(*sums)
+            totals.add(*strips.pop(of_all.rows.start))
         for counts, tile in zip(signs, both, strict=True):
             counts.add(tile)
     counted = chosen.counted[:, None]

@@ -1,10 +1,11 @@
-"""The large arrays, piece by piece: a strip of the parameters at a time, in it 64 iterations at a time, in order.
+"""The large arrays in tiles: strips of the parameters, of each 64 iterations at a time, in order of time.
 
-Each chunk is read once, ahead of its use. What is in memory is a few pieces, whatever K and T.
+Each file is read once, ahead of its use. What is in memory are two rows of files, 64 iterations long, whatever K and T.
+Between two tiles of a strip come those of its neighbours in the same file.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -17,9 +18,8 @@ from lca.layout import Array, missing_files
 from lca.parameters import ParameterTable
 from lca.store import Run
 
+STRIP = 8_192  # parameters in a tile: what is done with it finds it in the processor's cache
 WINDOW = 64  # columns of a tile: the bits of a word; blocks, of 64 iterations or a smaller power of two, divide it
-WINDOWS_READ = 4  # at once, so that the chunks of a piece are decompressed side by side
-PIECES_AHEAD = 2
 
 Words = NDArray[np.uint64]
 
@@ -29,7 +29,7 @@ class Tile:
     """A strip of an array (parameter, iteration) or (parameter, iterate), in at most 64 successive columns.
 
     rows, columns: where it lies. values: (rows, columns). first, last: whether it begins or ends its strip, so that
-    what is carried from tile to tile begins anew, or is done. counted: (columns,) which of them count.
+    what is carried along it (kept by rows.start) begins anew, or is done. counted: (columns,) which of them count.
     """
 
     rows: slice
@@ -73,7 +73,7 @@ class Tile:
 
 
 class Consumer(Protocol):
-    """What takes the tiles of one array, strip by strip and in order of time."""
+    """What takes the tiles of one array, those of a strip in order of time."""
 
     def add(self, tile: Tile) -> None: ...
 
@@ -94,22 +94,22 @@ def tiles(run: Run, array: Array, counted: NDArray[np.bool_] | None = None) -> I
         raise _damaged(run, array, f"{len(missing)} of its files are missing")
     height, length = array.shape
     counted = np.ones(length, bool) if counted is None else counted
-    step = WINDOW * WINDOWS_READ
+    tall, high = (array.shards or array.chunks)[0], min(array.chunks[0], STRIP)
     pieces = [
-        (slice(top, min(top + array.chunks[0], height)), slice(begin, min(begin + step, length)))
-        for top in range(0, height, array.chunks[0])
-        for begin in range(0, length, step)
+        (slice(top, min(top + tall, height)), slice(begin, min(begin + WINDOW, length)))
+        for top in range(0, height, tall)
+        for begin in range(0, length, WINDOW)
     ]
-    with ThreadPoolExecutor(PIECES_AHEAD, "lca-reader") as pool:
-        ahead: list[Future[NDArray[Any]]] = []
+    with ThreadPoolExecutor(1, "lca-reader") as pool:
+        ahead = pool.submit(_read, run, array, *pieces[0])
         for i, (rows, columns) in enumerate(pieces):
-            while len(ahead) <= PIECES_AHEAD and i + len(ahead) < len(pieces):
-                ahead.append(pool.submit(_read, run, array, *pieces[i + len(ahead)]))
-            values = ahead.pop(0).result()
-            for begin in range(columns.start, columns.stop, WINDOW):
-                window = slice(begin, min(begin + WINDOW, columns.stop))
-                part = np.ascontiguousarray(values[:, begin - columns.start : window.stop - columns.start])
-                yield Tile(rows, window, part, begin == 0, window.stop == length, counted[window])
+            values = ahead.result()
+            if i + 1 < len(pieces):
+                ahead = pool.submit(_read, run, array, *pieces[i + 1])
+            for top in range(rows.start, rows.stop, high):
+                strip = slice(top, min(top + high, rows.stop))
+                part = values[top - rows.start : strip.stop - rows.start]
+                yield Tile(strip, columns, part, columns.start == 0, columns.stop == length, counted[columns])
 
 
 def words(flags: NDArray[np.bool_]) -> Words:
@@ -141,6 +141,17 @@ class Segments:
         """values (rows, …) -> which segments they meet, and the sums over the part of each that is in rows."""
         which, starts = self.within(rows)
         return which, np.add.reduceat(values, starts, axis=0, dtype=dtype)
+
+    def counts(self, rows: slice, flags: NDArray[np.bool_]) -> tuple[slice, NDArray[np.int64]]:
+        """flags (rows, 64) -> which segments they meet, and how many flags each has in each column, (segment, 64).
+
+        The same as sums, three times as fast: eight columns are added at once, as the bytes of a word, in stretches of
+        at most 255 rows, so that no byte overflows.
+        """
+        which, starts = self.within(rows)
+        stretches = np.union1d(starts, np.arange(0, len(flags), 255))
+        of_stretches = np.add.reduceat(flags.view(np.uint64), stretches, axis=0).view(np.uint8)
+        return which, np.add.reduceat(of_stretches, np.searchsorted(stretches, starts), axis=0, dtype=np.int64)
 
 
 def _read(run: Run, array: Array, rows: slice, columns: slice) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from scipy import stats
 from lca.analysis.tails import Magnitudes, Tails
 from lca.figures.style import CLIP, INK, Floats, Look, head, new_figure, tidy
 
-N_BINS = 60  # on each side
+N_BINS = 40  # on each side
 
 
 def draw(result: Tails, look: Look) -> Figure:

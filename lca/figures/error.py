@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.error import LossCurve
-from lca.figures.style import Look, head, new_figure, tidy, time_axis
+from lca.figures.style import Floats, Look, head, new_figure, tidy, time_axis
 
 
 def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
@@ -17,8 +17,9 @@ def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True)
     for i, (name, curve) in enumerate(curves.items()):
         colour = look.colours.others[i % len(look.colours.others)]
-        top.plot(x, np.abs(curve.residual[span]), ".", color=colour, markersize=3, label=name)
-        bottom.plot(x, np.abs(np.nancumsum(curve.residual))[span], color=colour)
+        each, together = (_size(values)[span] for values in (curve.residual, np.nancumsum(curve.residual)))
+        top.plot(x, each, ".", color=colour, markersize=3, label=name)
+        bottom.plot(x, together, color=colour)
     top.axhline(next(iter(curves.values())).tolerance, color="#999999", linewidth=0.8, linestyle=":")
     top.set_ylabel("|residual| (nats)\ndotted: tolerance")
     bottom.set_ylabel("cumulative (nats)")
@@ -29,3 +30,8 @@ def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
     time_axis(bottom, span)
     tidy(top, bottom)
     return figure
+
+
+def _size(values: Floats) -> Floats:
+    """As a logarithmic scale can show it: none where it is 0."""
+    return np.where(values == 0, np.nan, np.abs(values))

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.helping import Helping
-from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Look, from_zero, head, new_figure, tidy, time_axis
 
 
 def draw(result: Helping, look: Look) -> Figure:
@@ -14,7 +14,7 @@ def draw(result: Helping, look: Look) -> Figure:
     iterates = np.arange(span.start, span.stop + 1)
     top.plot(iterates, result.loss[iterates], color=INK)
     top.set_ylabel("loss (nats)")
-    top.set_ylim(bottom=0)
+    from_zero(top, result.loss)
     head(top, look.title)
 
     helped, hurt, zero = (share[span] for share in result.shares())

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.error import LossCurve
-from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Look, from_zero, head, new_figure, tidy, time_axis
 
 
 def draw(result: LossCurve, look: Look) -> Figure:
@@ -15,7 +15,7 @@ def draw(result: LossCurve, look: Look) -> Figure:
     top.plot(iterates, result.loss[iterates], color=INK, label="loss")
     top.plot(iterates, result.summed[iterates], color=colours.others[1], linestyle="--", label="L₀ + Σ A")
     top.set_ylabel("loss (nats)")
-    top.set_ylim(bottom=0)
+    from_zero(top, result.loss)
     top.legend(frameon=False)
     head(top, look.title)
     residual = result.residual[span]

@@ -53,8 +53,10 @@ def _places(parameter: Parameter, first: bool) -> Places:
         tiles = index.reshape(shape[0], *image).transpose(0, 2, 1, 3).reshape(shape[0], image[1], -1)
         return _grid(tiles, ceil(sqrt(shape[0] * image[1] / tiles.shape[2])) or 1)
     n_out, n_in = shape[:2]
+    if prod(shape[2:]) == 1:
+        return index.reshape(n_out, n_in)
     height, width = (prod(shape[2:-1]), shape[-1]) if len(shape) > 3 else (1, shape[-1])
-    return _grid(index.reshape(n_out * n_in, height, width), n_in)
+    return _grid(index.reshape(n_out * n_in, height, width), n_in if n_in > 1 else ceil(sqrt(n_out)))
 
 
 def _image_shape(n: int) -> tuple[int, int, int] | None:

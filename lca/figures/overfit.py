@@ -32,7 +32,7 @@ def draw(results: Sequence[Overfit], look: Look) -> Figure:
         gap = first.cumulative_gap[span, i]
         bottom.plot(np.arange(span.start, span.stop), gap, color=colour, label=first.layers[i])
     bottom.set_ylabel("the same, cumulative (nats)" + (",\nfirst run" if len(results) > 1 else ""))
-    bottom.legend(frameon=False, fontsize="small", ncols=max(1, len(names) // 8))
+    figure.legend(loc="outside right lower", frameon=False, fontsize="small")
     time_axis(bottom, span)
     for axes in (top, bottom):
         axes.axhline(0, color=INK, linewidth=0.8)

@@ -10,6 +10,7 @@ from lca.analysis.synchrony import Synchrony
 from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
 
 ROW = 0.11  # inches
+TALLEST = 12.0
 
 
 def draw(result: Synchrony, look: Look, what: str | None = None) -> Figure:
@@ -18,7 +19,7 @@ def draw(result: Synchrony, look: Look, what: str | None = None) -> Figure:
     series, n_layers = result.series[what], len(result.layers)
     n_classes = len(series.peaks)
     span = look.span(len(result.iterations.counted))
-    figure = new_figure(7.2, max(2.2, 1.0 + ROW * n_classes * (n_layers + 1)))
+    figure = new_figure(7.2, min(max(2.2, 1.0 + ROW * n_classes * (n_layers + 1)), TALLEST))
     axes = figure.subplots()
     for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
         bottom = c * (n_layers + 1)

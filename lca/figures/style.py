@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -34,11 +34,10 @@ class Colours:
     others: tuple[str, ...] = ("#3b6fb6", "#e08214", "#5aae61", "#8073ac", "#bf5b17", "#666666")
 
     @property
-    def map(self) -> LinearSegmentedColormap:
+    def map(self) -> Colormap:
         """From help over white, which is 0, to hurt; grey where there is no value."""
         colours = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
-        colours.set_bad("#d9d9d9")
-        return colours
+        return colours.with_extremes(bad="#d9d9d9")
 
     def of(self, values: Iterable[float]) -> list[str]:
         """By the sign of each value."""
@@ -95,6 +94,12 @@ def tidy(*axes: Axes) -> None:
 def head(axes: Axes, text: str) -> None:
     """The title, at the left and small."""
     axes.set_title(text, loc="left", fontsize="medium")
+
+
+def from_zero(axes: Axes, values: Floats) -> None:
+    """Let the scale begin at 0, unless there is something below."""
+    if not np.nanmin(values, initial=0.0) < 0:
+        axes.set_ylim(bottom=0)
 
 
 def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
