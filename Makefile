@@ -15,6 +15,8 @@ demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digit
 	$(BIN)/lca analyze layers demo/digits.zarr
 	$(BIN)/lca plot helping demo/digits.zarr --out demo/helping.png
 	$(BIN)/lca plot layers demo/digits.zarr --out demo/layers.png
+	$(BIN)/lca plot animation demo/digits.zarr --iterations 0:100 --out demo/training.mp4
+	$(BIN)/lca plot report demo/digits.zarr --out demo/report.html
 	$(BIN)/lca train digits-resnet --iterations 60 --out demo/resnet.zarr --overwrite
 	$(BIN)/lca allocate demo/resnet.zarr
 	$(BIN)/lca analyze layers demo/resnet.zarr

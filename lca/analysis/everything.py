@@ -103,9 +103,11 @@ def report(results: Sequence[Everything], runs: Sequence[str]) -> tuple[list[Rep
                 reports.append(of(answers, runs) if question in NAMED_BY_RUN else of(answers))
             except LCAError as error_:  # where the runs have no allocation in common
                 unanswered[question] = str(error_)
-    for run, result in zip(runs, results, strict=True):
-        for question, lacks in result.unanswered.items():
-            unanswered[question if len(runs) == 1 else f"{question} of {run}"] = lacks
+    for question in dict.fromkeys(question for result in results for question in result.unanswered):
+        without = [(run, result) for run, result in zip(runs, results, strict=True) if question in result.unanswered]
+        (_, first), *others = without
+        also = f"; so it is with {', '.join(run for run, _ in others)}" if others else ""
+        unanswered[question] = first.unanswered[question] + also
     return reports, unanswered
 
 
