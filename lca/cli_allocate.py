@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lca.shell import AllocateOption, Command, data_options, given, open_run, problem_of, run_argument
+from lca.shell import AllocateOption, Command, data_options, given, open_run, problem_of, problem_option, run_argument
 from lca.text import describe_forecast, describe_preflight, describe_summary
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def pass_options(command: Command) -> Command:
 )
 @click.option("--keep-bits", cls=AllocateOption, type=int, help="Of mantissa in the stored LCA; sums are exact anyway.")
 @click.option("--overwrite", is_flag=True, help="Replace the allocation that is there.")
+@problem_option
 @data_options
 @click.pass_context
 def allocate(
@@ -85,6 +86,7 @@ def allocate(
     /,
     path: str,
     overwrite: bool,
+    problem: str | None,
     data_dir: Path | None,
     download: bool,
     **options: float | str | None,
@@ -96,6 +98,7 @@ def allocate(
 
     \b
     lca allocate run.zarr --tolerance 1e-4
+    lca allocate run.zarr --problem mine.py:problem
     torchrun --nproc-per-node=8 -m lca allocate run.zarr
     """
     from lca.allocation import allocate, is_finished
@@ -105,12 +108,12 @@ def allocate(
     config, run = AllocateConfig(**given(options)), open_run(path)
     if not overwrite and is_first() and is_finished(run, config):
         click.echo(f"lca/{config.name} of {path} is finished already; --overwrite makes it anew.", err=True)
-    problem = problem_of(run, data_dir, download)
+    loaded = problem_of(run, problem, data_dir, download)
 
     def forecast(checked: "Preflight") -> None:
         click.echo(describe_forecast(checked), err=True)
 
-    summary = allocate(path, problem, config, overwrite=overwrite, progress=True, report=forecast)
+    summary = allocate(path, loaded, config, overwrite=overwrite, progress=True, report=forecast)
     if is_first():
         click.echo(describe_summary(summary, path))
     if not summary.within_bounds and not under_torchrun():
@@ -120,8 +123,9 @@ def allocate(
 @click.command()
 @run_argument
 @pass_options
+@problem_option
 @data_options
-def check(path: str, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
+def check(path: str, problem: str | None, data_dir: Path | None, download: bool, **options: float | str | None) -> None:
     """What `lca allocate` would do with RUN: is the loss a function, is its gradient right, how long will it take?
 
     \b
@@ -131,4 +135,4 @@ def check(path: str, data_dir: Path | None, download: bool, **options: float | s
     from lca.config import AllocateConfig
 
     config = AllocateConfig(**given(options))
-    click.echo(describe_preflight(check(path, problem_of(open_run(path), data_dir, download), config)))
+    click.echo(describe_preflight(check(path, problem_of(open_run(path), problem, data_dir, download), config)))

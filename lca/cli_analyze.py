@@ -17,6 +17,7 @@ from lca.shell import (
     open_alike,
     print_reports,
     problem_of,
+    problem_option,
     runs_argument,
     unconverged_option,
 )
@@ -227,6 +228,7 @@ def analyze_subset(
 @click.option("--percent", multiple=True, type=float, help="Of the weights to set to 0; repeat it.  [50 80 90 95 98]")
 @click.option("--seed", default=0, show_default=True, help="Of the choice at random.")
 @click.option("--device", default="auto", show_default=True)
+@problem_option
 @data_options
 def analyze_prune(
     runs: Sequence[str],
@@ -235,6 +237,7 @@ def analyze_prune(
     percent: Sequence[float],
     seed: int,
     device: str,
+    problem: str | None,
     data_dir: Path | None,
     download: bool,
     json_file: Path | None,
@@ -248,8 +251,8 @@ def analyze_prune(
 
     opened = open_alike(runs)
     parts = [value / 100 for value in percent] or PRUNED
-    problem = problem_of(opened[0], data_dir, download)
-    results = [prune(run, problem, name, unconverged, pruned=parts, seed=seed, device=device) for run in opened]
+    loaded = problem_of(opened[0], problem, data_dir, download)
+    results = [prune(run, loaded, name, unconverged, pruned=parts, seed=seed, device=device) for run in opened]
     print_reports([report(results)], json_file)
 
 

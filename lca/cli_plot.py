@@ -18,6 +18,7 @@ from lca.shell import (
     name_option,
     open_alike,
     problem_of,
+    problem_option,
     run_argument,
     runs_argument,
     unconverged_option,
@@ -330,12 +331,14 @@ def plot_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str
 
 @figure("prune")
 @click.option("--device", default="auto", show_default=True)
+@problem_option
 @data_options
 def plot_prune(
     runs: Sequence[str],
     name: str,
     unconverged: bool,
     device: str,
+    problem: str | None,
     data_dir: Path | None,
     download: bool,
     drawing: Drawing,
@@ -349,8 +352,8 @@ def plot_prune(
     from lca.figures.prune import draw
 
     opened = open_alike(runs)
-    problem = problem_of(opened[0], data_dir, download)
-    results = [prune(run, problem, name, unconverged, device=device) for run in opened]
+    loaded = problem_of(opened[0], problem, data_dir, download)
+    results = [prune(run, loaded, name, unconverged, device=device) for run in opened]
     drawing.save(opened, name, lambda look: draw(results, look))
 
 

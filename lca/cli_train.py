@@ -98,7 +98,7 @@ def train(
     download: bool,
     **options: Any,
 ) -> None:
-    """Train PROBLEM and record every iterate.
+    """Train PROBLEM, built in or path/file.py:factory or package.module:factory, and record every iterate.
 
     What was killed goes on with the same command and --resume, and ends with the same iterates.
 
@@ -106,6 +106,7 @@ def train(
     lca train mnist-fc --data-dir ~/data --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
     lca train cifar-resnet --freeze last --runs 10 --out frozen.zarr
     lca train cifar-fc --set layers=4 --layer last:lr=0.01,momentum=0 --out fc.zarr
+    lca train mine.py:problem --set hidden=64 --iterations 200 --out mine.zarr
     """
     if resume and overwrite:
         raise UsageError("give --resume or --overwrite, not both.")
@@ -142,6 +143,28 @@ def train(
 
 
 @click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def init(file: Path) -> None:
+    """Write FILE, a commented problem of your own to begin with, which runs as it is.
+
+    \b
+    lca init mine.py
+    lca train mine.py:problem --iterations 200 --out mine.zarr
+    lca allocate mine.zarr --problem mine.py:problem
+    """
+    from importlib.resources import files
+
+    if file.suffix != ".py":
+        raise UsageError(f"{file} is no Python file; a name such as mine.py was wanted.")
+    if file.exists():
+        raise UsageError(f"{file} exists already; it is left alone. Choose another name.")
+    text = files("lca").joinpath("starter.py").read_text(encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.replace("FILE", str(file)), encoding="utf-8")
+    click.echo(f"{file}; train it with: lca train {file}:problem --iterations 200 --out {file.stem}.zarr")
+
+
+@click.command()
 @click.argument("names", metavar="[PROBLEM]...", nargs=-1)
 @set_option
 @json_option
@@ -152,6 +175,7 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     lca problems
     lca problems cifar-fc --set layers=5
     """
+    from lca.factory import plugins
     from lca.zoo.catalogue import describe
     from lca.zoo.presets import PRESETS
 
@@ -159,6 +183,9 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
         raise UsageError("--set goes with a PROBLEM, such as: lca problems cifar-fc --set layers=5")
     entries = [describe(name, parse(settings)) for name in names or PRESETS]
     click.echo(describe_problems(entries, layers=bool(names)))
+    added = {} if names else plugins()
+    if added:
+        click.echo(f"\nadded by plug-ins: {', '.join(f'{name} ({where})' for name, where in added.items())}")
     write_json([entry.to_json() for entry in entries], json_file)
 
 

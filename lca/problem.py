@@ -95,12 +95,17 @@ def load(
     download: bool = False,
     seed: int = 0,
 ) -> Problem:
-    """A built-in problem with its model initialised from the seed; the caller's random state is left as it was.
+    """A problem with its model initialised from the seed; the caller's random state is left as it was.
 
+    name: built in, added by a plug-in, or where a function is that returns it: "package.module:factory" or
+    "path/file.py:factory".
     options: what differs from its defaults, such as {"layers": 4}; `lca problems` lists them.
     """
+    from lca import factory
     from lca.zoo import presets
 
+    if name not in presets.PRESETS and factory.is_factory(name):
+        return factory.make(name, options or {}, seed)
     preset = presets.find(name)
     resolved = preset.resolve(options or {})
     with torch.random.fork_rng(devices=[]):

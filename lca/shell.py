@@ -75,6 +75,13 @@ def data_options(command: Command) -> Command:
     return command
 
 
+problem_option = click.option(
+    "--problem",
+    metavar="PROBLEM",
+    help="path/file.py:factory or package.module:factory, where the run is of a problem of your own.",
+)
+
+
 def runs_argument(command: Command) -> Command:
     return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())(command)
 
@@ -125,18 +132,21 @@ def open_alike(paths: Sequence[Path | str]) -> "list[Run]":
     return runs
 
 
-def problem_of(run: "Run", data_dir: Path | None, download: bool) -> "Problem":
-    """The built-in problem that a run was trained on."""
+def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bool) -> "Problem":
+    """The problem that a run was trained on: of this name, or else the built-in one that the store names.
+
+    What a store names is never imported: it may be anyone's.
+    """
     from lca.problem import load
     from lca.zoo.presets import PRESETS
 
-    name = run.attributes.get("problem")
-    if name not in PRESETS:
+    name, stored = name or run.attributes.get("problem"), name is None
+    if stored and name not in PRESETS:
         raise LCAError(
-            f"{run.path} was not trained on a built-in problem (it names {name!r}), so its model and data are not "
-            "known here. Give the problem from Python: lca.allocate(path, problem), lca.analysis.prune(run, problem)."
+            f"{run.path} was not trained on a built-in problem: it names {name!r}. Give the one it was trained on with "
+            "--problem path/file.py:factory, or from Python: lca.allocate(path, problem)."
         )
-    return load(name, options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
+    return load(str(name), options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
 
 
 def heading(runs: "Sequence[Run]", name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lca.errors import UsageError
+from lca.factory import is_factory
 from lca.zoo import networks
 from lca.zoo.datasets import CIFAR10, DIGITS, FASHION_MNIST, MNIST, DataSet
 
@@ -99,12 +100,20 @@ PRESETS = {
 
 def find(problem: str) -> Preset:
     if problem not in PRESETS:
-        raise UsageError(f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}.")
+        raise UsageError(
+            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}. One of your own is given as "
+            "path/file.py:factory or package.module:factory."
+        )
     return PRESETS[problem]
 
 
 def recipe(problem: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of TrainConfig that a problem is trained with, those given first; epochs given replace iterations."""
+    """The fields of TrainConfig that a problem is trained with, those given first; epochs given replace iterations.
+
+    One that is not built in has no recipe: it is trained with the defaults.
+    """
+    if problem not in PRESETS and is_factory(problem):
+        return dict(given)
     preset = find(problem)
     fields: dict[str, Any] = {} if "epochs" in given else dict(preset.duration)
     rate = preset.learning_rates.get(given.get("optimizer", "sgd"))
