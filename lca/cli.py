@@ -5,7 +5,7 @@ import click
 from lca.cli_allocate import allocate, check
 from lca.cli_analyze import analyze
 from lca.cli_plot import plot
-from lca.cli_train import init, problems, train
+from lca.cli_train import import_, init, problems, train
 from lca.shell import Shell, open_run, run_argument
 from lca.text import describe_run, describe_verdict
 
@@ -52,5 +52,5 @@ def verify(context: click.Context, /, path: str, repair: bool) -> None:
         context.exit(1)
 
 
-for command in (train, problems, init, allocate, check, analyze, plot):
+for command in (train, problems, init, import_, allocate, check, analyze, plot):
     main.add_command(command)

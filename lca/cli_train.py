@@ -142,6 +142,42 @@ def train(
         click.echo(describe_run(run))
 
 
+@click.command("import")
+@click.argument("path", metavar="RUN", type=click.Path())
+@click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--problem", required=True, help="Whose model they are of: built in, or path/file.py:factory.")
+@set_option
+@click.option(
+    "--codec", type=click.Choice(["zstd", "lz4", "pcodec"]), default="zstd", help="Of the iterates; lossless."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run store that is there.")
+@data_options
+def import_(
+    path: str,
+    files: Sequence[Path],
+    problem: str,
+    settings: Sequence[str],
+    codec: str,
+    overwrite: bool,
+    data_dir: Path | None,
+    download: bool,
+) -> None:
+    """Make RUN of checkpoints that exist already: state_dicts (.pt, .safetensors), or folders of them.
+
+    An iterate each, in the order given, in a folder in that of their numbers. Between two of them the path is taken as
+    straight, and the certificate of the allocation tells how well its integral converged.
+
+    \b
+    lca import run.zarr checkpoints/ --problem mine.py:problem
+    """
+    from lca.problem import load
+    from lca.state_dicts import import_checkpoints
+
+    loaded = load(problem, options=parse(settings), data_dir=data_dir, download=download)
+    run = import_checkpoints(path, files, loaded, codec=codec, overwrite=overwrite, command=command_line())
+    click.echo(describe_run(run))
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def init(file: Path) -> None:

@@ -73,7 +73,7 @@ def describe_run(run: "Run") -> str:
     lines = [
         ("run", f"{run.path}, {run.status}"),
         ("problem", attributes.get("problem", "unknown") + _describe_options(attributes.get("problem_options", {}))),
-        ("training", _describe_training(train) or "by a loop of the user's own"),
+        ("training", _describe_training(train) or _describe_origin(attributes)),
         *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
         (
             "iterates",
@@ -92,6 +92,14 @@ def describe_run(run: "Run") -> str:
     if attributes.get("command"):
         lines.append(("made by", attributes["command"]))
     return facts(lines)
+
+
+def _describe_origin(attributes: Mapping[str, Any]) -> str:
+    """Of a run that was not trained here."""
+    imported = attributes.get("imported")
+    return (
+        f"imported from {len(imported)} checkpoints, a coarse trajectory" if imported else "by a loop of the user's own"
+    )
 
 
 def _describe_options(options: Mapping[str, Any]) -> str:

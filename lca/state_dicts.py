@@ -1,0 +1,121 @@
+"""A trajectory from checkpoints that exist already: state_dicts in files, one iterate each.
+
+The steps between checkpoints are long, so that it is coarse: the allocation refines them, and its certificate tells how
+far that went. What happened between two checkpoints is taken as a straight line.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lca.errors import LCAError, UsageError
+from lca.parameters import trainable
+from lca.problem import Problem
+from lca.provenance import describe_splits
+from lca.recorder import Recorder
+from lca.store import Run, open_run
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints of training loops keep the model's
+
+
+def import_checkpoints(
+    path: Path | str,
+    files: Sequence[Path],
+    problem: Problem,
+    *,
+    codec: str = "zstd",
+    overwrite: bool = False,
+    command: str | None = None,
+) -> Run:
+    """Make a run store of checkpoints, in this order; a folder stands for those in it, in the order of their numbers.
+
+    problem: whose model they are of. Files are read with `weights_only`, so that none of them can run code; a tensor
+    that the model does not train is not looked at.
+    """
+    wanted = trainable(problem.model)
+    checkpoints = [file for place in files for file in _in_order(place)]
+    if len(checkpoints) < 2:
+        raise UsageError(f"{len(checkpoints)} checkpoints were given; a trajectory takes two or more.")
+    attributes = {
+        "problem": problem.name,
+        "problem_options": dict(problem.options),
+        "imported": [str(file) for file in checkpoints],
+        "splits": describe_splits(problem),
+        **({"command": command} if command else {}),
+    }
+    _set(wanted, _read(checkpoints[0]), checkpoints[0])
+    with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
+        for file in checkpoints[1:]:
+            _set(wanted, _read(file), file)
+            recorder.record()
+    return open_run(path)
+
+
+def _in_order(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise UsageError(f"there is no checkpoint {place}.")
+    found = [file for file in place.iterdir() if file.suffix in SUFFIXES]
+    if not found:
+        raise UsageError(f"{place} holds no checkpoint; files ending in {', '.join(SUFFIXES)} were wanted.")
+    return sorted(found, key=lambda file: [int(part) if part.isdecimal() else part for part in _parts(file.name)])
+
+
+def _parts(name: str) -> list[str]:
+    """ "step-10.pt" -> ["step-", "10", ".pt"], numbers always in odd places, so that they compare with numbers."""
+    return re.split(r"(\d+)", name)
+
+
+def _read(file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint, by name."""
+    if file.suffix == ".safetensors":
+        if find_spec("safetensors") is None:
+            raise UsageError(f"{file} needs a package of its own: pip install 'loss-change-allocation[safetensors]'.")
+        from safetensors.torch import load_file
+
+        loaded: Any = load_file(file)
+    else:
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged files and forbidden contents raise many kinds
+            raise LCAError(
+                f"{file} cannot be read as a checkpoint of tensors ({str(error).splitlines()[0]}). "
+                "Save model.state_dict() itself, without objects of other kinds."
+            ) from error
+    for name in NESTED:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping):
+        raise LCAError(f"{file} holds a {type(loaded).__name__}; a state_dict was wanted.")
+    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+
+
+@torch.no_grad()
+def _set(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    """Give the model's parameters the values of a checkpoint, whose names may have what a wrapper puts before them."""
+    prefix = _prefix(wanted, found)
+    missing = [name for name in wanted if prefix + name not in found]
+    if missing:
+        raise LCAError(
+            f"{file} has no {missing[0]!r}, and {len(missing)} of the model's {len(wanted)} parameters in all are not "
+            f"in it; it has {', '.join(list(found)[:5])}, … Give the problem whose model it is of."
+        )
+    for name, tensor in wanted.items():
+        value = found[prefix + name]
+        if value.shape != tensor.shape:
+            raise LCAError(f"{file}: {name} is {tuple(value.shape)}; the model's {tuple(tensor.shape)} was wanted.")
+        tensor.copy_(value)
+
+
+def _prefix(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What stands before the names in a checkpoint, such as "module."."""
+    first = next(iter(wanted))
+    prefixes = (name.removesuffix(first) for name in found if name == first or name.endswith(f".{first}"))
+    return next((p for p in prefixes if all(p + name in found for name in wanted)), "")
