@@ -45,8 +45,8 @@ class Drawing:
     title: str | None
     style: str
     colors: str
-    layers: str
-    iterations: str | None
+    layers: str = "*"
+    iterations: str | None = None
 
     def save(self, runs: "Sequence[Run]", name: str, draw: "Callable[[Look], Figure]") -> None:
         """Draw and write the file."""
@@ -69,37 +69,38 @@ def slice_of(text: str | None) -> tuple[int | None, int | None]:
 
 LOOK_OPTIONS = (
     click.option("--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf."),
-    click.option("--dpi", default=160, show_default=True, help="Pixels an inch, of a .png."),
+    click.option("--dpi", default=160, show_default=True, type=click.IntRange(1), help="Pixels an inch, of a .png."),
     click.option("--title", help="[default: the problem and the loss]"),
-    click.option("--style", type=click.Choice(["screen", "paper"]), default="screen", show_default=True),
+    click.option(
+        "--style", type=click.Choice(["screen", "paper"]), default="screen", show_default=True, help="A column's size."
+    ),
     click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True),
-    click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these."),
-    click.option("--iterations", metavar="A:B", help="Only these."),
 )
+LAYERS = click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these.")
+ITERATIONS = click.option("--iterations", metavar="A:B", help="Only these.")
 
 
 def figure(
-    name: str, *, unconverged: bool = True, cls: type[click.Command] = click.Command
+    name: str, *choices: Callable[[Command], Command], cls: type[click.Command] = click.Command
 ) -> Callable[[Command], click.Command]:
-    """A command on runs, with the options that all figures have in `drawing`."""
+    """A command on runs; `drawing` has the options that all figures have, and those of the choices that it heeds."""
 
     def decorate(command: Command) -> click.Command:
         @wraps(command)
         def with_drawing(**options: Any) -> None:
-            look = {field.name: options.pop(field.name) for field in fields(Drawing)}
+            look = {field.name: options.pop(field.name) for field in fields(Drawing) if field.name in options}
             command(drawing=Drawing(**look), **options)
 
         decorated: Command = with_drawing
-        for option in reversed(
-            (runs_argument, name_option, *((unconverged_option,) if unconverged else ()), *LOOK_OPTIONS)
-        ):
+        options: list[Callable[[Command], Command]] = [runs_argument, name_option, *LOOK_OPTIONS, *choices]
+        for option in reversed(options):
             decorated = option(decorated)
         return plot.command(name, cls=cls)(decorated)
 
     return decorate
 
 
-@figure("loss", unconverged=False)
+@figure("loss", ITERATIONS)
 def plot_loss(runs: Sequence[str], name: str, drawing: Drawing) -> None:
     """The loss of a run, what the parts of its change sum to, and the residual.
 
@@ -113,7 +114,7 @@ def plot_loss(runs: Sequence[str], name: str, drawing: Drawing) -> None:
     drawing.save([run], name, lambda look: draw(loss_curve(run, name), look))
 
 
-@figure("helping")
+@figure("helping", unconverged_option, ITERATIONS)
 def plot_helping(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """Helped, hurt and zero over the iterations of a run, with the loss on top.
 
@@ -127,7 +128,7 @@ def plot_helping(runs: Sequence[str], name: str, unconverged: bool, drawing: Dra
     drawing.save([run], name, lambda look: draw(helping(run, name, unconverged), look))
 
 
-@figure("helping-by-layer")
+@figure("helping-by-layer", unconverged_option, LAYERS)
 def plot_helping_by_layer(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """The percentage helping of each layer.
 
@@ -141,7 +142,7 @@ def plot_helping_by_layer(runs: Sequence[str], name: str, unconverged: bool, dra
     drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
 
 
-@figure("helping-by-parameter")
+@figure("helping-by-parameter", unconverged_option)
 def plot_helping_by_parameter(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """A histogram of the parameters, by the share of the iterations in which each helps.
 
@@ -155,7 +156,7 @@ def plot_helping_by_parameter(runs: Sequence[str], name: str, unconverged: bool,
     drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
 
 
-@figure("distribution")
+@figure("distribution", unconverged_option)
 def plot_distribution(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """The distribution of the LCA of a run, with a Gaussian and Weibull distributions.
 
@@ -169,7 +170,7 @@ def plot_distribution(runs: Sequence[str], name: str, unconverged: bool, drawing
     drawing.save([run], name, lambda look: draw(tails(run, name, unconverged), look))
 
 
-@figure("layers", cls=Grouped)
+@figure("layers", unconverged_option, LAYERS, cls=Grouped)
 @click.option("--label", "labels", multiple=True, help="Of a group of runs; repeat it, in their order.")
 def plot_layers(runs: Sequence[str], name: str, unconverged: bool, labels: Sequence[str], drawing: Drawing) -> None:
     """The total LCA of each layer as bars; over several runs the mean, with the standard deviation.
@@ -191,7 +192,7 @@ def plot_layers(runs: Sequence[str], name: str, unconverged: bool, labels: Seque
     drawing.save(opened, name, lambda look: draw(by_name, look))
 
 
-@figure("trend")
+@figure("trend", unconverged_option, LAYERS)
 @click.option("--option", required=True, help="Of the training, or of a layer in it: learning_rate, last:momentum.")
 @click.option("--delay", is_flag=True, help="Take a momentum m as the delay m / (1 − m), in iterations.")
 def plot_trend(runs: Sequence[str], name: str, unconverged: bool, option: str, delay: bool, drawing: Drawing) -> None:
@@ -208,7 +209,7 @@ def plot_trend(runs: Sequence[str], name: str, unconverged: bool, option: str, d
     drawing.save(opened, name, lambda look: draw(result, look))
 
 
-@figure("peaks")
+@figure("peaks", unconverged_option, LAYERS, ITERATIONS)
 @click.option(
     "--what",
     type=click.Choice(["LCA", "LCA by class", "gradient norm", "motion"]),
@@ -229,7 +230,7 @@ def plot_peaks(runs: Sequence[str], name: str, unconverged: bool, what: str | No
     drawing.save([run], name, lambda look: draw(result, look, what))
 
 
-@figure("frame", unconverged=False)
+@figure("frame", LAYERS)
 @click.option("--iteration", default=0, show_default=True)
 def plot_frame(runs: Sequence[str], name: str, iteration: int, drawing: Drawing) -> None:
     """The LCA of every parameter in one iteration, each layer as a matrix.
@@ -243,7 +244,7 @@ def plot_frame(runs: Sequence[str], name: str, iteration: int, drawing: Drawing)
     drawing.save([run], name, lambda look: draw(run, iteration, look, name))
 
 
-@figure("neurons")
+@figure("neurons", unconverged_option, LAYERS, ITERATIONS)
 def plot_neurons(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """The LCA of each neuron over time, as a heat map.
 
@@ -257,7 +258,7 @@ def plot_neurons(runs: Sequence[str], name: str, unconverged: bool, drawing: Dra
     drawing.save([run], name, lambda look: draw(neurons(run, name, unconverged), look))
 
 
-@figure("curves")
+@figure("curves", unconverged_option, ITERATIONS)
 @click.option(
     "--parameter",
     "which",
@@ -281,23 +282,26 @@ def plot_curves(
     drawing.save([run], name, lambda look: draw(result, look))
 
 
-@figure("cumulative")
+@figure("cumulative", unconverged_option, LAYERS, ITERATIONS)
 def plot_cumulative(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """The cumulative LCA of each layer over time, on the train loss and on val's where that is allocated.
 
     \b
     lca plot cumulative run.zarr --out cumulative.png
     """
+    import numpy as np
+
     from lca.analysis import layers
     from lca.figures.cumulative import draw
 
     (run,) = one(runs)
-    names = list(dict.fromkeys([name, *(other for other in ("val",) if other in run.allocations)]))
-    curves = {each: layers(run, each, unconverged).cumulative for each in names}
+    val = [other for other in ("val",) if other in run.allocations and run.allocation(other).complete]
+    results = {each: layers(run, each, unconverged) for each in dict.fromkeys([name, *val])}
+    curves = {each: np.where(np.isnan(found.lca), np.nan, found.cumulative) for each, found in results.items()}
     drawing.save([run], name, lambda look: draw(run.parameters.layers, curves, look))
 
 
-@figure("oscillation")
+@figure("oscillation", unconverged_option, LAYERS)
 def plot_oscillation(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """Iterations per turn of the weights, crossing of the gradient (where its signs are kept) and turn of the LCA.
 
@@ -313,7 +317,7 @@ def plot_oscillation(runs: Sequence[str], name: str, unconverged: bool, drawing:
     drawing.save(opened, name, lambda look: draw(results, look))
 
 
-@figure("overfit")
+@figure("overfit", unconverged_option, LAYERS)
 @click.option("--against", default="val", show_default=True, help="The allocation of a split that was not trained on.")
 def plot_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str, drawing: Drawing) -> None:
     """What the layers learn that does not help on another split.
@@ -329,7 +333,7 @@ def plot_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str
     drawing.save(opened, name, lambda look: draw(results, look))
 
 
-@figure("prune")
+@figure("prune", unconverged_option)
 @click.option("--device", default="auto", show_default=True)
 @problem_option
 @data_options
@@ -357,7 +361,7 @@ def plot_prune(
     drawing.save(opened, name, lambda look: draw(results, look))
 
 
-@figure("subset")
+@figure("subset", unconverged_option)
 def plot_subset(runs: Sequence[str], name: str, unconverged: bool, drawing: Drawing) -> None:
     """How well allocations over a part of the examples agree with the one over all.
 
@@ -372,7 +376,7 @@ def plot_subset(runs: Sequence[str], name: str, unconverged: bool, drawing: Draw
     drawing.save(opened, name, lambda look: draw(results, look))
 
 
-@figure("error", unconverged=False)
+@figure("error", ITERATIONS)
 @click.option(
     "--against",
     multiple=True,
@@ -389,7 +393,8 @@ def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: 
 
     (run,) = one(runs)
     wanted = _examples_of(run, name)
-    alike = [other for other in run.allocations if _examples_of(run, other) == wanted]
+    others = [other for other in run.allocations if run.allocation(other).complete]
+    alike = [other for other in others if _examples_of(run, other) == wanted]
     names = list(dict.fromkeys([name, *(against or alike)]))
     rules = {each: f"{each}, {run.allocation(each).attributes['rule']}" for each in names}
     drawing.save([run], name, lambda look: draw({rules[each]: loss_curve(run, each) for each in names}, look))

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from handmade import NAN, make_run
 from PIL import Image, ImageSequence
 from torch import nn
 
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
 from lca.figures import encode
 from lca.figures.animation import Film, Panel, animate, film_length, frames
 from lca.figures.matrices import Matrix
@@ -149,6 +150,34 @@ def test_a_gif_needs_no_ffmpeg(tmp_path, run, monkeypatch):
 def test_a_film_that_cannot_be_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Film(**options)
+
+
+def test_where_the_loss_is_not_known_there_is_no_dot(tmp_path):
+    loss = [2, NAN, 1.5, 1]
+    run = make_run(tmp_path / "run.zarr", -np.ones((11, 3)), model=MODEL, loss=loss)
+    _, drawn = canvas_of(run)
+    red = [(np.abs(frame[180:].astype(int) - rgb(HURT)).sum(axis=2) == 0).any() for frame in drawn]
+    assert red == [True, False, True]
+
+
+def test_many_vectors_in_a_layer_stay_in_their_place(tmp_path):
+    model = nn.Module()
+    model.many = nn.ParameterDict({f"v{i}": nn.Parameter(torch.zeros(3)) for i in range(200)})
+    run = make_run(tmp_path / "run.zarr", -np.ones((600, 2)), model=model)
+    canvas, drawn = canvas_of(run)
+    assert len(drawn) == 2
+    assert all(panel.top + len(panel.rows) <= 240 for panel in canvas.panels)
+
+
+@pytest.mark.parametrize("program", ["exit 1", "cat > /dev/null; echo no room >&2; exit 1"])
+def test_what_ffmpeg_cannot_write_is_told(tmp_path, run, monkeypatch, program):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `animation`")
+    (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "ffmpeg"))
+    with pytest.raises(LCAError, match=r"ffmpeg could not write film.mp4: (no room|it says nothing)"):
+        animate(run, tmp_path / "film.mp4", Look(), SMALL)
+    assert not list(tmp_path.glob("film*"))
 
 
 def test_another_suffix_is_refused_and_nothing_is_left(tmp_path, run):

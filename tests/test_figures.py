@@ -21,8 +21,10 @@ from lca.analysis import (
     trend,
 )
 from lca.analysis.curves import name_of
+from lca.analysis.neurons import NeuronSums
 from lca.analysis.prune import Pruned
-from lca.errors import UsageError
+from lca.analysis.tiles import feed
+from lca.errors import LCAError, UsageError
 from lca.figures import cumulative as cumulative_figure
 from lca.figures import curves as curves_figure
 from lca.figures import distribution as distribution_figure
@@ -75,7 +77,8 @@ def test_helping_stacks_the_shares(run):
     result = helping(run)
     top, bottom = helping_figure.draw(result, LOOK).axes
     assert top.get_title(loc="left") == "a title"
-    np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1, NAN])
+    np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last one is not known
+    assert top.lines[0].get_marker() == "."
     bands = [patch for patch in bottom.patches if isinstance(patch, StepPatch)]
     helped, hurt, zero = result.shares()
     low = np.zeros(4)
@@ -99,7 +102,7 @@ def test_helping_stacks_the_shares(run):
 def test_only_some_iterations_are_drawn(run):
     top, bottom = helping_figure.draw(helping(run), Look(iterations=(1, 3))).axes
     assert top.lines[0].get_xdata().tolist() == [1, 2, 3]
-    assert bottom.get_xlim() == (0.5, 2.5)
+    assert bottom.get_xlim() == (0.5, 3.5)  # with the last iterate
     with pytest.raises(UsageError, match=r"iterations 4:4 are none; there are 4, 0 to 3"):
         helping_figure.draw(helping(run), Look(iterations=(9, None)))
 
@@ -162,10 +165,14 @@ def test_loss_and_what_the_parts_sum_to(tmp_path):
         allocated=np.diff(loss) + residual,
     )
     curve = loss_curve(run)
-    np.testing.assert_allclose(curve.summed, [3, 2.0001, 1.4999, 1, 0.5003])  # anew after the gap
+    assert [stretch.tolist() for stretch in curve.stretches] == [[0, 1, 2], [3, 4]]
+    np.testing.assert_allclose(curve.summed(curve.stretches[0]), [3, 2.0001, 1.4999])
+    np.testing.assert_allclose(curve.summed(curve.stretches[1]), [1, 0.5003])  # anew after the gap
     top, bottom = loss_figure.draw(curve, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), loss)
-    np.testing.assert_allclose(top.lines[1].get_ydata(), curve.summed)
+    for drawn, stretch in zip(top.lines[1:], curve.stretches, strict=True):
+        np.testing.assert_allclose(drawn.get_xdata(), stretch)
+        np.testing.assert_allclose(drawn.get_ydata(), curve.summed(stretch))
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), residual)
     assert [line.get_ydata()[0] for line in bottom.lines[1:]] == [-0.001, 0.001]
 
@@ -182,12 +189,24 @@ def test_distribution(tmp_path):
         assert np.abs(edges).max() == pytest.approx(limit, rel=0.01)
         assert (sign * edges >= 0).all()
         expected, _ = np.histogram(values, edges)
-        np.testing.assert_allclose(density, expected / (values.size * np.diff(edges)), rtol=0.4)
+        np.testing.assert_allclose(density, expected / (values.size * np.diff(edges)), rtol=0.35)  # of some 100 each
         assert (density * np.diff(edges)).sum() == pytest.approx(0.495, abs=0.01)
+    for line, sign, k, part in zip(
+        axes.lines[:2], (-1, 1), (result.weibull_helped, result.weibull_hurt), (result.helped, result.hurt), strict=True
+    ):
+        scale = (part.counts @ part.values**k / part.n) ** (1 / k)
+        x = sign * line.get_xdata()
+        expected = part.n / result.both.n * k / scale * (x / scale) ** (k - 1) * np.exp(-((x / scale) ** k))
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
     gaussian = axes.lines[-1]
     assert gaussian.get_label() == "Gaussian"
     assert gaussian.get_ydata().max() == pytest.approx(1 / (1e-3 * (2 * np.pi) ** 0.5), rel=0.02)
-    assert axes.get_xlabel() == "LCA of a parameter in an iteration (nats)"
+    assert axes.get_xlabel() == "LCA of a parameter in an iteration (nats); the largest 1 % lie beyond"
+
+
+def test_the_distribution_of_nothing_is_refused(tmp_path):
+    with pytest.raises(LCAError, match="there is no distribution to draw"):
+        distribution_figure.draw(tails(make_run(tmp_path / "run.zarr", np.zeros((7, 4)))), LOOK)
 
 
 def test_trend(tmp_path):
@@ -211,12 +230,15 @@ def test_peaks_of_all_layers_have_another_colour(tmp_path):
     run = make_run(tmp_path / "run.zarr", lca, gradient_norm=norms, motion_norm=norms[:12])
     (axes,) = peaks_figure.draw(synchrony(run), LOOK).axes
     found = {}
+    (only,) = peaks_figure.draw(synchrony(run), Look(layers="1")).axes
+    assert labels(only.get_yticklabels()) == ["1"]
+    assert "in all 2 layers: 2" in only.get_title(loc="left")
     for line in axes.lines:
         for t, height in zip(line.get_xdata(), line.get_ydata(), strict=True):
             found[int(t), int(height)] = to_hex(line.get_color())
     assert found == {(2, 0): HURT, (9, 0): HURT, (5, 0): style.INK, (2, 1): HURT, (9, 1): HURT, (6, 1): style.INK}
     assert labels(axes.get_yticklabels()) == ["0", "1"]
-    assert "in all layers: 2, by chance" in axes.get_title(loc="left")
+    assert "in all 2 layers: 2, by chance" in axes.get_title(loc="left")
 
 
 def test_frame_shows_each_tensor_as_a_matrix(run):
@@ -261,6 +283,10 @@ def test_neurons_are_rows_by_layer(run):
     assert picture.mask[:, 3].all()
     assert labels(axes.get_yticklabels()) == ["0", "1"]
     assert axes.images[0].get_extent() == [-0.5, 3.5, 2.5, -0.5]
+    binned = NeuronSums(run.parameters, result.iterations, max_cells=3 * 2)
+    feed(run, run.allocation("train").lca, result.iterations.counted, [binned])
+    means = neurons_figure.draw(binned.result(), LOOK).axes[0].images[0].get_array()  # of two iterations, then of one
+    np.testing.assert_allclose(means, np.stack([result.lca[:, :2].mean(1), result.lca[:, 2]], axis=1))
     shown = neurons_figure.draw(result, Look(layers="1", iterations=(1, 3))).axes[0].images[0].get_array()
     np.testing.assert_allclose(shown, result.lca[1:, 1:3])
 
@@ -280,7 +306,7 @@ def test_curves(run):
     lines = [line for line in axes.lines if not line.get_label().startswith("_")]
     assert [line.get_label() for line in lines] == result.names
     for line, index in zip(lines, result.index, strict=True):
-        np.testing.assert_allclose(line.get_ydata(), np.nancumsum(LCA[index]))
+        np.testing.assert_allclose(line.get_ydata(), np.cumsum(LCA[index]))  # NaN in the last, which is not finite
 
 
 @pytest.mark.parametrize("wanted", ["fc9", "7", "0.weight[5]", "0.weight[0,2]", "0.weight[a]", "-1"])
@@ -289,6 +315,36 @@ def test_a_parameter_that_is_not_there_is_told(run, wanted):
         UsageError, match=r"an index from 0 to 6, a tensor, or .*there are 0.weight\[1, 2\], 0.bias\[1\]"
     ):
         curves(run, [wanted])
+
+
+def test_too_many_curves_are_refused(tmp_path):
+    run = make_run(tmp_path / "run.zarr", np.zeros((1_102, 3)), model=nn.Linear(1_101, 1))
+    with pytest.raises(UsageError, match="1,101 parameters were asked for; 1,000 curves are the most"):
+        curves(run, ["weight"])
+
+
+def test_a_point_without_neighbours_is_a_dot():
+    axes = style.new_figure(3, 3).subplots()
+    style.line(axes, np.arange(6), np.array([1, NAN, 2, 3, NAN, 4]))
+    assert axes.lines[1].get_xdata().tolist() == [0, 5]
+    assert axes.lines[1].get_marker() == "."
+
+
+def test_names_are_shown_letter_for_letter(tmp_path):
+    figure = style.new_figure(3, 3)
+    axes = figure.subplots()
+    style.head(axes, r"a $\frac{1}$ b")
+    axes.plot([0, 1], label=style.plain("_body $_{$"))
+    legend = axes.legend()
+    style.save(figure, tmp_path / "figure.svg")
+    assert [text.get_text().strip() for text in legend.texts] == [r"_body \$_{\$"]
+    assert r"a $\frac{1}$ b" in (tmp_path / "figure.svg").read_text()
+
+
+def test_paper_is_a_columns_size(run, tmp_path):
+    figure = helping_figure.draw(helping(run), LOOK)
+    style.save(figure, tmp_path / "figure.png", style="paper")
+    assert figure.get_size_inches()[0] == pytest.approx(0.55 * 7.2)
 
 
 def test_parameters_have_names(run):
@@ -308,9 +364,10 @@ def test_parameters_have_names(run):
 def test_cumulative(run):
     of_train = layers(run).cumulative
     (axes,) = cumulative_figure.draw(["0", "1"], {"train": of_train, "val": 2 * of_train}, LOOK).axes
-    np.testing.assert_allclose([line.get_ydata() for line in axes.lines[:4]], [*of_train.T, *2 * of_train.T])
-    assert [line.get_linestyle() for line in axes.lines[:4]] == ["-", "-", "--", "--"]
-    assert axes.lines[0].get_color().tolist() == axes.lines[2].get_color().tolist()
+    lines = axes.lines[:8:2]  # each followed by its dots
+    np.testing.assert_allclose([line.get_ydata() for line in lines], [*of_train.T, *2 * of_train.T])
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
+    assert lines[0].get_color().tolist() == lines[2].get_color().tolist()
 
 
 def test_oscillation(tmp_path):
@@ -331,7 +388,8 @@ def test_overfit(run):
     gap = -layers(run).total / 2
     np.testing.assert_allclose(heights(top), gap)
     assert colours(top) == [HURT if value > 0 else HELP for value in gap]
-    np.testing.assert_allclose([line.get_ydata() for line in bottom.lines[:2]], result.cumulative_gap.T)
+    expected = np.where(np.isnan(result.gap), NAN, result.cumulative_gap)
+    np.testing.assert_allclose([line.get_ydata() for line in bottom.lines[:4:2]], expected.T)
     assert top.get_ylabel() == "LCA on val less\nthat on train (nats)"
 
 
@@ -365,7 +423,7 @@ def test_error_has_a_colour_an_allocation(tmp_path):
     curve = loss_curve(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, residual=[1e-4, -3e-4, 0, NAN]))
     top, bottom = error_figure.draw({"train, simpson": curve, "first": curve}, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), [1e-4, 3e-4, NAN, NAN])
-    np.testing.assert_allclose(bottom.lines[0].get_ydata(), [1e-4, 2e-4, 2e-4, 2e-4])
+    np.testing.assert_allclose(bottom.lines[0].get_ydata(), [1e-4, 2e-4, 2e-4, NAN])
     assert [line.get_label() for line in top.lines[:2]] == ["train, simpson", "first"]
     assert top.get_yscale() == bottom.get_yscale() == "log"
 
@@ -416,5 +474,5 @@ def test_a_style_is_for_the_figure_alone(run):
     before = rcParams["font.size"]
     with style.in_style("paper"):
         figure = helping_figure.draw(helping(run), LOOK)
-    assert figure.axes[0].yaxis.label.get_size() == 8
+    assert figure.axes[0].yaxis.label.get_size() == 7
     assert rcParams["font.size"] == before

@@ -13,6 +13,7 @@ from lca.analysis import helping, layers, neurons
 from lca.errors import UsageError
 from lca.figures import report
 from lca.figures.style import Look
+from lca.parameters import ParameterTable
 
 pytest.importorskip("plotly", reason="needs the extra `report`")
 
@@ -38,13 +39,18 @@ def test_the_report_holds_the_answers(tmp_path):
     told = data_of(tmp_path / "new" / "report.html")
     assert len(told["runs"]) == 2
     of_run = told["runs"][0]
-    assert of_run["loss"] == {"x": [0, 1, 2, 3, 4], "y": [3, 2, 1.5, 1, None], "summed": of_run["loss"]["summed"]}
+    assert of_run["loss"] == {"x": [0, 1, 2, 3, 4], "y": [3, 2, 1.5, 1, None]}
+    assert of_run["summed"]["x"] == [0, 1, 2, 3, None]
+    assert of_run["summed"]["y"][:4] == pytest.approx(3 + np.cumsum([0, *np.sum(LCA, axis=0)[:3]]))
     by_layer = layers(run)
     assert [layer["lca"] for layer in of_run["layers"]] == pytest.approx(by_layer.total, rel=1e-3)
     np.testing.assert_allclose(np.array(of_run["heat"]["z"], float), by_layer.lca.T, rtol=1e-3)
     assert of_run["helping"] == pytest.approx(helping(run).percentage, rel=1e-3)
     assert [layer["gap"] for layer in of_run["layers"]] == pytest.approx(-by_layer.total / 2, rel=1e-3)
     assert of_run["layers"][1]["neurons"]["names"] == ["1[0]", "1[1]"]
+    z = np.array(of_run["layers"][1]["neurons"]["z"], float)
+    np.testing.assert_allclose(z, neurons(run).lca[1:], rtol=1e-3)
+    assert np.isnan(z[:, 3]).all()
     assert of_run["layers"][1]["neurons"]["total"] == pytest.approx(neurons(run).total[1:], rel=1e-3)
     assert dict(of_run["certificate"])["Σ A"]
     assert ["run", f"{run.path}, complete"] in of_run["provenance"]
@@ -122,6 +128,29 @@ def browser(tmp_path):
     driver.quit()
 
 
+def test_long_runs_are_told_in_means_that_leave_out_what_does_not_count(tmp_path):
+    T = 2_700  # three iterations to a column of the map, and 23 to one of the neurons
+    status = np.ones(T, int)
+    status[600:1_201] = 0
+    norms = np.ones((T + 1, 4))
+    options = {"status": status, "gradient_norm": norms, "motion_norm": norms[:-1]}
+    lca = np.tile(-2.0 - np.arange(T) % 2, (7, 1))
+    run = make_run(tmp_path / "run.zarr", lca, **options)
+    report.write([run], tmp_path / "report.html", Look())
+    (of_run,) = data_of(tmp_path / "report.html")["runs"]
+    assert of_run["heat"]["x"][:2] == [1, 4]  # the middles
+    z = np.array(of_run["heat"]["z"], float)
+    np.testing.assert_allclose(z[0, :2], [3 * np.mean([-2, -3, -2]), 3 * np.mean([-3, -2, -3])], rtol=1e-3)
+    assert np.isnan(z[0, 200:400]).all()
+    assert z[0, 400] == pytest.approx(3 * -2.5)  # of the two that count
+    of_neuron = np.array(of_run["layers"][0]["neurons"]["z"], float)[0]
+    assert np.isnan(of_neuron[27:52]).all()
+    np.testing.assert_allclose(of_neuron[[0, 60]], 3 * -2.5, rtol=0.02)
+    x, y = (np.array(of_run["layers"][0]["cumulative"][axis], float) for axis in "xy")
+    assert np.isnan(y[(x >= 600) & (x <= 1_200)]).all()
+    assert np.isfinite(y[(x < 600) | (x > 1_200)]).all()
+
+
 def wait_for(browser, script):
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -130,39 +159,51 @@ def wait_for(browser, script):
 
 def test_in_a_browser(tmp_path, browser):
     """It opens from disk without a word in the console; a layer opens by a click, in the table and in the map; columns
-    sort; zooming in one chart zooms the other; the theme changes."""
+    sort; zooming in one chart zooms the other, and stays when the theme changes; it is printed light and whole."""
+    from selenium.webdriver import ActionChains
+
     lca = np.random.default_rng(0).normal(-1, 1, (7, 60))
     lca[3] += 3
     norms = np.random.default_rng(1).random((61, 4))
     loss = np.linspace(3, 1, 61)
     run = make_run(tmp_path / "run.zarr", lca, loss=loss, gradient_norm=norms, motion_norm=norms[:60])
+    evil = '<a href="https://evil.example">x</a>'
+    rows = [{**row, "layer": evil if row["layer"] == "1" else "0"} for row in run.parameters.to_json()]
+    run.parameters = ParameterTable.from_json(rows)
     report.write([run], tmp_path / "report.html", Look("a <b>title</b>"))
     browser.get((tmp_path / "report.html").as_uri())
     # the map is drawn: its picture, and a name for each layer
     wait_for(browser, "return document.querySelectorAll('.heatmaplayer image').length > 0")
     heat = "[...document.querySelectorAll('.chart')].find((c) => c.data && c.data[0].type === 'heatmap')"
     wait_for(browser, f"return {heat} && {heat}._ev !== undefined")
-    assert browser.execute_script(f"return {heat}.data[0].y") == ["0", "1"]
+    names = browser.find_elements("css selector", ".heatmaplayer")  # drawn, and its axis with it
+    assert names
+    assert browser.find_elements("css selector", ".ytick a") == []
+    ticks = browser.execute_script("return [...document.querySelectorAll('.ytick text')].map((t) => t.textContent)")
+    assert evil in ticks
     assert browser.find_element("css selector", "h1").text == "a <b>title</b>"
 
-    browser.find_element("css selector", "tr[data-layer='1'] button").click()
-    assert browser.find_element("css selector", ".detail h3").text == "layer 1"
-    assert browser.find_element("css selector", "tr[data-layer='1']").get_attribute("aria-selected") == "true"
-    browser.execute_script(f"{heat}.emit('plotly_click', {{points: [{{y: '0'}}]}})")
-    assert browser.find_element("css selector", ".detail h3").text == "layer 0"
+    browser.find_elements("css selector", "table.layers tbody button")[1].click()
+    assert browser.find_element("css selector", ".detail h3").text == f"layer {evil}"
+    chosen = browser.find_element("css selector", "tr[aria-selected='true']")
+    assert chosen.get_attribute("data-layer") == evil
+    place = browser.execute_script(f"const b = {heat}.querySelector('.nsewdrag'); b.scrollIntoView(); return b")
+    upper_left = place.size["width"] // -4, place.size["height"] // -4  # from its middle: the first layer
+    ActionChains(browser).move_to_element_with_offset(place, *upper_left).pause(0.5).click().perform()
+    wait_for(browser, "return document.querySelector('.detail h3').textContent === 'layer 0'")
 
     def order():
         return [
             row.get_attribute("data-layer") for row in browser.find_elements("css selector", "table.layers tbody tr")
         ]
 
-    assert order() == ["0", "1"]
+    assert order() == ["0", evil]
     (button,) = [b for b in browser.find_elements("css selector", "table.layers th button") if b.text == "LCA (nats)"]
     button.click()
     totals = layers(run).total
-    assert order() == [str(i) for i in np.argsort(totals)]
+    assert order() == [["0", evil][i] for i in np.argsort(totals)]
     button.click()
-    assert order() == [str(i) for i in np.argsort(-totals)]
+    assert order() == [["0", evil][i] for i in np.argsort(-totals)]
 
     loss_chart = "document.querySelector('.chart')"
     browser.execute_script(f"Plotly.relayout({loss_chart}, {{'xaxis.range[0]': 10, 'xaxis.range[1]': 20}})")
@@ -173,6 +214,13 @@ def test_in_a_browser(tmp_path, browser):
     browser.find_element("id", "theme").click()
     assert browser.execute_script(paper) != before
     wait_for(browser, f"return {loss_chart}.layout.paper_bgcolor === '#16191d'")
+    assert browser.execute_script(f"return {loss_chart}.layout.xaxis.range") == [10, 20]  # the zoom stays
+    assert browser.execute_script(f"return {heat}.layout.plot_bgcolor") == "#4a525a"  # missing is not 0
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    wait_for(browser, f"return {loss_chart}.layout.width === 680 && {loss_chart}.layout.paper_bgcolor === '#ffffff'")
+    assert browser.find_elements("css selector", "details:not([open])") == []
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    wait_for(browser, f"return {loss_chart}.layout.paper_bgcolor === '#16191d' && {loss_chart}.layout.width !== 680")
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     assert (
         browser.execute_script(

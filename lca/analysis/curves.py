@@ -10,10 +10,11 @@ from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.tiles import Tile, feed
 from lca.errors import UsageError
 from lca.parameters import ParameterTable
-from lca.store import Run
+from lca.store import Allocation, Run
 
 ORDERED = ("best", "worst", "random")
 N_DRAWN = 5
+MAX_CURVES = 1_000
 
 Floats = NDArray[np.float64]
 
@@ -68,8 +69,21 @@ def curves(
         else:
             wanted += _indices(text, table)
     wanted = list(dict.fromkeys(wanted))
-    rows = np.array([np.asarray(allocation.lca[i], np.float64) for i in wanted]).reshape(len(wanted), -1)
+    if len(wanted) > MAX_CURVES:
+        raise UsageError(f"{len(wanted):,} parameters were asked for; {MAX_CURVES:,} curves are the most.")
+    rows = _rows(allocation, wanted)
     return Curves([name_of(i, table) for i in wanted], wanted, np.where(chosen.counted, rows, np.nan), chosen)
+
+
+def _rows(allocation: Allocation, wanted: Sequence[int]) -> Floats:
+    """The LCA of these parameters, (parameter, T); neighbours are read together."""
+    rows = np.empty((len(wanted), allocation.run.n_iterations))
+    order = np.argsort(wanted)
+    ascending = np.asarray(wanted, np.int64)[order]
+    for part in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(ascending) > 1) + 1):
+        if len(part):
+            rows[order[part]] = allocation.lca[int(ascending[part[0]]) : int(ascending[part[-1]]) + 1]
+    return rows
 
 
 def name_of(index: int, table: ParameterTable) -> str:

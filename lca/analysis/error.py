@@ -41,12 +41,15 @@ class LossCurve:
     tolerance: float
 
     @property
-    def summed(self) -> Floats:
-        """(T+1,), L_0 + Σ A up to each iterate; after a gap it begins anew from the loss."""
-        summed = self.loss.copy()
-        for t in np.flatnonzero(np.isfinite(self.allocated)):
-            summed[t + 1] = summed[t] + self.allocated[t]
-        return summed
+    def stretches(self) -> list[NDArray[np.int64]]:
+        """The iterates of each stretch of successive iterations that are allocated and finite."""
+        there = np.flatnonzero(np.isfinite(self.allocated))
+        parts = np.split(there, np.flatnonzero(np.diff(there) > 1) + 1)
+        return [np.append(part, part[-1] + 1) for part in parts if len(part)]
+
+    def summed(self, stretch: NDArray[np.int64]) -> Floats:
+        """The loss at the iterates of a stretch as the parts make it: that at the first of them, and Σ A from there."""
+        return np.asarray(self.loss[stretch[0]] + np.append(0, np.cumsum(self.allocated[stretch[:-1]])))
 
 
 def loss_curve(run: Run, name: str = "train") -> LossCurve:

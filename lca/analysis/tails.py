@@ -42,9 +42,16 @@ class Magnitudes:
     def total(self) -> float:
         return float(self.values @ self.counts)
 
-    def histogram(self, edges: Floats) -> Counts:
-        """How many there are between each two edges, ascending."""
-        return np.histogram(self.values, edges, weights=self.counts)[0].astype(np.int64)
+    def histogram(self, edges: Floats) -> Floats:
+        """How many there are between each two edges, ascending; a bin that an edge divides counts on both sides."""
+        if not self.n:
+            return np.zeros(len(edges) - 1)
+        _, exponents = np.frexp(self.values)
+        half_widths = np.ldexp(2.0 ** -(24 - DROPPED_BITS), exponents - 1)
+        ends = np.stack([self.values - half_widths, self.values + half_widths], axis=1).ravel()
+        up_to = np.cumsum(self.counts)
+        below = np.stack([up_to - self.counts, up_to], axis=1).ravel()
+        return np.asarray(np.diff(np.interp(edges, ends, below)))
 
     def share_of_top(self, part: float) -> float:
         """The share of the total that the largest `part` of the values contribute."""

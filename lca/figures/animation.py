@@ -22,13 +22,13 @@ from lca.analysis.tiles import feed
 from lca.errors import UsageError
 from lca.figures.encode import encoder
 from lca.figures.matrices import Matrix, Places, matrices
-from lca.figures.style import CLIP, INK, Look, from_zero, tidy, time_axis
+from lca.figures.style import CLIP, INK, Look, loss_line, plain, tidy, time_axis
 from lca.store import Allocation, Run
 from lca.summary import read
 
 DPI = 100
 CURVE = 0.28  # of the height, for the loss
-TITLE, STRIP, GAP = 16, 8, 6  # pixels: of a layer's name, of a vector, between two panels
+TITLE, STRIP, GAP = 16, 8, 6  # pixels: of a layer's name, of a vector at most, between two panels
 DOT = 5  # radius, in pixels
 STRETCH = 3.0  # how far a matrix may be out of proportion, to fill its place
 
@@ -160,12 +160,10 @@ class Canvas:
         self.panels = _lay_out(run, layers, figure, film)
         curve = figure.add_axes((0.07, 0.075, 0.9, CURVE - 0.11))
         iterates = np.arange(shown.start, shown.stop + 1)
-        curve.plot(iterates, loss[iterates], color=INK, linewidth=1.2)
-        curve.set_ylabel("loss (nats)")
-        from_zero(curve, loss)
-        time_axis(curve, slice(shown.start, shown.stop + 1))
+        loss_line(curve, iterates, loss, linewidth=1.2)
+        time_axis(curve, slice(shown.start, shown.stop), iterates=True)
         tidy(curve)
-        figure.text(0.01, 0.985, look.title, va="top", fontsize=11)
+        figure.text(0.01, 0.985, plain(look.title), va="top", fontsize=11)
         agg = FigureCanvasAgg(figure)
         agg.draw()  # type: ignore[no-untyped-call]
         self.background = np.asarray(agg.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
@@ -187,9 +185,11 @@ class Canvas:
             frame[panel.top : bottom, panel.left : right] = picture
         image = Image.fromarray(frame)
         draw = ImageDraw.Draw(image)
-        x, y = self.dots[t - self.first]
-        draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=self.look.colours.hurt)
-        loss = f"loss {self.loss[t]:.4f}" if np.isfinite(self.loss[t]) else "not allocated"
+        loss = "loss not known"
+        if np.isfinite(self.loss[t]):
+            loss = f"loss {self.loss[t]:.4f}"
+            x, y = self.dots[t - self.first]
+            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=self.look.colours.hurt)
         draw.text((image.width - 12, 8), f"iteration {t:,}   {loss}", fill=INK, font=self.font, anchor="ra")
         return np.asarray(image)
 
@@ -204,19 +204,23 @@ def _lay_out(run: Run, layers: list[str], figure: Figure, film: Film) -> list[Pa
     for i, layer in enumerate(layers):
         left, top = GAP + i % columns * cell_w, 34 + i // columns * cell_h
         name = layer if len(layer) * 7 < cell_w else "…" + layer[-max(cell_w // 8, 1) :]
-        figure.text(left / film.width, 1 - (top + TITLE / 2) / film.height, name, va="center", fontsize=8)
+        figure.text(left / film.width, 1 - (top + TITLE / 2) / film.height, plain(name), va="center", fontsize=8)
         of_layer = matrices(run.parameters, [layer])
         kernels = [matrix for matrix in of_layer if len(run_shape(run, matrix)) > 1]
         vectors = [matrix for matrix in of_layer if len(run_shape(run, matrix)) <= 1]
-        room = cell_h - TITLE - GAP - len(vectors) * (STRIP + 2)
+        thick = max(
+            1, min(STRIP, (cell_h - TITLE - GAP) // (2 * max(len(vectors), 1)) - 2)
+        )  # vectors take half at most
+        vectors = vectors[: max(1, (cell_h - TITLE - GAP) // (thick + 2) - 1)]
+        room = cell_h - TITLE - GAP - len(vectors) * (thick + 2)
         for k, matrix in enumerate(kernels):
             part = (cell_w - GAP) // len(kernels)
-            panels.append(Panel.fit(matrix, left + k * part, top + TITLE, part - 2, max(room, STRIP)))
+            panels.append(Panel.fit(matrix, left + k * part, top + TITLE, part - 2, max(room, 1)))
         for v, matrix in enumerate(vectors):
-            below = top + TITLE + (max(room, STRIP) if kernels else 0) + 2 + v * (STRIP + 2)
+            below = top + TITLE + (max(room, 1) if kernels else 0) + 2 + v * (thick + 2)
             flat = Matrix(matrix.name, matrix.places[matrix.places >= 0].reshape(1, -1))
             pixels = np.arange(cell_w - GAP - 2) * flat.places.size // (cell_w - GAP - 2)
-            panels.append(Panel(flat.places, (1, 1), below, left, np.zeros(STRIP, np.int64), pixels))
+            panels.append(Panel(flat.places, (1, 1), below, left, np.zeros(thick, np.int64), pixels))
     return panels
 
 

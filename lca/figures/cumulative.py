@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lca.figures.style import INK, Floats, Look, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Floats, Look, head, line, new_figure, plain, tidy, time_axis
 
 
 def draw(layers: Sequence[str], curves: dict[str, Floats], look: Look) -> Figure:
-    """curves: by the name of the allocation, the first one solid, (T, layer), cumulative, in nats."""
+    """curves: by the name of the allocation, (T, layer), cumulative, in nats; NaN in iterations that do not count."""
     chosen = look.chosen(layers)
     span = look.span(len(next(iter(curves.values()))))
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
@@ -18,8 +18,8 @@ def draw(layers: Sequence[str], curves: dict[str, Floats], look: Look) -> Figure
     axes = figure.subplots()
     for name, style in zip(curves, ("-", "--", ":"), strict=False):
         for i, colour in zip(chosen, colours, strict=True):
-            label = layers[i] if style == "-" else None
-            axes.plot(np.arange(span.start, span.stop), curves[name][span, i], style, color=colour, label=label)
+            label = plain(layers[i]) if style == "-" else None
+            line(axes, np.arange(span.start, span.stop), curves[name][span, i], style, color=colour, label=label)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("cumulative LCA (nats)")
     styles = ", ".join(f"{name} {word}" for name, word in zip(curves, ("solid", "dashed", "dotted"), strict=False))

@@ -5,7 +5,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from lca.analysis.curves import Curves
-from lca.figures.style import INK, Look, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Look, head, line, new_figure, plain, tidy, time_axis
 
 MAX_NAMED = 20
 
@@ -16,8 +16,9 @@ def draw(result: Curves, look: Look) -> Figure:
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, n))
     figure = new_figure(7.2, max(3.6, 1.2 + 0.19 * min(n, MAX_NAMED)))
     axes = figure.subplots()
-    for name, curve, colour in zip(result.names, result.cumulative, colours, strict=True):
-        axes.plot(np.arange(span.start, span.stop), curve[span], color=colour, label=name, linewidth=1)
+    cumulative = np.where(np.isnan(result.lca), np.nan, result.cumulative)
+    for name, curve, colour in zip(result.names, cumulative, colours, strict=True):
+        line(axes, np.arange(span.start, span.stop), curve[span], color=colour, label=plain(name), linewidth=1)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("cumulative LCA (nats)\nhelps below 0, hurts above")
     if n <= MAX_NAMED:

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lca.analysis.tails import Magnitudes, Tails
+from lca.errors import LCAError
 from lca.figures.style import CLIP, INK, Floats, Look, head, new_figure, tidy
 
 N_BINS = 40  # on each side
@@ -13,6 +14,8 @@ N_BINS = 40  # on each side
 def draw(result: Tails, look: Look) -> Figure:
     """Densities on a logarithmic scale, without the largest 1 % of |A|."""
     both, colours = result.both, look.colours
+    if not both.n:
+        raise LCAError("the LCA of every parameter is 0 in every iteration: there is no distribution to draw.")
     limit = float(both.values[np.searchsorted(np.cumsum(both.counts), CLIP / 100 * both.n)])
     edges = np.linspace(0, limit, N_BINS + 1)
     width = edges[1]
@@ -40,7 +43,7 @@ def draw(result: Tails, look: Look) -> Figure:
         axes.set_ylim(min(lowest, gaussian[0]) / 3, 3 * highest)
     axes.set_xlim(-limit, limit)
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 2), useMathText=True)
-    axes.set_xlabel("LCA of a parameter in an iteration (nats)")
+    axes.set_xlabel("LCA of a parameter in an iteration (nats); the largest 1 % lie beyond")
     axes.set_ylabel("density (1/nats)")
     axes.legend(frameon=False, fontsize="small")
     head(axes, look.title)
@@ -49,5 +52,4 @@ def draw(result: Tails, look: Look) -> Figure:
 
 
 def _density(part: Magnitudes, edges: Floats, n: int) -> Floats:
-    counts, _ = np.histogram(part.values, edges, weights=part.counts)
-    return np.asarray(counts / (n * np.diff(edges)))
+    return part.histogram(edges) / (n * np.diff(edges))

@@ -4,31 +4,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
 from lca.text import size
 
 Frame = NDArray[np.uint8]
 
-# Codec, pixels and options. Each frame of a GIF has a palette of its own, so that none has to wait for the last.
-FFMPEG: dict[str, tuple[str, str, list[str]]] = {
-    ".mp4": ("libx264", "yuv420p", ["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"]),
-    ".webm": ("libvpx-vp9", "yuv420p", ["-deadline", "realtime", "-cpu-used", "8", "-crf", "30", "-b:v", "0"]),
-    ".gif": (
-        "gif",
-        "pal8",
-        ["-filter_complex", "[0:v]split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"],
-    ),
-}
+# Each frame of a GIF has a palette of its own, so that none has to wait for the last.
+X264 = "-c:v libx264 -preset veryfast -crf 20 -pix_fmt yuv420p -movflags +faststart"
+VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -crf 30 -b:v 0 -pix_fmt yuv420p"
+PALETTES = "[0:v]split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
+FFMPEG = {".mp4": X264.split(" "), ".webm": VP9.split(" "), ".gif": ["-filter_complex", PALETTES]}
 PILLOW_LIMIT = 10**9  # bytes: it keeps all frames until the end
 
 
 @contextmanager
-def encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Iterator[Callable[[Frame], None]]:
+def encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Iterator[Callable[[Frame], object]]:
     """What takes the frames (height, width, 3), one by one. A film that does not come to its end is removed."""
     suffix = path.suffix.lower()
     if suffix not in FFMPEG:
@@ -56,30 +53,31 @@ def encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Ite
 
 
 @contextmanager
-def _ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Callable[[Frame], None]]:
-    import imageio_ffmpeg
+def _ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Callable[[Frame], object]]:
+    """Raises LCAError with ffmpeg's own words where it fails, also at the end, as on a full disk."""
+    from imageio_ffmpeg import get_ffmpeg_exe
 
-    codec, pixels, options = FFMPEG[path.suffix.lower()]
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        (width, height),
-        fps=fps,
-        codec=codec,
-        pix_fmt_out=pixels,
-        quality=None,
-        macro_block_size=1,
-        output_params=options,
-        ffmpeg_log_level="error",
-    )
-    writer.send(None)
-    try:
-        yield lambda frame: writer.send(np.ascontiguousarray(frame))
-    finally:
-        writer.close()
+    frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
+    command = [get_ffmpeg_exe(), "-y", "-loglevel", "error", *frames, *FFMPEG[path.suffix.lower()], str(path)]
+    with TemporaryFile() as words, Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=words) as process:
+        assert process.stdin is not None
+        try:
+            stdin = process.stdin
+            yield lambda frame: stdin.write(frame.tobytes())
+            stdin.close()
+        except BrokenPipeError:  # it has ended already, and says why
+            pass
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            words.seek(0)
+            told = words.read().decode(errors="replace").strip() or "it says nothing"
+            raise LCAError(f"ffmpeg could not write {path.name.replace('.partial', '')}: {told}")
 
 
 @contextmanager
-def _pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Callable[[Frame], None]]:
+def _pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Callable[[Frame], object]]:
     if n_bytes > PILLOW_LIMIT:
         raise UsageError(
             f"a GIF of this length takes {size(n_bytes)} of memory without ffmpeg. Show fewer iterations (--every, "

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.error import LossCurve
-from lca.figures.style import Floats, Look, head, new_figure, tidy, time_axis
+from lca.figures.style import Floats, Look, head, line, new_figure, plain, tidy, time_axis
 
 
 def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
@@ -17,14 +17,18 @@ def draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True)
     for i, (name, curve) in enumerate(curves.items()):
         colour = look.colours.others[i % len(look.colours.others)]
-        each, together = (_size(values)[span] for values in (curve.residual, np.nancumsum(curve.residual)))
-        top.plot(x, each, ".", color=colour, markersize=3, label=name)
-        bottom.plot(x, together, color=colour)
+        each, together = (
+            _size(values)[span]
+            for values in (curve.residual, np.where(np.isnan(curve.residual), np.nan, np.nancumsum(curve.residual)))
+        )
+        top.plot(x, each, ".", color=colour, markersize=3, label=plain(name))
+        line(bottom, x, together, color=colour)
     top.axhline(next(iter(curves.values())).tolerance, color="#999999", linewidth=0.8, linestyle=":")
     top.set_ylabel("|residual| (nats)\ndotted: tolerance")
     bottom.set_ylabel("cumulative (nats)")
-    for axes in (top, bottom):
-        axes.set_yscale("log")
+    if any((curve.residual[span] != 0).any() for curve in curves.values()):
+        for axes in (top, bottom):
+            axes.set_yscale("log")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=3)
     head(top, look.title)
     time_axis(bottom, span)

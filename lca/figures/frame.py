@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lca.errors import UsageError
 from lca.figures.matrices import EMPTY, matrices
-from lca.figures.style import Look, new_figure, scale_of
+from lca.figures.style import Look, new_figure, plain, scale_of
 from lca.store import Run
 
 COLUMNS = 4
@@ -29,11 +29,13 @@ def draw(run: Run, iteration: int, look: Look, name: str = "train") -> Figure:
     for axes, matrix in zip(panels, shown, strict=False):
         values = np.ma.masked_where(matrix.places == EMPTY, lca[matrix.places])
         picture = axes.imshow(values, cmap=look.colours.map, norm=norm, aspect="auto", interpolation="nearest")
-        axes.set_title(matrix.name, fontsize="small")
+        axes.set_title(plain(matrix.name), fontsize="small")
         axes.set_xticks([])
         axes.set_yticks([])
     for axes in panels[len(shown) :]:
         axes.remove()
     figure.colorbar(picture, ax=panels[: len(shown)].tolist(), extend="both", label="LCA (nats)", fraction=0.04)
-    figure.suptitle(f"{look.title}, iteration {iteration:,}".removeprefix(", "), x=0.01, ha="left", fontsize="medium")
+    figure.suptitle(
+        plain(f"{look.title}, iteration {iteration:,}".removeprefix(", ")), x=0.01, ha="left", fontsize="medium"
+    )
     return figure

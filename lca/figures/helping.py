@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.helping import Helping
-from lca.figures.style import INK, Look, from_zero, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Look, head, loss_line, new_figure, tidy, time_axis
 
 
 def draw(result: Helping, look: Look) -> Figure:
@@ -12,9 +12,7 @@ def draw(result: Helping, look: Look) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
     span, colours = look.span(len(result.helped)), look.colours
     iterates = np.arange(span.start, span.stop + 1)
-    top.plot(iterates, result.loss[iterates], color=INK)
-    top.set_ylabel("loss (nats)")
-    from_zero(top, result.loss)
+    loss_line(top, iterates, result.loss)
     head(top, look.title)
 
     helped, hurt, zero = (share[span] for share in result.shares())
@@ -30,7 +28,7 @@ def draw(result: Helping, look: Look) -> Figure:
     bottom.axhline(50, color=INK, linewidth=0.7, linestyle=":")
     bottom.set_ylim(0, 100)
     bottom.set_ylabel("parameters (%)")
-    time_axis(bottom, span)
+    time_axis(bottom, span, iterates=True)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     tidy(top, bottom)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lca.analysis.layers import Layers
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import INK, Look, head, name_layers, new_figure, tidy, width_for
+from lca.figures.style import INK, Look, head, name_layers, new_figure, plain, tidy, width_for
 
 WIDTH = 0.78  # of the bars of a layer together
 
@@ -24,7 +24,7 @@ def draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
         mean, deviation = mean_and_deviation([result.total[chosen] for result in results])
         at = positions + (i - (len(groups) - 1) / 2) * width
         colour = look.colours.of(mean) if len(groups) == 1 else look.colours.others[i % len(look.colours.others)]
-        axes.bar(at, mean, width, color=colour, label=f"{label} (n = {len(results)})")
+        axes.bar(at, mean, width, color=colour, label=plain(f"{label} (n = {len(results)})"))
         if len(results) > 1:
             axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
     axes.axhline(0, color=INK, linewidth=0.8)

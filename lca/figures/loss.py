@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.error import LossCurve
-from lca.figures.style import INK, Look, from_zero, head, new_figure, tidy, time_axis
+from lca.figures.style import INK, Look, head, loss_line, new_figure, tidy, time_axis
 
 
 def draw(result: LossCurve, look: Look) -> Figure:
@@ -12,10 +12,10 @@ def draw(result: LossCurve, look: Look) -> Figure:
     iterates = np.arange(span.start, span.stop + 1)
     figure = new_figure(7.2, 4.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    top.plot(iterates, result.loss[iterates], color=INK, label="loss")
-    top.plot(iterates, result.summed[iterates], color=colours.others[1], linestyle="--", label="L₀ + Σ A")
-    top.set_ylabel("loss (nats)")
-    from_zero(top, result.loss)
+    loss_line(top, iterates, result.loss, label="loss")
+    for i, stretch in enumerate(result.stretches):
+        label = "L₀ + Σ A" if i == 0 else None
+        top.plot(stretch, result.summed(stretch), "--", color=colours.others[1], label=label)
     top.legend(frameon=False)
     head(top, look.title)
     residual = result.residual[span]
@@ -25,6 +25,6 @@ def draw(result: LossCurve, look: Look) -> Figure:
     largest = np.nanmax(np.abs(residual), initial=0)
     bottom.set_ylim(*(sign * 1.15 * max(largest, result.tolerance) for sign in (-1, 1)))
     bottom.set_ylabel("residual (nats)\ndotted: tolerance")
-    time_axis(bottom, span)
+    time_axis(bottom, span, iterates=True)
     tidy(top, bottom)
     return figure

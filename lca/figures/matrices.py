@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, isqrt, prod, sqrt
+from math import ceil, prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lca.parameters import Parameter, ParameterTable
 
 EMPTY = -1  # a place without a parameter
-SMALLEST_IMAGE = 8  # pixels on a side
+IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # colours and pixels on a side of what may be one
 STRIP = 128  # parameters in a row of a vector
 
 Places = NDArray[np.int64]
@@ -60,12 +60,8 @@ def _places(parameter: Parameter, first: bool) -> Places:
 
 
 def _image_shape(n: int) -> tuple[int, int, int] | None:
-    """(colours, height, width) of n inputs that may be an image."""
-    for colours in (1, 3):
-        side = isqrt(n // colours)
-        if colours * side * side == n and side >= SMALLEST_IMAGE:
-            return colours, side, side
-    return None
+    """(colours, height, width) of n inputs that may be an image of a usual size."""
+    return next(((colours, side, side) for colours, side in IMAGES if colours * side * side == n), None)
 
 
 def _grid(tiles: Places, columns: int) -> Places:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.neurons import Neurons
-from lca.figures.style import INK, Floats, Look, head, new_figure, scale_of, time_axis
+from lca.figures.style import INK, Floats, Look, head, new_figure, plain, scale_of, time_axis
 
 MAX_COLUMNS = 1_000  # of the picture; more time than that is averaged
 MAX_NEURONS = 2_000
@@ -17,7 +17,8 @@ def draw(result: Neurons, look: Look) -> Figure:
     rows = [i for i, layer in enumerate(result.units.layer) if layer in shown]
     span = look.span(int(result.edges[-1]))
     bins = (result.edges[:-1] < span.stop) & (result.edges[1:] > span.start)
-    lca = result.lca[rows][:, bins]
+    n_counted = np.add.reduceat(result.iterations.counted, result.edges[:-1], dtype=np.int64)
+    lca = result.lca[rows][:, bins] / np.where(n_counted > 0, n_counted, 1)[bins]
     step, group = -(-lca.shape[1] // MAX_COLUMNS), -(-len(rows) // MAX_NEURONS)
     picture = np.ma.masked_invalid(_mean_over(_mean_over(lca, step, 1), group, 0))
     figure = new_figure(7.2, min(2 + len(rows) / 40, 7))
@@ -36,7 +37,7 @@ def draw(result: Neurons, look: Look) -> Figure:
     for bound in bounds[1:]:
         axes.axhline(bound - 0.5, color=INK, linewidth=0.6)
     middles = [(a + b - 1) / 2 for a, b in zip(bounds, [*bounds[1:], len(rows)], strict=True)]
-    axes.set_yticks(middles, shown)
+    axes.set_yticks(middles, [plain(layer) for layer in shown])
     axes.tick_params(axis="y", length=0)
     head(axes, look.title)
     time_axis(axes, span)

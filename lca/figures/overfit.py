@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from lca.analysis.overfit import Overfit
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import INK, Look, head, name_layers, new_figure, tidy, time_axis, width_for
+from lca.figures.style import INK, Look, head, line, name_layers, new_figure, plain, tidy, time_axis, width_for
 
 
 def draw(results: Sequence[Overfit], look: Look) -> Figure:
@@ -26,11 +26,11 @@ def draw(results: Sequence[Overfit], look: Look) -> Figure:
     name_layers(top, names)
     top.set_ylabel(f"LCA on {first.names[1]} less\nthat on {first.names[0]} (nats)")
     head(top, look.title)
-    span = look.span(len(first.train))
+    span = slice(0, len(first.train))
+    cumulative = np.where(np.isnan(first.gap), np.nan, first.cumulative_gap)
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
     for i, colour in zip(chosen, colours, strict=True):
-        gap = first.cumulative_gap[span, i]
-        bottom.plot(np.arange(span.start, span.stop), gap, color=colour, label=first.layers[i])
+        line(bottom, np.arange(len(cumulative)), cumulative[:, i], color=colour, label=plain(first.layers[i]))
     bottom.set_ylabel("the same, cumulative (nats)" + (",\nfirst run" if len(results) > 1 else ""))
     figure.legend(loc="outside right lower", frameon=False, fontsize="small")
     time_axis(bottom, span)

@@ -5,7 +5,6 @@ const { runs, colours } = JSON.parse(document.getElementById("data").textContent
 const root = document.documentElement;
 root.style.setProperty("--help", colours.help);
 root.style.setProperty("--hurt", colours.hurt);
-const charts = [];
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -24,12 +23,17 @@ function facts(lines) {
   return list;
 }
 
+// Plotly reads <b>, <a href> and the like in its texts.
+function plain(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
 // ── charts
 
 function theme() {
   const style = getComputedStyle(root);
   const of = (name) => style.getPropertyValue(name).trim();
-  return { paper: of("--paper"), ink: of("--ink"), line: of("--line") };
+  return { paper: of("--paper"), ink: of("--ink"), line: of("--line"), missing: of("--missing") };
 }
 
 function layout(options) {
@@ -45,6 +49,7 @@ function layout(options) {
     showlegend: false,
     legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
     dragmode: "zoom",
+    uirevision: "kept", // a zoom stays when the theme changes
     xaxis: { ...axis, ...xaxis },
     yaxis: { ...axis, automargin: true, ...yaxis },
     ...others,
@@ -54,9 +59,6 @@ function layout(options) {
 const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
 function draw(place, traces, options) {
-  const known = charts.find((chart) => chart.place === place);
-  if (known) known.options = options;
-  else charts.push({ place, options });
   return Plotly.react(place, traces, layout(options), config);
 }
 
@@ -66,13 +68,23 @@ function diverging() {
 }
 
 function heatmap(x, y, z, limit) {
-  const hovertemplate = "%{y}<br>iteration %{x}<br>%{z:.3g} nats<extra></extra>";
+  const hovertemplate = "%{y}<br>iteration %{x}<br>%{z:.3g} nats an iteration<extra></extra>";
   const colorbar = { thickness: 10, tickformat: ".1e", outlinewidth: 0 };
-  return { type: "heatmap", x, y, z, zmin: -limit, zmax: limit, colorscale: diverging(), hovertemplate, colorbar };
+  return { type: "heatmap", x, y: y.map(plain), z, zmin: -limit, zmax: limit, colorscale: diverging(), hovertemplate, colorbar };
+}
+
+// What is behind a map shows where nothing is known: neither paper, which is 0, nor a grid.
+function behindMap() {
+  return { plot_bgcolor: theme().missing };
+}
+
+function alone(curve) {
+  return curve.y.some((value, i) => value !== null && (curve.y[i - 1] ?? null) === null && (curve.y[i + 1] ?? null) === null);
 }
 
 function line(curve, name, more = {}) {
-  return { type: "scatter", mode: "lines", x: curve.x, y: curve.y, name, line: { width: 1.5 }, ...more };
+  const mode = alone(curve) ? "lines+markers" : "lines";
+  return { type: "scatter", mode, marker: { size: 3 }, x: curve.x, y: curve.y, name: plain(name), line: { width: 1.5 }, ...more };
 }
 
 // A zoom in time in one chart of a run is one in all of them.
@@ -104,16 +116,17 @@ const columns = [
 function sparkline(curve) {
   const namespace = "http://www.w3.org/2000/svg";
   const [width, height] = [110, 22];
-  const values = curve.y;
+  const values = curve.y.filter((value) => value !== null);
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
   const y = (value) => height - 2 - ((value - low) / (high - low || 1)) * (height - 4);
-  const points = values.map((value, i) => `${((i / Math.max(values.length - 1, 1)) * width).toFixed(1)},${y(value).toFixed(1)}`);
+  const x = (i) => ((i / Math.max(curve.y.length - 1, 1)) * width).toFixed(1);
+  const step = (value, i) => (value === null ? "" : `${(curve.y[i - 1] ?? null) === null ? "M" : "L"}${x(i)},${y(value).toFixed(1)}`);
   const svg = document.createElementNS(namespace, "svg");
   for (const [name, value] of Object.entries({ class: "spark", width, height, "aria-hidden": "true" })) svg.setAttribute(name, value);
   const zero = document.createElementNS(namespace, "line");
   for (const [name, value] of Object.entries({ x1: 0, x2: width, y1: y(0), y2: y(0) })) zero.setAttribute(name, value);
   const path = document.createElementNS(namespace, "path");
-  path.setAttribute("d", `M${points.join("L")}`);
+  path.setAttribute("d", curve.y.map(step).join("") || "M0,0");
   svg.append(zero, path);
   return svg;
 }
@@ -126,7 +139,7 @@ function layerTable(run, open) {
     name.addEventListener("click", () => open(layer.name));
     const cells = shown.slice(1).map(([heading, value, digits]) => {
       const cell = element("td", {}, heading === "parameters" ? value(layer).toLocaleString("en") : number(value(layer), digits));
-      if (heading === "LCA (nats)") cell.className = value(layer) < 0 ? "help" : "hurt";
+      if (heading === "LCA (nats)" && value(layer)) cell.className = value(layer) < 0 ? "help" : "hurt";
       return cell;
     });
     const row = element("tr", { "data-layer": layer.name }, element("td", {}, name), ...cells, element("td", {}, sparkline(layer.cumulative)));
@@ -140,8 +153,13 @@ function layerTable(run, open) {
       const ascending = cell.getAttribute("aria-sort") !== "ascending";
       for (const other of headings) other.setAttribute("aria-sort", "none");
       cell.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const order = (a, b) => (typeof a === "string" ? a.localeCompare(b) : (a ?? Infinity) - (b ?? Infinity));
-      rows.sort((a, b) => (ascending ? 1 : -1) * order(value(a.layer), value(b.layer)));
+      const known = (each) => each !== null && each !== undefined;
+      const order = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+      rows.sort(({ layer: one }, { layer: other }) => {
+        const [a, b] = [value(one), value(other)];
+        if (!known(a) || !known(b)) return known(b) - known(a); // what is not known is last either way
+        return (ascending ? 1 : -1) * order(a, b);
+      });
       body.append(...rows.map(({ row }) => row));
     });
     return cell;
@@ -157,6 +175,7 @@ function layerDetail(place, run, layer) {
   const [cumulative, helping, neurons] = [chart(), chart(), chart()];
   const told = layer.peaks ? `; its ${layer.peaks.length} deepest peaks are marked` : "";
   const shown = layer.neurons ? Math.min(layer.neurons.names.length, layer.neurons.of) : 0;
+  for (const old of place.querySelectorAll(".chart")) Plotly.purge(old);
   place.replaceChildren(
     element("h3", {}, `layer ${layer.name}`),
     element("p", { class: "note" }, `Cumulative LCA${told}.`),
@@ -168,7 +187,7 @@ function layerDetail(place, run, layer) {
   if (layer.held_out) traces.push(line(layer.held_out, run.against, { line: { color: theme().ink, width: 1.4, dash: "dash" } }));
   if (layer.peaks) {
     const { x, y } = layer.cumulative;
-    const height = (t) => y[Math.max(0, x.findLastIndex((each) => each <= t))];
+    const height = (t) => y[Math.max(0, x.findLastIndex((each, i) => each <= t && y[i] !== null))];
     const marker = { color: colours.help, size: 6 };
     traces.push({ type: "scatter", mode: "markers", x: layer.peaks, y: layer.peaks.map(height), name: "peaks", marker });
   }
@@ -181,7 +200,7 @@ function layerDetail(place, run, layer) {
   if (layer.neurons) {
     const { names, x, z, limit } = layer.neurons;
     const height = Math.max(160, Math.min(80 + 14 * names.length, 620));
-    draw(neurons, [heatmap(x, names, z, limit)], { height, yaxis: { autorange: "reversed", type: "category" }, xaxis: { title: { text: "iteration" } } });
+    draw(neurons, [heatmap(x, names, z, limit)], { ...behindMap(), height, yaxis: { autorange: "reversed", type: "category", showgrid: false }, xaxis: { title: { text: "iteration" } } });
   }
 }
 
@@ -202,16 +221,19 @@ function story(run) {
 
   function fill() {
     const { ink } = theme();
-    const { x, y, summed } = run.loss;
+    const known = run.loss.x.map((t, i) => [t, run.loss.y[i]]).filter(([, value]) => value !== null);
+    const sampled = known.length < run.loss.x.length ? "lines+markers" : "lines";
+    const loss_ = { x: known.map(([t]) => t), y: known.map(([, value]) => value) };
     const drawn = [
-      draw(loss, [line({ x, y }, "loss", { line: { color: ink, width: 1.8 } }), line({ x, y: summed }, "L₀ + Σ A", { line: { color: "#e08214", dash: "dot" } })], {
+      draw(loss, [line(loss_, "loss", { mode: sampled, line: { color: ink, width: 1.8 } }), line(run.summed, "L₀ + Σ A", { line: { color: "#e08214", dash: "dot" } })], {
         showlegend: true,
         yaxis: { title: { text: "loss (nats)" }, rangemode: "tozero" },
       }),
       draw(heat, [heatmap(run.heat.x, run.layers.map((layer) => layer.name), run.heat.z, run.heat.limit)], {
+        ...behindMap(),
         height: Math.max(180, 80 + 20 * run.layers.length),
-        xaxis: { title: { text: "iteration" } },
-        yaxis: { autorange: "reversed", type: "category" },
+        xaxis: { title: { text: "iteration" }, showgrid: false },
+        yaxis: { autorange: "reversed", type: "category", showgrid: false },
       }),
     ];
     if (run.distribution) {
@@ -229,12 +251,12 @@ function story(run) {
     if (run.synchrony) {
       const together = new Set(run.synchrony.synchronised);
       const at = run.synchrony.peaks.flatMap((of, i) => of.map((t) => ({ t, layer: run.synchrony.layers[i] })));
-      const points = (chosen, color, name) => ({ type: "scatter", mode: "markers", x: chosen.map(({ t }) => t), y: chosen.map(({ layer }) => layer), marker: { color, size: 6 }, name });
+      const points = (chosen, color, name) => ({ type: "scatter", mode: "markers", x: chosen.map(({ t }) => t), y: chosen.map(({ layer }) => plain(layer)), marker: { color, size: 6 }, name });
       draw(peaks, [points(at.filter(({ t }) => !together.has(t)), ink, "a peak"), points(at.filter(({ t }) => together.has(t)), colours.hurt, "of all layers")], {
         showlegend: true,
         height: Math.max(180, 90 + 18 * run.synchrony.layers.length),
         xaxis: { title: { text: "iteration" } },
-        yaxis: { type: "category", categoryorder: "array", categoryarray: run.synchrony.layers.toReversed() },
+        yaxis: { type: "category", categoryorder: "array", categoryarray: run.synchrony.layers.map(plain).toReversed() },
       });
     }
     if (run.open) open(run.open);
@@ -269,7 +291,7 @@ function story(run) {
     fill,
     connect() {
       link([loss, heat]);
-      heat.on("plotly_click", (event) => open(event.points[0].y));
+      heat.on("plotly_click", (event) => open(run.layers[event.points[0].pointIndex[0]].name));
     },
   };
 }
@@ -287,6 +309,22 @@ function setTheme(dark) {
   toggle.setAttribute("aria-pressed", String(dark));
   for (const { fill } of stories) fill();
 }
+
+// Paper is white and has no hidden parts, and charts are as wide as it.
+const PAGE = 680;
+let beforePrint = null;
+addEventListener("beforeprint", () => {
+  beforePrint = { dark: root.dataset.theme === "dark", closed: [...document.querySelectorAll("details:not([open])")] };
+  for (const each of beforePrint.closed) each.open = true;
+  root.dataset.theme = "light";
+  for (const { fill } of stories) fill();
+  for (const chart of document.querySelectorAll(".chart")) if (chart.data) Plotly.relayout(chart, { width: PAGE });
+});
+addEventListener("afterprint", () => {
+  for (const each of beforePrint.closed) each.open = false;
+  setTheme(beforePrint.dark);
+  for (const chart of document.querySelectorAll(".chart")) if (chart.data) Plotly.relayout(chart, { width: null, autosize: true });
+});
 
 toggle.addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
 if (matchMedia("(prefers-color-scheme: dark)").matches) setTheme(true);

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.error import loss_curve
+from lca.analysis.error import LossCurve, loss_curve
 from lca.analysis.everything import everything
 from lca.analysis.helping import Helping
 from lca.analysis.layers import Layers
@@ -57,6 +57,9 @@ def render(stories: Sequence[Mapping[str, Any]], look: Look) -> str:
     from plotly.offline import get_plotlyjs
 
     here = files("lca.figures")
+    limit = max((story["heat"]["limit"] for story in stories), default=1.0)  # the same colours in all of them
+    for story in stories:
+        story["heat"]["limit"] = limit
     data = {"runs": stories, "colours": {"help": look.colours.help, "hurt": look.colours.hurt}}
     # In a script element "<" could end it; JSON can do without.
     text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -88,12 +91,13 @@ def story(run: Run, name: str, unconverged: bool, max_cells: int) -> dict[str, A
         "provenance": _lines(describe_run(run)),
         "certificate": _lines(describe_summary(summarize(allocation), str(run.path))),
         "split": str(allocation.attributes["split"]),
-        "loss": {"x": at, "y": curve.loss[at], "summed": curve.summed[at]},
+        "loss": {"x": at, "y": curve.loss[at]},
+        "summed": _summed(curve),
         "heat": _heat(layers),
         "layers": [{"name": layer} for layer in chosen],
         "unanswered": [[question, lacks] for question, lacks in found.unanswered.items()],
     }
-    cumulative = layers.cumulative
+    cumulative = np.where(np.isnan(layers.lca), np.nan, layers.cumulative)
     points = _thinned(len(cumulative), MAX_POINTS // 4)
     total = layers.total
     sizes = run.parameters.sum_by_layer(np.array(run.parameters.sizes, np.float64))
@@ -126,17 +130,19 @@ def _add_helping(told: dict[str, Any], result: Helping) -> None:
 def _add_neurons(told: dict[str, Any], result: Neurons) -> None:
     total = result.total
     columns = _edges(result.lca.shape[1], MAX_NEURON_COLUMNS)
+    counted = np.add.reduceat(result.iterations.counted, result.edges[:-1], dtype=np.int64)
+    bounds = result.edges[columns]
     for layer in told["layers"]:
         rows = np.array([i for i, home in enumerate(result.units.layer) if home == layer["name"]], int)
         if not len(rows):
             continue
         rows = np.sort(rows[np.argsort(-np.abs(total[rows]), kind="stable")[:MAX_NEURONS]])
-        lca = np.add.reduceat(np.nan_to_num(result.lca[rows]), columns[:-1], axis=1)
+        lca = _means(result.lca[rows].T, counted, columns).T
         layer["neurons"] = {
             "names": [result.units.names[i] for i in rows],
             "total": total[rows],
-            "x": result.edges[columns[:-1]],
-            "z": lca,
+            "x": _middles(bounds),
+            "z": _rounded(lca),
             "limit": _limit(lca),
             "of": sum(home == layer["name"] for home in result.units.layer),
         }
@@ -182,7 +188,7 @@ def _add_synchrony(told: dict[str, Any], result: Synchrony) -> None:
 
 def _add_overfit(told: dict[str, Any], result: Overfit) -> None:
     told["against"] = result.names[1]
-    held_out = np.nancumsum(result.held_out, axis=0)
+    held_out = np.where(np.isnan(result.held_out), np.nan, np.nancumsum(result.held_out, axis=0))
     points = _thinned(len(held_out), MAX_POINTS // 4)
     for i, layer in enumerate(told["layers"]):
         layer["held_out"] = {"x": points, "y": held_out[points, i]}
@@ -202,10 +208,31 @@ def _heat(layers: Layers) -> dict[str, Any]:
     """LCA by layer and bin of iterations, in nats an iteration; missing where nothing in a bin counts."""
     lca = layers.lca
     edges = _edges(len(lca), MAX_COLUMNS)
-    there = np.add.reduceat(layers.iterations.counted, edges[:-1], dtype=np.int64)
-    sums = np.add.reduceat(np.nan_to_num(lca), edges[:-1], axis=0)
-    means = np.divide(sums, there[:, None], out=np.full(sums.shape, np.nan), where=there[:, None] > 0)
-    return {"x": edges[:-1], "z": means.T, "limit": _limit(means), "bin": int(edges[1] - edges[0])}
+    means = _means(lca, layers.iterations.counted.astype(np.int64), edges)
+    return {"x": _middles(edges), "z": _rounded(means.T), "limit": _limit(means), "bin": int(edges[1] - edges[0])}
+
+
+def _means(sums: Floats, counted: NDArray[np.int64], edges: NDArray[np.int64]) -> Floats:
+    """sums (t, …), over counted (t,) iterations each -> the means between each two edges; NaN where none counts."""
+    n = np.add.reduceat(counted, edges[:-1])[:, None]
+    total = np.add.reduceat(np.nan_to_num(sums), edges[:-1], axis=0)
+    return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0))
+
+
+def _middles(edges: NDArray[np.int64]) -> Floats:
+    """Of bins of iterations, where charts put them."""
+    return (edges[:-1] + edges[1:] - 1) / 2
+
+
+def _summed(curve: LossCurve) -> dict[str, list[float | None]]:
+    """What the parts sum to, by stretches of iterations, null between any two."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for stretch in curve.stretches:
+        at = _thinned(len(stretch), max(2, MAX_POINTS * len(stretch) // len(curve.loss)))
+        x += [*stretch[at].tolist(), None]
+        y += [*curve.summed(stretch)[at].tolist(), None]
+    return {"x": x, "y": y}
 
 
 def _limit(values: Floats) -> float:
@@ -224,13 +251,18 @@ def _thinned(n: int, at_most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).round().astype(np.int64))
 
 
+def _rounded(values: Floats) -> list[list[float | None]]:
+    """To four digits, more than a colour shows."""
+    return [[float(f"{value:.4g}") if np.isfinite(value) else None for value in row] for row in values.tolist()]
+
+
 def _lines(described: str) -> list[list[str]]:
     """The lines of text.facts, apart."""
     return [[part.strip() for part in line.split("  ", 1)] for line in described.splitlines()]
 
 
 def _plain(value: Any) -> Any:
-    """For JSON: four digits are more than a pixel shows, and what is not a number is null."""
+    """For JSON, with seven digits; what is not a number is null."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, np.ndarray):
@@ -238,5 +270,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, float | np.floating):
-        return float(f"{value:.4g}") if np.isfinite(value) else None
+        return float(f"{value:.7g}") if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value

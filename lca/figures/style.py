@@ -51,9 +51,11 @@ COLOURS = {
     ),
 }
 STYLES: dict[str, dict[str, Any]] = {
-    "paper": {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0},
+    "paper": {"font.size": 7, "axes.linewidth": 0.5, "lines.linewidth": 0.9},
     "screen": {"font.size": 10, "axes.linewidth": 0.8, "lines.linewidth": 1.4},
 }
+
+SCALES = {"paper": 0.55, "screen": 1.0}  # of a figure's size, so that 7.2 inches become a column's 4
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,37 @@ def tidy(*axes: Axes) -> None:
 
 def head(axes: Axes, text: str) -> None:
     """The title, at the left and small."""
-    axes.set_title(text, loc="left", fontsize="medium")
+    axes.set_title(plain(text), loc="left", fontsize="medium")
 
 
-def from_zero(axes: Axes, values: Floats) -> None:
-    """Let the scale begin at 0, unless there is something below."""
-    if not np.nanmin(values, initial=0.0) < 0:
-        axes.set_ylim(bottom=0)
+def plain(text: str) -> str:
+    """As matplotlib shows it letter for letter: no mathematics in it, and in a legend also where it begins with "_"."""
+    return ("\u2009" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **options: Any) -> None:
+    """A line with gaps where y is NaN, and a dot for each point that has no neighbour to be joined to."""
+    (drawn,) = axes.plot(x, y, style, **options)
+    there = np.isfinite(y)
+    alone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
+    axes.plot(x[alone], y[alone], ".", color=drawn.get_color(), markersize=4)
+
+
+def loss_line(axes: Axes, iterates: NDArray[Any], loss: Floats, **options: Any) -> None:
+    """The loss where it is known; on a scale from 0, unless there is something below."""
+    known = np.isfinite(loss[iterates])
+    style = "-" if known.all() else ".-"
+    axes.plot(iterates[known], loss[iterates][known], style, color=INK, markersize=4, **options)
+    axes.set_ylabel("loss (nats)")
+    values = loss[iterates][known]
+    if values.size and values.min() >= 0:
+        axes.set_ylim(0, 1.05 * max(values.max(), 1e-12))
 
 
 def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
     """Ticks with the names of layers, turned where they would touch each other."""
     positions = np.arange(len(names))
+    names = [plain(name) for name in names]
     if vertical:
         axes.set_yticks(positions, names)
         return
@@ -120,8 +141,9 @@ def width_for(names: Sequence[str]) -> float:
     return max(4.8, 1.6 + 0.34 * len(names))
 
 
-def time_axis(axes: Axes, span: slice) -> None:
-    axes.set_xlim(span.start - 0.5, span.stop - 0.5)
+def time_axis(axes: Axes, span: slice, iterates: bool = False) -> None:
+    """iterates: whether the one after the last iteration is shown as well."""
+    axes.set_xlim(span.start - 0.5, span.stop - 0.5 + iterates)
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -149,8 +171,9 @@ def in_style(name: str) -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path, dpi: int = 160) -> None:
+def save(figure: Figure, path: Path, dpi: int = 160, style: str = "screen") -> None:
     """Write the figure as PNG, SVG or PDF, by the suffix; folders are made as needed."""
     require_suffix(path)
+    figure.set_size_inches(*(SCALES[style] * figure.get_size_inches()))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)

@@ -5,7 +5,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from lca.analysis.trend import Trend
-from lca.figures.style import INK, Look, head, name_layers, new_figure, tidy, width_for
+from lca.figures.style import INK, Look, head, name_layers, new_figure, plain, tidy, width_for
 
 
 def draw(result: Trend, look: Look) -> Figure:
@@ -21,7 +21,7 @@ def draw(result: Trend, look: Look) -> Figure:
     left.axhline(0, color=INK, linewidth=0.8)
     name_layers(left, names)
     left.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
-    left.legend(title=result.option, frameon=False, fontsize="small", title_fontsize="small", ncols=2)
+    left.legend(title=plain(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
     head(left, look.title)
     last = chosen[-1]
     right.scatter(result.x, result.lca[:, last], color=look.colours.of(result.lca[:, last]), s=16, zorder=2)
@@ -30,7 +30,7 @@ def draw(result: Trend, look: Look) -> Figure:
         line = result.intercept[last] + result.slope[last] * ends
         right.plot(ends, line, color=INK, linestyle="--", label=f"R² = {result.r_squared[last]:.3f}")
         right.legend(frameon=False)
-    right.set_xlabel(result.option)
-    right.set_ylabel(f"LCA of {result.layers[last]} (nats)")
+    right.set_xlabel(plain(result.option))
+    right.set_ylabel(plain(f"LCA of {result.layers[last]} (nats)"))
     tidy(left, right)
     return figure
