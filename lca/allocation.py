@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lca.allocator import GO_ON, Allocator
+from lca.arrays import Allocation
 from lca.config import AllocateConfig
 from lca.device import resolve_device
 from lca.errors import LCAError, UsageError, storage_errors
@@ -23,7 +24,7 @@ from lca.provenance import require_same_data
 from lca.replay import Trajectory
 from lca.signals import stop_signals
 from lca.split import Split, prepare, standard_error
-from lca.store import Allocation, Run, fingerprint, open_run
+from lca.store import Run, fingerprint, open_run
 from lca.summary import Summary, counted, read, summarize
 from lca.workers import share_device, workers
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from lca.arrays import Allocation
 from lca.audit import Audit, compare, draw_iterations
 from lca.config import AllocateConfig
 from lca.errors import Interrupted, LCAError
@@ -19,7 +20,7 @@ from lca.integrate import Evaluation, Integral, Status, integrate_iteration
 from lca.parameters import norm_by_tensor, sum_by_tensor
 from lca.replay import Rows, Trajectory, WriteBehind, keep_bits
 from lca.signals import Stop
-from lca.store import Allocation, Run
+from lca.store import Run
 from lca.summary import counted, read
 from lca.workers import Workers
 

@@ -4,6 +4,7 @@ import click
 
 from lca.cli_allocate import allocate, check
 from lca.cli_analyze import analyze
+from lca.cli_film import animation, report
 from lca.cli_plot import plot
 from lca.cli_train import import_, init, problems, train
 from lca.shell import Shell, open_run, run_argument
@@ -52,5 +53,7 @@ def verify(context: click.Context, /, path: str, repair: bool) -> None:
         context.exit(1)
 
 
+for film in (animation, report):
+    plot.add_command(film)
 for command in (train, problems, init, import_, allocate, check, analyze, plot):
     main.add_command(command)

@@ -1,103 +1,18 @@
 """`lca plot FIGURE RUN... --out FILE`: one command a figure."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from lca.cli_drawing import ITERATIONS, LAYERS, Drawing, figure
+from lca.cli_drawing import plot as plot
 from lca.errors import UsageError
-from lca.shell import (
-    Command,
-    Grouped,
-    data_options,
-    grouped,
-    heading,
-    name_option,
-    open_alike,
-    problem_of,
-    problem_option,
-    run_argument,
-    runs_argument,
-    unconverged_option,
-)
+from lca.shell import Grouped, data_options, grouped, open_alike, problem_of, problem_option, unconverged_option
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lca.figures.style import Look
     from lca.store import Run
-
-
-@click.group()
-def plot() -> None:
-    """Draw a figure of runs that are allocated. Green helps, red hurts."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """The options that all figures have."""
-
-    out: Path
-    dpi: int
-    title: str | None
-    style: str
-    colors: str
-    layers: str = "*"
-    iterations: str | None = None
-
-    def save(self, runs: "Sequence[Run]", name: str, draw: "Callable[[Look], Figure]") -> None:
-        """Draw and write the file."""
-        from lca.figures.style import COLOURS, Look, in_style, require_suffix, save
-
-        require_suffix(self.out)
-        title = heading(runs, name) if self.title is None else self.title
-        with in_style(self.style):
-            save(draw(Look(title, COLOURS[self.colors], self.layers, slice_of(self.iterations))), self.out, self.dpi)
-        click.echo(str(self.out))
-
-
-def slice_of(text: str | None) -> tuple[int | None, int | None]:
-    """ "A:B" -> its ends."""
-    begin, colon, end = (":" if text is None else text).partition(":")
-    if not colon or not all(part == "" or part.isdecimal() for part in (begin, end)):
-        raise UsageError(f"iterations is {text!r}; A:B was wanted, such as 0:200 or 400:.")
-    return int(begin) if begin else None, int(end) if end else None
-
-
-LOOK_OPTIONS = (
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf."),
-    click.option("--dpi", default=160, show_default=True, type=click.IntRange(1), help="Pixels an inch, of a .png."),
-    click.option("--title", help="[default: the problem and the loss]"),
-    click.option(
-        "--style", type=click.Choice(["screen", "paper"]), default="screen", show_default=True, help="A column's size."
-    ),
-    click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True),
-)
-LAYERS = click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these.")
-ITERATIONS = click.option("--iterations", metavar="A:B", help="Only these.")
-
-
-def figure(
-    name: str, *choices: Callable[[Command], Command], cls: type[click.Command] = click.Command
-) -> Callable[[Command], click.Command]:
-    """A command on runs; `drawing` has the options that all figures have, and those of the choices that it heeds."""
-
-    def decorate(command: Command) -> click.Command:
-        @wraps(command)
-        def with_drawing(**options: Any) -> None:
-            look = {field.name: options.pop(field.name) for field in fields(Drawing) if field.name in options}
-            command(drawing=Drawing(**look), **options)
-
-        decorated: Command = with_drawing
-        options: list[Callable[[Command], Command]] = [runs_argument, name_option, *LOOK_OPTIONS, *choices]
-        for option in reversed(options):
-            decorated = option(decorated)
-        return plot.command(name, cls=cls)(decorated)
-
-    return decorate
 
 
 @figure("loss", ITERATIONS)
@@ -410,68 +325,3 @@ def one(runs: Sequence[str]) -> "list[Run]":
     if len(runs) != 1:
         raise UsageError(f"{len(runs)} runs were given; this figure is of one.")
     return open_alike(runs)
-
-
-@plot.command("animation")
-@run_argument
-@name_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The film: .mp4, .webm or .gif.")
-@click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these.")
-@click.option("--iterations", metavar="A:B", help="Only these.")
-@click.option("--every", default=1, show_default=True, help="Show one of so many iterations.")
-@click.option("--smooth", default=1, show_default=True, help="The mean of so many iterations, up to each.")
-@click.option("--fps", default=24, show_default=True, help="Frames a second.")
-@click.option("--size", default="1280x720", show_default=True, metavar="WxH", help="In pixels.")
-@click.option("--title", help="[default: the problem and the loss]")
-@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
-def plot_animation(
-    path: str,
-    name: str,
-    out: Path,
-    layers: str,
-    iterations: str | None,
-    every: int,
-    smooth: int,
-    fps: int,
-    size: str,
-    title: str | None,
-    colors: str,
-) -> None:
-    """The training as a film: the LCA of every parameter, each layer as a matrix, with the loss beneath.
-
-    \b
-    lca plot animation run.zarr --iterations 0:220 --out training.mp4
-    """
-    from lca.figures.animation import Film, animate
-    from lca.figures.style import COLOURS, Look, in_style
-
-    width, x, height = size.partition("x")
-    if not (x and width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"size is {size!r}; WxH was wanted, such as 1280x720.")
-    (run,) = open_alike([path])
-    look = Look(heading([run], name) if title is None else title, COLOURS[colors], layers, slice_of(iterations))
-    with in_style("screen"):
-        n = animate(run, out, look, Film(fps, every, smooth, int(width), int(height)), name)
-    click.echo(f"{out}: {n:,} frames, {n / fps:.1f} s")
-
-
-@plot.command("report")
-@runs_argument
-@name_option
-@unconverged_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The page, .html.")
-@click.option("--title", help="[default: the problem and the loss]")
-@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
-def plot_report(runs: Sequence[str], name: str, unconverged: bool, out: Path, title: str | None, colors: str) -> None:
-    """One page that tells the story of a run, or of several side by side; it opens from disk, without network.
-
-    \b
-    lca plot report run.zarr --out report.html
-    """
-    from lca.figures.report import write
-    from lca.figures.style import COLOURS, Look
-
-    opened = open_alike(runs)
-    look = Look(heading(opened, name) if title is None else title, COLOURS[colors])
-    write(opened, out, look, name, unconverged)
-    click.echo(str(out))

@@ -1,4 +1,4 @@
-"""How an array lies on disk: blocks, chunks, files and codecs. With store and location all that knows zarr."""
+"""How an array lies on disk: blocks, chunks, files and codecs. With store, arrays and location all that knows zarr."""
 
 import warnings
 from collections.abc import Callable

@@ -10,7 +10,8 @@ from numcodecs.bitround import BitRound
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lca.store import ARRAYS, Allocation, Run
+from lca.arrays import ARRAYS, Allocation
+from lca.store import Run
 
 # Blocks in host memory, by kind of device: of iterates, and as many of results. With two, reading and writing overlap
 # with the passes. A pass on the CPU has all cores already, so there a second one would be memory for nothing.

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lca.arrays import Allocation
 from lca.audit import Audit
 from lca.integrate import Status
-from lca.store import Allocation
 
 
 @dataclass(frozen=True)

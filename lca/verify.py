@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca import checkpoint
+from lca.arrays import ARRAYS, Allocation
 from lca.errors import LCAError
 from lca.integrate import Status
 from lca.layout import Array, missing_files
-from lca.store import ARRAYS, Allocation, Run, open_run
+from lca.store import Run, open_run
 
 
 @dataclass(frozen=True)

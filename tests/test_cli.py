@@ -139,6 +139,14 @@ def test_a_figure_is_drawn(tmp_path, digits_with_more, figure):
     assert title in out.read_text()
 
 
+def test_paper_is_smaller(tmp_path, digits):
+    widths = []
+    for style in ("screen", "paper"):
+        call("plot", "layers", digits, "--style", style, "--out", tmp_path / f"{style}.svg")
+        widths.append(float(re.search(r'width="([\d.]+)pt"', (tmp_path / f"{style}.svg").read_text())[1]))
+    assert widths[1] == pytest.approx(0.55 * widths[0])
+
+
 def test_groups_and_trends_are_drawn(tmp_path, digits):
     out = tmp_path / "layers.svg"
     call("plot", "layers", digits, "--", digits, digits, "--label", "one", "--label", "two", "--out", out)

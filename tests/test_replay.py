@@ -8,11 +8,11 @@ import torch
 
 import lca
 from lca.allocator import Allocator
+from lca.arrays import Allocation
 from lca.config import AllocateConfig
 from lca.errors import Interrupted, LCAError
 from lca.gradient import FullGradient
 from lca.replay import BLOCKS_HELD, Rows, Trajectory, WriteBehind, keep_bits
-from lca.store import Allocation
 
 CPU = torch.device("cpu")
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}

@@ -8,10 +8,10 @@ from torch import nn
 import lca
 from lca.allocator import worst_iteration
 from lca.analysis import helping, layers
+from lca.arrays import Allocation
 from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
 from lca.integrate import Status
-from lca.store import Allocation
 from lca.text import describe_summary
 from lca.verify import verify
 

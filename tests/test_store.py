@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lca
+from lca.arrays import ARRAYS
 from lca.errors import LCAError, UsageError
 from lca.layout import block_length
 from lca.parameters import ParameterTable
-from lca.store import ARRAYS, create_run, open_run
+from lca.store import create_run, open_run
 
 
 def empty(path, K=5, **options):

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.tiles import Tile, feed
+from lca.arrays import Allocation
 from lca.errors import UsageError
 from lca.parameters import ParameterTable
-from lca.store import Allocation, Run
+from lca.store import Run
 
 ORDERED = ("best", "worst", "random")
 N_DRAWN = 5

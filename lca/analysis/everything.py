@@ -25,8 +25,9 @@ from lca.analysis.synchrony import synchrony
 from lca.analysis.tails import Distribution
 from lca.analysis.tails import report as report_tails
 from lca.analysis.tiles import Consumer, feed
+from lca.arrays import Allocation
 from lca.errors import LCAError
-from lca.store import Allocation, Run
+from lca.store import Run
 
 REPORTS: dict[str, Callable[..., Report]] = {
     "helping": report_helping,

@@ -10,9 +10,10 @@ from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table
 from lca.analysis.statistics import mean_and_deviation
 from lca.analysis.tiles import Segments, Tile, feed
+from lca.arrays import Allocation
 from lca.audit import Audit, mean_with_confidence
 from lca.parameters import ParameterTable
-from lca.store import Allocation, Run
+from lca.store import Run
 from lca.summary import read
 from lca.text import plus_minus
 

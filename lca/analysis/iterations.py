@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lca.arrays import Allocation
 from lca.errors import LCAError
 from lca.integrate import Status
-from lca.store import Allocation
 from lca.summary import read
 
 REASONS = {

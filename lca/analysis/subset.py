@@ -13,8 +13,9 @@ from lca.analysis.helping import SignCounts
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table, whole
 from lca.analysis.tiles import tiles
+from lca.arrays import Allocation
 from lca.errors import LCAError, UsageError
-from lca.store import Allocation, Run
+from lca.store import Run
 from lca.summary import read
 
 Floats = NDArray[np.float64]

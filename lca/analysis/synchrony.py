@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table
+from lca.arrays import Allocation
 from lca.errors import LCAError, UsageError
-from lca.store import Allocation, Run
+from lca.store import Run
 from lca.summary import read
 
 N_PEAKS = 20

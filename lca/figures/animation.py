@@ -19,11 +19,12 @@ from PIL import Image, ImageDraw, ImageFont
 from lca.analysis.iterations import iterations
 from lca.analysis.tails import Distribution
 from lca.analysis.tiles import feed
+from lca.arrays import Allocation
 from lca.errors import UsageError
 from lca.figures.encode import encoder
 from lca.figures.matrices import Matrix, Places, matrices
 from lca.figures.style import CLIP, INK, Look, loss_line, plain, tidy, time_axis
-from lca.store import Allocation, Run
+from lca.store import Run
 from lca.summary import read
 
 DPI = 100
