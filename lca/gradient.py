@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from lca.batch import Batch, cut, length, taken, tensors
 from lca.graph import Pass, capture
 from lca.integrate import Evaluation
 from lca.parameters import ParameterTable, flatten, sum_by_tensor, trainable, views
 from lca.precision import in_precision, require_precision
-from lca.problem import Batch, Losses, per_example
+from lca.problem import Losses, per_example
 
 SAMPLE = 16  # examples, where a few tell enough
 DIRECTIONS = 2  # an iterate lies between two steps, so slopes along both are wanted there
@@ -51,8 +53,9 @@ class FullGradient:
         self.model, self.losses, self.data, self.batch_size = model, losses, data, batch_size
         self.scale, self.groups, self.precision, self.compiled = scale, groups, precision, compiled
         self.table = ParameterTable.of(model)
-        self.device = data[0].device
+        self.device = tensors(data)[0].device
         require_precision(precision, self.device)
+        self.n_examples = length(data)
         self.n_classes = 0 if groups is None else int(groups.max()) + 1
         self.n_passes = 0
         self.notes: list[str] = []
@@ -97,7 +100,7 @@ class FullGradient:
         evaluation = self(theta, *directions)
         if self.precision != "bf16":
             return evaluation
-        return replace(evaluation, loss=self.example_losses(theta).sum(dtype=torch.float64) / len(self.data[0]))
+        return replace(evaluation, loss=self.example_losses(theta).sum(dtype=torch.float64) / self.n_examples)
 
     def example_losses(self, theta: Tensor) -> Tensor:
         """ℓ_n(θ) (N,) of every example in the order of the data, in float32."""
@@ -117,18 +120,18 @@ class FullGradient:
     @property
     def few_examples(self) -> Batch:
         """The first ones of a batch, to look what the model does with them."""
-        return self.scaled(tuple(x[:SAMPLE] for x in self._batches[0][0]))
+        return self.scaled(taken(self._batches[0][0], slice(SAMPLE)))
 
     def _cut(self) -> list[tuple[Batch, list[int]]]:
         """The batches, each with the classes in it; no class where they are not told apart."""
         if self.groups is None:
-            return [(batch, []) for batch in batches_of(self.data, self.batch_size)]
+            return [(batch, []) for batch in cut(self.data, self.batch_size)]
         if has_batchnorm(self.model):
-            parts = batches_of((*self.data, self.groups), self.batch_size)
-            return [(part[:-1], torch.unique(part[-1]).tolist()) for part in parts]
-        sizes = torch.bincount(self.groups).tolist()
-        by_class = zip(*(torch.split(x, sizes) for x in self.data), strict=True)
-        return [(batch, [c]) for c, data in enumerate(by_class) for batch in batches_of(data, self.batch_size)]
+            parts = cut((self.data, self.groups), self.batch_size)
+            return [(batch, torch.unique(groups).tolist()) for batch, groups in parts]
+        ends = [0, *torch.bincount(self.groups).cumsum(0).tolist()]
+        by_class = [taken(self.data, slice(begin, end)) for begin, end in pairwise(ends)]
+        return [(batch, [c]) for c, data in enumerate(by_class) if length(data) for batch in cut(data, self.batch_size)]
 
     def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
         self.theta.copy_(theta)
@@ -139,7 +142,7 @@ class FullGradient:
             self.notes += [note] if note else []
         self._passes[precision]()
         self.n_passes += 1
-        loss = self.loss / len(self.data[0])
+        loss = self.loss / self.n_examples
         if self.groups is None:
             return Evaluation(loss, self.gradient.clone())
         slopes = self.slopes[0] if len(directions) == 1 else self.slopes[: len(directions)]
@@ -185,7 +188,7 @@ class FullGradient:
         return losses
 
     def _backward(self, losses: Tensor, **options: Any) -> None:
-        (losses.sum() / len(self.data[0])).backward(**options)  # type: ignore[no-untyped-call]
+        (losses.sum() / self.n_examples).backward(**options)  # type: ignore[no-untyped-call]
 
     def _book(self, c: int) -> None:
         """Move the gradient, which is that of class c alone, to the total, and its slopes to those of the class."""
@@ -193,11 +196,6 @@ class FullGradient:
         for direction, slopes in zip(self.directions, self.slopes, strict=True):
             slopes[c] += sum_by_tensor(direction * self.gradient, self.lengths)
         self.gradient.zero_()
-
-
-def batches_of(data: Batch, batch_size: int) -> list[Batch]:
-    """The tensors cut into batches of batch_size, the last one as long as what is left; views, no copies."""
-    return list(zip(*(torch.split(x, batch_size) for x in data), strict=True))
 
 
 def has_batchnorm(model: nn.Module) -> bool:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from lca.audit import n_audited
+from lca.batch import Batch
 from lca.config import AllocateConfig
 from lca.errors import LCAError
 from lca.gradient import FullGradient, is_out_of_memory
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
-from lca.problem import Batch, Losses, per_example
+from lca.problem import Losses, per_example
 from lca.replay import BLOCKS_HELD
 from lca.store import Run
 

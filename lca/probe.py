@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lca.batch import Batch, length, mapped, taken, tensors
 from lca.errors import LCAError
 from lca.gradient import SAMPLE, FullGradient, evaluation_mode, has_batchnorm, is_out_of_memory
 from lca.precision import in_precision
-from lca.problem import Batch, Losses, per_example
+from lca.problem import Losses, per_example
 from lca.split import memory
 from lca.workers import n_sharing
 
@@ -40,7 +41,7 @@ class Layout:
 
 
 def as_channels_last(data: Batch) -> Batch:
-    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in data)
+    return mapped(data, lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
 
 
 def fastest_layout(
@@ -60,7 +61,7 @@ def fastest_layout(
         batch_size = BATCHNORM_BATCH
     seconds = _Stopwatch(model, losses, data, scale)
     if batch_size is None:
-        batch_size = fastest_batch_size(seconds, len(data[0]), data[0].device)
+        batch_size = fastest_batch_size(seconds, length(data), tensors(data)[0].device)
     if channels_last is None:
         size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
         channels_last = _has_images(model, data) and seconds(size, True) < WORTH_IT * seconds(size, False)
@@ -100,11 +101,11 @@ def require_memory(
     precision: str = "fp32",
 ) -> None:
     """Raise if a batch is too large for the memory of the data's device, where no smaller one can take its place."""
-    sample, device = tuple(x[:SAMPLE] for x in data), data[0].device
+    sample, device = taken(data, slice(SAMPLE)), tensors(data)[0].device
     with in_precision(precision, device):
         sample_bytes = activation_bytes(model, losses, scale(sample) if scale else sample)
-    size = min(batch_size, len(data[0]))
-    wanted, there = sample_bytes * size // len(sample[0]), memory(device) // n_sharing(device)
+    size = min(batch_size, length(data))
+    wanted, there = sample_bytes * size // length(sample), memory(device) // n_sharing(device)
     if wanted > there:
         raise LCAError(
             f"a batch of {size:,} examples leaves {wanted / 1e9:.3g} GB for the backward pass, and a process on "
@@ -115,7 +116,7 @@ def require_memory(
 
 def activation_bytes(model: nn.Module, losses: Losses, batch: Batch) -> int:
     """What the forward pass of a batch keeps for the backward pass, besides the parameters and the batch itself."""
-    there = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *batch)}
+    there = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *tensors(batch))}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -139,10 +140,10 @@ class _Stopwatch:
     scale: Callable[[Batch], Batch] | None
 
     def __call__(self, size: int, channels_last: bool = False) -> float:
-        sample = Layout(size, channels_last).of(tuple(x[:size] for x in self.data))
+        sample = Layout(size, channels_last).of(taken(self.data, slice(size)))
         with FullGradient(self.model, self.losses, sample, size, scale=self.scale) as gradient:
             _time(gradient)  # the first pass is slower than those that count
-            return min(_time(gradient) for _ in range(3)) / len(sample[0])
+            return min(_time(gradient) for _ in range(3)) / length(sample)
 
 
 def _time(gradient: FullGradient) -> float:
@@ -153,4 +154,6 @@ def _time(gradient: FullGradient) -> float:
 
 
 def _has_images(model: nn.Module, data: Batch) -> bool:
-    return any(isinstance(module, CONVOLUTIONS) for module in model.modules()) and any(x.ndim == 4 for x in data)
+    return any(isinstance(module, CONVOLUTIONS) for module in model.modules()) and any(
+        x.ndim == 4 for x in tensors(data)
+    )

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from lca.batch import Batch, length, of_dataset, tensors
 from lca.errors import LCAError, UsageError
 
-Batch = tuple[Tensor, ...]
 Losses = Callable[[nn.Module, Batch], Tensor]
 
 
@@ -24,15 +25,16 @@ def top_1(model: nn.Module, batch: Batch) -> Tensor:
     """(images, labels) -> (B,) whether the largest output is that of the label."""
     images, labels = batch
     outputs: Tensor = model(images)
-    return outputs.argmax(dim=1) == labels
+    return torch.eq(outputs.argmax(dim=1), labels)
 
 
 @dataclass(frozen=True)
 class Problem:
     """A model, `losses(model, batch) -> (B,)` with one loss per example, and the splits of its data.
 
-    train, val, test: tuples of tensors whose first dimension is the example. A batch is the same tuple, cut or picked
-    along that dimension. The loss of a split is the mean over all its examples.
+    train, val, test: tensors whose first dimension is the example, in tuples, lists and dicts, nested at will; or a
+    torch Dataset, which is read into memory in its order. A batch is the same, cut or picked along that dimension. The
+    loss of a split is the mean over all its examples.
     groups: `groups(batch) -> (B,)`, an integer label per example, for the LCA of each class.
     scale: `scale(batch) -> batch`, what is done to a batch before the losses are computed, such as bytes to floats: a
     function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
@@ -55,11 +57,13 @@ class Problem:
         if self.correct is None and self.losses is cross_entropy:
             object.__setattr__(self, "correct", top_1)
         for split, data in self.splits.items():
-            if not isinstance(data, tuple) or not data or not all(isinstance(x, Tensor) and x.ndim for x in data):
-                raise UsageError(f"{split} is {_describe(data)}; a tuple of tensors, such as (x, y), was wanted.")
-            if len({len(x) for x in data}) > 1 or len(data[0]) == 0:
+            if isinstance(data, Dataset):
+                data = of_dataset(data)
+                object.__setattr__(self, split, data)
+            found = _tensors(split, data)
+            if len({len(x) for x in found}) > 1 or len(found[0]) == 0:
                 raise UsageError(
-                    f"the tensors of {split} hold {' and '.join(f'{len(x):,}' for x in data)} examples; "
+                    f"the tensors of {split} hold {' and '.join(f'{len(x):,}' for x in found)} examples; "
                     "the first dimension has to be equal and not 0."
                 )
 
@@ -78,10 +82,11 @@ class Problem:
 def per_example(problem_losses: Losses, model: nn.Module, batch: Batch) -> Tensor:
     """The losses (B,) of a batch, or an error that says what the problem's function gave instead."""
     losses = problem_losses(model, batch)
-    if not isinstance(losses, Tensor) or losses.shape != batch[0].shape[:1]:
+    n = length(batch)
+    if not isinstance(losses, Tensor) or losses.shape != (n,):
         raise LCAError(
-            f"losses(model, batch) gave {_describe(losses)} for a batch of {len(batch[0])} examples; "
-            f"one loss per example, shape ({len(batch[0])},), was wanted. With torch's loss functions use "
+            f"losses(model, batch) gave {_describe(losses)} for a batch of {n} examples; "
+            f"one loss per example, shape ({n},), was wanted. With torch's loss functions use "
             'reduction="none".'
         )
     return losses
@@ -123,6 +128,18 @@ def load(
         name=name,
         options=resolved,
     )
+
+
+def _tensors(split: str, data: Batch) -> list[Tensor]:
+    """Those of a split, or an error that says what it is instead."""
+    try:
+        found = tensors(data)
+    except TypeError as error:
+        found, data = [], error
+    if not found or not all(x.ndim for x in found):
+        told = f"holds {data}" if isinstance(data, TypeError) else f"is {_describe(data)}"
+        raise UsageError(f'{split} {told}; tensors, such as (x, y) or {{"x": x, "y": y}}, or a Dataset were wanted.')
+    return found
 
 
 def _describe(value: object) -> str:

@@ -3,15 +3,16 @@
 import hashlib
 from typing import Any
 
+from lca.batch import Batch, length, tensors
 from lca.errors import LCAError
-from lca.problem import Batch, Problem
+from lca.problem import Problem
 from lca.store import Run
 
 
 def digest(data: Batch) -> str:
     """SHA-256 of the tensors of a split: dtype, shape and bytes of each."""
     result = hashlib.sha256()
-    for tensor in data:
+    for tensor in tensors(data):
         array = tensor.detach().cpu().contiguous().numpy()
         result.update(f"{array.dtype.str}{array.shape}".encode())
         result.update(array.data)
@@ -20,7 +21,7 @@ def digest(data: Batch) -> str:
 
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
     """Examples and SHA-256 of every split."""
-    return {name: {"examples": len(data[0]), "sha256": digest(data)} for name, data in problem.splits.items()}
+    return {name: {"examples": length(data), "sha256": digest(data)} for name, data in problem.splits.items()}
 
 
 def require_same_data(run: Run, problem: Problem, split: str) -> None:
@@ -29,7 +30,7 @@ def require_same_data(run: Run, problem: Problem, split: str) -> None:
     recorded = run.attributes.get("splits", {}).get(split)
     if recorded is None:
         return
-    found: dict[str, Any] = {"examples": len(data[0]), "sha256": digest(data)}
+    found: dict[str, Any] = {"examples": length(data), "sha256": digest(data)}
     if found != recorded:
         raise LCAError(
             f"the {split} split of {problem.name} differs from the one that {run.path} was recorded with: "

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lca.batch import Batch, length, mapped, taken, tensors
 from lca.errors import UsageError
 from lca.gradient import has_batchnorm
-from lca.problem import Batch, Problem
+from lca.problem import Problem
 
 MAX_CLASSES = 1_000
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -25,7 +26,8 @@ FITS = 0.25  # part of the memory that the scaled split may take; over that it s
 class Split:
     """The examples of L on the device, in the order of the passes.
 
-    data: tensors (N, …). scale: what is still to be done to each batch of them; None if nothing is.
+    data: tensors (N, …), nested as the problem has them. scale: what is still to be done to each batch of them; None
+    if nothing is.
     groups: (N,) the index into classes of each example; None where classes are not told apart.
     classes: their labels, ascending. labels: (N,) those of the examples, on the host; None where there are none.
     n_of_class: by label, how many examples the whole split has, of which the N may be a part.
@@ -40,7 +42,7 @@ class Split:
 
     @property
     def n_examples(self) -> int:
-        return len(self.data[0])
+        return length(self.data)
 
     @property
     def n_total(self) -> int:
@@ -62,7 +64,7 @@ def prepare(
     without groups it is drawn from all alike). by_class: told apart; without BatchNorm in the order of their classes.
     """
     data = problem.split(split)
-    N = len(data[0])
+    N = length(data)
     if n_examples is not None and not 1 <= n_examples <= N:
         raise UsageError(f"{n_examples:,} examples were asked for; the {split} split of {problem.name} has {N:,}.")
     if by_class and problem.groups is None:
@@ -83,7 +85,7 @@ def prepare(
         index = index[np.argsort(labels[index], kind="stable")]
     if not np.array_equal(index, np.arange(N)):
         order = torch.from_numpy(index)
-        data = tuple(x[order.to(x.device)] for x in data)
+        data = mapped(data, lambda x: x[order.to(x.device)])
         labels = None if labels is None else labels[index]
     classes = [] if labels is None else np.unique(labels).tolist()
     groups = torch.from_numpy(np.searchsorted(classes, labels)).to(device) if by_class and labels is not None else None
@@ -95,11 +97,11 @@ def on_device(
     data: Batch, scale: Callable[[Batch], Batch] | None, device: torch.device
 ) -> tuple[Batch, Callable[[Batch], Batch] | None]:
     """The data on the device: scaled at once if that fits into a part of its memory, else with the scale yet to do."""
-    data = tuple(x.to(device) for x in data)
+    data = mapped(data, lambda x: x.to(device))
     if scale is None:
         return data, None
-    one = scale(tuple(x[:1] for x in data))
-    n_bytes = len(data[0]) * sum(x.nbytes for x in one)
+    one = scale(taken(data, slice(1)))
+    n_bytes = length(data) * sum(x.nbytes for x in tensors(one))
     return (scale(data), None) if n_bytes <= FITS * memory(device) else (data, scale)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lca import checkpoint
+from lca.batch import length, taken
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
 from lca.interventions import Freeze, LayerOptions, frozen_from
@@ -122,8 +123,8 @@ def train(
     """
     config, location = config or TrainConfig(), locate(path)
     device = resolve_device(config.device)
-    T = n_iterations(config, len(problem.train[0]))
-    n_batches = len(problem.train[0]) // config.batch_size
+    T = n_iterations(config, length(problem.train))
+    n_batches = length(problem.train) // config.batch_size
     _require_in_time(config, T, n_batches)
     attributes = _describe(problem, config, T, device)
     state = None
@@ -162,11 +163,11 @@ def train(
         recorder.attach(optimizer)
         done = recorder.n_iterates - 1
         shown.update(done)
-        drawn = islice(batches(len(data[0]), config.batch_size, config.seed, done, device), T - done)
+        drawn = islice(batches(length(data), config.batch_size, config.seed, done, device), T - done)
         for t, index in enumerate(drawn, start=done):
             set_rates(optimizer, rate_factor(config, t, T, n_batches))
             optimizer.zero_grad()
-            batch = tuple(x[index] for x in data)
+            batch = taken(data, index)
             loss = per_example(problem.losses, model, scale(batch) if scale else batch).mean()
             recorder.log(loss=loss.detach() + l2_term(optimizer))
             loss.backward()  # type: ignore[no-untyped-call]

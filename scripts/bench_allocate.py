@@ -34,9 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import lca
 from lca.allocation import allocate
 from lca.audit import mean_with_confidence
+from lca.batch import cut
 from lca.config import AllocateConfig
 from lca.errors import LCAError
-from lca.gradient import FullGradient, batches_of, evaluation_mode
+from lca.gradient import FullGradient, evaluation_mode
 from lca.parameters import flatten
 from lca.probe import fastest_layout
 from lca.problem import Problem
@@ -70,7 +71,7 @@ def bare_loop(problem: Problem, batch_size: int, channels_last: bool, n_passes: 
     with evaluation_mode(problem.model):
         for _ in range(n_passes):
             problem.model.zero_grad()
-            for batch in batches_of(data, batch_size):
+            for batch in cut(data, batch_size):
                 (problem.losses(problem.model, batch).sum() / len(y)).backward()  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,71 @@
+"""A batch: tensors whose first dimension is the example, one or many, in tuples, lists and dicts, nested at will."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
+
+COLLATED = 1_024  # examples of a data set that are put together at once
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    """All of them, in order. Raises TypeError where there is anything else."""
+    return list(_leaves(batch))
+
+
+def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """The same with function(tensor) for each tensor."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {name: mapped(part, function) for name, part in batch.items()}
+    parts = [mapped(part, function) for part in batch]
+    if hasattr(batch, "_fields"):  # a named tuple
+        return type(batch)(*parts)
+    return tuple(parts) if isinstance(batch, tuple) else parts
+
+
+def length(batch: Batch) -> int:
+    """How many examples it holds."""
+    return len(next(_leaves(batch)))
+
+
+def taken(batch: Batch, index: Any) -> Batch:
+    """Some of the examples, by a slice or by a tensor of their numbers."""
+    return mapped(batch, lambda x: x[index])
+
+
+def cut(batch: Batch, size: int) -> list[Batch]:
+    """Batches of `size` examples, the last one as long as what is left; views, no copies."""
+    return [taken(batch, slice(begin, begin + size)) for begin in range(0, length(batch), size)]
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One after the other."""
+    columns = zip(*(tensors(batch) for batch in batches), strict=True)
+    whole = iter([torch.cat(column) for column in columns])
+    return mapped(batches[0], lambda _: next(whole))
+
+
+def of_dataset(dataset: "Dataset[Any]") -> Batch:
+    """Every example of a data set, in its order, in memory, put together as torch's DataLoader does."""
+    if hasattr(dataset, "tensors") and not isinstance(dataset, IterableDataset):
+        return tuple(dataset.tensors)
+    return joined(list(DataLoader(dataset, batch_size=COLLATED)))
+
+
+def _leaves(batch: Batch) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from _leaves(part)
+    elif isinstance(batch, tuple | list):
+        for part in batch:
+            yield from _leaves(part)
+    else:
+        raise TypeError(f"a {type(batch).__name__}")
