@@ -122,6 +122,7 @@ def test_a_problem_takes_a_data_set(tmp_path):
         ({"x": X, "name": "a"}, "train holds a str; tensors"),
         ((X, torch.tensor(1.0)), "train is a tuple; tensors"),
         ({"x": X, "y": Y[:3]}, "the tensors of train hold 5 and 3 examples"),
+        ((torch.zeros(0, 2),), "hold 0 examples"),
     ],
 )
 def test_other_data_are_refused(train, message):

@@ -313,17 +313,3 @@ def test_what_is_given_comes_before_the_recipe():
     assert recipe("mnist-fc", {"iterations": 5, "learning_rate": 1.0}) == {"iterations": 5, "learning_rate": 1.0}
     assert recipe("mnist-fc", {"epochs": 2}) == {"epochs": 2, "learning_rate": 0.05}
     assert recipe("mnist-fc", {"optimizer": "adam"}) == {"iterations": 880, "optimizer": "adam"}
-
-
-@pytest.mark.parametrize(
-    ("train", "message"),
-    [
-        ((), "train is nothing; a tuple of tensors"),
-        ((torch.zeros(3), torch.zeros(4)), "hold 3 and 4 examples"),
-        ((torch.zeros(0, 2),), "hold 0 examples"),
-        ([torch.zeros(3)], "train is a list; a tuple of tensors"),
-    ],
-)
-def test_data_that_are_no_examples_are_refused(train, message):
-    with pytest.raises(UsageError, match=message):
-        lca.Problem(nn.Linear(1, 1), train=train)
