@@ -4,12 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lca import analysis as analysis
     from lca.allocation import allocate as allocate
+    from lca.allocation import check as check
     from lca.config import AllocateConfig as AllocateConfig
     from lca.errors import LCAError as LCAError
     from lca.problem import Problem as Problem
     from lca.problem import load as load
     from lca.recorder import Recorder as Recorder
+    from lca.state_dicts import import_checkpoints as import_checkpoints
     from lca.store import open_run
     from lca.training import TrainConfig as TrainConfig
     from lca.training import train as train
@@ -24,6 +27,9 @@ _HOMES = {
     "Recorder": "lca.recorder:Recorder",
     "TrainConfig": "lca.training:TrainConfig",
     "allocate": "lca.allocation:allocate",
+    "analysis": "lca.analysis",
+    "check": "lca.allocation:check",
+    "import_checkpoints": "lca.state_dicts:import_checkpoints",
     "load": "lca.problem:load",
     "open": "lca.store:open_run",
     "train": "lca.training:train",
@@ -36,4 +42,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lca' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    home = import_module(module)
+    return getattr(home, attribute) if attribute else home

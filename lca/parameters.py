@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lca.errors import LCAError
+from lca.errors import LCAError, UsageError
 
 Kind = Literal["kernel", "bias", "norm"]
 
@@ -68,6 +69,20 @@ class ParameterTable(Sequence[Parameter]):
     def layers(self) -> list[str]:
         """The layers in the order in which they first occur."""
         return list(dict.fromkeys(parameter.layer for parameter in self))
+
+    def rows(self, name: str) -> slice | NDArray[np.int64]:
+        """Where a tensor, or a layer with all of its tensors, lies in θ, and so in the rows of `weights` and `lca`.
+
+        A slice where it is in one piece, as nearly always; else the numbers of its parameters, for `lca.oindex`.
+        """
+        spans = [p.span for p in self if name in (p.name, p.layer)]
+        if not spans:
+            raise UsageError(
+                f"there is no layer or tensor {name!r}; there are {', '.join([*self.layers, *(p.name for p in self)])}."
+            )
+        if all(a.stop == b.start for a, b in pairwise(spans)):
+            return slice(spans[0].start, spans[-1].stop)
+        return np.concatenate([np.arange(span.start, span.stop) for span in spans])
 
     def sum_by_layer(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """values (…, tensor) -> their sums over the tensors of each layer, (…, layer)."""

@@ -18,8 +18,9 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -30,6 +31,9 @@ from lca.errors import LCAError, UsageError
 from lca.layout import CHUNK_PARAMETERS, Array, block_length, create_array, require_codec
 from lca.location import ROOT, Location, locate
 from lca.parameters import ParameterTable
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 SCHEMA = 1
 
@@ -106,6 +110,28 @@ class Run:
             command = f"lca allocate {self.path}{option}"
             raise LCAError(f"{self.path} has no allocation {name!r}; {known}. Make it with `{command}`.")
         return Allocation(self, _subgroup(self.group, f"lca/{name}"))
+
+    def to_xarray(self, name: str = "train") -> "Dataset":
+        """An allocation as an xarray.Dataset, each array read as it is used.
+
+        Coordinates: iteration and iterate by number; tensor by name, with layer beside it; class by label.
+        """
+        if find_spec("xarray") is None:
+            raise UsageError("xarray is a package of its own: pip install 'loss-change-allocation[xarray]'.")
+        from xarray import open_zarr
+
+        allocation = self.allocation(name)
+        coordinates = {
+            "iteration": np.arange(self.n_iterations),
+            "iterate": np.arange(self.n_iterates),
+            "tensor": [parameter.name for parameter in self.parameters],
+            "layer": ("tensor", [parameter.layer for parameter in self.parameters]),
+        }
+        if "class_lca" in allocation.arrays:
+            coordinates["class"] = allocation.attributes["classes"]
+        stored = open_zarr(self.path.zarr_store(), group=f"lca/{name}", consolidated=False, chunks=None)
+        data: Dataset = stored.assign_coords(coordinates)
+        return data
 
     def disk_bytes(self, name: str = "") -> int:
         """The size of the store's files, or of those of one array or group."""

@@ -82,6 +82,9 @@ def test_the_python_example_runs(tmp_path, monkeypatch, problem):
     exec(example.replace("    ...", "    for _ in range(5): step()"), names)
     assert names["summary"].within_bounds
     assert names["A"].shape == (51, 5)
+    assert names["of_layer"].shape == (24, 2)
+    assert names["layers"].total.sum() == pytest.approx(names["summary"].allocated, rel=1e-5)
+    assert names["data"].lca.shape == (51, 5)
     assert lca.open("run.zarr").n_iterations == 5
 
 

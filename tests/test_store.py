@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import zarr
+from handmade import make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -182,3 +183,31 @@ def test_an_allocation_cut_short_before_it_began_is_not_there(run):
     assert opened.allocations == []
     opened.create_allocation("train", {"split": "train"})
     assert opened.allocations == ["train"]
+
+
+def test_an_allocation_as_xarray(tmp_path):
+    pytest.importorskip("xarray", reason="needs the extra `xarray`")
+    lca = np.arange(70.0).reshape(7, 10)
+    run = make_run(tmp_path / "run.zarr", lca, class_lca=np.ones((10, 3, 4)))
+    data = run.to_xarray()
+    assert data.lca.dims == ("parameter", "iteration")
+    assert float(data.lca.sel(iteration=4).sum()) == lca[:, 4].sum()
+    by_layer = data.layer_lca.groupby("layer").sum()
+    np.testing.assert_allclose(by_layer.sel(layer="1").sum(), lca[3:].sum())
+    assert data.layer_lca.sel(tensor="0.bias").values.tolist() == lca[2].tolist()
+    assert data.class_lca.sel({"class": 2}).shape == (10, 4)
+    assert data.loss.sizes == {"iterate": 11}
+    with pytest.raises(LCAError, match="has no allocation 'val'"):
+        run.to_xarray("val")
+
+
+def test_rows_are_found_by_name(tmp_path):
+    run = make_run(tmp_path / "run.zarr", np.arange(70.0).reshape(7, 10))
+    A = run.allocation("train").lca
+    assert A[run.parameters.rows("1"), 2:4].tolist() == np.arange(70.0).reshape(7, 10)[3:, 2:4].tolist()
+    assert run.parameters.rows("0.bias") == slice(2, 3)
+    with pytest.raises(UsageError, match="there is no layer or tensor 'fc'; there are 0, 1, 0.weight, 0.bias"):
+        run.parameters.rows("fc")
+    first, *rest = run.parameters.to_json()
+    apart = ParameterTable.from_json([first, *rest[:-1], {**rest[-1], "layer": "0"}])
+    assert apart.rows("0").tolist() == [0, 1, 2, 5, 6]
