@@ -76,7 +76,9 @@ class Allocation:
         split = str(self.attributes.get("split", "train"))
         of_split = [] if split == "train" else ["--split", split]
         named = [] if self.name == split else ["--name", self.name]
-        return " ".join(["lca allocate", str(self.run.path), *of_split, *named, *options, "--overwrite"])
+        return (
+            " ".join(["lca allocate", str(self.run.path), *of_split, *named, *options, "--overwrite"]) + self.run.again
+        )
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
 
@@ -45,17 +45,29 @@ def cut(batch: Batch, size: int) -> list[Batch]:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """One after the other."""
-    columns = zip(*(tensors(batch) for batch in batches), strict=True)
-    whole = iter([torch.cat(column) for column in columns])
-    return mapped(batches[0], lambda _: next(whole))
+    """One after the other; of dicts the parts of the same name."""
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(batches))
+    if isinstance(first, Mapping):
+        return {name: joined([batch[name] for batch in batches]) for name in first}
+    if not isinstance(first, tuple | list):
+        raise TypeError(f"a {type(first).__name__}")
+    parts = [joined(part) for part in zip(*batches, strict=True)]
+    if hasattr(first, "_fields"):
+        return type(first)(*parts)
+    return tuple(parts) if isinstance(first, tuple) else parts
 
 
 def of_dataset(dataset: "Dataset[Any]") -> Batch:
-    """Every example of a data set, in its order, in memory, put together as torch's DataLoader does."""
-    if hasattr(dataset, "tensors") and not isinstance(dataset, IterableDataset):
+    """Every example of a data set, in its order, in memory, put together as torch's DataLoader does.
+
+    No random state but the data set's own is touched.
+    """
+    if type(dataset) is TensorDataset:  # and none that makes something else of its tensors
         return tuple(dataset.tensors)
-    return joined(list(DataLoader(dataset, batch_size=COLLATED)))
+    parts = list(DataLoader(dataset, batch_size=COLLATED, generator=torch.Generator()))
+    return joined(parts) if parts else ()
 
 
 def _leaves(batch: Batch) -> Iterator[Tensor]:

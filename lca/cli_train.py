@@ -1,5 +1,6 @@
 """`lca train PROBLEM --out RUN` and `lca problems`: what can be trained, and how."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,10 +195,13 @@ def init(file: Path) -> None:
         raise UsageError(f"{file} is no Python file; a name such as mine.py was wanted.")
     if file.exists():
         raise UsageError(f"{file} exists already; it is left alone. Choose another name.")
+    if set(str(file)) & set("\"'\\\n"):
+        raise UsageError(f"{file} has a quote or a backslash in it; a plain name was wanted.")
+    shown = shlex.quote(str(file))
     text = files("lca").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text.replace("FILE", str(file)), encoding="utf-8")
-    click.echo(f"{file}; train it with: lca train {file}:problem --iterations 200 --out {file.stem}.zarr")
+    file.write_text(text.replace("FILE", shown), encoding="utf-8")
+    click.echo(f"{file}; train it with: lca train {shown}:problem --iterations 200 --out {shlex.quote(file.stem)}.zarr")
 
 
 @click.command()

@@ -39,7 +39,8 @@ def make(name: str, options: Mapping[str, Any], seed: int = 0) -> Problem:
     module or the function raise.
     """
     place, _, function = plugins().get(name, name).rpartition(":")
-    if not place or not function.isidentifier():
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if not function.isidentifier() or not (is_module or place.endswith(".py")):
         raise UsageError(f"problem is {name!r}; {EXAMPLE} was wanted.")
     factory = getattr(_module(place), function, None)
     if not callable(factory):
@@ -51,7 +52,7 @@ def make(name: str, options: Mapping[str, Any], seed: int = 0) -> Problem:
             problem = factory(**arguments)
         except LCAError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LCAError(f"{name} raised:\n\n{_traceback(error)}") from error
     if not isinstance(problem, Problem):
         raise LCAError(f"{name} returned a {type(problem).__name__}; a lca.Problem was wanted.")
@@ -76,7 +77,7 @@ def _from_file(path: Path) -> ModuleType:
     _make_importable(path.resolve().parent)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise LCAError(f"{path} raised on import:\n\n{_traceback(error)}") from error
     return module
@@ -92,7 +93,7 @@ def _from_name(name: str) -> ModuleType:
                 f"there is no module {error.name!r}, neither installed nor in {Path.cwd()}; {EXAMPLE} was wanted."
             ) from None
         raise LCAError(f"{name} raised on import:\n\n{_traceback(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LCAError(f"{name} raised on import:\n\n{_traceback(error)}") from error
 
 
@@ -135,7 +136,7 @@ def _functions(module: ModuleType) -> str:
     return ", ".join(name for name in own if not name.startswith("_"))
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     """The traceback from where the user's own code begins."""
     frames = error.__traceback__
     while frames and (

@@ -58,7 +58,7 @@ class Problem:
             object.__setattr__(self, "correct", top_1)
         for split, data in self.splits.items():
             if isinstance(data, Dataset):
-                data = of_dataset(data)
+                data = _read(split, data)
                 object.__setattr__(self, split, data)
             found = _tensors(split, data)
             if len({len(x) for x in found}) > 1 or len(found[0]) == 0:
@@ -128,6 +128,17 @@ def load(
         name=name,
         options=resolved,
     )
+
+
+def _read(split: str, data: "Dataset[Any]") -> Batch:
+    """A data set as tensors, or an error that says why it cannot be."""
+    try:
+        return of_dataset(data)
+    except (TypeError, RuntimeError, KeyError, ValueError) as error:
+        raise UsageError(
+            f"the examples of {split} cannot be put together to tensors ({str(error).splitlines()[0]}). Give tensors "
+            "themselves, or a Dataset of tensors and numbers of equal shapes."
+        ) from error
 
 
 def _tensors(split: str, data: Batch) -> list[Tensor]:

@@ -1,9 +1,13 @@
 """What a store says of the data it was made from, and whether the data at hand are the same."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
-from lca.batch import Batch, length, tensors
+import torch
+from torch import Tensor
+
+from lca.batch import Batch, length
 from lca.errors import LCAError
 from lca.problem import Problem
 from lca.store import Run
@@ -12,11 +16,27 @@ from lca.store import Run
 def digest(data: Batch) -> str:
     """SHA-256 of the tensors of a split: dtype, shape and bytes of each."""
     result = hashlib.sha256()
-    for tensor in tensors(data):
-        array = tensor.detach().cpu().contiguous().numpy()
+    _add(result, data)
+    return result.hexdigest()
+
+
+def _add(result: Any, data: Batch) -> None:
+    """Dicts by their names, in order of these."""
+    if isinstance(data, Mapping):
+        for name in sorted(data, key=str):
+            result.update(f"{name}:".encode())
+            _add(result, data[name])
+    elif isinstance(data, Tensor):
+        tensor = data.detach().cpu().contiguous()
+        if tensor.dtype == torch.bfloat16:  # which numpy has not
+            result.update(b"bfloat16")
+            tensor = tensor.view(torch.int16)
+        array = tensor.numpy()
         result.update(f"{array.dtype.str}{array.shape}".encode())
         result.update(array.data)
-    return result.hexdigest()
+    else:
+        for part in data:
+            _add(result, part)
 
 
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:

@@ -135,7 +135,7 @@ def open_alike(paths: Sequence[Path | str]) -> "list[Run]":
 def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bool) -> "Problem":
     """The problem that a run was trained on: of this name, or else the built-in one that the store names.
 
-    What a store names is never imported: it may be anyone's.
+    What a store names is never imported: it may be anyone's. Its options, plain values, are passed on.
     """
     from lca.problem import load
     from lca.zoo.presets import PRESETS
@@ -146,7 +146,10 @@ def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bo
             f"{run.path} was not trained on a built-in problem: it names {name!r}. Give the one it was trained on with "
             "--problem path/file.py:factory, or from Python: lca.allocate(path, problem)."
         )
-    return load(str(name), options=run.attributes.get("problem_options", {}), data_dir=data_dir, download=download)
+    options = run.attributes.get("problem_options", {})
+    if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):
+        raise LCAError(f"{run.path} has options of the problem that are no plain values: {options}.")
+    return load(str(name), options=options, data_dir=data_dir, download=download)
 
 
 def heading(runs: "Sequence[Run]", name: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def import_checkpoints(
         "splits": describe_splits(problem),
         **({"command": command} if command else {}),
     }
-    _set(wanted, _read(checkpoints[0]), checkpoints[0])
+    for file in [*checkpoints, checkpoints[0]]:  # all are looked at before anything is made, or replaced
+        _set(wanted, _read(file), file)
     with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
         for file in checkpoints[1:]:
             _set(wanted, _read(file), file)
@@ -62,10 +64,16 @@ def _in_order(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UsageError(f"there is no checkpoint {place}.")
-    found = [file for file in place.iterdir() if file.suffix in SUFFIXES]
+    found = [file for file in place.iterdir() if file.suffix in SUFFIXES and file.is_file()]
     if not found:
         raise UsageError(f"{place} holds no checkpoint; files ending in {', '.join(SUFFIXES)} were wanted.")
-    return sorted(found, key=lambda file: [int(part) if part.isdecimal() else part for part in _parts(file.name)])
+    kinds = sorted({"#".join(_parts(file.name)[::2]) for file in found})
+    if len(kinds) > 1:
+        raise UsageError(
+            f"the files of {place} do not differ by their numbers alone ({', '.join(kinds[:4])}), so that their order "
+            "is not known. Give the files themselves, in order."
+        )
+    return sorted(found, key=lambda file: [int(number) for number in _parts(file.name)[1::2]])
 
 
 def _parts(name: str) -> list[str]:
@@ -75,26 +83,32 @@ def _parts(name: str) -> list[str]:
 
 def _read(file: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint, by name."""
-    if file.suffix == ".safetensors":
-        if find_spec("safetensors") is None:
-            raise UsageError(f"{file} needs a package of its own: pip install 'loss-change-allocation[safetensors]'.")
-        from safetensors.torch import load_file
-
-        loaded: Any = load_file(file)
-    else:
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files and forbidden contents raise many kinds
-            raise LCAError(
-                f"{file} cannot be read as a checkpoint of tensors ({str(error).splitlines()[0]}). "
-                "Save model.state_dict() itself, without objects of other kinds."
-            ) from error
+    if file.suffix == ".safetensors" and find_spec("safetensors") is None:
+        raise UsageError(f"{file} needs a package of its own: pip install 'loss-change-allocation[safetensors]'.")
+    try:
+        loaded: Any = _load(file)
+    except UnpicklingError as error:
+        raise LCAError(
+            f"{file} holds more than tensors, which might run code, so that it is not read. Save model.state_dict() "
+            "itself, without objects of other kinds."
+        ) from error
+    except Exception as error:  # damaged files raise many kinds
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise LCAError(f"{file} cannot be read as a checkpoint of tensors ({why}).") from error
     for name in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
         raise LCAError(f"{file} holds a {type(loaded).__name__}; a state_dict was wanted.")
-    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+    return {name: tensor for name, tensor in loaded.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+
+
+def _load(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ after, so that a crash leaves nothing that looks finished and is not.
 import asyncio
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -107,7 +108,7 @@ class Run:
         if name not in self.allocations:
             known = f"it has {', '.join(self.allocations)}" if self.allocations else "it has none yet"
             option = "" if name == "train" else f" --split {name}" if name in ("val", "test") else f" --name {name}"
-            command = f"lca allocate {self.path}{option}"
+            command = f"lca allocate {self.path}{option}{self.again}"
             raise LCAError(f"{self.path} has no allocation {name!r}; {known}. Make it with `{command}`.")
         return Allocation(self, _subgroup(self.group, f"lca/{name}"))
 
@@ -132,6 +133,12 @@ class Run:
         stored = open_zarr(self.path.zarr_store(), group=f"lca/{name}", consolidated=False, chunks=None)
         data: Dataset = stored.assign_coords(coordinates)
         return data
+
+    @property
+    def again(self) -> str:
+        """What a command that needs the model takes besides, where the problem is said to be in a file or a module."""
+        problem = str(self.attributes.get("problem", ""))
+        return f" --problem {shlex.quote(problem)}" if ":" in problem else ""
 
     def disk_bytes(self, name: str = "") -> int:
         """The size of the store's files, or of those of one array or group."""

@@ -1,5 +1,6 @@
 """Batches of any shape: cut, picked and joined alike; trained on and allocated with the same result."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 import lca
 from lca.batch import cut, joined, length, mapped, of_dataset, taken, tensors
 from lca.errors import LCAError, UsageError
+from lca.provenance import digest
 
 
 class Pair(NamedTuple):
@@ -104,6 +106,71 @@ def test_a_data_set_is_read_in_its_order():
     assert torch.equal(read["y"], Y)
     listed = of_dataset([(x, int(y)) for x, y in zip(X, Y, strict=True)])
     assert torch.equal(listed[1], Y)
+
+
+class Shifted(TensorDataset):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x - 100, y
+
+
+class OfTensors(torch.utils.data.Dataset):
+    """Whose attribute `tensors` is something else."""
+
+    tensors = [torch.zeros(3)] * 4
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return {"y": i, "x": self.tensors[i] + i} if i % 2 else {"x": self.tensors[i] + i, "y": i}
+
+
+def test_a_data_set_says_itself_what_its_examples_are():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    assert torch.equal(of_dataset(Shifted(X, Y))[0], X - 100)
+    read = of_dataset(OfTensors())
+    assert read["x"][:, 0].tolist() == read["y"].tolist() == [0, 1, 2, 3]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_parts_of_the_same_name_are_joined():
+    parts = [{"x": X[:2], "y": Y[:2]}, {"y": Y[2:], "x": X[2:]}]
+    assert torch.equal(joined(parts)["x"], X)
+
+
+def test_data_are_known_by_their_names_and_not_by_their_order():
+    assert digest({"x": X, "y": Y}) == digest({"y": Y, "x": X})
+    assert digest({"x": X, "y": X + 1}) != digest({"y": X, "x": X + 1})
+    assert digest((X, Y)) == digest([X, Y])
+    assert digest((X.bfloat16(),)) != digest(((X + 1).bfloat16(),))
+    expected = hashlib.sha256()
+    for x in (X.numpy(), Y.numpy()):
+        expected.update(f"{x.dtype.str}{x.shape}".encode())
+        expected.update(x.data)
+    assert digest((X, Y)) == expected.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([("a", 1), ("b", 2)], r"the examples of train cannot be put together to tensors \(a str\)"),
+        ([], "train is nothing"),
+        ([torch.zeros(2), torch.zeros(3)], r"the examples of train cannot be put together to tensors \("),
+        ([object(), object()], r"the examples of train cannot be put together to tensors \("),
+    ],
+)
+def test_a_data_set_that_is_no_tensors_is_told(examples, message):
+    class Listed(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(examples)
+
+        def __getitem__(self, i):
+            return examples[i]
+
+    with pytest.raises(UsageError, match=message):
+        lca.Problem(nn.Linear(2, 2), train=Listed())
 
 
 def test_a_problem_takes_a_data_set(tmp_path):

@@ -48,6 +48,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "helper.py").write_text("")
     (tmp_path / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
+    (tmp_path / "ending.py").write_text("import sys\n\nsys.exit(2)\n")
     (tmp_path / "needing.py").write_text("import no_such_package\n")
     package = tmp_path / "package"
     package.mkdir()
@@ -55,7 +56,7 @@ def folder(tmp_path, monkeypatch):
     (package / "module.py").write_text("from mine import problem\n")
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name.startswith(("lca_problem_", "mine", "helper", "package", "broken", "needing")):
+        if name.startswith(("lca_problem_", "mine", "helper", "package", "broken", "ending", "needing")):
             del sys.modules[name]
 
 
@@ -90,6 +91,8 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
         ),
         ("no_such.module:problem", {}, UsageError, r"there is no module 'no_such', neither installed nor in"),
         ("mine.py:absent", {}, UsageError, r"mine.py has no function 'absent'; it has free, needs, other, problem\."),
+        (".mine:problem", {}, UsageError, r"problem is '.mine:problem'; path/file.py:factory or"),
+        ("mine.py", {}, UsageError, r"unknown problem 'mine.py'; .* given as mine.py:NAME_OF_THE_FUNCTION or"),
         ("mine.py:", {}, UsageError, r"problem is 'mine.py:'; path/file.py:factory or"),
         ("mine.py:other", {}, LCAError, r"mine.py:other returned a int; a lca.Problem was wanted"),
         ("mine.py:problem", {"layers": "3"}, UsageError, r"no option 'layers'; it takes hidden, rate, name, wide"),
@@ -110,6 +113,7 @@ def test_what_is_wrong_is_told(folder, name, options, kind, message):
         ("broken:f", 'broken.py", line 2, in f', "ZeroDivisionError: division by zero"),
         ("needing.py:f", 'needing.py", line 1', "ModuleNotFoundError: No module named 'no_such_package'"),
         ("needing:f", 'needing.py", line 1', "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("ending.py:f", 'ending.py", line 3', "SystemExit: 2"),
         ("mine.py:free", 'mine.py", line', "RuntimeError: with {'a': '1'}"),
     ],
 )
@@ -148,6 +152,8 @@ def test_from_a_file_to_an_answer(folder):
     refused = call("allocate", "run.zarr", status=1)
     assert "it names 'mine.py:problem'. Give the one it was trained on with --problem" in refused.stderr
     call("check", "run.zarr", "--problem", "mine.py:problem")
+    hint = call("analyze", "layers", "run.zarr", status=1).stderr
+    assert "`lca allocate run.zarr --problem mine.py:problem`" in hint
     call("allocate", "run.zarr", "--problem", "package.module:problem", "--audit", 0)
     assert "nothing" in call("analyze", "prune", "run.zarr", "--problem", "mine.py:problem", "--device", "cpu").stdout
     assert "hidden is 'x'" in call("train", "mine.py:problem", "--out", "b.zarr", "--set", "hidden=x", status=2).stderr
@@ -186,3 +192,5 @@ def test_the_starter_runs_as_it_is(folder):
     assert "FILE" not in (folder / "new/start.py").read_text()
     assert "exists already; it is left alone" in call("init", "new/start.py", status=2).stderr
     assert "is no Python file" in call("init", "start.txt", status=2).stderr
+    assert "a plain name was wanted" in call("init", "it's.py", status=2).stderr
+    assert "lca train 'my file.py':problem" in call("init", "my file.py").stdout

@@ -122,8 +122,8 @@ def _held_out(allocation: Allocation) -> str | None:
 
 def _lacking(allocation: Allocation) -> dict[str, str]:
     """What a question lacks that cannot be answered, and the command that makes it."""
-    path = allocation.run.path
-    lacking = {"prune": f"it takes the model: `lca analyze prune {path}`"}
+    path, again = allocation.run.path, allocation.run.again
+    lacking = {"prune": f"it takes the model: `lca analyze prune {path}{again}`"}
     if "lca" not in allocation.arrays:
         needs = f"it takes the LCA of each parameter: `{allocation.command('--keep lca')}`"
         lacking |= dict.fromkeys(("helping", "neurons", "oscillation", "tails", "subset"), needs)
@@ -132,5 +132,5 @@ def _lacking(allocation: Allocation) -> dict[str, str]:
     if "class_lca" not in allocation.arrays:
         lacking["synchrony by class"] = f"it takes the LCA of each class: `{allocation.command('--by-class')}`"
     if allocation.attributes["split"] == "train" and _held_out(allocation) is None:
-        lacking["overfit"] = f"it takes an allocation of another split: `lca allocate {path} --split val`"
+        lacking["overfit"] = f"it takes an allocation of another split: `lca allocate {path} --split val{again}`"
     return lacking

@@ -72,7 +72,8 @@ def subset(run: Run, name: str = "train", against: Sequence[str] = (), unconverg
     if not parts:
         raise LCAError(
             f"{run.path} has no allocation over a part of the examples of {name!r}. Make one with "
-            f"`lca allocate {run.path} --split {whole_split.attributes['split']} --examples 1000 --name subset-1000`."
+            f"`lca allocate {run.path} --split {whole_split.attributes['split']} --examples 1000 "
+            f"--name subset-1000{run.again}`."
         )
     for part in parts:
         if part.attributes["split"] != whole_split.attributes["split"]:

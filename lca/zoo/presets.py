@@ -100,9 +100,10 @@ PRESETS = {
 
 def find(problem: str) -> Preset:
     if problem not in PRESETS:
+        own = f"{problem}:NAME_OF_THE_FUNCTION" if problem.endswith(".py") else "path/file.py:factory"
         raise UsageError(
-            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}. One of your own is given as "
-            "path/file.py:factory or package.module:factory."
+            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}. One of your own is given as {own} "
+            "or package.module:factory."
         )
     return PRESETS[problem]
 
