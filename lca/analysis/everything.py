@@ -51,8 +51,13 @@ class Everything:
     unanswered: dict[str, str]
 
 
-def everything(run: Run, name: str = "train", unconverged: bool = False, max_cells: int = MAX_CELLS) -> Everything:
-    """Ask everything that the store has arrays for, with the defaults of each question. max_cells: of the neurons."""
+def everything(
+    run: Run, name: str = "train", unconverged: bool = False, max_cells: int = MAX_CELLS, subsets: bool = True
+) -> Everything:
+    """Ask everything that the store has arrays for, with the defaults of each question.
+
+    max_cells: of the neurons. subsets: whether to ask about them too, for which two arrays are read once more each.
+    """
     allocation = run.allocation(name)
     chosen = iterations(allocation, unconverged)
     answers: dict[str, Any] = {}
@@ -69,28 +74,25 @@ def everything(run: Run, name: str = "train", unconverged: bool = False, max_cel
     ask("layers", lambda: layers(run, name, unconverged))
     ask("error", lambda: error(run))
     ask("synchrony", lambda: synchrony(run, name, unconverged, by_class="class_lca" in allocation.arrays))
-    pairs: dict[str, Pair] = {}
-    if held_out := _held_out(allocation):
-        try:
-            pairs["overfit"] = Pair(run, name, held_out, unconverged)
-        except LCAError as error_:
-            unanswered["overfit"] = str(error_)
+    ask("overfit", lambda: Pair(run, name, str(_held_out(allocation)), unconverged))
+    pair: Pair | None = answers.pop("overfit", None)  # its arrays are read below
     if "lca" in allocation.arrays:
         signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run.parameters, chosen, max_cells)
         distribution = Distribution(run.parameters.size, chosen)
         directions = Directions(run, name, chosen, "gradient_sign" in allocation.arrays)
         consumers: list[Consumer] = [signs, sums, distribution, directions.of_lca]
-        feed(run, allocation.lca, chosen.counted, [*consumers, *(s for pair in pairs.values() for s in pair.sums[:1])])
+        feed(run, allocation.lca, chosen.counted, [*consumers, *(pair.sums[:1] if pair else [])])
         directions.feed_others()
         answers["helping"] = signs.result(allocation)
         answers["neurons"] = sums.result()
         answers["oscillation"] = directions.result()
         answers["tails"] = distribution.result()
-        ask("subset", lambda: subset(run, name, (), unconverged))
-    for question, pair in pairs.items():
+        if subsets:
+            ask("subset", lambda: subset(run, name, (), unconverged))
+    if pair:
         if pair.sums:
             feed(run, pair.allocations[1].lca, pair.chosen.counted, pair.sums[1:])
-        answers[question] = pair.result()
+        answers["overfit"] = pair.result()
     return Everything(answers, unanswered)
 
 
@@ -131,6 +133,6 @@ def _lacking(allocation: Allocation) -> dict[str, str]:
         lacking["crossings of the gradient"] = f"they take its signs: `{allocation.command('--gradient-signs')}`"
     if "class_lca" not in allocation.arrays:
         lacking["synchrony by class"] = f"it takes the LCA of each class: `{allocation.command('--by-class')}`"
-    if allocation.attributes["split"] == "train" and _held_out(allocation) is None:
-        lacking["overfit"] = f"it takes an allocation of another split: `lca allocate {path} --split val{again}`"
+    if _held_out(allocation) is None:
+        lacking["overfit"] = f"it compares train with another split: `lca allocate {path} --split val{again}`"
     return lacking

@@ -4,7 +4,8 @@ The weights of the last iterate are set to 0 but for a part, chosen by LCA, by m
 the accuracy of what is left are measured, without training any further.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,10 +79,10 @@ def prune(
     loss, accuracy = {}, {}
     for split in (split for split in splits if split in problem.splits):
         require_same_data(run, problem, split)
-        measure = _measure(problem, split, device, int(allocation.attributes["batch_size"]))
-        figures = np.array(
-            [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
-        )
+        with _measuring(problem, split, device, int(allocation.attributes["batch_size"])) as measure:
+            figures = np.array(
+                [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
+            )
         loss[split], accuracy[split] = figures[..., 0], figures[..., 1]
     return Pruned(np.array(parts), list(CRITERIA), loss, accuracy, chosen)
 
@@ -97,22 +98,24 @@ def without(
     return pruned
 
 
-def _measure(
+@contextmanager
+def _measuring(
     problem: Problem, split: str, device: str, batch_size: int
-) -> Callable[[NDArray[np.float32]], tuple[float, float]]:
+) -> Iterator[Callable[[NDArray[np.float32]], tuple[float, float]]]:
     """theta (K,) -> the loss over the split and the part of its examples that are right."""
     where = resolve_device(device)
     problem.model.to(where)
     ready = prepare(problem, split, where)
 
-    def measure(theta: NDArray[np.float32]) -> tuple[float, float]:
-        with FullGradient(problem.model, problem.losses, ready.data, batch_size, scale=ready.scale) as full:
+    with FullGradient(problem.model, problem.losses, ready.data, batch_size, scale=ready.scale) as full:
+
+        def measure(theta: NDArray[np.float32]) -> tuple[float, float]:
             at = torch.from_numpy(theta).to(where)
             loss = full.example_losses(at).double().mean().item()
             right = full.of_examples(at, problem.correct).double().mean().item() if problem.correct else float("nan")
-        return loss, right
+            return loss, right
 
-    return measure
+        yield measure
 
 
 def report(results: Sequence[Pruned]) -> Report:

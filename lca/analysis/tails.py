@@ -42,6 +42,11 @@ class Magnitudes:
     def total(self) -> float:
         return float(self.values @ self.counts)
 
+    def percentile(self, percent: float) -> float:
+        """The value that so many percent of them do not exceed; of none it is NaN."""
+        at = np.searchsorted(np.cumsum(self.counts), percent / 100 * self.n)
+        return float(self.values[at]) if self.n else float("nan")
+
     def histogram(self, edges: Floats) -> Floats:
         """How many there are between each two edges, ascending; a bin that an edge divides counts on both sides."""
         if not self.n:

@@ -77,7 +77,7 @@ def frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterator[Fr
     distribution = Distribution(table.size, chosen)
     feed(run, allocation.lca, chosen.counted, [distribution])
     sizes = distribution.result().both
-    limit = float(sizes.values[np.searchsorted(np.cumsum(sizes.counts), CLIP / 100 * sizes.n)]) if sizes.n else 1.0
+    limit = sizes.percentile(CLIP) if sizes.n else 1.0
     shown = _shown(run, look, film)
     layers = [table.layers[i] for i in look.chosen(table.layers)]
     canvas = Canvas(run, read(allocation, "loss"), layers, limit, shown, look, film)

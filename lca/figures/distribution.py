@@ -16,7 +16,7 @@ def draw(result: Tails, look: Look) -> Figure:
     both, colours = result.both, look.colours
     if not both.n:
         raise LCAError("the LCA of every parameter is 0 in every iteration: there is no distribution to draw.")
-    limit = float(both.values[np.searchsorted(np.cumsum(both.counts), CLIP / 100 * both.n)])
+    limit = both.percentile(CLIP)
     edges = np.linspace(0, limit, N_BINS + 1)
     width = edges[1]
     figure = new_figure(6.4, 3.8)

@@ -25,7 +25,7 @@ from lca.analysis.overfit import Overfit
 from lca.analysis.synchrony import Synchrony
 from lca.analysis.tails import Tails
 from lca.errors import UsageError
-from lca.figures.style import CLIP, Look
+from lca.figures.style import CLIP, Look, limit_of
 from lca.store import Run
 from lca.summary import summarize
 from lca.text import cell, describe_run, describe_summary
@@ -79,7 +79,7 @@ def render(stories: Sequence[Mapping[str, Any]], look: Look) -> str:
 def story(run: Run, name: str, unconverged: bool, max_cells: int) -> dict[str, Any]:
     """What the page tells of a run, aggregated so that its size does not grow with the run."""
     allocation = run.allocation(name)
-    found = everything(run, name, unconverged, max_cells)
+    found = everything(run, name, unconverged, max_cells, subsets=False)
     answers = found.answers
     chosen = run.parameters.layers
     curve = loss_curve(run, name)
@@ -95,7 +95,7 @@ def story(run: Run, name: str, unconverged: bool, max_cells: int) -> dict[str, A
         "summed": _summed(curve),
         "heat": _heat(layers),
         "layers": [{"name": layer} for layer in chosen],
-        "unanswered": [[question, lacks] for question, lacks in found.unanswered.items()],
+        "unanswered": [list(lacking) for lacking in found.unanswered.items()],
     }
     cumulative = np.where(np.isnan(layers.lca), np.nan, layers.cumulative)
     points = _thinned(len(cumulative), MAX_POINTS // 4)
@@ -143,7 +143,7 @@ def _add_neurons(told: dict[str, Any], result: Neurons) -> None:
             "total": total[rows],
             "x": _middles(bounds),
             "z": _rounded(lca),
-            "limit": _limit(lca),
+            "limit": limit_of(lca),
             "of": sum(home == layer["name"] for home in result.units.layer),
         }
 
@@ -151,7 +151,7 @@ def _add_neurons(told: dict[str, Any], result: Neurons) -> None:
 def _add_tails(told: dict[str, Any], result: Tails) -> None:
     if not result.both.n:
         return
-    limit = float(result.both.values[np.searchsorted(np.cumsum(result.both.counts), CLIP / 100 * result.both.n)])
+    limit = result.both.percentile(CLIP)
     edges = np.linspace(0, limit, N_BARS + 1)
     told["distribution"] = {
         "edges": edges,
@@ -209,7 +209,7 @@ def _heat(layers: Layers) -> dict[str, Any]:
     lca = layers.lca
     edges = _edges(len(lca), MAX_COLUMNS)
     means = _means(lca, layers.iterations.counted.astype(np.int64), edges)
-    return {"x": _middles(edges), "z": _rounded(means.T), "limit": _limit(means), "bin": int(edges[1] - edges[0])}
+    return {"x": _middles(edges), "z": _rounded(means.T), "limit": limit_of(means), "bin": int(edges[1] - edges[0])}
 
 
 def _means(sums: Floats, counted: NDArray[np.int64], edges: NDArray[np.int64]) -> Floats:
@@ -233,11 +233,6 @@ def _summed(curve: LossCurve) -> dict[str, list[float | None]]:
         x += [*stretch[at].tolist(), None]
         y += [*curve.summed(stretch)[at].tolist(), None]
     return {"x": x, "y": y}
-
-
-def _limit(values: Floats) -> float:
-    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    return float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
 
 
 def _edges(n: int, at_most: int) -> NDArray[np.int64]:

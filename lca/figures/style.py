@@ -148,10 +148,15 @@ def time_axis(axes: Axes, span: slice, iterates: bool = False) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def scale_of(values: NDArray[Any]) -> Normalize:
-    """Symmetric about 0, up to the 99th percentile of the sizes that are not 0."""
+def limit_of(values: NDArray[Any]) -> float:
+    """The 99th percentile of the sizes that are not 0."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    limit = float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
+    return float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
+
+
+def scale_of(values: NDArray[Any]) -> Normalize:
+    """Symmetric about 0, up to limit_of the values."""
+    limit = limit_of(values)
     return Normalize(-limit, limit)
 
 
