@@ -120,7 +120,9 @@ def _full_gradient(problem: Problem, split: Split, config: AllocateConfig, layou
         layout.of(split.data),
         layout.batch_size,
         scale=split.scale,
+        weigh=split.weigh,
         groups=split.groups,
+        n_classes=len(split.classes),
         precision=config.precision,
         compiled=config.compile,
     )
@@ -132,6 +134,7 @@ def _fastest_layout(problem: Problem, split: Split, config: AllocateConfig) -> L
         problem.losses,
         split.data,
         split.scale,
+        split.weigh,
         batch_size=config.batch_size,
         channels_last=config.channels_last,
     )
@@ -140,7 +143,9 @@ def _fastest_layout(problem: Problem, split: Split, config: AllocateConfig) -> L
 def _require_memory(problem: Problem, split: Split, config: AllocateConfig, layout: Layout) -> None:
     """Before anything is made; without BatchNorm what is too large has been left out when the layout was chosen."""
     if has_batchnorm(problem.model):
-        require_memory(problem.model, problem.losses, split.data, split.scale, layout.batch_size, config.precision)
+        require_memory(
+            problem.model, problem.losses, split.data, split.scale, split.weigh, layout.batch_size, config.precision
+        )
 
 
 def _layout(allocation: Allocation) -> tuple[int, bool]:
@@ -209,12 +214,13 @@ def _standard_errors(
     if not len(iterations):
         return {}
     start, end = (
-        gradient.example_losses(theta(int(t))).double().cpu().numpy() for t in (iterations[0], iterations[-1] + 1)
+        gradient.of_examples(theta(int(t))).double().cpu().numpy() for t in (iterations[0], iterations[-1] + 1)
     )
+    weights = gradient.example_weights().double().cpu().numpy()
     return {
-        "start": standard_error(start, split),
-        "end": standard_error(end, split),
-        "change": standard_error(end - start, split),
+        "start": standard_error(start, weights, split),
+        "end": standard_error(end, weights, split),
+        "change": standard_error(end - start, weights, split),
     }
 
 

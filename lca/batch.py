@@ -5,16 +5,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
-
-COLLATED = 1_024  # examples of a data set that are put together at once
 
 
 def tensors(batch: Batch) -> list[Tensor]:
     """All of them, in order. Raises TypeError where there is anything else."""
     return list(_leaves(batch))
+
+
+def named(batch: Batch, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All of them, each by the names and numbers that lead to it: ("/x/0", tensor)."""
+    if isinstance(batch, Tensor):
+        yield name, batch
+        return
+    for key, part in batch.items() if isinstance(batch, Mapping) else enumerate(batch):
+        yield from named(part, f"{name}/{key}")
 
 
 def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -57,17 +63,6 @@ def joined(batches: Sequence[Batch]) -> Batch:
     if hasattr(first, "_fields"):
         return type(first)(*parts)
     return tuple(parts) if isinstance(first, tuple) else parts
-
-
-def of_dataset(dataset: "Dataset[Any]") -> Batch:
-    """Every example of a data set, in its order, in memory, put together as torch's DataLoader does.
-
-    No random state but the data set's own is touched.
-    """
-    if type(dataset) is TensorDataset:  # and none that makes something else of its tensors
-        return tuple(dataset.tensors)
-    parts = list(DataLoader(dataset, batch_size=COLLATED, generator=torch.Generator()))
-    return joined(parts) if parts else ()
 
 
 def _leaves(batch: Batch) -> Iterator[Tensor]:

@@ -1,40 +1,60 @@
 """theta (K,) -> the loss over a whole split and its gradient (K,)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from lca.batch import Batch, cut, length, taken, tensors
+from lca.batch import Batch, cut, length, mapped, tensors
+from lca.errors import LCAError
 from lca.graph import Pass, capture
 from lca.integrate import Evaluation
-from lca.parameters import ParameterTable, flatten, sum_by_tensor, trainable, views
+from lca.parameters import ParameterTable, common_dtype, flatten, sum_by_tensor, trainable, views
 from lca.precision import in_precision, require_precision
-from lca.problem import Losses, per_example
+from lca.problem import Losses, per_example, weights_of
+from lca.stream import Stream, ahead, batches, count, head
 
 SAMPLE = 16  # examples, where a few tell enough
 DIRECTIONS = 2  # an iterate lies between two steps, so slopes along both are wanted there
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A batch of a pass, as the data have it.
+
+    weights: of its losses, None where each weighs 1. groups: the class of each loss, None where these are not told
+    apart. classes: those in it.
+    """
+
+    batch: Batch
+    weights: Tensor | None
+    groups: Tensor | None
+    classes: list[int]
+
+
 class FullGradient:
-    """L(θ) = (1/N) Σ_n ℓ_n(θ) and ∇L(θ), over every example of a split; a context manager.
+    """L(θ) = Σ wℓ(θ) / Σ w and ∇L(θ), over every example of a split; a context manager.
 
     Inside the context the model's parameters and their gradients are views of two flat vectors (K,), so setting θ,
-    zeroing and reading a gradient are each one call. On leaving it the model is as it was before. On CUDA a pass is one
-    graph, or eager where that cannot be, with a note.
+    zeroing and reading a gradient are each one call. Parameters and buffers of 16 bits are float32 there, and data too
+    where there are such. On leaving it the model is as it was before. On CUDA a pass is one graph, or eager where that
+    cannot be, with a note.
 
-    data: the split, on the model's device. It is cut into batches of batch_size in order; the last one may be smaller
-    and weighs what it should. Dropout is off. BatchNorm runs on the statistics of each batch, and its running buffers
-    are neither used nor changed; for such a model the batches are a part of what L means.
+    data: the split, on the model's device, or elsewhere, from where it is copied ahead of its use. It is cut into
+    batches of batch_size in order; the last one may be smaller and weighs what it should. Dropout is off. BatchNorm
+    runs on the statistics of each batch, and its running buffers are neither used nor changed; for such a model the
+    batches are a part of what L means.
     scale: what is done to a batch before the losses are computed, such as bytes to floats.
-    groups: (N,) the class of each example, 0 … C−1; then evaluations have slopes. Without BatchNorm the examples have
-    to be in the order of their classes, and a batch holds those of one class; with it there is a backward pass for each
-    class in a batch.
+    weigh: weigh(batch), what each loss weighs, of its shape: (B,) or (B, S); all 1 by default.
+    groups: groups(batch), the class of each example (B,) or loss (B, S), 0 … n_classes − 1; then evaluations have
+    slopes. Where the data are in memory n_classes need not be told. Where they are in the order of their classes, and
+    no BatchNorm asks for other batches, a batch holds those of one class; else there is a backward pass for each class
+    in a batch.
     precision: of the passes, see PRECISIONS. compiled: run the model through torch.compile.
     """
 
@@ -42,21 +62,25 @@ class FullGradient:
         self,
         model: nn.Module,
         losses: Losses,
-        data: Batch,
+        data: "Batch | Stream",
         batch_size: int,
         *,
         scale: Callable[[Batch], Batch] | None = None,
-        groups: Tensor | None = None,
+        weigh: Callable[[Batch], Tensor] | None = None,
+        groups: Callable[[Batch], Tensor] | None = None,
+        n_classes: int = 0,
         precision: str = "fp32",
         compiled: bool = False,
     ) -> None:
         self.model, self.losses, self.data, self.batch_size = model, losses, data, batch_size
-        self.scale, self.groups, self.precision, self.compiled = scale, groups, precision, compiled
+        self.scale, self.weigh, self.groups, self.n_classes = scale, weigh, groups, n_classes
+        self.precision, self.compiled = precision, compiled
         self.table = ParameterTable.of(model)
-        self.device = tensors(data)[0].device
+        self.device = next(iter(trainable(model).values())).device
         require_precision(precision, self.device)
-        self.n_examples = length(data)
-        self.n_classes = 0 if groups is None else int(groups.max()) + 1
+        self.is_there = not isinstance(data, Stream) and all(x.device == self.device for x in tensors(data))
+        self.n_examples = count(data)
+        self.total_weight = float(self.n_examples) if weigh is None else _total(weigh, data)
         self.n_passes = 0
         self.notes: list[str] = []
 
@@ -65,15 +89,18 @@ class FullGradient:
             self.theta = flatten(self.model)
             self.gradient = torch.zeros_like(self.theta)
             self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+            self._in_order_of_class, self._pieces = self._cut()
             if self.groups is not None:
+                n_classes = self.n_classes or 1 + max(c for _, classes in self._pieces for c in classes)
                 self.total = torch.zeros_like(self.theta)
                 self.lengths = torch.tensor(self.table.sizes, device=self.device)
                 self.directions = torch.zeros(DIRECTIONS, self.table.size, dtype=torch.float64, device=self.device)
-                shape = (DIRECTIONS, self.n_classes, len(self.table))
+                shape = (DIRECTIONS, n_classes, len(self.table))
                 self.slopes = torch.zeros(shape, dtype=torch.float64, device=self.device)
-            self._batches = self._cut()
             self._passes: dict[str, Pass] = {}
             stack.enter_context(evaluation_mode(self.model))
+            stack.enter_context(_buffers_kept(self.model))
+            self._wide = stack.enter_context(_in_one_width(self.model))
             stack.enter_context(_bound(self.model, views(self.theta, self.table), views(self.gradient, self.table)))
             self._called = cast(nn.Module, torch.compile(self.model)) if self.compiled else self.model
             self._leave = stack.pop_all()
@@ -100,49 +127,88 @@ class FullGradient:
         evaluation = self(theta, *directions)
         if self.precision != "bf16":
             return evaluation
-        return replace(evaluation, loss=self.example_losses(theta).sum(dtype=torch.float64) / self.n_examples)
+        return replace(evaluation, loss=self.mean(theta))
 
-    def example_losses(self, theta: Tensor) -> Tensor:
-        """ℓ_n(θ) (N,) of every example in the order of the data, in float32."""
-        return self.of_examples(theta, partial(per_example, self.losses))
+    def mean(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
+        """Over all that L is the mean of, in float64: of the loss itself, or of figure(model, batch), of its shape."""
+        return self.of_examples(theta, figure).sum(dtype=torch.float64) / self.total_weight
 
     @torch.no_grad()
-    def of_examples(self, theta: Tensor, figure: Callable[[nn.Module, Batch], Tensor]) -> Tensor:
-        """figure(model, batch) -> (B,), one value per example; all (N,) at θ in the order of the data, in float32."""
+    def of_examples(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
+        """(N,): the loss, or figure(model, batch), of each example times its weight, or the sum of this over its parts.
+
+        In the order of the data, in float32.
+        """
         self.theta.copy_(theta)
-        batches = [batch for batch, _ in self._batches]
+        figure = figure or self.losses
         with in_precision("fp32", self.device):
-            return torch.cat([figure(self.model, self.scaled(batch)) for batch in batches])
+            return torch.cat(
+                [
+                    per_example(figure, self.model, self.scaled(piece.batch), piece.weights).flatten(1).sum(1)
+                    if piece.weights is not None
+                    else per_example(figure, self.model, self.scaled(piece.batch))
+                    for piece in self.pieces()
+                ]
+            )
+
+    def example_weights(self) -> Tensor:
+        """(N,): what each example weighs, with all its parts."""
+        if self.weigh is None:
+            return torch.ones(self.n_examples, device=self.device)
+        return torch.cat([cast(Tensor, piece.weights).flatten(1).sum(1) for piece in self.pieces()])
+
+    def sample_losses(self) -> Tensor:
+        """The losses of a few examples, to look what the model does with them."""
+        batch = mapped(head(self.data, SAMPLE), lambda x: x.to(self.device))
+        return per_example(self.losses, self.model, self.scaled(batch), weights_of(self.weigh, batch))
 
     def scaled(self, batch: Batch) -> Batch:
-        return self.scale(batch) if self.scale else batch
+        """What the losses are computed of."""
+        batch = self.scale(batch) if self.scale else batch
+        wide = self._wide
+        return mapped(batch, lambda x: x.to(wide) if _is_narrower(x, wide) else x) if wide else batch
 
-    @property
-    def few_examples(self) -> Batch:
-        """The first ones of a batch, to look what the model does with them."""
-        return self.scaled(taken(self._batches[0][0], slice(SAMPLE)))
+    def pieces(self) -> Iterator[Piece]:
+        """The batches of a pass, on the device."""
+        for parts, classes in self._pieces if self.is_there else ahead(self._pieces, self.device):
+            yield Piece(parts["batch"], parts.get("weights"), parts.get("groups"), classes)
 
-    def _cut(self) -> list[tuple[Batch, list[int]]]:
-        """The batches, each with the classes in it; no class where they are not told apart."""
-        if self.groups is None:
-            return [(batch, []) for batch in cut(self.data, self.batch_size)]
-        if has_batchnorm(self.model):
-            parts = cut((self.data, self.groups), self.batch_size)
-            return [(batch, torch.unique(groups).tolist()) for batch, groups in parts]
-        ends = [0, *torch.bincount(self.groups).cumsum(0).tolist()]
-        by_class = [taken(self.data, slice(begin, end)) for begin, end in pairwise(ends)]
-        return [(batch, [c]) for c, data in enumerate(by_class) if length(data) for batch in cut(data, self.batch_size)]
+    def _cut(self) -> tuple[bool, Iterable[tuple[Batch, list[int]]]]:
+        """Whether a batch holds one class only, and the batches with their weights, groups and classes."""
+        if isinstance(self.data, Stream):
+            return False, self.data.map(self._described).batches(self.batch_size)
+        parts, _ = self._described(self.data)
+        groups = parts.get("groups")
+        if groups is None:
+            return False, [(part, []) for part in cut(parts, self.batch_size)]
+        if has_batchnorm(self.model) or groups.ndim > 1 or bool((groups.diff() < 0).any()):
+            return False, [(part, torch.unique(part["groups"]).tolist()) for part in cut(parts, self.batch_size)]
+        ends = [0, *torch.bincount(groups).cumsum(0).tolist()]
+        by_class = [mapped(parts, lambda x, a=a, b=b: x[a:b]) for a, b in pairwise(ends)]  # type: ignore[misc]
+        return True, [
+            (part, [c]) for c, part in enumerate(by_class) if length(part) for part in cut(part, self.batch_size)
+        ]
+
+    def _described(self, batch: Batch) -> tuple[Batch, list[int]]:
+        """The batch, the weights and the groups of its losses, as far as there are any; and its classes."""
+        parts = {"batch": batch}
+        if self.weigh:
+            parts["weights"] = weights_of(self.weigh, batch)
+        if self.groups:
+            parts["groups"] = self.groups(batch)
+        return parts, torch.unique(parts["groups"]).tolist() if self.groups else []
 
     def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
         self.theta.copy_(theta)
         for i, direction in enumerate(directions):
             self.directions[i].copy_(direction)
         if precision not in self._passes:
-            self._passes[precision], note = capture(partial(self._pass, precision), self.device)
+            function = partial(self._pass, precision)
+            self._passes[precision], note = capture(function, self.device) if self.is_there else (function, None)
             self.notes += [note] if note else []
         self._passes[precision]()
         self.n_passes += 1
-        loss = self.loss / self.n_examples
+        loss = self.loss / self.total_weight
         if self.groups is None:
             return Evaluation(loss, self.gradient.clone())
         slopes = self.slopes[0] if len(directions) == 1 else self.slopes[: len(directions)]
@@ -154,41 +220,47 @@ class FullGradient:
         self.gradient.zero_()
         with in_precision(precision, self.device):
             if self.groups is None:
-                for batch, _ in self._batches:
-                    self._backward(self._losses(batch))
+                for piece in self.pieces():
+                    self._backward(self._losses(piece))
                 return
             self.total.zero_()
             self.slopes.zero_()
-            if has_batchnorm(self.model):
-                self._backward_by_class()
-            else:
+            if self._in_order_of_class:
                 self._backward_in_order_of_class()
+            else:
+                self._backward_by_class()
 
     def _backward_in_order_of_class(self) -> None:
         before = 0
-        for batch, (c,) in self._batches:
+        for piece in self.pieces():
+            (c,) = piece.classes
             if c != before:
                 self._book(before)
-            self._backward(self._losses(batch))
+            self._backward(self._losses(piece))
             before = c
         self._book(before)
 
     def _backward_by_class(self) -> None:
         """One forward pass a batch, and on it a backward pass for each class in it."""
-        groups = torch.split(cast(Tensor, self.groups), self.batch_size)
-        for (batch, classes), group in zip(self._batches, groups, strict=True):
-            losses = self._losses(batch)
-            for c in classes:
-                self._backward(torch.where(group == c, losses, 0), retain_graph=c != classes[-1])
+        for piece in self.pieces():
+            losses, groups = self._losses(piece), cast(Tensor, piece.groups)
+            if groups.ndim > losses.ndim:
+                raise LCAError(
+                    f"groups(batch) gave labels of shape {tuple(groups.shape)}, and there are losses of shape "
+                    f"{tuple(losses.shape)}: a label for each loss, or for each example, was wanted."
+                )
+            groups = groups.reshape(*groups.shape, *[1] * (losses.ndim - groups.ndim))
+            for c in piece.classes:
+                self._backward(torch.where(groups == c, losses, 0), retain_graph=c != piece.classes[-1])
                 self._book(c)
 
-    def _losses(self, batch: Batch) -> Tensor:
-        losses = per_example(self.losses, self._called, self.scaled(batch))
+    def _losses(self, piece: Piece) -> Tensor:
+        losses = per_example(self.losses, self._called, self.scaled(piece.batch), piece.weights)
         self.loss += losses.detach().sum(dtype=torch.float64)
         return losses
 
     def _backward(self, losses: Tensor, **options: Any) -> None:
-        (losses.sum() / self.n_examples).backward(**options)  # type: ignore[no-untyped-call]
+        (losses.sum() / self.total_weight).backward(**options)  # type: ignore[no-untyped-call]
 
     def _book(self, c: int) -> None:
         """Move the gradient, which is that of class c alone, to the total, and its slopes to those of the class."""
@@ -232,6 +304,59 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
         for module, dropout in recurrent:
             module.dropout = dropout
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers come out as they went in, whatever a forward pass does to them."""
+    before = [
+        (module, name, x, x.clone())
+        for module in model.modules()
+        for name, x in module._buffers.items()
+        if x is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, name, x, value in before:
+            module._buffers[name] = x
+            if not torch.equal(x, value):
+                x.data.copy_(value)
+
+
+@contextmanager
+def _in_one_width(model: nn.Module) -> Iterator[torch.dtype | None]:
+    """Parameters and buffers that are narrower than θ, such as those of 16 bits, as wide as it is, which is given.
+
+    None where there are no such.
+    """
+    wide = common_dtype(trainable(model).values())
+    narrow = [x for x in chain(model.parameters(), model.buffers()) if _is_narrower(x, wide)]
+    before = [(x, x.data, x.grad) for x in narrow]
+    for x in narrow:
+        x.grad = None
+        x.data = x.data.to(wide)
+    try:
+        yield wide if narrow else None
+    finally:
+        for x, data, grad in before:
+            x.data = data
+            x.grad = grad
+
+
+def _is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
+    return x.is_floating_point() and x.itemsize < dtype.itemsize
+
+
+def _total(weigh: Callable[[Batch], Tensor], data: "Batch | Stream") -> float:
+    """Σ w over a split."""
+    sums = [cast(Tensor, weights_of(weigh, batch)).double() for batch in batches(data)]
+    total = sum(float(weights.sum()) for weights in sums)
+    if not 0 < total < float("inf") or any(bool((weights < 0).any()) for weights in sums):
+        raise LCAError(
+            f"the weights of weigh(batch) sum to {total:g}, or some are below 0; they have to be ≥ 0, not all 0."
+        )
+    return total
 
 
 @contextmanager

@@ -49,10 +49,10 @@ CODECS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def block_length(K: int) -> int:
-    """How many iterates of K float32 make a block: 64, or the largest smaller power of two that stays under 256 MB."""
+def block_length(K: int, itemsize: int = 4) -> int:
+    """How many iterates of K numbers make a block: 64, or the largest smaller power of two that stays under 256 MB."""
     length = BLOCK
-    while length > 1 and 4 * K * length > BLOCK_BYTES:
+    while length > 1 and itemsize * K * length > BLOCK_BYTES:
         length //= 2
     return length
 

@@ -1,6 +1,6 @@
 """The parameter table: which stretch of the flat vector θ (K,) is which tensor, and which tensors make a layer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -206,8 +206,15 @@ def views(vector: Tensor, table: ParameterTable) -> list[Tensor]:
 
 
 def flatten(model: nn.Module) -> Tensor:
-    """The model's trainable parameters as one new vector θ (K,) on their device."""
-    return torch.cat([tensor.detach().reshape(-1) for tensor in trainable(model).values()])
+    """The model's trainable parameters as one new vector θ (K,) on their device, see common_dtype."""
+    tensors = trainable(model).values()
+    dtype = common_dtype(tensors)
+    return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
+
+
+def common_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """What holds all of them without loss: float64 if one of them is that, else float32, also for 16 bits."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:

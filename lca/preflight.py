@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lca.audit import n_audited
-from lca.batch import Batch
 from lca.config import AllocateConfig
 from lca.errors import LCAError
 from lca.gradient import FullGradient, is_out_of_memory
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
-from lca.problem import Losses, per_example
 from lca.replay import BLOCKS_HELD
 from lca.store import Run
 
@@ -61,7 +60,6 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
 
     gradient: entered, so that the model is in the mode of the passes. iterations: those that will be allocated.
     """
-    model, losses, batch = gradient.model, gradient.losses, gradient.few_examples
     first = _first_pass(gradient, theta)
     begin = time.perf_counter()
     second = gradient(theta)
@@ -77,14 +75,14 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
         raise LCAError(
             f"the loss is not a function of the parameters: two passes at the same ones gave {loss:.9g} and "
             f"{again:.9g}, and gradients {apart / size if size else apart:.2g} apart. "
-            f"{random_module(model, losses, batch)}"
+            f"{random_module(gradient.model, gradient.sample_losses)}"
         )
     slope, measured_slope = _slopes(gradient, theta, first if gradient.precision == "fp32" else gradient.float32(theta))
     T, K = len(iterations), run.parameters.size
     free = run.free_bytes()
     checked = Preflight(
-        parameters=_parameters(model, losses, batch),
-        modules=_modules(model),
+        parameters=_parameters(gradient.model, gradient.sample_losses),
+        modules=_modules(gradient.model),
         slope=slope,
         measured_slope=measured_slope,
         pass_s=pass_s,
@@ -125,19 +123,23 @@ def _memory_bytes(run: Run, gradient: FullGradient) -> int:
     so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     # Blocks of iterates, of which the first has been read, as many of results, and an integral's vectors in float64.
     n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
-    return so_far + (4 * n_blocks * run.block + 8 * 8) * run.parameters.size
+    return so_far + (run.weights.dtype.itemsize * n_blocks * run.block + 8 * 8) * run.parameters.size
 
 
-def random_module(model: nn.Module, losses: Losses, batch: Batch) -> str:
-    """Which module gives another output for the same input, in words."""
-    runs = [_outputs(model, losses, batch) for _ in range(2)]
+def random_module(model: nn.Module, losses: Callable[[], Tensor]) -> str:
+    """Which module gives another output for the same input, in words. losses: makes the model compute a few."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    runs = [_outputs(model, losses) for _ in range(2)]
+    written = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before.get(name, buffer))]
+    if written:
+        return f"A pass changes the buffer {written[0]}; in eval mode a module has to leave its buffers as they are."
     for (name, kind, output), (_, _, again) in zip(*runs, strict=False):
         if not torch.equal(output, again):
             return f"The first module with another output each time is {name or 'the model itself'} ({kind})."
     return "No module is random by itself, so it is the loss function or the data, or sums in another order."
 
 
-def _outputs(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, str, Tensor]]:
+def _outputs(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, str, Tensor]]:
     """(name, kind, output) of the modules that give a tensor, in the order in which they finish."""
     outputs: list[tuple[str, str, Tensor]] = []
 
@@ -153,7 +155,7 @@ def _outputs(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, 
     ]
     try:
         with torch.no_grad():
-            losses(model, batch)
+            losses()
     finally:
         for handle in handles:
             handle.remove()
@@ -191,10 +193,9 @@ def _slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[fl
     return slope, measured
 
 
-def _parameters(model: nn.Module, losses: Losses, batch: Batch) -> list[tuple[str, tuple[int, ...], str]]:
+def _parameters(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, tuple[int, ...], str]]:
     recorded = trainable(model)
-    total = per_example(losses, model, batch).sum()
-    gradients = torch.autograd.grad(total, list(recorded.values()), allow_unused=True)
+    gradients = torch.autograd.grad(losses().sum(), list(recorded.values()), allow_unused=True)
     untouched = {name for name, part in zip(recorded, gradients, strict=True) if part is None}
     own_name = {id(tensor): name for name, tensor in named_parameters(model).items()}
     rows, seen = [], set()

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lca.batch import Batch, length, mapped, taken, tensors
+from lca.batch import Batch, length, mapped, tensors
+from lca.device import memory
 from lca.errors import LCAError
-from lca.gradient import SAMPLE, FullGradient, evaluation_mode, has_batchnorm, is_out_of_memory
+from lca.gradient import SAMPLE, FullGradient, has_batchnorm, is_out_of_memory
+from lca.parameters import trainable
 from lca.precision import in_precision
-from lca.problem import Losses, per_example
-from lca.split import memory
+from lca.problem import Losses
+from lca.stream import Stream, changed, count, head
 from lca.workers import n_sharing
 
 # What is worth trying, by kind of device.
@@ -35,9 +37,9 @@ class Layout:
     batch_size: int
     channels_last: bool
 
-    def of(self, data: Batch) -> Batch:
+    def of(self, data: "Batch | Stream") -> "Batch | Stream":
         """The data in this memory format."""
-        return as_channels_last(data) if self.channels_last else data
+        return changed(data, as_channels_last) if self.channels_last else data
 
 
 def as_channels_last(data: Batch) -> Batch:
@@ -47,8 +49,9 @@ def as_channels_last(data: Batch) -> Batch:
 def fastest_layout(
     model: nn.Module,
     losses: Losses,
-    data: Batch,
+    data: "Batch | Stream",
     scale: Callable[[Batch], Batch] | None = None,
+    weigh: Callable[[Batch], Tensor] | None = None,
     *,
     batch_size: int | None = None,
     channels_last: bool | None = None,
@@ -59,12 +62,12 @@ def fastest_layout(
     """
     if batch_size is None and has_batchnorm(model):
         batch_size = BATCHNORM_BATCH
-    seconds = _Stopwatch(model, losses, data, scale)
+    seconds = _Stopwatch(model, losses, data, scale, weigh)
     if batch_size is None:
-        batch_size = fastest_batch_size(seconds, length(data), tensors(data)[0].device)
+        batch_size = fastest_batch_size(seconds, count(data), _device(model))
     if channels_last is None:
         size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
-        channels_last = _has_images(model, data) and seconds(size, True) < WORTH_IT * seconds(size, False)
+        channels_last = _has_images(model, head(data, 1)) and seconds(size, True) < WORTH_IT * seconds(size, False)
     return Layout(batch_size, channels_last)
 
 
@@ -95,17 +98,19 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
 def require_memory(
     model: nn.Module,
     losses: Losses,
-    data: Batch,
+    data: "Batch | Stream",
     scale: Callable[[Batch], Batch] | None,
+    weigh: Callable[[Batch], Tensor] | None,
     batch_size: int,
     precision: str = "fp32",
 ) -> None:
     """Raise if a batch is too large for the memory of the data's device, where no smaller one can take its place."""
-    sample, device = taken(data, slice(SAMPLE)), tensors(data)[0].device
-    with in_precision(precision, device):
-        sample_bytes = activation_bytes(model, losses, scale(sample) if scale else sample)
-    size = min(batch_size, length(data))
-    wanted, there = sample_bytes * size // length(sample), memory(device) // n_sharing(device)
+    device, N = _device(model), count(data)
+    sample = FullGradient(model, losses, head(data, SAMPLE), SAMPLE, scale=scale, weigh=weigh)
+    with sample, in_precision(precision, device):
+        sample_bytes = activation_bytes(sample)
+    size, there = min(batch_size, N), memory(device) // n_sharing(device)
+    wanted = sample_bytes * size // sample.n_examples
     if wanted > there:
         raise LCAError(
             f"a batch of {size:,} examples leaves {wanted / 1e9:.3g} GB for the backward pass, and a process on "
@@ -114,9 +119,9 @@ def require_memory(
         )
 
 
-def activation_bytes(model: nn.Module, losses: Losses, batch: Batch) -> int:
-    """What the forward pass of a batch keeps for the backward pass, besides the parameters and the batch itself."""
-    there = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *tensors(batch))}
+def activation_bytes(gradient: FullGradient) -> int:
+    """What the forward pass of a few examples keeps for the backward pass, besides parameters and the examples."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in (*gradient.model.parameters(), *tensors(gradient.data))}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -125,8 +130,8 @@ def activation_bytes(model: nn.Module, losses: Losses, batch: Batch) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with evaluation_mode(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        per_example(losses, model, batch)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        gradient.sample_losses()
     return sum(kept.values())
 
 
@@ -136,14 +141,21 @@ class _Stopwatch:
 
     model: nn.Module
     losses: Losses
-    data: Batch
+    data: "Batch | Stream"
     scale: Callable[[Batch], Batch] | None
+    weigh: Callable[[Batch], Tensor] | None
 
     def __call__(self, size: int, channels_last: bool = False) -> float:
-        sample = Layout(size, channels_last).of(taken(self.data, slice(size)))
-        with FullGradient(self.model, self.losses, sample, size, scale=self.scale) as gradient:
+        sample = Layout(size, channels_last).of(head(self.data, size))
+        if isinstance(self.data, Stream):  # its reading is not what is to be told
+            sample = mapped(sample, lambda x: x.to(_device(self.model)))
+        with FullGradient(self.model, self.losses, sample, size, scale=self.scale, weigh=self.weigh) as gradient:
             _time(gradient)  # the first pass is slower than those that count
             return min(_time(gradient) for _ in range(3)) / length(sample)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(iter(trainable(model).values())).device
 
 
 def _time(gradient: FullGradient) -> float:

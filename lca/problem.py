@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from lca.batch import Batch, length, of_dataset, tensors
+from lca.batch import Batch, length, tensors
 from lca.errors import LCAError, UsageError
+from lca.stream import Stream, read
 
 Losses = Callable[[nn.Module, Batch], Tensor]
 
@@ -33,9 +34,12 @@ class Problem:
     """A model, `losses(model, batch) -> (B,)` with one loss per example, and the splits of its data.
 
     train, val, test: tensors whose first dimension is the example, in tuples, lists and dicts, nested at will; or a
-    torch Dataset, which is read into memory in its order. A batch is the same, cut or picked along that dimension. The
-    loss of a split is the mean over all its examples.
-    groups: `groups(batch) -> (B,)`, an integer label per example, for the LCA of each class.
+    torch Dataset, or a DataLoader, of which the data set, collate_fn and workers are used. These are read into memory,
+    in their order, or where they do not fit there anew at every pass. A batch is the same, cut or picked along the
+    first dimension. The loss of a split is the mean over all its examples.
+    weigh: `weigh(batch) -> (B,)`, what each example weighs in that mean; or (B, S), what each part of an example does,
+    such as a token: losses then are (B, S), and L = Σ wℓ / Σ w over all of them. A mask, True for what counts, will do.
+    groups: `groups(batch) -> (B,)`, an integer label per example, or (B, S), for the LCA of each class.
     scale: `scale(batch) -> batch`, what is done to a batch before the losses are computed, such as bytes to floats: a
     function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
     correct: `correct(model, batch) -> (B,)`, which examples are right, for accuracies; top_1 with cross_entropy.
@@ -47,6 +51,7 @@ class Problem:
     train: Batch = ()
     val: Batch | None = None
     test: Batch | None = None
+    weigh: Callable[[Batch], Tensor] | None = None
     groups: Callable[[Batch], Tensor] | None = None
     scale: Callable[[Batch], Batch] | None = None
     correct: Losses | None = None
@@ -57,9 +62,11 @@ class Problem:
         if self.correct is None and self.losses is cross_entropy:
             object.__setattr__(self, "correct", top_1)
         for split, data in self.splits.items():
-            if isinstance(data, Dataset):
+            if isinstance(data, Dataset | DataLoader):
                 data = _read(split, data)
                 object.__setattr__(self, split, data)
+            if isinstance(data, Stream):
+                continue
             found = _tensors(split, data)
             if len({len(x) for x in found}) > 1 or len(found[0]) == 0:
                 raise UsageError(
@@ -68,28 +75,46 @@ class Problem:
                 )
 
     @property
-    def splits(self) -> dict[str, Batch]:
+    def splits(self) -> "dict[str, Batch | Stream]":
         """The splits that there are, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: data for name, data in named.items() if data is not None}
 
-    def split(self, name: str) -> Batch:
+    def split(self, name: str) -> "Batch | Stream":
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}.")
         return self.splits[name]
 
 
-def per_example(problem_losses: Losses, model: nn.Module, batch: Batch) -> Tensor:
-    """The losses (B,) of a batch, or an error that says what the problem's function gave instead."""
+def per_example(problem_losses: Losses, model: nn.Module, batch: Batch, weights: Tensor | None = None) -> Tensor:
+    """The losses (B,) of a batch, or an error that says what the problem's function gave instead.
+
+    weights: (B,) or (B, S), which the losses are multiplied by; their shape is that of the losses.
+    """
     losses = problem_losses(model, batch)
     n = length(batch)
-    if not isinstance(losses, Tensor) or losses.shape != (n,):
+    wanted = (n,) if weights is None else tuple(weights.shape)
+    if not isinstance(losses, Tensor) or losses.shape != wanted:
+        what = "one loss per example" if weights is None else "one loss for each weight that weigh(batch) gave"
+        hint = "" if weights is not None else " For a loss per token give Problem(…, weigh=…) too."
         raise LCAError(
-            f"losses(model, batch) gave {_describe(losses)} for a batch of {n} examples; "
-            f"one loss per example, shape ({n},), was wanted. With torch's loss functions use "
-            'reduction="none".'
+            f"losses(model, batch) gave {_describe(losses)} for a batch of {n} examples; {what}, shape {wanted}, was "
+            f'wanted. With torch\'s loss functions use reduction="none".{hint}'
         )
-    return losses
+    return losses if weights is None else losses * weights
+
+
+def weights_of(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor | None:
+    """The weights of a batch as weigh gives them, in float32; an error where they are none."""
+    if weigh is None:
+        return None
+    weights, n = weigh(batch), length(batch)
+    if not isinstance(weights, Tensor) or weights.ndim == 0 or len(weights) != n:
+        raise LCAError(
+            f"weigh(batch) gave {_describe(weights)} for a batch of {n} examples; a weight for each of them, shape "
+            f"({n},), or for each of their parts, shape ({n}, …), was wanted."
+        )
+    return weights.float()
 
 
 def load(
@@ -130,14 +155,15 @@ def load(
     )
 
 
-def _read(split: str, data: "Dataset[Any]") -> Batch:
-    """A data set as tensors, or an error that says why it cannot be."""
+def _read(split: str, data: "Dataset[Any] | DataLoader[Any]") -> "Batch | Stream":
+    """A data set as tensors, or as a stream of them, or an error that says why it cannot be."""
     try:
-        return of_dataset(data)
+        return read(data)
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
         raise UsageError(
             f"the examples of {split} cannot be put together to tensors ({str(error).splitlines()[0]}). Give tensors "
-            "themselves, or a Dataset of tensors and numbers of equal shapes."
+            "themselves, a Dataset of tensors and numbers of equal shapes, or a DataLoader whose collate_fn makes "
+            "tensors."
         ) from error
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lca import checkpoint
 from lca.errors import Interrupted, LCAError, UsageError
 from lca.location import locate
-from lca.parameters import ParameterTable, named_parameters, views
+from lca.parameters import ParameterTable, common_dtype, named_parameters, views
 from lca.staging import Staging
 from lca.store import Run, create_run, open_run
 from lca.writer import BlockWriter
@@ -24,8 +24,8 @@ from lca.writer import BlockWriter
 COMMIT_S = 1.0
 COMMIT_SHARE = 0.05
 
-# Kinds of numbers that float32 holds without loss.
-EXACT = (torch.float32, torch.float16, torch.bfloat16)
+# The kinds of numbers that a run store holds without loss, as float32 or, the last, as float64.
+REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 Scalar = float | Tensor
 
@@ -94,7 +94,7 @@ class Recorder:
             if self.resume:
                 self._return_to_state()
             device = self._tensors[0].device
-            self._staging = Staging(self.table, self._tensors, device)
+            self._staging = Staging(self.table, self._tensors, common_dtype(self._tensors), device)
             self._writer = BlockWriter(self.run, device)
             self._scalars: list[dict[str, Scalar]] = []
             self._committed = time.monotonic()
@@ -170,7 +170,14 @@ class Recorder:
 
     def _open(self) -> Run:
         if not self.resume:
-            return create_run(self.path, self.table, self.attributes, codec=self.codec, overwrite=self.overwrite)
+            return create_run(
+                self.path,
+                self.table,
+                self.attributes,
+                dtype=str(common_dtype(self._tensors)).removeprefix("torch."),
+                codec=self.codec,
+                overwrite=self.overwrite,
+            )
         run = open_run(self.path, "r+")
         run.parameters.require_same(self.table, str(self.path), "the model")
         return run
@@ -246,5 +253,11 @@ def _require_recordable(named: Mapping[str, Tensor]) -> None:
             raise LCAError(
                 f"{name} is a shard of FullyShardedDataParallel. Train with DistributedDataParallel to record."
             )
-        if tensor.requires_grad and tensor.dtype not in EXACT:
-            raise LCAError(f"{name} is {tensor.dtype}; a run store holds float32. Train in float32, or in 16 bits.")
+        if tensor.requires_grad and tensor.is_complex():
+            raise LCAError(
+                f"{name} is {tensor.dtype}; a loss change is allocated to real numbers. Make parameters of the real "
+                "and the imaginary part, such as nn.Parameter(torch.view_as_real(z)), and join them in forward with "
+                "torch.view_as_complex."
+            )
+        if tensor.requires_grad and tensor.dtype not in REAL:
+            raise LCAError(f"{name} is {tensor.dtype}; one of {', '.join(map(str, REAL))} was wanted.")

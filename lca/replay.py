@@ -70,7 +70,9 @@ class Trajectory:
         K, pinned = self.run.parameters.size, self.device.type == "cuda"
         buffer = self._buffers[block % self._held]
         if buffer is None:
-            buffer = self._buffers[block % self._held] = torch.empty(self.run.block, K, pin_memory=pinned)
+            dtype = getattr(torch, self.run.weights.dtype.name)
+            buffer = torch.empty(self.run.block, K, dtype=dtype, pin_memory=pinned)
+            self._buffers[block % self._held] = buffer
         finite = np.ones(self.run.block, bool)
         # Copied by numpy, for torch would open an OpenMP team in this thread. Once there are more such threads than
         # cores, libgomp lets none of them spin between two operations, and every pass takes a fifth longer.

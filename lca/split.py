@@ -1,10 +1,8 @@
 """Which examples make up L, in which order, and where they are kept."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,36 +11,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lca.batch import Batch, length, mapped, taken, tensors
+from lca.device import memory
 from lca.errors import UsageError
 from lca.gradient import has_batchnorm
-from lca.problem import Problem
+from lca.problem import Problem, weights_of
+from lca.stream import Stream, batches, count
 
 MAX_CLASSES = 1_000
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-FITS = 0.25  # part of the memory that the scaled split may take; over that it stays as it is stored
+SCALED_FITS = 0.25  # part of the memory that the scaled split may take; over that it stays as it is stored
+FITS = 0.5  # part of a CUDA device's memory that a split may take; over that it stays on the host
 
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of L on the device, in the order of the passes.
+    """The examples of L in the order of the passes.
 
-    data: tensors (N, …), nested as the problem has them. scale: what is still to be done to each batch of them; None
-    if nothing is.
-    groups: (N,) the index into classes of each example; None where classes are not told apart.
-    classes: their labels, ascending. labels: (N,) those of the examples, on the host; None where there are none.
-    n_of_class: by label, how many examples the whole split has, of which the N may be a part.
+    data: tensors (N, …), nested as the problem has them, on the device, or on the host where they do not fit there; or
+    a stream. scale: what is still to be done to each batch of them; None if nothing is.
+    weigh: as the problem's. groups: groups(batch), the index into classes of each loss; None where classes are not told
+    apart. classes: their labels, ascending.
+    labels: (N,) those of the examples, on the host; None where there are none. n_of_class: by label, how many examples
+    the whole split has, of which the N may be a part.
     """
 
-    data: Batch
+    data: "Batch | Stream"
     scale: Callable[[Batch], Batch] | None
-    groups: Tensor | None
+    weigh: Callable[[Batch], Tensor] | None
+    groups: Callable[[Batch], Tensor] | None
     classes: list[int]
     labels: NDArray[np.int64] | None
     n_of_class: dict[int, int]
 
     @property
     def n_examples(self) -> int:
-        return length(self.data)
+        return count(self.data)
 
     @property
     def n_total(self) -> int:
@@ -61,60 +63,83 @@ def prepare(
     """The split of a problem, or a part of it, ready for passes on the device.
 
     n_examples: a subset, drawn by seed, with the classes in it as they are in the split (as the problem's groups tell;
-    without groups it is drawn from all alike). by_class: told apart; without BatchNorm in the order of their classes.
+    without a label for each example it is drawn from all alike). by_class: told apart; without BatchNorm examples in
+    memory are put in the order of their classes.
     """
     data = problem.split(split)
-    N = length(data)
+    N = count(data)
     if n_examples is not None and not 1 <= n_examples <= N:
         raise UsageError(f"{n_examples:,} examples were asked for; the {split} split of {problem.name} has {N:,}.")
     if by_class and problem.groups is None:
         raise UsageError(f"{problem.name} has no groups, which --by-class needs: Problem(…, groups=lambda batch: …).")
-    labels = None
-    if problem.groups and (by_class or n_examples):
-        labels = problem.groups(data).cpu().numpy().astype(np.int64)
-    n_of_class = dict(Counter(labels.tolist())) if labels is not None else {0: N}
-    if by_class and len(n_of_class) > MAX_CLASSES:
+    labels, classes = _labels(problem, data) if problem.groups and (by_class or n_examples) else (None, [])
+    if by_class and len(classes) > MAX_CLASSES:
         raise UsageError(
-            f"{problem.name} has {len(n_of_class):,} classes; --by-class takes at most {MAX_CLASSES:,}. "
+            f"{problem.name} has {len(classes):,} classes; --by-class takes at most {MAX_CLASSES:,}. "
             "Give the problem coarser groups, or leave --by-class away."
         )
+    n_of_class = dict(Counter(labels.tolist())) if labels is not None else {0: N}
     index = np.arange(N)
     if n_examples is not None:
         index = stratified(np.zeros(N, np.int64) if labels is None else labels, n_examples, seed)
-    if by_class and labels is not None and not has_batchnorm(problem.model):
+        classes = classes if labels is None else np.unique(labels[index]).tolist()
+    if by_class and labels is not None and not isinstance(data, Stream) and not has_batchnorm(problem.model):
         index = index[np.argsort(labels[index], kind="stable")]
     if not np.array_equal(index, np.arange(N)):
-        order = torch.from_numpy(index)
-        data = mapped(data, lambda x: x[order.to(x.device)])
+        data = _picked(data, index)
         labels = None if labels is None else labels[index]
-    classes = [] if labels is None else np.unique(labels).tolist()
-    groups = torch.from_numpy(np.searchsorted(classes, labels)).to(device) if by_class and labels is not None else None
     data, scale = on_device(data, problem.scale, device)
-    return Split(data, scale, groups, classes, labels, n_of_class)
+    groups = _indexed(problem.groups, classes) if by_class and problem.groups else None
+    return Split(data, scale, problem.weigh, groups, classes if by_class else [], labels, n_of_class)
 
 
 def on_device(
-    data: Batch, scale: Callable[[Batch], Batch] | None, device: torch.device
-) -> tuple[Batch, Callable[[Batch], Batch] | None]:
-    """The data on the device: scaled at once if that fits into a part of its memory, else with the scale yet to do."""
+    data: "Batch | Stream", scale: Callable[[Batch], Batch] | None, device: torch.device
+) -> "tuple[Batch | Stream, Callable[[Batch], Batch] | None]":
+    """The data on the device, if they fit there: scaled at once if that fits too, else with the scale yet to do."""
+    if isinstance(data, Stream):
+        return data, scale
+    if device.type == "cuda" and sum(x.nbytes for x in tensors(data) if x.device != device) > FITS * memory(device):
+        return mapped(data, lambda x: x.cpu()), scale
     data = mapped(data, lambda x: x.to(device))
     if scale is None:
         return data, None
     one = scale(taken(data, slice(1)))
     n_bytes = length(data) * sum(x.nbytes for x in tensors(one))
-    return (scale(data), None) if n_bytes <= FITS * memory(device) else (data, scale)
+    return (scale(data), None) if n_bytes <= SCALED_FITS * memory(device) else (data, scale)
 
 
-def memory(device: torch.device) -> int:
-    """Bytes: what this process can have of a CUDA device; all that there is on a host, or in its container."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + cached
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(whole, int(CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # no such file, or "max"
-        return whole
+def _labels(problem: Problem, data: "Batch | Stream") -> tuple[NDArray[np.int64] | None, list[int]]:
+    """The label (N,) of each example, if there is a single one, and all labels that anything of weight has."""
+    assert problem.groups is not None
+    found, classes = [], set()
+    for batch in batches(data):
+        labels, weights = problem.groups(batch).cpu(), weights_of(problem.weigh, batch)
+        if weights is not None and weights.shape == labels.shape:
+            classes |= set(torch.unique(labels[weights.cpu() > 0]).tolist())
+        else:
+            classes |= set(torch.unique(labels).tolist())
+        found.append(labels)
+    by_example = np.concatenate([labels.numpy().astype(np.int64) for labels in found]) if found[0].ndim == 1 else None
+    return by_example, sorted(classes)
+
+
+def _indexed(groups: Callable[[Batch], Tensor], classes: list[int]) -> Callable[[Batch], Tensor]:
+    """groups(batch) as indices into classes. What has a label of no class has no weight, so that any index will do."""
+
+    def indices(batch: Batch) -> Tensor:
+        labels = groups(batch)
+        known = torch.tensor(classes, device=labels.device)
+        return torch.searchsorted(known, labels.to(known.dtype).contiguous()).clamp_(max=len(classes) - 1)
+
+    return indices
+
+
+def _picked(data: "Batch | Stream", index: NDArray[np.int64]) -> "Batch | Stream":
+    if isinstance(data, Stream):
+        return data.pick(index.tolist()).read()
+    order = torch.from_numpy(index)
+    return mapped(data, lambda x: x[order.to(x.device)])
 
 
 def stratified(labels: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:
@@ -129,19 +154,22 @@ def stratified(labels: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
-def standard_error(losses: NDArray[np.float64], split: Split) -> float:
-    """Of the mean of losses (N,) over a subset, as an estimate of that over the whole split.
+def standard_error(losses: NDArray[np.float64], weights: NDArray[np.float64], split: Split) -> float:
+    """Of L = Σ losses / Σ weights over a subset, as an estimate of that over the whole split.
 
-    Strata are the classes: √(Σ_c (N_c/N)² (1 − n_c/N_c) s_c²/n_c)     [Cochran 1977, Sampling Techniques, eq. 5.9]
+    losses: (N,) of each example, weighted; weights: (N,), what each weighs. Where these are 1, L is their mean.
+    Strata are the classes: √(Σ_c (N_c/N)² (1 − n_c/N_c) s_c²/n_c), with s_c² of the example's part in the deviation
+    from L, (loss − L · weight) / mean weight     [Cochran 1977, Sampling Techniques, eq. 5.9; of a ratio, eq. 6.13]
     A class with a single example in the subset is given the variance of all of them.
     """
     labels = np.zeros(len(losses), np.int64) if split.labels is None else split.labels
+    deviations = (losses - losses.sum() / weights.sum() * weights) / weights.mean()
     total = 0.0
     for label, N_c in split.n_of_class.items():
-        part = losses[labels == label]
+        part = deviations[labels == label]
         n_c = len(part)
         if n_c == 0:
             continue
-        variance = float(np.var(part if n_c > 1 else losses, ddof=1)) if len(losses) > 1 else np.nan
+        variance = float(np.var(part if n_c > 1 else deviations, ddof=1)) if len(losses) > 1 else np.nan
         total += (N_c / split.n_total) ** 2 * (1 - n_c / N_c) * variance / n_c
     return float(np.sqrt(total))

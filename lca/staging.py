@@ -9,17 +9,19 @@ from lca.parameters import ParameterTable, views
 
 
 class Staging:
-    """take(row): the tensors' values, as float32 and in the order of θ, into a row (K,) of host memory.
+    """take(row): the tensors' values, as dtype and in the order of θ, into a row (K,) of host memory.
 
     One gathering copy into a flat vector on the tensors' device, and one flat copy from there. On CUDA the second goes
     to pinned memory on a stream of its own and is not waited for: `event()` is done when all rows are there. Two flat
     vectors take turns, so that the next gathering need not wait for the copy before.
     """
 
-    def __init__(self, table: ParameterTable, tensors: Sequence[Tensor], device: torch.device) -> None:
+    def __init__(
+        self, table: ParameterTable, tensors: Sequence[Tensor], dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.tensors = list(tensors)
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self.stages = [torch.empty(table.size, device=device) for _ in range(2 if self.stream else 1)]
+        self.stages = [torch.empty(table.size, dtype=dtype, device=device) for _ in range(2 if self.stream else 1)]
         self.parts = [views(stage, table) for stage in self.stages]
         self.copied = [torch.cuda.Event() for _ in self.stages] if self.stream else []  # type: ignore[no-untyped-call]
         self.turn = 0

@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def weights(self) -> Array:
-        """Every iterate, float32 (parameter, iterate)."""
+        """Every iterate, (parameter, iterate); float32, or float64 for a model that is."""
         return self._array("weights")
 
     @property
@@ -158,7 +158,7 @@ class Run:
         # Where no reader of zarr groups wonders about the file, and making an allocation anew does not remove it.
         return self.path.lock(f"weights/lock-{allocation}" if allocation else "weights/lock")
 
-    def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[np.float32]:
+    def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[Any]:
         """The iterates of one block, (parameter, iterate), of all parameters or some."""
         begin = block * self.block
         try:
@@ -170,7 +170,7 @@ class Run:
                 f"block {block} of {self.path}/weights is damaged ({error}). See `lca verify {self.path}`."
             ) from error
 
-    async def write_iterates(self, begin: int, rows: NDArray[np.float32]) -> None:
+    async def write_iterates(self, begin: int, rows: NDArray[Any]) -> None:
         """Write the iterates begin … begin + n − 1, rows (n, K): a block of them, or what there is of the last one.
 
         They do not count before they are committed. The files of the block are made side by side, transposed and
@@ -261,10 +261,14 @@ def create_run(
     parameters: ParameterTable,
     attributes: Mapping[str, Any],
     *,
+    dtype: str = "float32",
     codec: str = "zstd",
     overwrite: bool = False,
 ) -> Run:
-    """A run store with no iterate yet. An existing one is replaced only if it is a run store and overwrite is given."""
+    """A run store with no iterate yet. dtype: of the weights.
+
+    An existing one is replaced only if it is a run store and overwrite is given.
+    """
     require_codec(codec)
     path = locate(path)
     if not path.is_free():
@@ -279,11 +283,11 @@ def create_run(
             old._set(iterates=0, status="training")  # so that what a crash leaves of it does not look finished
             path.remove()
     K = parameters.size
-    length = block_length(K)
+    length = block_length(K, np.dtype(dtype).itemsize)
     chunks = (min(CHUNK_PARAMETERS, K), length)
     with path.making() as folder:  # and then there whole: one that a crash cut short would be in the way of the next
         group = zarr.create_group(folder)
-        create_array(group, "weights", "float32", (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
+        create_array(group, "weights", dtype, (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
         group.create_group("training")
         group.attrs["lca"] = {
             "schema": SCHEMA,

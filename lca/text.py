@@ -68,7 +68,7 @@ def describe_run(run: "Run") -> str:
     """What a run store holds, how far it is, its size, and the command that made it."""
     attributes = run.attributes
     train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
-    raw, disk = 4 * run.parameters.size * run.n_iterates, run.disk_bytes("weights/c")
+    raw, disk = run.weights.dtype.itemsize * run.parameters.size * run.n_iterates, run.disk_bytes("weights/c")
     wanted = f" of {train['iterations'] + 1:,}" if run.status != "complete" and "iterations" in train else ""
     lines = [
         ("run", f"{run.path}, {run.status}"),

@@ -1,9 +1,9 @@
 """The optimizer loop of the built-in problems."""
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lca import checkpoint
-from lca.batch import length, taken
+from lca.batch import Batch, taken, tensors
 from lca.device import resolve_device
 from lca.errors import Interrupted, UsageError
 from lca.interventions import Freeze, LayerOptions, frozen_from
@@ -21,13 +21,14 @@ from lca.location import Location, locate
 from lca.optimizers import OPTIMIZERS, SCHEDULES, l2_term, make_optimizer, rate_factor, set_rates
 from lca.parameters import ParameterTable, trainable, views
 from lca.precision import in_precision
-from lca.problem import Problem, per_example
+from lca.problem import Problem, per_example, weights_of
 from lca.progress import bar
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
 from lca.signals import stop_signals
 from lca.split import on_device
 from lca.store import Run, open_run
+from lca.stream import Stream, ahead, count
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def train(
     """
     config, location = config or TrainConfig(), locate(path)
     device = resolve_device(config.device)
-    T = n_iterations(config, length(problem.train))
-    n_batches = length(problem.train) // config.batch_size
+    n_examples = count(problem.train)
+    T, n_batches = n_iterations(config, n_examples), n_examples // config.batch_size
     _require_in_time(config, T, n_batches)
     attributes = _describe(problem, config, T, device)
     state = None
@@ -163,12 +164,12 @@ def train(
         recorder.attach(optimizer)
         done = recorder.n_iterates - 1
         shown.update(done)
-        drawn = islice(batches(length(data), config.batch_size, config.seed, done, device), T - done)
-        for t, index in enumerate(drawn, start=done):
+        where = "cpu" if isinstance(data, Stream) else tensors(data)[0].device
+        indices = itertools.islice(batches(n_examples, config.batch_size, config.seed, done, where), T - done)
+        for t, batch in enumerate(drawn(data, indices, device), start=done):
             set_rates(optimizer, rate_factor(config, t, T, n_batches))
             optimizer.zero_grad()
-            batch = taken(data, index)
-            loss = per_example(problem.losses, model, scale(batch) if scale else batch).mean()
+            loss = mean_loss(problem, model, batch, scale)
             recorder.log(loss=loss.detach() + l2_term(optimizer))
             loss.backward()  # type: ignore[no-untyped-call]
             for tensor, start in frozen:
@@ -201,11 +202,30 @@ def batches(
     A new permutation of the examples for each epoch, which only the seed and the epoch's number decide.
     """
     n_batches = n_examples // batch_size
-    for epoch in count(start // n_batches):
+    for epoch in itertools.count(start // n_batches):
         permutation = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_examples)).to(device)
         for batch in range(start % n_batches, n_batches):
             yield permutation[batch * batch_size : (batch + 1) * batch_size]
         start = 0
+
+
+def drawn(data: "Batch | Stream", indices: Iterable[Tensor], device: torch.device) -> Iterator[Batch]:
+    """A batch of each of the indices, on the device, wherever the data are; the indices are there as well."""
+    if isinstance(data, Stream):
+        found: Iterable[Batch] = data.drawn(indices)
+    else:
+        found = (taken(data, index) for index in indices)
+        if tensors(data)[0].device == device:
+            yield from found
+            return
+    yield from (batch for batch, _ in ahead(((batch, None) for batch in found), device))
+
+
+def mean_loss(problem: Problem, model: nn.Module, batch: Batch, scale: Callable[[Batch], Batch] | None) -> Tensor:
+    """Of a batch, what the optimizer is to make smaller."""
+    weights = weights_of(problem.weigh, batch)
+    losses = per_example(problem.losses, model, scale(batch) if scale else batch, weights)
+    return losses.mean() if weights is None else losses.sum() / weights.sum()
 
 
 def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:

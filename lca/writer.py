@@ -24,6 +24,7 @@ from lca.store import Run
 N_BUFFERS = 2
 
 Scalars = Sequence[Mapping[str, float | Tensor]]
+Floats = NDArray[np.floating[Any]]
 
 
 class BlockWriter:
@@ -36,11 +37,12 @@ class BlockWriter:
         self.run = run
         self.commit_s = 0.0  # what the last commit took
         K, pinned = run.parameters.size, device.type == "cuda"
-        self._last: NDArray[np.float32] | None = None
+        dtype = getattr(torch, run.weights.dtype.name)
+        self._last: Floats | None = None
         self._moved: list[bool] = []
         self._free: queue.Queue[Tensor] = queue.Queue()
         for _ in range(N_BUFFERS):
-            self._free.put(torch.empty(run.block, K, pin_memory=pinned))
+            self._free.put(torch.empty(run.block, K, dtype=dtype, pin_memory=pinned))
         self._jobs: queue.Queue[Callable[[asyncio.Runner], None] | None] = queue.Queue()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="lca-writer", daemon=True)
@@ -115,7 +117,7 @@ class BlockWriter:
         self.commit_s = time.monotonic() - begin
 
 
-def moved(last: NDArray[np.float32] | None, rows: NDArray[np.float32]) -> list[bool]:
+def moved(last: Floats | None, rows: Floats) -> list[bool]:
     """Whether each iteration between the iterates, last (K,) before rows (n, K), changed any bit of them."""
     before = rows[:-1] if last is None else [last, *rows[:-1]]
     return [_differ(a, b) for a, b in zip(before, rows[len(rows) - len(before) :], strict=True)]
@@ -127,9 +129,9 @@ def by_name(scalars: Scalars) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([float(row.get(name, np.nan)) for row in scalars]) for name in names}
 
 
-def _differ(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+def _differ(a: Floats, b: Floats) -> bool:
     """Whether any bit differs. Where anything moved, a small sample nearly always tells."""
-    a, b = a.view(np.uint32), b.view(np.uint32)
+    a, b = (x.view(f"u{x.itemsize}") for x in (a, b))
     step = max(1, len(a) // 1000)
     return not np.array_equal(a[::step], b[::step]) or not np.array_equal(a, b)
 

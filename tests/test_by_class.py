@@ -11,6 +11,7 @@ from torch import nn
 import lca
 from lca.errors import UsageError
 from lca.gradient import FullGradient
+from lca.split import prepare
 
 CONFIG = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
 
@@ -84,10 +85,8 @@ def test_it_costs_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, pr
     for middle, batches in ((nn.Identity(), 2 + 1 + 2), (nn.BatchNorm1d(6), 4)):  # of 16, of a class or of all
         model = Counting(net(middle))
         given = uneven(problem, model)
-        groups = given.groups(given.train).unique(return_inverse=True)[1]
-        order = torch.argsort(groups, stable=True) if batches == 5 else torch.arange(len(groups))
-        data = tuple(x[order] for x in given.train)
-        with FullGradient(model, given.losses, data, 16, groups=groups[order]) as gradient:
+        split = prepare(given, "train", torch.device("cpu"), by_class=True)
+        with FullGradient(model, given.losses, split.data, 16, groups=split.groups) as gradient:
             gradient(gradient.theta, torch.ones(gradient.table.size))
         assert (model.n, gradient.n_passes) == (batches, 1)
 

@@ -180,10 +180,10 @@ def test_a_cuda_graph_gives_what_eager_passes_give(batchnorm):
     model = nn.Sequential(nn.Linear(5, 8), middle, nn.Tanh(), nn.Linear(8, 3))
     x, y = torch.randn(50, 5), torch.arange(50) * 3 // 50
     theta = flatten(model)
-    with FullGradient(model, cross_entropy, (x, y), 20, groups=y) as full:
+    with FullGradient(model, cross_entropy, (x, y), 20, groups=lambda batch: batch[1]) as full:
         expected = [full(theta + 0.1 * i, theta.double()) for i in range(3)]
     model.cuda()
-    with FullGradient(model, cross_entropy, (x.cuda(), y.cuda()), 20, groups=y.cuda()) as full:
+    with FullGradient(model, cross_entropy, (x.cuda(), y.cuda()), 20, groups=lambda batch: batch[1]) as full:
         found = [full(theta.cuda() + 0.1 * i, theta.double().cuda()) for i in range(3)]
         assert full.notes == []
     for a, b in zip(found, expected, strict=True):

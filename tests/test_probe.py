@@ -4,6 +4,7 @@ from torch import nn
 
 from lca import probe
 from lca.errors import LCAError
+from lca.gradient import FullGradient
 from lca.probe import Layout, activation_bytes, fastest_batch_size, fastest_layout, require_memory
 from lca.problem import cross_entropy
 
@@ -117,16 +118,17 @@ def test_a_partition_that_does_not_fit_is_told(monkeypatch):
     model, data = convolution(nn.BatchNorm2d(2)), images(40)
     per_image = 8 + 8 + 2  # the outputs of the convolution, of the norm and of the dense layer
     statistics, loss = 2 + 2, 1  # mean and deviation by channel, and a sum of weights
-    needed = activation_bytes(model, cross_entropy, tuple(x[:16] for x in data))
+    with FullGradient(model, cross_entropy, tuple(x[:16] for x in data), 16) as sample:
+        needed = activation_bytes(sample)
     assert needed == 4 * (16 * per_image + statistics + loss)
     there = needed * 40 // 16
     monkeypatch.setattr(probe, "memory", lambda device: there)
-    require_memory(model, cross_entropy, data, None, 40)
+    require_memory(model, cross_entropy, data, None, None, 40)
     monkeypatch.setattr(probe, "memory", lambda device: there - 1)
     with pytest.raises(LCAError, match=r"a batch of 40 examples leaves .* never made smaller unasked.*--batch-size"):
-        require_memory(model, cross_entropy, data, None, 5_000)
-    require_memory(model, cross_entropy, data, None, 39)
+        require_memory(model, cross_entropy, data, None, None, 5_000)
+    require_memory(model, cross_entropy, data, None, None, 39)
     monkeypatch.setattr(probe, "n_sharing", lambda device: 2)
     with pytest.raises(LCAError, match="a batch of 39 examples leaves"):
-        require_memory(model, cross_entropy, data, None, 39)
-    require_memory(model, cross_entropy, data, None, 19)
+        require_memory(model, cross_entropy, data, None, None, 39)
+    require_memory(model, cross_entropy, data, None, None, 19)

@@ -65,11 +65,6 @@ def test_an_exception_leaves_the_iterates_readable_and_the_run_unfinished(tmp_pa
     assert torch.equal(torch.from_numpy(run.weights[:, 70]), flatten(model))
 
 
-def test_what_float32_cannot_hold_is_refused(tmp_path):
-    with pytest.raises(LCAError, match=r"weight is torch.float64; a run store holds float32"):
-        lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1).double())
-
-
 def record(path, model, n=3, **options):
     with lca.Recorder(path, model, **options) as recorder:
         for _ in range(n):

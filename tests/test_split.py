@@ -43,15 +43,15 @@ def test_the_standard_error_is_right_on_average_over_all_samples():
     for a, b in product(combinations(range(4), 2), combinations(range(6), 3)):
         losses = np.concatenate([strata[0][list(a)], strata[1][list(b)]])
         labels = np.repeat([0, 1], [2, 3])
-        part = Split((torch.zeros(5),), None, None, [0, 1], labels, {0: 4, 1: 6})
-        told.append(standard_error(losses, part) ** 2)
+        part = Split((torch.zeros(5),), None, None, None, [0, 1], labels, {0: 4, 1: 6})
+        told.append(standard_error(losses, np.ones(5), part) ** 2)
         means.append(losses.mean())
     assert np.mean(told) == pytest.approx(np.var(means), rel=1e-12)
 
 
 def test_a_whole_split_has_no_sampling_error():
-    part = Split((torch.zeros(3),), None, None, [0], np.zeros(3, int), {0: 3})
-    assert standard_error(np.array([1.0, 2.0, 5.0]), part) == 0
+    part = Split((torch.zeros(3),), None, None, None, [0], np.zeros(3, int), {0: 3})
+    assert standard_error(np.array([1.0, 2.0, 5.0]), np.ones(3), part) == 0
 
 
 def test_bytes_are_scaled_at_once_where_that_fits(monkeypatch):
@@ -74,7 +74,7 @@ def test_scaling_by_batch_gives_the_same_allocation(tmp_path, monkeypatch):
     lca.train(problem, path, lca.TrainConfig(iterations=5, device="cpu"))
     config = lca.AllocateConfig(batch_size=500, device="cpu")
     lca.allocate(path, problem, config)
-    monkeypatch.setattr(split_module, "FITS", 0.0)
+    monkeypatch.setattr(split_module, "SCALED_FITS", 0.0)
     lca.allocate(path, problem, replace(config, name="bytes"))
     at_once, by_batch = (lca.open(path).allocation(name).lca[:] for name in ("train", "bytes"))
     np.testing.assert_array_equal(at_once, by_batch)

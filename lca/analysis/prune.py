@@ -107,12 +107,14 @@ def _measuring(
     problem.model.to(where)
     ready = prepare(problem, split, where)
 
-    with FullGradient(problem.model, problem.losses, ready.data, batch_size, scale=ready.scale) as full:
+    with FullGradient(
+        problem.model, problem.losses, ready.data, batch_size, scale=ready.scale, weigh=ready.weigh
+    ) as full:
 
         def measure(theta: NDArray[np.float32]) -> tuple[float, float]:
             at = torch.from_numpy(theta).to(where)
-            loss = full.example_losses(at).double().mean().item()
-            right = full.of_examples(at, problem.correct).double().mean().item() if problem.correct else float("nan")
+            loss = full.mean(at).item()
+            right = full.mean(at, problem.correct).item() if problem.correct else float("nan")
             return loss, right
 
         yield measure
