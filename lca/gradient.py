@@ -17,7 +17,7 @@ from lca.integrate import Evaluation
 from lca.parameters import ParameterTable, common_dtype, flatten, sum_by_tensor, trainable, views
 from lca.precision import in_precision, require_precision
 from lca.problem import Losses, per_example, weights_of
-from lca.stream import Stream, ahead, batches, count, head
+from lca.stream import Stream, ahead, count, head, pieces
 
 SAMPLE = 16  # examples, where a few tell enough
 DIRECTIONS = 2  # an iterate lies between two steps, so slopes along both are wanted there
@@ -80,7 +80,7 @@ class FullGradient:
         require_precision(precision, self.device)
         self.is_there = not isinstance(data, Stream) and all(x.device == self.device for x in tensors(data))
         self.n_examples = count(data)
-        self.total_weight = float(self.n_examples) if weigh is None else _total(weigh, data)
+        self.total_weight = float(self.n_examples) if weigh is None else _total(weigh, pieces(data, scale))
         self.n_passes = 0
         self.notes: list[str] = []
 
@@ -159,8 +159,8 @@ class FullGradient:
 
     def sample_losses(self) -> Tensor:
         """The losses of a few examples, to look what the model does with them."""
-        batch = mapped(head(self.data, SAMPLE), lambda x: x.to(self.device))
-        return per_example(self.losses, self.model, self.scaled(batch), weights_of(self.weigh, batch))
+        batch = self.scaled(mapped(head(self.data, SAMPLE), lambda x: x.to(self.device)))
+        return per_example(self.losses, self.model, batch, weights_of(self.weigh, batch))
 
     def scaled(self, batch: Batch) -> Batch:
         """What the losses are computed of."""
@@ -193,9 +193,9 @@ class FullGradient:
         """The batch, the weights and the groups of its losses, as far as there are any; and its classes."""
         parts = {"batch": batch}
         if self.weigh:
-            parts["weights"] = weights_of(self.weigh, batch)
+            parts["weights"] = torch.cat([cast(Tensor, weights_of(self.weigh, x)) for x in pieces(batch, self.scale)])
         if self.groups:
-            parts["groups"] = self.groups(batch)
+            parts["groups"] = torch.cat([self.groups(x) for x in pieces(batch, self.scale)])
         return parts, torch.unique(parts["groups"]).tolist() if self.groups else []
 
     def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
@@ -348,11 +348,14 @@ def _is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
     return x.is_floating_point() and x.itemsize < dtype.itemsize
 
 
-def _total(weigh: Callable[[Batch], Tensor], data: "Batch | Stream") -> float:
+def _total(weigh: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> float:
     """Σ w over a split."""
-    sums = [cast(Tensor, weights_of(weigh, batch)).double() for batch in batches(data)]
-    total = sum(float(weights.sum()) for weights in sums)
-    if not 0 < total < float("inf") or any(bool((weights < 0).any()) for weights in sums):
+    total, smallest = 0.0, 0.0
+    for batch in batches:
+        weights = cast(Tensor, weights_of(weigh, batch))
+        total += float(weights.sum(dtype=torch.float64))
+        smallest = min(smallest, float(weights.min()))
+    if not 0 < total < float("inf") or smallest < 0:
         raise LCAError(
             f"the weights of weigh(batch) sum to {total:g}, or some are below 0; they have to be ≥ 0, not all 0."
         )

@@ -40,8 +40,8 @@ class Problem:
     weigh: `weigh(batch) -> (B,)`, what each example weighs in that mean; or (B, S), what each part of an example does,
     such as a token: losses then are (B, S), and L = Σ wℓ / Σ w over all of them. A mask, True for what counts, will do.
     groups: `groups(batch) -> (B,)`, an integer label per example, or (B, S), for the LCA of each class.
-    scale: `scale(batch) -> batch`, what is done to a batch before the losses are computed, such as bytes to floats: a
-    function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
+    scale: `scale(batch) -> batch`, what is done to a batch before it is given to these functions, such as bytes to
+    floats: a function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
     correct: `correct(model, batch) -> (B,)`, which examples are right, for accuracies; top_1 with cross_entropy.
     name, options: how to make it again; a built-in problem is found by its name.
     """
@@ -144,12 +144,14 @@ def load(
     data = preset.data.load(data_dir, download)
     return Problem(
         model,
-        cross_entropy,
+        preset.data.losses,
         data.train,
         data.val,
         data.test,
-        groups=lambda batch: batch[1],
+        weigh=preset.data.weigh,
+        groups=preset.data.groups,
         scale=data.scale,
+        correct=preset.data.correct,
         name=name,
         options=resolved,
     )

@@ -10,7 +10,7 @@ from lca.batch import Batch, named
 from lca.errors import LCAError
 from lca.problem import Problem
 from lca.store import Run
-from lca.stream import Stream, batches, count
+from lca.stream import Stream, count, pieces
 
 
 def digest(data: "Batch | Stream") -> str:
@@ -19,7 +19,7 @@ def digest(data: "Batch | Stream") -> str:
     The same whether they are in memory or streamed.
     """
     of_tensor: dict[str, Any] = {}
-    for batch in batches(data):
+    for batch in pieces(data):
         for name, tensor in named(batch):
             if name not in of_tensor:
                 of_tensor[name] = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode())

@@ -15,7 +15,7 @@ from lca.device import memory
 from lca.errors import UsageError
 from lca.gradient import has_batchnorm
 from lca.problem import Problem, weights_of
-from lca.stream import Stream, batches, count
+from lca.stream import Stream, count, pieces
 
 MAX_CLASSES = 1_000
 SCALED_FITS = 0.25  # part of the memory that the scaled split may take; over that it stays as it is stored
@@ -113,7 +113,7 @@ def _labels(problem: Problem, data: "Batch | Stream") -> tuple[NDArray[np.int64]
     """The label (N,) of each example, if there is a single one, and all labels that anything of weight has."""
     assert problem.groups is not None
     found, classes = [], set()
-    for batch in batches(data):
+    for batch in pieces(data, problem.scale):
         labels, weights = problem.groups(batch).cpu(), weights_of(problem.weigh, batch)
         if weights is not None and weights.shape == labels.shape:
             classes |= set(torch.unique(labels[weights.cpu() > 0]).tolist())

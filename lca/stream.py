@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from lca.batch import Batch, joined, length, mapped, named, taken, tensors
+from lca.batch import Batch, cut, joined, length, mapped, named, taken, tensors
 from lca.device import memory
 from lca.errors import UsageError
 
@@ -152,9 +152,10 @@ def changed(data: "Batch | Stream", function: Callable[[Batch], Batch]) -> "Batc
     return data.map(function) if isinstance(data, Stream) else function(data)
 
 
-def batches(data: "Batch | Stream") -> Iterable[Batch]:
-    """All of it, in pieces that fit into memory."""
-    return data.batches(READ_AT_ONCE) if isinstance(data, Stream) else [data]
+def pieces(data: "Batch | Stream", scale: Callable[[Batch], Batch] | None = None) -> Iterable[Batch]:
+    """All of it, in pieces that are small enough to be scaled."""
+    parts = data.batches(READ_AT_ONCE) if isinstance(data, Stream) else cut(data, READ_AT_ONCE)
+    return map(scale, parts) if scale else parts
 
 
 def ahead(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterator[tuple[Batch, T]]:

@@ -223,8 +223,9 @@ def drawn(data: "Batch | Stream", indices: Iterable[Tensor], device: torch.devic
 
 def mean_loss(problem: Problem, model: nn.Module, batch: Batch, scale: Callable[[Batch], Batch] | None) -> Tensor:
     """Of a batch, what the optimizer is to make smaller."""
+    batch = scale(batch) if scale else batch
     weights = weights_of(problem.weigh, batch)
-    losses = per_example(problem.losses, model, scale(batch) if scale else batch, weights)
+    losses = per_example(problem.losses, model, batch, weights)
     return losses.mean() if weights is None else losses.sum() / weights.sum()
 
 

@@ -9,7 +9,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lca.parameters import ParameterTable
-from lca.problem import cross_entropy
 from lca.training import TrainConfig
 from lca.zoo.datasets import DataSet
 from lca.zoo.presets import Option, find, recipe
@@ -59,6 +58,5 @@ def _pass_gflop(model: nn.Module, data: DataSet) -> float:
     """The products and convolutions of a pass, counted on two examples, for BatchNorm refuses a single one."""
     n = 2
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
-        batch = torch.empty(n, *data.shape), torch.zeros(n, dtype=torch.int64)
-        cross_entropy(model.train(), batch).sum().backward()  # type: ignore[no-untyped-call]
+        data.losses(model.train(), data.empty(n)).sum().backward()  # type: ignore[no-untyped-call]
     return float(flops.get_total_flops() / n * data.n_train / 1e9)

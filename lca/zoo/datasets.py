@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,40 +13,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lca.batch import Batch
 from lca.errors import LCAError
+from lca.problem import Losses, cross_entropy, top_1
 
 Bytes = NDArray[np.uint8]
-Examples = tuple[Tensor, Tensor]
+Examples = tuple[Tensor, Tensor]  # images (N, channel, height, width) uint8, labels (N,) int64
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The examples of each split as they are stored; scale, losses and the others are as in lca.Problem."""
+
+    train: Batch
+    val: Batch
+    test: Batch | None
+    scale: Callable[[Batch], Batch]
 
 
 @dataclass(frozen=True)
 class DataSet:
     """What is known of a data set before it is read, and how to read it: load(data_dir, download).
 
-    shape: (channel, height, width) of an image. n_train, n_val, n_test: examples of each split.
+    n_train, n_val, n_test: examples of each split. shapes, dtypes: of inputs and targets of an example, once scaled.
+    losses, weigh, groups, correct: as in lca.Problem.
     """
 
     name: str
-    load: Callable[[Path | None, bool], "Splits"]
-    shape: tuple[int, int, int]
+    load: Callable[[Path | None, bool], Splits]
     n_train: int
     n_val: int
     n_test: int
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.int64)
+    groups: Callable[[Batch], Tensor] = lambda batch: batch[1]
+    weigh: Callable[[Batch], Tensor] | None = None
+    losses: Losses = cross_entropy
+    correct: Losses = top_1
 
-
-@dataclass(frozen=True)
-class Splits:
-    """images (N, channel, height, width) uint8 and labels (N,) int64 of each split; levels: the pixel that is white."""
-
-    train: Examples
-    val: Examples
-    test: Examples | None
-    levels: int
-
-    def scale(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The images in float32, from 0 to 1."""
-        images, *rest = batch
-        return images.float().div_(self.levels), *rest
+    def empty(self, n: int) -> Batch:
+        """A scaled batch of n examples of no particular values."""
+        return tuple(torch.zeros(n, *shape, dtype=d) for shape, d in zip(self.shapes, self.dtypes, strict=True))
 
 
 def digits(data_dir: Path | None, download: bool) -> Splits:
@@ -143,8 +151,14 @@ def _split(
         train=examples(images[train], labels[train]),
         val=examples(images[val], labels[val]),
         test=examples(*test) if test else None,
-        levels=levels,
+        scale=partial(_scaled, levels),
     )
+
+
+def _scaled(levels: int, batch: Examples) -> Examples:
+    """The images in float32, from 0 to 1; levels: the pixel that is white."""
+    images, labels = batch
+    return images.float().div_(levels), labels
 
 
 def _root(data_dir: Path | None) -> Path:
@@ -171,7 +185,7 @@ def _torchvision(name: str) -> Any:
     return datasets
 
 
-DIGITS = DataSet("UCI digits", digits, (1, 8, 8), 1_500, 297, 0)
-MNIST = DataSet("MNIST", mnist, (1, 28, 28), 55_000, 5_000, 10_000)
-FASHION_MNIST = DataSet("Fashion-MNIST", fashion_mnist, (1, 28, 28), 55_000, 5_000, 10_000)
-CIFAR10 = DataSet("CIFAR-10", cifar10, (3, 32, 32), 45_000, 5_000, 10_000)
+DIGITS = DataSet("UCI digits", digits, 1_500, 297, 0, ((1, 8, 8), ()))
+MNIST = DataSet("MNIST", mnist, 55_000, 5_000, 10_000, ((1, 28, 28), ()))
+FASHION_MNIST = DataSet("Fashion-MNIST", fashion_mnist, 55_000, 5_000, 10_000, ((1, 28, 28), ()))
+CIFAR10 = DataSet("CIFAR-10", cifar10, 45_000, 5_000, 10_000, ((3, 32, 32), ()))

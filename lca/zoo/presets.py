@@ -10,8 +10,10 @@ from torch import nn
 
 from lca.errors import UsageError
 from lca.factory import is_factory
-from lca.zoo import networks
+from lca.zoo import networks, text
 from lca.zoo.datasets import CIFAR10, DIGITS, FASHION_MNIST, MNIST, DataSet
+from lca.zoo.text import STANDARD_LIBRARY
+from lca.zoo.transformer import transformer
 
 Option = int | float
 
@@ -19,7 +21,7 @@ Option = int | float
 OPTIONS = {
     "width": "factor on the units or channels of every hidden layer",
     "layers": "dense layers, 3 to 5",
-    "blocks": "residual blocks in each of the three stages",
+    "blocks": "residual blocks in each of the three stages, or blocks of a transformer",
 }
 
 
@@ -35,6 +37,7 @@ class Preset:
     network: Callable[..., nn.Module]
     duration: Mapping[str, int]
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    optimizer: str = "sgd"
 
     @property
     def options(self) -> dict[str, Option]:
@@ -95,6 +98,13 @@ PRESETS = {
     "cifar-vgg-mini": Preset(
         CIFAR10, partial(networks.vgg, stages=((64,), (128,), (256,)), dense=(512,)), _EPOCHS_25, {"sgd": 0.02}
     ),
+    "charlm-transformer": Preset(
+        STANDARD_LIBRARY,
+        partial(transformer, len(text.ALPHABET), text.CONTEXT),
+        {"iterations": 400},  # 50 epochs of 2,000
+        {"adam": 0.003},
+        "adam",
+    ),
 }
 
 
@@ -117,6 +127,8 @@ def recipe(problem: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     preset = find(problem)
     fields: dict[str, Any] = {} if "epochs" in given else dict(preset.duration)
-    rate = preset.learning_rates.get(given.get("optimizer", "sgd"))
+    optimizer = given.get("optimizer", preset.optimizer)
+    rate = preset.learning_rates.get(optimizer)
+    fields |= {"optimizer": optimizer}
     fields |= {} if rate is None else {"learning_rate": rate}
     return fields | dict(given)
