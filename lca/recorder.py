@@ -111,6 +111,7 @@ class Recorder:
         scaler: a gradient scaler skips the step where gradients overflow, and the optimizer never hears of it. Given
         here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
         """
+        optimizer = _unwrapped(optimizer)
         stepped = False
 
         def after_step(*_: object) -> None:
@@ -235,6 +236,15 @@ class Recorder:
         self._writer.commit(self.n_iterates, self._scalars, state)
         self._scalars = []
         self._committed = time.monotonic()
+
+
+def _unwrapped(optimizer: Any) -> Optimizer:
+    """The optimizer in the wrapper that `accelerate` gives, which hands its steps on and takes no hooks itself.
+
+    No other wrapper is opened: one that moves the parameters after the step inside would be recorded too early.
+    """
+    inner: Optimizer = optimizer.optimizer if type(optimizer).__module__.startswith("accelerate.") else optimizer
+    return inner
 
 
 def _rank() -> int:

@@ -218,6 +218,24 @@ def test_a_step_that_a_scaler_skips_is_an_iteration_without_motion(tmp_path):
     assert run.n_unmoved == 2
 
 
+def test_an_optimizer_wrapped_by_accelerate(tmp_path):
+    class AcceleratedOptimizer(torch.optim.Optimizer):  # the real one is in test_recipes
+        __module__ = "accelerate.optimizer"
+
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        recorder.attach(AcceleratedOptimizer(optimizer))
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    run = lca.open(tmp_path / "run.zarr")
+    assert run.training["learning_rate"][:].tolist() == [0.1]
+    assert torch.equal(torch.from_numpy(run.weights[:, 1]), flatten(model))
+
+
 def test_a_scalar_that_is_told_now_and_then_is_nan_in_between(tmp_path):
     with lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1)) as recorder:
         for t in range(5):
