@@ -2,11 +2,12 @@
 TORCH ?= torch==2.13.0
 PYTHON ?= python3
 BIN := .venv/bin
+INTEGRATIONS := .venv-integrations
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test integrations check format clean
 
 help: ## this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
@@ -25,6 +26,9 @@ demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digit
 test: .venv/made ## run the tests
 	$(BIN)/python -m pytest
 
+integrations: $(INTEGRATIONS)/made ## run the recipes with the real Lightning and transformers, in an environment of their own
+	$(INTEGRATIONS)/bin/python -m pytest tests/test_recipes.py
+
 check: .venv/made ## format, lint and types, in seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -35,11 +39,19 @@ format: .venv/made ## rewrite the files as check wants them
 	$(BIN)/ruff check --fix
 
 clean: ## remove everything that make has built
-	rm -rf .venv build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(INTEGRATIONS) build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is older than setup.cfg after every change of it, and the environment is then made anew.
 .venv/made: setup.cfg
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
+	touch $@
+
+# Apart, since these bring many packages that nothing else here needs. Both import torchvision where there is one, and
+# fail where it is not of torch's build, as the one from PyPI beside a torch for the CPU; no recipe needs it.
+$(INTEGRATIONS)/made: setup.cfg
+	$(PYTHON) -m venv --clear $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)" pytest --editable ".[integrations]"
+	$(INTEGRATIONS)/bin/pip uninstall --quiet --yes torchvision
 	touch $@
