@@ -230,6 +230,14 @@ def test_tied_embeddings_are_counted_once(tmp_path):
 
 
 @transformers
+def test_the_mean_of_the_losses_is_the_loss_of_transformers():
+    recipe = load("huggingface_trainer")
+    model, batch = recipe.make_model().eval(), next(iter(torch.utils.data.DataLoader(recipe.make_data(), 240)))
+    with torch.no_grad():
+        torch.testing.assert_close(recipe.losses(model, batch).mean(), model(**batch).loss)
+
+
+@transformers
 def test_a_model_trained_by_transformers_in_bf16_stays_in_bf16(tmp_path):
     """Which is why the recipe allocates with a model of its own."""
     recipe = load("huggingface_trainer")

@@ -22,7 +22,7 @@ QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 class Record(L.Callback):
     """Records from the start of the training to its end, or to an exception, which leaves the run unfinished.
 
-    Only then are the optimizer and the processes there, and the model on its device with the weights of any checkpoint.
+    By then there are the optimizer and the processes, and the model is on its device with the weights of a checkpoint.
     """
 
     def __init__(self, path: Path | str) -> None:
