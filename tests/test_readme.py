@@ -102,6 +102,11 @@ def test_every_command_is_in_the_table(command):
         assert re.search(rf"^\| (`[a-z-]+`, )*`{figure}`[ ,]", README, re.M)
 
 
+def test_every_recipe_is_in_the_table():
+    recipes = {path.name for path in (Path(__file__).parent.parent / "scripts" / "recipes").glob("*.py")}
+    assert recipes == set(re.findall(r"^\| \[(\w+\.py)\]\(scripts/recipes/\1\) ", README, re.M))
+
+
 def test_pictures_are_there():
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (Path(__file__).parent.parent / picture).exists()
