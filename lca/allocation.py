@@ -186,8 +186,10 @@ def _open_allocation(run: Run, problem: Problem, split: Split, config: AllocateC
         "keep": config.keep,
         "keep_bits": config.keep_bits,
         "gradient_signs": config.gradient_signs,
-        "classes": split.classes if config.by_class else [],
+        "classes": split.classes,
     }
+    if problem.group_names and split.classes:
+        attributes["class_names"] = [problem.group_names.get(c, str(c)) for c in split.classes]
     attributes["fingerprint"] = fingerprint(attributes)
     if there is None:
         wanted = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}

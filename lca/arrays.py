@@ -87,6 +87,11 @@ class Allocation:
         return {**self.run.sizes, "class": classes, "packed": -(-self.run.parameters.size // 8)}
 
     @property
+    def classes(self) -> list[str]:
+        """What the classes are called: as the problem names them, else by their labels."""
+        return [str(name) for name in self.attributes.get("class_names") or self.attributes.get("classes", [])]
+
+    @property
     def iterations(self) -> range:
         """Those that are asked for; the others stay at status 0."""
         return range(*self.attributes.get("iterations", (0, self.run.n_iterations, 1)))

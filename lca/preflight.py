@@ -16,6 +16,7 @@ from lca.errors import LCAError
 from lca.gradient import FullGradient, is_out_of_memory
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
+from lca.precision import in_precision
 from lca.replay import BLOCKS_HELD
 from lca.store import Run
 
@@ -92,6 +93,12 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
         memory_bytes=_memory_bytes(run, gradient),
         notes=gradient.notes,
     )
+    if autocast := _module_in_autocast(gradient):
+        checked.notes.append(
+            f"{autocast} computes in autocast, which the model or its losses turn on by themselves: the loss, and the "
+            "float32 of the audit too, are those of 16 bits. A model that Hugging Face's Trainer has trained does so; "
+            "allocate with one newly made"
+        )
     if free is not None and checked.disk_bytes > free:
         checked.notes.append("the disk may become full; see --keep-bits, --keep layers and --iterations")
     return checked
@@ -137,6 +144,27 @@ def random_module(model: nn.Module, losses: Callable[[], Tensor]) -> str:
         if not torch.equal(output, again):
             return f"The first module with another output each time is {name or 'the model itself'} ({kind})."
     return "No module is random by itself, so it is the loss function or the data, or sums in another order."
+
+
+def _module_in_autocast(gradient: FullGradient) -> str | None:
+    """The first module that computes in autocast although the pass is in float32."""
+    found: list[str] = []
+
+    def look(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            if torch.is_autocast_enabled(gradient.device.type):
+                found.append(name or "the model")
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(look(name)) for name, module in gradient.model.named_modules()]
+    try:
+        with torch.no_grad(), in_precision("fp32", gradient.device):
+            gradient.sample_losses()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
 
 
 def _outputs(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, str, Tensor]]:

@@ -39,7 +39,8 @@ class Problem:
     first dimension. The loss of a split is the mean over all its examples.
     weigh: `weigh(batch) -> (B,)`, what each example weighs in that mean; or (B, S), what each part of an example does,
     such as a token: losses then are (B, S), and L = Σ wℓ / Σ w over all of them. A mask, True for what counts, will do.
-    groups: `groups(batch) -> (B,)`, an integer label per example, or (B, S), for the LCA of each class.
+    groups: `groups(batch) -> (B,)`, an integer label per example, or (B, S), for the LCA of each class. group_names:
+    what these labels are called.
     scale: `scale(batch) -> batch`, what is done to a batch before it is given to these functions, such as bytes to
     floats: a function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
     correct: `correct(model, batch) -> (B,)`, which examples are right, for accuracies; top_1 with cross_entropy.
@@ -53,6 +54,7 @@ class Problem:
     test: Batch | None = None
     weigh: Callable[[Batch], Tensor] | None = None
     groups: Callable[[Batch], Tensor] | None = None
+    group_names: Mapping[int, str] | None = None
     scale: Callable[[Batch], Batch] | None = None
     correct: Losses | None = None
     name: str = "custom"
@@ -150,6 +152,7 @@ def load(
         data.test,
         weigh=preset.data.weigh,
         groups=preset.data.groups,
+        group_names=preset.data.group_names,
         scale=data.scale,
         correct=preset.data.correct,
         name=name,

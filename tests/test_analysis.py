@@ -142,6 +142,27 @@ def test_layers_join_the_bias_to_its_kernel(tmp_path):
     assert result.iterations.left_out == {"not finite": 1}
 
 
+def test_the_layers_are_told_by_class(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(7, 4))
+    class_lca = rng.normal(size=(4, 3, 4))
+    runs = [
+        make_run(tmp_path / f"{i}.zarr", values, status=[1, 1, 2, 1], class_lca=class_lca + i, attributes=names)
+        for i, names in enumerate([{"class_names": ["cat", "dog", "7"]}] * 2)
+    ]
+    result = layers(runs[0])
+    counted = class_lca[[0, 1, 3]].sum(0)
+    np.testing.assert_allclose(result.by_class, np.stack([counted[:, :2].sum(1), counted[:, 2:].sum(1)], 1))
+    title = "LCA (nats) of the part of the loss that each class makes up"
+    found = columns_of(report_layers([layers(run) for run in runs]), title)
+    assert list(found) == ["cat", "dog", "7"]
+    assert found["dog"]["1"]["values"] == pytest.approx([counted[1, 2:].sum(), counted[1, 2:].sum() + 2 * 3])
+    assert found["dog"]["sum"]["mean"] == pytest.approx(counted[1].sum() + 0.5 * 4 * 3)
+    without = make_run(tmp_path / "without.zarr", values)
+    assert title not in [table.title for table in report_layers([layers(without)]).tables]
+    assert title not in [table.title for table in report_layers([result, layers(without)]).tables]
+
+
 def test_the_report_of_layers_tells_shares_kinds_and_tests(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(-1, 1, (3, 7, 10))

@@ -298,7 +298,7 @@ def test_the_problems_are_listed_with_what_they_cost(tmp_path):
     assert set(PRESETS) <= set(lines)
     assert "273,066" in lines["cifar-resnet"]
     assert "sgd 0.1, momentum 0.9, batch 250, 4,500 iterations" in lines["cifar-resnet"]
-    assert "residual blocks in each of the three stages; 1 in digits-resnet; 3 in mnist-resnet" in told
+    assert "or blocks of a transformer; 1 in digits-resnet; 3 in mnist-resnet" in told
     values = {entry["problem"]: entry for entry in json.loads((tmp_path / "problems.json").read_text())}
     assert values["mnist-fc"]["n_train"] == 55_000
     assert values["mnist-fc"]["recipe"]["learning_rate"] == 0.05

@@ -72,6 +72,29 @@ def test_a_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, mi
     assert lca.open(path).allocation("train").n_allocated == 0
 
 
+class Autocast(nn.Module):
+    """As a training with mixed precision may leave a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.inner(x).float()
+
+
+def test_a_model_that_turns_autocast_on_is_told(tmp_path, problem):
+    path, given = recorded(tmp_path, problem, Net(Autocast()), n=2)
+    (note,) = check(path, given).notes
+    assert "middle.inner computes in autocast, which the model or its losses turn on by themselves" in note
+    assert check(path, given, precision="bf16").notes == [note]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    path, given = recorded(plain, problem, Net(nn.Tanh()), n=2)
+    assert check(path, given, precision="bf16").notes == []
+
+
 def test_a_random_loss_is_told_from_a_random_model(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(nn.Identity()))
     noisy = lca.Problem(given.model, lambda m, b: given.losses(m, b) + torch.rand(len(b[0])), given.train, name="small")

@@ -102,7 +102,7 @@ def test_synchrony(tmp_path):
     assert result.series["gradient norm"].n == 0
     assert result.series["motion"].synchronised == [deepest.tolist()]
     assert result.series["LCA by class"].synchronised == [deepest.tolist(), []]
-    assert (result.layers, result.classes) == (["0", "1"], [0, 1])
+    assert (result.layers, result.classes) == (["0", "1"], ["0", "1"])
     # both layers get the same shift in 1 of 5 draws, and then all 20 stay together
     baseline = result.series["LCA"].baseline
     assert set(baseline) == {0, 20}

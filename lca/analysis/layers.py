@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lca.analysis.iterations import Iterations, iterations
 from lca.analysis.report import Column, Report, Table, p_value
 from lca.analysis.statistics import differs_from_zero
+from lca.arrays import Allocation
 from lca.parameters import ParameterTable
 from lca.store import Run
 from lca.summary import read
@@ -16,6 +17,7 @@ from lca.summary import read
 FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the iterations, after which the cumulative LCA is told
 
 N_POINTS = 200
+MAX_COLUMNS = 20  # classes that a table has room for
 
 Floats = NDArray[np.float64]
 
@@ -25,11 +27,15 @@ class Layers:
     """LCA by layer, the biases and norms with their kernels, and by tensor.
 
     table: the parameters. by_tensor: (T, tensor), in the loss's unit, NaN in an iteration that does not count.
+    classes: what the classes are called, none where they are not told apart. by_class: (class, layer), the total LCA of
+    the part of the loss that each class makes up.
     """
 
     table: ParameterTable
     by_tensor: Floats
     iterations: Iterations
+    classes: list[str]
+    by_class: Floats
 
     @property
     def layers(self) -> list[str]:
@@ -62,7 +68,17 @@ def layers(run: Run, name: str = "train", unconverged: bool = False) -> Layers:
     allocation = run.allocation(name)
     chosen = iterations(allocation, unconverged)
     by_tensor = np.where(chosen.counted[:, None], read(allocation, "layer_lca"), np.nan)
-    return Layers(run.parameters, by_tensor, chosen)
+    classes = allocation.classes if "class_lca" in allocation.arrays else []
+    return Layers(run.parameters, by_tensor, chosen, classes, _by_class(allocation, chosen, len(classes)))
+
+
+def _by_class(allocation: Allocation, chosen: Iterations, n_classes: int) -> Floats:
+    """(class, layer), summed block by block over the iterations that count."""
+    table = allocation.run.parameters
+    total = np.zeros((n_classes, len(table)))
+    for span in allocation.iteration_blocks if n_classes else ():
+        total += np.asarray(allocation.class_lca[span])[chosen.counted[span]].sum(axis=0)
+    return table.sum_by_layer(total)
 
 
 def report(results: Sequence[Layers]) -> Report:
@@ -82,6 +98,14 @@ def report(results: Sequence[Layers]) -> Report:
     of_layer = np.concatenate(
         [totals[:, [table.layers.index(p.layer) for p in table]], totals[:, [-1] * len(kinds)]], 1
     )
+    classes = results[0].classes if all(r.classes == results[0].classes for r in results) else []
+    totals_by_class = np.array([[*r.by_class.T, r.by_class.sum(1)] for r in results]) if classes else np.zeros(0)
+    of_classes = Table(
+        "layer",
+        [*table.layers, "sum"],
+        {name: Column(totals_by_class[..., c], 4) for c, name in enumerate(classes)},
+        "LCA (nats) of the part of the loss that each class makes up",
+    )
     over_time = {f"{100 * part:g} %": Column(after(part, [r.cumulative for r in results]), 4) for part in FRACTIONS}
     return Report(
         "layers",
@@ -99,6 +123,7 @@ def report(results: Sequence[Layers]) -> Report:
                 over_time,
                 "cumulative LCA (nats), after the first part of the iterations",
             ),
+            *([of_classes] if 0 < len(classes) <= MAX_COLUMNS else []),
         ],
         [result.iterations for result in results],
         arrays={"layers": table.layers, "cumulative": [_thinned(result.cumulative) for result in results]},

@@ -48,13 +48,13 @@ class Synchrony:
     """series: by name: "LCA", "gradient norm" and "motion", whose peaks are maxima; where asked for "LCA by class".
 
     layers: their names. still: those that are left out, for they never have a peak, such as frozen ones.
-    classes: the labels of the classes. shifts, seed: of the baseline.
+    classes: what the classes are called. shifts, seed: of the baseline.
     """
 
     series: dict[str, Series]
     layers: list[str]
     still: list[str]
-    classes: list[int]
+    classes: list[str]
     shifts: tuple[int, ...]
     seed: int
     iterations: Iterations
@@ -177,7 +177,7 @@ def synchrony(
         series=series,
         layers=[layer for layer, moves in zip(table.layers, moving, strict=True) if moves],
         still=[layer for layer, moves in zip(table.layers, moving, strict=True) if not moves],
-        classes=list(allocation.attributes.get("classes", [])),
+        classes=allocation.classes,
         shifts=tuple(shifts),
         seed=seed,
         iterations=chosen,

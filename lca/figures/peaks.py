@@ -35,7 +35,7 @@ def draw(result: Synchrony, look: Look, what: str | None = None) -> Figure:
             axes.axhline(bottom - 1, color="#cccccc", linewidth=0.6)
     if n_classes > 1:
         middles = np.arange(n_classes) * (n_layers + 1) + (n_layers - 1) / 2
-        axes.set_yticks(middles, [str(label) for label in result.classes])
+        axes.set_yticks(middles, result.classes)
         axes.set_ylabel(f"class; in it {n_layers} layers,\nthe first one lowest")
     else:
         name_layers(axes, [result.layers[i] for i in chosen_layers], vertical=True)

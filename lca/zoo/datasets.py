@@ -1,7 +1,7 @@
 """The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; scaled, pixels lie in 0 … 1."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -36,7 +36,7 @@ class DataSet:
     """What is known of a data set before it is read, and how to read it: load(data_dir, download).
 
     n_train, n_val, n_test: examples of each split. shapes, dtypes: of inputs and targets of an example, once scaled.
-    losses, weigh, groups, correct: as in lca.Problem.
+    losses, weigh, groups, group_names, correct: as in lca.Problem.
     """
 
     name: str
@@ -47,6 +47,7 @@ class DataSet:
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.int64)
     groups: Callable[[Batch], Tensor] = lambda batch: batch[1]
+    group_names: Mapping[int, str] | None = None
     weigh: Callable[[Batch], Tensor] | None = None
     losses: Losses = cross_entropy
     correct: Losses = top_1

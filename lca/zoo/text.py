@@ -107,6 +107,7 @@ STANDARD_LIBRARY = DataSet(
     shapes=((CONTEXT,), (CONTEXT,)),
     dtypes=(torch.int64, torch.int64),
     groups=groups,
+    group_names=dict(enumerate(KINDS)),
     weigh=weigh,
     losses=by_character,
     correct=right_by_character,
