@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lca import consolidated
 from lca.allocator import GO_ON, Allocator
 from lca.arrays import Allocation
 from lca.config import AllocateConfig
@@ -60,6 +61,8 @@ def allocate(
             if overwrite or not is_finished(run, config):
                 stack.enter_context(run.lock(str(config.name)))
             _open_allocation(run, problem, split, config, overwrite)
+            if is_finished(run, config):
+                consolidated.ensure(run.path)
             team.count("open")
         team.wait("open")
         allocation = run.allocation(str(config.name))

@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from lca import consolidated
 from lca.errors import LCAError
 from lca.layout import WRITE_ALL, Array
 from lca.location import Location
@@ -140,13 +141,15 @@ class Allocation:
 
     def finish(self) -> None:
         self.note("status", "complete")
+        consolidated.write(self.run.path)
 
     def note(self, name: str, value: Any) -> None:
         """Keep something with the allocation, as an attribute; None: keep it no more."""
         self.attributes[name] = value
         if value is None:
             del self.attributes[name]
-        self.group.attrs["lca"] = self.attributes
+        with consolidated.dropped(self.run.path):
+            self.group.attrs["lca"] = self.attributes
 
     def reopen(self) -> None:
         """Not complete after all: it has to be gone on with."""

@@ -1,4 +1,7 @@
-"""How an array lies on disk: blocks, chunks, files and codecs. With store, arrays and location all that knows zarr."""
+"""How an array lies on disk: blocks, chunks, files and codecs.
+
+With arrays, consolidated, location and store this is all that knows zarr.
+"""
 
 import warnings
 from collections.abc import Callable

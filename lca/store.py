@@ -6,6 +6,9 @@
       training/           (iteration)            what the optimizer saw
       lca/NAME/           one allocation, see lca.arrays
 
+The same file repeats the metadata of all of them while nothing changes, see lca.consolidated. scripts/guide/store.md
+describes the store for readers without lca.
+
 Iterates and iterations come in blocks (64 of them, fewer where K is large): the unit of writing. Every array is chunked
 so that a block is whole chunks; what a block holds is written first and counted (attribute `iterates`, array `blocks`)
 after, so that a crash leaves nothing that looks finished and is not.
@@ -27,6 +30,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from lca import consolidated
 from lca.arrays import ARRAYS, NAN, OPTIONAL, Allocation
 from lca.errors import LCAError, UsageError
 from lca.layout import CHUNK_PARAMETERS, Array, block_length, create_array, require_codec
@@ -212,7 +216,10 @@ class Run:
             (self.path / name).remove()
 
     def finish(self) -> None:
-        self._set(status="complete")
+        consolidated.write(self.path)
+        self.attributes |= {"status": "complete"}
+        as_consolidated = zarr.open_group(self.path.zarr_store(), mode="r+")
+        as_consolidated.attrs["lca"] = self.attributes
 
     def reopen(self) -> None:
         """Not complete after all: the training has to be resumed."""
@@ -227,6 +234,7 @@ class Run:
         """
         if name in self.allocations:
             self.allocation(name).note("status", "creating")  # or what a crash leaves of it would look finished
+        consolidated.drop(self.path)
         group = self.group.create_group(f"lca/{name}", overwrite=True)
         group.attrs["lca"] = {**attributes, "status": "creating"}
         allocation = Allocation(self, group)
@@ -252,6 +260,7 @@ class Run:
         return array
 
     def _set(self, **changes: Any) -> None:
+        """Change attributes; consolidated metadata are no part of what is written."""
         self.attributes |= changes
         self.group.attrs["lca"] = self.attributes
 
@@ -309,7 +318,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
         if not path.exists():
             raise UsageError(f"{path} does not exist; make a run with `lca train PROBLEM --out {path}`.")
         raise UsageError(f"{path} is no run store: it has no zarr.json with the attribute 'lca'.")
-    run = Run(path, zarr.open_group(path.zarr_store(), mode=mode))  # type: ignore[arg-type]
+    run = Run(path, consolidated.open_root(path, mode))
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(f"{path} has schema {run.attributes.get('schema')}; this version of lca reads schema {SCHEMA}.")
     return run

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lca import checkpoint
+from lca import checkpoint, consolidated
 from lca.arrays import ARRAYS, Allocation
 from lca.errors import LCAError
 from lca.integrate import Status
 from lca.layout import Array, missing_files
+from lca.location import ROOT
 from lca.store import Run, open_run
 
 
@@ -47,6 +48,7 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
         findings = [*_table(run), *_training(run), *_weights(run, remarks)]
         for name in run.allocations:
             findings += _allocation(run.allocation(name))
+        findings += _consolidated(run)
         if repair:
             for finding in findings:
                 if finding.repair:
@@ -153,6 +155,12 @@ def _allocation(allocation: Allocation) -> Iterator[Finding]:
                 yield Finding(where, values, redo)
             elif name == "status" and (values[wanted] == Status.NOT_ALLOCATED).any():
                 yield Finding(where, "marked as done, with iterations that are not allocated", redo)
+
+
+def _consolidated(run: Run) -> Iterator[Finding]:
+    if not consolidated.is_current(run.path):
+        what = "its consolidated metadata are not those of the arrays and groups; xarray and zarr would go by them"
+        yield Finding(ROOT, what, lambda: consolidated.drop(run.path))
 
 
 def _shape(where: str, array: Array, wanted: tuple[int, ...]) -> Iterator[Finding]:
