@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lca import analysis as analysis
+    from lca import figures as figures
     from lca.allocation import allocate as allocate
     from lca.allocation import check as check
     from lca.config import AllocateConfig as AllocateConfig
@@ -29,6 +30,7 @@ _HOMES = {
     "allocate": "lca.allocation:allocate",
     "analysis": "lca.analysis",
     "check": "lca.allocation:check",
+    "figures": "lca.figures",
     "import_checkpoints": "lca.state_dicts:import_checkpoints",
     "load": "lca.problem:load",
     "open": "lca.store:open_run",

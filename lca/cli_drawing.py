@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lca.errors import UsageError
-from lca.shell import Command, heading, name_option, runs_argument
+from lca.shell import Command, name_option, runs_argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lca.figures.style import Look
+    from lca.figures import Look
     from lca.store import Run
 
 
@@ -37,17 +37,13 @@ class Drawing:
 
     def save(self, runs: "Sequence[Run]", name: str, draw: "Callable[[Look], Figure]") -> None:
         """Draw and write the file."""
-        from lca.figures.style import COLOURS, Look, in_style, require_suffix, save
+        from lca.figures import COLOURS, Look, heading, save
+        from lca.figures.style import require_suffix
 
         require_suffix(self.out)
         title = heading(runs, name) if self.title is None else self.title
-        with in_style(self.style):
-            save(
-                draw(Look(title, COLOURS[self.colors], self.layers, slice_of(self.iterations))),
-                self.out,
-                self.dpi,
-                self.style,
-            )
+        look = Look(title, COLOURS[self.colors], self.layers, slice_of(self.iterations), self.style)
+        save(draw(look), self.out, self.dpi)
         click.echo(str(self.out))
 
 

@@ -7,7 +7,7 @@ import click
 
 from lca.cli_drawing import ITERATIONS, LAYERS, slice_of
 from lca.errors import UsageError
-from lca.shell import heading, name_option, open_alike, run_argument, runs_argument, unconverged_option
+from lca.shell import name_option, open_alike, run_argument, runs_argument, unconverged_option
 
 
 @click.command()
@@ -40,16 +40,15 @@ def animation(
     \b
     lca plot animation run.zarr --iterations 0:220 --out training.mp4
     """
-    from lca.figures.animation import Film, animate
-    from lca.figures.style import COLOURS, Look, in_style
+    from lca import figures
 
     width, x, height = size.partition("x")
     if not (x and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"size is {size!r}; WxH was wanted, such as 1280x720.")
     (run,) = open_alike([path])
-    look = Look(heading([run], name) if title is None else title, COLOURS[colors], layers, slice_of(iterations))
-    with in_style("screen"):
-        n = animate(run, out, look, Film(fps, every, smooth, int(width), int(height)), name)
+    heading = figures.heading([run], name) if title is None else title
+    look = figures.Look(heading, figures.COLOURS[colors], layers, slice_of(iterations))
+    n = figures.animation(run, out, look, figures.Film(fps, every, smooth, int(width), int(height)), name)
     click.echo(f"{out}: {n:,} frames, {n / fps:.1f} s")
 
 
@@ -66,10 +65,9 @@ def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, title: 
     \b
     lca plot report run.zarr --out report.html
     """
-    from lca.figures.report import write
-    from lca.figures.style import COLOURS, Look
+    from lca import figures
 
     opened = open_alike(runs)
-    look = Look(heading(opened, name) if title is None else title, COLOURS[colors])
-    write(opened, out, look, name, unconverged)
+    look = figures.Look(figures.heading(opened, name) if title is None else title, figures.COLOURS[colors])
+    figures.report(opened, out, look, name, unconverged)
     click.echo(str(out))

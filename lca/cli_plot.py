@@ -22,11 +22,11 @@ def plot_loss(runs: Sequence[str], name: str, drawing: Drawing) -> None:
     \b
     lca plot loss run.zarr --out loss.png
     """
+    from lca import figures
     from lca.analysis import loss_curve
-    from lca.figures.loss import draw
 
     (run,) = one(runs)
-    drawing.save([run], name, lambda look: draw(loss_curve(run, name), look))
+    drawing.save([run], name, lambda look: figures.loss(loss_curve(run, name), look))
 
 
 @figure("helping", unconverged_option, ITERATIONS)
@@ -36,11 +36,11 @@ def plot_helping(runs: Sequence[str], name: str, unconverged: bool, drawing: Dra
     \b
     lca plot helping run.zarr --out helping.png
     """
+    from lca import figures
     from lca.analysis import helping
-    from lca.figures.helping import draw
 
     (run,) = one(runs)
-    drawing.save([run], name, lambda look: draw(helping(run, name, unconverged), look))
+    drawing.save([run], name, lambda look: figures.helping(helping(run, name, unconverged), look))
 
 
 @figure("helping-by-layer", unconverged_option, LAYERS)
@@ -50,11 +50,12 @@ def plot_helping_by_layer(runs: Sequence[str], name: str, unconverged: bool, dra
     \b
     lca plot helping-by-layer run-?.zarr --out by-layer.png
     """
+    from lca import figures
     from lca.analysis import helping
-    from lca.figures.helping_by_layer import draw
 
     opened = open_alike(runs)
-    drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
+    results = [helping(run, name, unconverged) for run in opened]
+    drawing.save(opened, name, lambda look: figures.helping_by_layer(results, look))
 
 
 @figure("helping-by-parameter", unconverged_option)
@@ -64,11 +65,12 @@ def plot_helping_by_parameter(runs: Sequence[str], name: str, unconverged: bool,
     \b
     lca plot helping-by-parameter run-?.zarr --out by-parameter.png
     """
+    from lca import figures
     from lca.analysis import helping
-    from lca.figures.helping_by_parameter import draw
 
     opened = open_alike(runs)
-    drawing.save(opened, name, lambda look: draw([helping(run, name, unconverged) for run in opened], look))
+    results = [helping(run, name, unconverged) for run in opened]
+    drawing.save(opened, name, lambda look: figures.helping_by_parameter(results, look))
 
 
 @figure("distribution", unconverged_option)
@@ -78,11 +80,11 @@ def plot_distribution(runs: Sequence[str], name: str, unconverged: bool, drawing
     \b
     lca plot distribution run.zarr --out distribution.png
     """
+    from lca import figures
     from lca.analysis import tails
-    from lca.figures.distribution import draw
 
     (run,) = one(runs)
-    drawing.save([run], name, lambda look: draw(tails(run, name, unconverged), look))
+    drawing.save([run], name, lambda look: figures.distribution(tails(run, name, unconverged), look))
 
 
 @figure("layers", unconverged_option, LAYERS, cls=Grouped)
@@ -94,8 +96,8 @@ def plot_layers(runs: Sequence[str], name: str, unconverged: bool, labels: Seque
     lca plot layers run-0.zarr run-1.zarr --out layers.pdf
     lca plot layers a-?.zarr -- b-?.zarr --label regular --label frozen --out groups.png
     """
+    from lca import figures
     from lca.analysis import layers
-    from lca.figures.layers import draw
 
     groups = grouped(runs)
     if labels and len(labels) != len(groups):
@@ -104,7 +106,7 @@ def plot_layers(runs: Sequence[str], name: str, unconverged: bool, labels: Seque
     results = iter([layers(run, name, unconverged) for run in opened])
     names = labels or [chr(ord("A") + i) for i in range(len(groups))]
     by_name = {label: [next(results) for _ in group] for label, group in zip(names, groups, strict=True)}
-    drawing.save(opened, name, lambda look: draw(by_name, look))
+    drawing.save(opened, name, lambda look: figures.layers(by_name, look))
 
 
 @figure("trend", unconverged_option, LAYERS)
@@ -116,12 +118,12 @@ def plot_trend(runs: Sequence[str], name: str, unconverged: bool, option: str, d
     \b
     lca plot trend momentum-*.zarr --option last:momentum --delay --out trend.png
     """
+    from lca import figures
     from lca.analysis import trend
-    from lca.figures.trend import draw
 
     opened = open_alike(runs)
     result = trend(opened, option, delay=delay, name=name, unconverged=unconverged)
-    drawing.save(opened, name, lambda look: draw(result, look))
+    drawing.save(opened, name, lambda look: figures.trend(result, look))
 
 
 @figure("peaks", unconverged_option, LAYERS, ITERATIONS)
@@ -136,13 +138,13 @@ def plot_peaks(runs: Sequence[str], name: str, unconverged: bool, what: str | No
     \b
     lca plot peaks run.zarr --out peaks.png
     """
+    from lca import figures
     from lca.analysis import synchrony
-    from lca.figures.peaks import draw
 
     (run,) = one(runs)
     by_class = what == "LCA by class" or (what is None and "class_lca" in run.allocation(name).arrays)
     result = synchrony(run, name, unconverged, by_class=by_class)
-    drawing.save([run], name, lambda look: draw(result, look, what))
+    drawing.save([run], name, lambda look: figures.peaks(result, look, what))
 
 
 @figure("frame", LAYERS)
@@ -153,10 +155,10 @@ def plot_frame(runs: Sequence[str], name: str, iteration: int, drawing: Drawing)
     \b
     lca plot frame run.zarr --iteration 20 --out frame.png
     """
-    from lca.figures.frame import draw
+    from lca import figures
 
     (run,) = one(runs)
-    drawing.save([run], name, lambda look: draw(run, iteration, look, name))
+    drawing.save([run], name, lambda look: figures.frame(run, iteration, look, name))
 
 
 @figure("neurons", unconverged_option, LAYERS, ITERATIONS)
@@ -166,11 +168,11 @@ def plot_neurons(runs: Sequence[str], name: str, unconverged: bool, drawing: Dra
     \b
     lca plot neurons run.zarr --layers fc1 --iterations 0:200 --out neurons.png
     """
+    from lca import figures
     from lca.analysis import neurons
-    from lca.figures.neurons import draw
 
     (run,) = one(runs)
-    drawing.save([run], name, lambda look: draw(neurons(run, name, unconverged), look))
+    drawing.save([run], name, lambda look: figures.neurons(neurons(run, name, unconverged), look))
 
 
 @figure("curves", unconverged_option, ITERATIONS)
@@ -189,12 +191,12 @@ def plot_curves(
     \b
     lca plot curves run.zarr --parameter best --parameter fc3.bias --out curves.png
     """
+    from lca import figures
     from lca.analysis import curves
-    from lca.figures.curves import draw
 
     (run,) = one(runs)
     result = curves(run, which or ("best", "worst"), name, unconverged, seed)
-    drawing.save([run], name, lambda look: draw(result, look))
+    drawing.save([run], name, lambda look: figures.curves(result, look))
 
 
 @figure("cumulative", unconverged_option, LAYERS, ITERATIONS)
@@ -204,16 +206,13 @@ def plot_cumulative(runs: Sequence[str], name: str, unconverged: bool, drawing: 
     \b
     lca plot cumulative run.zarr --out cumulative.png
     """
-    import numpy as np
-
+    from lca import figures
     from lca.analysis import layers
-    from lca.figures.cumulative import draw
 
     (run,) = one(runs)
     val = [other for other in ("val",) if other in run.allocations and run.allocation(other).complete]
     results = {each: layers(run, each, unconverged) for each in dict.fromkeys([name, *val])}
-    curves = {each: np.where(np.isnan(found.lca), np.nan, found.cumulative) for each, found in results.items()}
-    drawing.save([run], name, lambda look: draw(run.parameters.layers, curves, look))
+    drawing.save([run], name, lambda look: figures.cumulative(results, look))
 
 
 @figure("oscillation", unconverged_option, LAYERS)
@@ -223,13 +222,13 @@ def plot_oscillation(runs: Sequence[str], name: str, unconverged: bool, drawing:
     \b
     lca plot oscillation run.zarr --out oscillation.png
     """
+    from lca import figures
     from lca.analysis import oscillation
-    from lca.figures.oscillation import draw
 
     opened = open_alike(runs)
     crossings = all("gradient_sign" in run.allocation(name).arrays for run in opened)
     results = [oscillation(run, name, unconverged, crossings) for run in opened]
-    drawing.save(opened, name, lambda look: draw(results, look))
+    drawing.save(opened, name, lambda look: figures.oscillation(results, look))
 
 
 @figure("overfit", unconverged_option, LAYERS)
@@ -240,12 +239,12 @@ def plot_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str
     \b
     lca plot overfit run.zarr --out overfit.png
     """
+    from lca import figures
     from lca.analysis import overfit
-    from lca.figures.overfit import draw
 
     opened = open_alike(runs)
     results = [overfit(run, name, against, unconverged) for run in opened]
-    drawing.save(opened, name, lambda look: draw(results, look))
+    drawing.save(opened, name, lambda look: figures.overfit(results, look))
 
 
 @figure("prune", unconverged_option)
@@ -267,13 +266,13 @@ def plot_prune(
     \b
     lca plot prune run.zarr --out prune.png
     """
+    from lca import figures
     from lca.analysis import prune
-    from lca.figures.prune import draw
 
     opened = open_alike(runs)
     loaded = problem_of(opened[0], problem, data_dir, download)
     results = [prune(run, loaded, name, unconverged, device=device) for run in opened]
-    drawing.save(opened, name, lambda look: draw(results, look))
+    drawing.save(opened, name, lambda look: figures.prune(results, look))
 
 
 @figure("subset", unconverged_option)
@@ -283,12 +282,12 @@ def plot_subset(runs: Sequence[str], name: str, unconverged: bool, drawing: Draw
     \b
     lca plot subset run.zarr --out subset.png
     """
+    from lca import figures
     from lca.analysis import subset
-    from lca.figures.subset import draw
 
     opened = open_alike(runs)
     results = [subset(run, name, (), unconverged) for run in opened]
-    drawing.save(opened, name, lambda look: draw(results, look))
+    drawing.save(opened, name, lambda look: figures.subset(results, look))
 
 
 @figure("error", ITERATIONS)
@@ -303,8 +302,8 @@ def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: 
     \b
     lca plot error run.zarr --against first-order --out error.png
     """
+    from lca import figures
     from lca.analysis import loss_curve
-    from lca.figures.error import draw
 
     (run,) = one(runs)
     wanted = _examples_of(run, name)
@@ -312,7 +311,7 @@ def plot_error(runs: Sequence[str], name: str, against: Sequence[str], drawing: 
     alike = [other for other in others if _examples_of(run, other) == wanted]
     names = list(dict.fromkeys([name, *(against or alike)]))
     rules = {each: f"{each}, {run.allocation(each).attributes['rule']}" for each in names}
-    drawing.save([run], name, lambda look: draw({rules[each]: loss_curve(run, each) for each in names}, look))
+    drawing.save([run], name, lambda look: figures.error({rules[each]: loss_curve(run, each) for each in names}, look))
 
 
 def _examples_of(run: "Run", name: str) -> tuple[str, int]:

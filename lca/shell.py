@@ -152,13 +152,6 @@ def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bo
     return load(str(name), options=options, data_dir=data_dir, download=download)
 
 
-def heading(runs: "Sequence[Run]", name: str) -> str:
-    """What a figure of the runs is called."""
-    problem = runs[0].attributes.get("problem")
-    number = f", {len(runs)} runs" if len(runs) > 1 else ""
-    return (f"{problem}, " if problem else "") + f"LCA of the {name} loss{number}"
-
-
 def print_reports(reports: "Sequence[Report]", json_file: Path | None, headings: bool = False) -> None:
     """One after the other; headings: with the question over each. For programs a single one, or all by question."""
     for i, report in enumerate(reports):

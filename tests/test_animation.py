@@ -9,7 +9,7 @@ from torch import nn
 
 from lca.errors import LCAError, UsageError
 from lca.figures import encode
-from lca.figures.animation import Film, Panel, animate, film_length, frames
+from lca.figures.animation import Film, Panel, animation, film_length, frames
 from lca.figures.matrices import Matrix
 from lca.figures.style import COLOURS, Look
 
@@ -113,7 +113,7 @@ def test_what_is_larger_than_its_place_is_averaged():
 def test_films_can_be_read_back(tmp_path, run, suffix):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `animation`")
     path = tmp_path / "new" / f"film{suffix}"
-    assert animate(run, path, Look("a film"), Film(fps=8, width=320, height=240)) == 8
+    assert animation(run, path, Look("a film"), Film(fps=8, width=320, height=240)) == 8
     reader = imageio_ffmpeg.read_frames(str(path))
     about = next(reader)
     assert about["size"] == (320, 240)
@@ -127,7 +127,7 @@ def test_films_can_be_read_back(tmp_path, run, suffix):
 
 def test_a_gif_needs_no_ffmpeg(tmp_path, run, monkeypatch):
     monkeypatch.setattr(encode, "find_spec", lambda name: None)
-    assert animate(run, tmp_path / "film.gif", Look(), Film(fps=10, width=320, height=240)) == 8
+    assert animation(run, tmp_path / "film.gif", Look(), Film(fps=10, width=320, height=240)) == 8
     with Image.open(tmp_path / "film.gif") as film:
         pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
         assert film.info["duration"] == 100
@@ -137,10 +137,10 @@ def test_a_gif_needs_no_ffmpeg(tmp_path, run, monkeypatch):
     with pytest.raises(
         UsageError, match=r"\.mp4 needs a package of its own: pip install 'loss-change-allocation\[anim"
     ):
-        animate(run, tmp_path / "film.mp4", Look(), SMALL)
+        animation(run, tmp_path / "film.mp4", Look(), SMALL)
     monkeypatch.setattr(encode, "PILLOW_LIMIT", 8 * 320 * 240 - 1)
     with pytest.raises(UsageError, match="a GIF of this length takes 614 kB of memory without ffmpeg"):
-        animate(run, tmp_path / "film.gif", Look(), SMALL)
+        animation(run, tmp_path / "film.gif", Look(), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_what_ffmpeg_cannot_write_is_told(tmp_path, run, monkeypatch, program):
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "ffmpeg"))
     with pytest.raises(LCAError, match=r"ffmpeg could not write film.mp4: (no room|it says nothing)"):
-        animate(run, tmp_path / "film.mp4", Look(), SMALL)
+        animation(run, tmp_path / "film.mp4", Look(), SMALL)
     assert not list(tmp_path.glob("film*"))
 
 
 def test_another_suffix_is_refused_and_nothing_is_left(tmp_path, run):
     with pytest.raises(UsageError, match=r"its suffix is \.avi; \.mp4, \.webm, \.gif are known"):
-        animate(run, tmp_path / "film.avi", Look(), SMALL)
+        animation(run, tmp_path / "film.avi", Look(), SMALL)
     before = sorted(tmp_path.iterdir())
     (tmp_path / "run.zarr/lca/train/lca/c/0/1").write_bytes(b"damaged")
     with pytest.raises(Exception, match="damaged"):
-        animate(run, tmp_path / "film.gif", Look(), SMALL)
+        animation(run, tmp_path / "film.gif", Look(), SMALL)
     assert sorted(tmp_path.iterdir()) == before

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from handmade import CONVERGED, LCA, NAN, add_allocation, make_run
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 from torch import nn
 
+from lca import figures
 from lca.analysis import (
     curves,
     helping,
@@ -25,23 +28,9 @@ from lca.analysis.neurons import NeuronSums
 from lca.analysis.prune import Pruned
 from lca.analysis.tiles import feed
 from lca.errors import LCAError, UsageError
-from lca.figures import cumulative as cumulative_figure
-from lca.figures import curves as curves_figure
-from lca.figures import distribution as distribution_figure
-from lca.figures import error as error_figure
-from lca.figures import frame as frame_figure
-from lca.figures import helping as helping_figure
-from lca.figures import helping_by_layer, helping_by_parameter, style
-from lca.figures import layers as layers_figure
-from lca.figures import loss as loss_figure
-from lca.figures import neurons as neurons_figure
-from lca.figures import oscillation as oscillation_figure
-from lca.figures import overfit as overfit_figure
-from lca.figures import peaks as peaks_figure
-from lca.figures import prune as prune_figure
-from lca.figures import subset as subset_figure
-from lca.figures import trend as trend_figure
+from lca.figures import style
 from lca.figures.matrices import matrices
+from lca.figures.neurons import _mean_over
 from lca.figures.style import COLOURS, Look
 from lca.parameters import ParameterTable
 
@@ -75,7 +64,7 @@ def whiskers(axes):
 
 def test_helping_stacks_the_shares(run):
     result = helping(run)
-    top, bottom = helping_figure.draw(result, LOOK).axes
+    top, bottom = figures.helping(result, LOOK).axes
     assert top.get_title(loc="left") == "a title"
     np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last one is not known
     assert top.lines[0].get_marker() == "."
@@ -100,17 +89,17 @@ def test_helping_stacks_the_shares(run):
 
 
 def test_only_some_iterations_are_drawn(run):
-    top, bottom = helping_figure.draw(helping(run), Look(iterations=(1, 3))).axes
+    top, bottom = figures.helping(helping(run), Look(iterations=(1, 3))).axes
     assert top.lines[0].get_xdata().tolist() == [1, 2, 3]
     assert bottom.get_xlim() == (0.5, 3.5)  # with the last iterate
     with pytest.raises(UsageError, match=r"iterations 4:4 are none; there are 4, 0 to 3"):
-        helping_figure.draw(helping(run), Look(iterations=(9, None)))
+        figures.helping(helping(run), Look(iterations=(9, None)))
 
 
 def test_helping_by_layer(run, tmp_path):
     other = make_run(tmp_path / "other.zarr", np.negative(LCA), status=CONVERGED)
     results = [helping(run), helping(other)]
-    (axes,) = helping_by_layer.draw(results, LOOK).axes
+    (axes,) = figures.helping_by_layer(results, LOOK).axes
     values = np.array([result.percentage_by_layer for result in results])
     np.testing.assert_allclose(heights(axes), values.mean(0))
     np.testing.assert_allclose(whiskers(axes), 2 * values.std(0, ddof=1))
@@ -120,7 +109,7 @@ def test_helping_by_layer(run, tmp_path):
 
 def test_helping_by_parameter(run):
     result = helping(run)
-    (axes,) = helping_by_parameter.draw([result, result], LOOK).axes
+    (axes,) = figures.helping_by_parameter([result, result], LOOK).axes
     values, edges, _ = axes.patches[0].get_data()
     np.testing.assert_allclose(values, 100 * result.histogram / 6)
     np.testing.assert_allclose(edges, np.arange(0, 101, 2))
@@ -133,7 +122,7 @@ def test_layers_of_one_group_by_who_helps(tmp_path):
         values = np.zeros((7, 1))
         values[0], values[3] = total, 0.5 + 0.2 * i
         runs.append(make_run(tmp_path / f"{i}.zarr", values))
-    (axes,) = layers_figure.draw({"A": [layers(run) for run in runs]}, LOOK).axes
+    (axes,) = figures.layers({"A": [layers(run) for run in runs]}, LOOK).axes
     assert heights(axes) == pytest.approx([-2, 0.6])
     assert colours(axes) == [HELP, HURT]
     assert whiskers(axes) == pytest.approx([2 * 2**0.5, 2 * 0.02**0.5])
@@ -144,13 +133,13 @@ def test_layers_of_one_group_by_who_helps(tmp_path):
 def test_layers_of_several_groups_by_colour(run, tmp_path):
     other = make_run(tmp_path / "other.zarr", np.negative(LCA), status=CONVERGED)
     groups = {"regular": [layers(run)], "frozen": [layers(other)]}
-    (axes,) = layers_figure.draw(groups, Look(layers="1")).axes
+    (axes,) = figures.layers(groups, Look(layers="1")).axes
     total = layers(run).total[1]
     assert heights(axes) == pytest.approx([total, -total])
     assert colours(axes) == list(LOOK.colours.others[:2])
     assert labels(axes.get_legend().texts) == ["regular (n = 1)", "frozen (n = 1)"]
     with pytest.raises(UsageError, match="no layer is like 'conv'; there are 0, 1"):
-        layers_figure.draw(groups, Look(layers="conv"))
+        figures.layers(groups, Look(layers="conv"))
 
 
 def test_loss_and_what_the_parts_sum_to(tmp_path):
@@ -168,7 +157,7 @@ def test_loss_and_what_the_parts_sum_to(tmp_path):
     assert [stretch.tolist() for stretch in curve.stretches] == [[0, 1, 2], [3, 4]]
     np.testing.assert_allclose(curve.summed(curve.stretches[0]), [3, 2.0001, 1.4999])
     np.testing.assert_allclose(curve.summed(curve.stretches[1]), [1, 0.5003])  # anew after the gap
-    top, bottom = loss_figure.draw(curve, LOOK).axes
+    top, bottom = figures.loss(curve, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), loss)
     for drawn, stretch in zip(top.lines[1:], curve.stretches, strict=True):
         np.testing.assert_allclose(drawn.get_xdata(), stretch)
@@ -180,7 +169,7 @@ def test_loss_and_what_the_parts_sum_to(tmp_path):
 def test_distribution(tmp_path):
     values = np.random.default_rng(0).normal(0, 1e-3, (7, 4_000))
     result = tails(make_run(tmp_path / "run.zarr", values))
-    (axes,) = distribution_figure.draw(result, LOOK).axes
+    (axes,) = figures.distribution(result, LOOK).axes
     helped, hurt = (patch for patch in axes.patches if isinstance(patch, StepPatch))
     assert (to_hex(helped.get_facecolor()), to_hex(hurt.get_facecolor())) == (HELP, HURT)
     limit = np.percentile(np.abs(values), 99)
@@ -206,7 +195,7 @@ def test_distribution(tmp_path):
 
 def test_the_distribution_of_nothing_is_refused(tmp_path):
     with pytest.raises(LCAError, match="there is no distribution to draw"):
-        distribution_figure.draw(tails(make_run(tmp_path / "run.zarr", np.zeros((7, 4)))), LOOK)
+        figures.distribution(tails(make_run(tmp_path / "run.zarr", np.zeros((7, 4)))), LOOK)
 
 
 def test_trend(tmp_path):
@@ -215,7 +204,7 @@ def test_trend(tmp_path):
         for i in (1, 2, 4)
     ]
     result = trend(runs, "momentum")
-    left, right = trend_figure.draw(result, Look(layers="0")).axes
+    left, right = figures.trend(result, Look(layers="0")).axes
     assert [line.get_ydata()[0] for line in left.lines[:3]] == pytest.approx([3, 5, 9])
     assert [text.get_text() for text in left.get_legend().texts] == ["1", "2", "4"]
     np.testing.assert_allclose(right.collections[0].get_offsets(), [[1, 3], [2, 5], [4, 9]])
@@ -228,9 +217,9 @@ def test_peaks_of_all_layers_have_another_colour(tmp_path):
     lca[0, [2, 5, 9]], lca[3, [2, 6, 9]] = -1, -1
     norms = np.ones((13, 4))
     run = make_run(tmp_path / "run.zarr", lca, gradient_norm=norms, motion_norm=norms[:12])
-    (axes,) = peaks_figure.draw(synchrony(run), LOOK).axes
+    (axes,) = figures.peaks(synchrony(run), LOOK).axes
     found = {}
-    (only,) = peaks_figure.draw(synchrony(run), Look(layers="1")).axes
+    (only,) = figures.peaks(synchrony(run), Look(layers="1")).axes
     assert labels(only.get_yticklabels()) == ["1"]
     assert "in all 2 layers: 2" in only.get_title(loc="left")
     for line in axes.lines:
@@ -242,7 +231,7 @@ def test_peaks_of_all_layers_have_another_colour(tmp_path):
 
 
 def test_frame_shows_each_tensor_as_a_matrix(run):
-    figure = frame_figure.draw(run, 1, LOOK)
+    figure = figures.frame(run, 1, LOOK)
     panels = {axes.get_title(): axes.images[0] for axes in figure.axes if axes.images}
     assert panels["0.weight"].get_array().tolist() == [[2, -1]]
     assert panels["1.weight"].get_array().tolist() == [[-1], [-1]]
@@ -252,7 +241,7 @@ def test_frame_shows_each_tensor_as_a_matrix(run):
     assert to_hex(panels["0.weight"].get_cmap()(0.5)) == "#ffffff"
     assert figure._suptitle.get_text() == "a title, iteration 1"
     with pytest.raises(UsageError, match="iteration 4 is not allocated"):
-        frame_figure.draw(run, 4, LOOK)
+        figures.frame(run, 4, LOOK)
 
 
 def test_matrices():
@@ -276,7 +265,7 @@ def test_matrices():
 
 def test_neurons_are_rows_by_layer(run):
     result = neurons(run)
-    figure = neurons_figure.draw(result, LOOK)
+    figure = figures.neurons(result, LOOK)
     axes = figure.axes[0]
     picture = axes.images[0].get_array()
     np.testing.assert_allclose(picture.filled(NAN), result.lca)
@@ -285,20 +274,20 @@ def test_neurons_are_rows_by_layer(run):
     assert axes.images[0].get_extent() == [-0.5, 3.5, 2.5, -0.5]
     binned = NeuronSums(run.parameters, result.iterations, max_cells=3 * 2)
     feed(run, run.allocation("train").lca, result.iterations.counted, [binned])
-    means = neurons_figure.draw(binned.result(), LOOK).axes[0].images[0].get_array()  # of two iterations, then of one
+    means = figures.neurons(binned.result(), LOOK).axes[0].images[0].get_array()  # of two iterations, then of one
     np.testing.assert_allclose(means, np.stack([result.lca[:, :2].mean(1), result.lca[:, 2]], axis=1))
-    shown = neurons_figure.draw(result, Look(layers="1", iterations=(1, 3))).axes[0].images[0].get_array()
+    shown = figures.neurons(result, Look(layers="1", iterations=(1, 3))).axes[0].images[0].get_array()
     np.testing.assert_allclose(shown, result.lca[1:, 1:3])
 
 
 def test_long_runs_are_averaged_into_pixels():
     values = np.array([[1.0, 3, NAN, NAN, 5]])
-    np.testing.assert_allclose(neurons_figure._mean_over(values, 2, 1), [[2, NAN, 5]])
+    np.testing.assert_allclose(_mean_over(values, 2, 1), [[2, NAN, 5]])
 
 
 def test_curves(run):
     result = curves(run, ["best", "1.bias", "0.weight[0, 1]"])
-    (axes,) = curves_figure.draw(result, LOOK).axes
+    (axes,) = figures.curves(result, LOOK).axes
     totals = np.nansum(np.array(LCA)[:, :3], axis=1)
     order = np.argsort(totals, kind="stable")[:5].tolist()
     assert result.index == list(dict.fromkeys([*order, 5, 6, 1]))
@@ -324,27 +313,28 @@ def test_too_many_curves_are_refused(tmp_path):
 
 
 def test_a_point_without_neighbours_is_a_dot():
-    axes = style.new_figure(3, 3).subplots()
+    axes = Figure().subplots()
     style.line(axes, np.arange(6), np.array([1, NAN, 2, 3, NAN, 4]))
     assert axes.lines[1].get_xdata().tolist() == [0, 5]
     assert axes.lines[1].get_marker() == "."
 
 
 def test_names_are_shown_letter_for_letter(tmp_path):
-    figure = style.new_figure(3, 3)
-    axes = figure.subplots()
-    style.head(axes, r"a $\frac{1}$ b")
-    axes.plot([0, 1], label=style.plain("_body $_{$"))
-    legend = axes.legend()
-    style.save(figure, tmp_path / "figure.svg")
+    with LOOK.figure(3, 3) as figure:
+        axes = figure.subplots()
+        style.head(axes, r"a $\frac{1}$ b")
+        axes.plot([0, 1], label=style.plain("_body $_{$"))
+        legend = axes.legend()
+    figures.save(figure, tmp_path / "figure.svg")
     assert [text.get_text().strip() for text in legend.texts] == [r"_body \$_{\$"]
     assert r"a $\frac{1}$ b" in (tmp_path / "figure.svg").read_text()
 
 
 def test_paper_is_a_columns_size(run, tmp_path):
-    figure = helping_figure.draw(helping(run), LOOK)
-    style.save(figure, tmp_path / "figure.png", style="paper")
-    assert figure.get_size_inches()[0] == pytest.approx(0.55 * 7.2)
+    figure = figures.helping(helping(run), Look(style="paper"))
+    for _ in range(2):
+        figures.save(figure, tmp_path / "figure.png", dpi=100)
+        assert imread(tmp_path / "figure.png").shape[:2] == (242, 396)  # 0.55 of 4.4 × 7.2 inches
 
 
 def test_parameters_have_names(run):
@@ -362,9 +352,11 @@ def test_parameters_have_names(run):
 
 
 def test_cumulative(run):
-    of_train = layers(run).cumulative
-    (axes,) = cumulative_figure.draw(["0", "1"], {"train": of_train, "val": 2 * of_train}, LOOK).axes
+    add_allocation(run, "val", 2 * np.array(LCA), status=CONVERGED, attributes={"split": "val"})
+    (axes,) = figures.cumulative({name: layers(run, name) for name in ("train", "val")}, LOOK).axes
     lines = axes.lines[:8:2]  # each followed by its dots
+    of_train = layers(run).cumulative
+    of_train[3] = NAN  # which is not finite
     np.testing.assert_allclose([line.get_ydata() for line in lines], [*of_train.T, *2 * of_train.T])
     assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
     assert lines[0].get_color().tolist() == lines[2].get_color().tolist()
@@ -373,7 +365,7 @@ def test_cumulative(run):
 def test_oscillation(tmp_path):
     weights = np.cumsum(np.random.default_rng(0).normal(size=(7, 30)), axis=1)
     result = oscillation(make_run(tmp_path / "run.zarr", np.diff(weights), weights=weights), crossings=False)
-    figure = oscillation_figure.draw([result, result], LOOK)
+    figure = figures.oscillation([result, result], LOOK)
     axes = figure.axes[0]
     np.testing.assert_allclose(heights(axes)[:3], result.iterations_per(result.turns))
     np.testing.assert_allclose(heights(axes)[3:], result.iterations_per(result.of_lca))
@@ -384,7 +376,7 @@ def test_oscillation(tmp_path):
 def test_overfit(run):
     add_allocation(run, "val", np.array(LCA) / 2, status=CONVERGED, attributes={"split": "val"})
     result = overfit(run)
-    top, bottom = overfit_figure.draw([result], LOOK).axes
+    top, bottom = figures.overfit([result], LOOK).axes
     gap = -layers(run).total / 2
     np.testing.assert_allclose(heights(top), gap)
     assert colours(top) == [HURT if value > 0 else HELP for value in gap]
@@ -397,13 +389,13 @@ def test_prune_has_a_line_a_criterion_and_a_style_a_split():
     loss = {"train": np.arange(6.0).reshape(3, 2), "val": np.ones((3, 2))}
     accuracy = {split: values / 10 for split, values in loss.items()}
     result = Pruned(np.array([0, 0.5]), ["LCA", "magnitude", "random"], loss, accuracy, None)
-    left, right = prune_figure.draw([result], LOOK).axes
+    left, right = figures.prune([result], LOOK).axes
     np.testing.assert_allclose([line.get_ydata() for line in left.lines[:3]], loss["train"])
     np.testing.assert_allclose([line.get_ydata() for line in right.lines[:3]], 10 * loss["train"])
     assert left.lines[0].get_xdata().tolist() == [0, 50]
     assert [line.get_label() for line in left.lines[2:4]] == ["random, train", "LCA, val"]
     unknown = Pruned(result.pruned, result.criteria, loss, {"train": np.full((3, 2), NAN)}, None)
-    assert len(prune_figure.draw([unknown], LOOK).axes) == 1
+    assert len(figures.prune([unknown], LOOK).axes) == 1
 
 
 def test_subset(run):
@@ -412,7 +404,7 @@ def test_subset(run):
         add_allocation(run, f"of-{n}", np.array(LCA) + 1 / n, status=CONVERGED, attributes={"examples": n})
     run = type(run)(run.path, run.group)
     result = subset(run)
-    panels = subset_figure.draw([result], LOOK).axes
+    panels = figures.subset([result], LOOK).axes
     assert panels[0].lines[0].get_xdata().tolist() == [10, 50]
     found = list(result.agreements.values())
     np.testing.assert_allclose(panels[0].lines[0].get_ydata(), [a.correlation for a in found])
@@ -421,7 +413,7 @@ def test_subset(run):
 
 def test_error_has_a_colour_an_allocation(tmp_path):
     curve = loss_curve(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, residual=[1e-4, -3e-4, 0, NAN]))
-    top, bottom = error_figure.draw({"train, simpson": curve, "first": curve}, LOOK).axes
+    top, bottom = figures.error({"train, simpson": curve, "first": curve}, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), [1e-4, 3e-4, NAN, NAN])
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), [1e-4, 2e-4, 2e-4, NAN])
     assert [line.get_label() for line in top.lines[:2]] == ["train, simpson", "first"]
@@ -446,33 +438,32 @@ def test_a_scale_ends_at_the_99th_percentile_of_what_is_not_0():
 
 
 def test_long_names_are_turned():
-    figure = style.new_figure(5, 3)
-    axes = figure.subplots()
+    axes = Figure().subplots()
     style.name_layers(axes, [f"block{i}.conv1" for i in range(22)])
     assert axes.get_xticklabels()[0].get_rotation() == 60
     assert style.width_for(["layer"] * 22) > 8
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
-@pytest.mark.parametrize("look", ["paper", "screen"])
-def test_the_suffix_decides_the_format(tmp_path, run, suffix, magic, look):
+@pytest.mark.parametrize("style", ["paper", "screen"])
+def test_the_suffix_decides_the_format(tmp_path, run, suffix, magic, style):
     path = tmp_path / "new" / f"figure{suffix}"
-    with style.in_style(look):
-        style.save(helping_figure.draw(helping(run), LOOK), path)
+    figures.save(figures.helping(helping(run), Look(style=style)), path)
     assert path.read_bytes().startswith(magic)
 
 
 @pytest.mark.parametrize("name", ["figure.bmp", "figure"])
 def test_another_suffix_is_refused(tmp_path, run, name):
     with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf are known"):
-        style.save(helping_figure.draw(helping(run), LOOK), tmp_path / name)
+        figures.save(figures.helping(helping(run), LOOK), tmp_path / name)
 
 
 def test_a_style_is_for_the_figure_alone(run):
     from matplotlib import rcParams
 
     before = rcParams["font.size"]
-    with style.in_style("paper"):
-        figure = helping_figure.draw(helping(run), LOOK)
+    figure = figures.helping(helping(run), Look(style="paper"))
     assert figure.axes[0].yaxis.label.get_size() == 7
     assert rcParams["font.size"] == before
+    with pytest.raises(UsageError, match="unknown style 'poster'; the known ones are paper, screen"):
+        Look(style="poster")

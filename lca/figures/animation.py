@@ -23,7 +23,7 @@ from lca.arrays import Allocation
 from lca.errors import UsageError
 from lca.figures.encode import encoder
 from lca.figures.matrices import Matrix, Places, matrices
-from lca.figures.style import CLIP, INK, Look, loss_line, plain, tidy, time_axis
+from lca.figures.style import CLIP, DEFAULT, INK, Look, in_style, loss_line, plain, tidy, time_axis
 from lca.store import Run
 from lca.summary import read
 
@@ -54,10 +54,15 @@ class Film:
             raise UsageError(f"the film is {self.width}×{self.height}; even numbers from 160×120 on were wanted.")
 
 
-def animate(run: Run, path: Path, look: Look, film: Film | None = None, name: str = "train") -> int:
-    """Write the film; how many frames it has. Memory is a block of iterations, whatever the length."""
-    film = film or Film()
-    with encoder(path, film.fps, film.width, film.height, film_length(run, look, film)) as write:
+FILM = Film()
+
+
+def animation(run: Run, path: Path | str, look: Look = DEFAULT, film: Film = FILM, name: str = "train") -> int:
+    """Write the film, .mp4, .webm or .gif; how many frames it has. name: of the allocation.
+
+    The style of a look is for figures. Memory is a block of iterations, whatever the length.
+    """
+    with encoder(Path(path), film.fps, film.width, film.height, film_length(run, look, film)) as write:
         n = 0
         for frame in frames(run, look, film, name):
             write(frame)
@@ -80,7 +85,8 @@ def frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterator[Fr
     limit = sizes.percentile(CLIP) if sizes.n else 1.0
     shown = _shown(run, look, film)
     layers = [table.layers[i] for i in look.chosen(table.layers)]
-    canvas = Canvas(run, read(allocation, "loss"), layers, limit, shown, look, film)
+    with in_style("screen"):
+        canvas = Canvas(run, read(allocation, "loss"), layers, limit, shown, look, film)
     for t, lca in _smoothed(allocation, shown, film.smooth):
         yield canvas.draw(t, lca)
 

@@ -6,22 +6,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.helping import N_BINS, Helping
-from lca.figures.style import INK, Look, head, new_figure, tidy
+from lca.figures.style import DEFAULT, INK, Look, head, tidy
 
 
-def draw(results: Sequence[Helping], look: Look) -> Figure:
-    """The mean over runs, of the parameters with any effect; a line for each run where there are several."""
+def helping_by_parameter(results: Sequence[Helping], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.helping, a run each; the mean over them, and a line for each where there are several.
+
+    Parameters without effect are left out.
+    """
     shares = np.array([100 * result.histogram / max(result.histogram.sum(), 1) for result in results])
     edges = np.linspace(0, 100, N_BINS + 1)
-    figure = new_figure(4.8, 3.2)
-    axes = figure.subplots()
-    axes.stairs(shares.mean(axis=0), edges, fill=True, color=look.colours.help, alpha=0.85)
-    for share in shares if len(results) > 1 else ():
-        axes.stairs(share, edges, color=INK, linewidth=0.5)
-    axes.axvline(50, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("iterations in which a parameter helps (%)")
-    axes.set_ylabel("parameters (%)")
-    head(axes, look.title)
-    tidy(axes)
+    with look.figure(4.8, 3.2) as figure:
+        axes = figure.subplots()
+        axes.stairs(shares.mean(axis=0), edges, fill=True, color=look.colours.help, alpha=0.85)
+        for share in shares if len(results) > 1 else ():
+            axes.stairs(share, edges, color=INK, linewidth=0.5)
+        axes.axvline(50, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("iterations in which a parameter helps (%)")
+        axes.set_ylabel("parameters (%)")
+        head(axes, look.title)
+        tidy(axes)
     return figure

@@ -4,14 +4,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.neurons import Neurons
-from lca.figures.style import INK, Floats, Look, head, new_figure, plain, scale_of, time_axis
+from lca.figures.style import DEFAULT, INK, Floats, Look, head, plain, scale_of, time_axis
 
 MAX_COLUMNS = 1_000  # of the picture; more time than that is averaged
 MAX_NEURONS = 2_000
 
 
-def draw(result: Neurons, look: Look) -> Figure:
-    """A row for each neuron, by layer, white at 0."""
+def neurons(result: Neurons, look: Look = DEFAULT) -> Figure:
+    """result: of lca.analysis.neurons. A row for each neuron, by layer, white at 0."""
     layers = list(dict.fromkeys(result.units.layer))
     shown = [layers[i] for i in look.chosen(layers)]
     rows = [i for i, layer in enumerate(result.units.layer) if layer in shown]
@@ -21,26 +21,26 @@ def draw(result: Neurons, look: Look) -> Figure:
     lca = result.lca[rows][:, bins] / np.where(n_counted > 0, n_counted, 1)[bins]
     step, group = -(-lca.shape[1] // MAX_COLUMNS), -(-len(rows) // MAX_NEURONS)
     picture = np.ma.masked_invalid(_mean_over(_mean_over(lca, step, 1), group, 0))
-    figure = new_figure(7.2, min(2 + len(rows) / 40, 7))
-    axes = figure.subplots()
-    extent = (span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5)
-    colours = axes.imshow(
-        picture,
-        cmap=look.colours.map,
-        norm=scale_of(np.asarray(picture.filled(np.nan))),
-        aspect="auto",
-        interpolation="nearest",
-        extent=extent,
-    )
-    figure.colorbar(colours, extend="both", label="LCA in an iteration (nats)", fraction=0.05)
-    bounds = [next(i for i, row in enumerate(rows) if result.units.layer[row] == layer) for layer in shown]
-    for bound in bounds[1:]:
-        axes.axhline(bound - 0.5, color=INK, linewidth=0.6)
-    middles = [(a + b - 1) / 2 for a, b in zip(bounds, [*bounds[1:], len(rows)], strict=True)]
-    axes.set_yticks(middles, [plain(layer) for layer in shown])
-    axes.tick_params(axis="y", length=0)
-    head(axes, look.title)
-    time_axis(axes, span)
+    with look.figure(7.2, min(2 + len(rows) / 40, 7)) as figure:
+        axes = figure.subplots()
+        extent = (span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5)
+        colours = axes.imshow(
+            picture,
+            cmap=look.colours.map,
+            norm=scale_of(np.asarray(picture.filled(np.nan))),
+            aspect="auto",
+            interpolation="nearest",
+            extent=extent,
+        )
+        figure.colorbar(colours, extend="both", label="LCA in an iteration (nats)", fraction=0.05)
+        bounds = [next(i for i, row in enumerate(rows) if result.units.layer[row] == layer) for layer in shown]
+        for bound in bounds[1:]:
+            axes.axhline(bound - 0.5, color=INK, linewidth=0.6)
+        middles = [(a + b - 1) / 2 for a, b in zip(bounds, [*bounds[1:], len(rows)], strict=True)]
+        axes.set_yticks(middles, [plain(layer) for layer in shown])
+        axes.tick_params(axis="y", length=0)
+        head(axes, look.title)
+        time_axis(axes, span)
     return figure
 
 

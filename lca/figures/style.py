@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lca.errors import UsageError
+from lca.store import Run
 
 Floats = NDArray[np.float64]
 
@@ -60,12 +62,21 @@ SCALES = {"paper": 0.55, "screen": 1.0}  # of a figure's size, so that 7.2 inche
 
 @dataclass(frozen=True)
 class Look:
-    """How to draw. title: over the figure. layers: a glob of those that are shown. iterations: (first, end) of them."""
+    """How to draw. Layers and iterations are heeded where the figure has them.
+
+    title: over the figure, such as lca.figures.heading([run]). colours: of COLOURS, or others. layers: a glob of those
+    that are shown. iterations: (first, end) of those that are shown. style: "screen", or "paper" for a column's width.
+    """
 
     title: str = ""
     colours: Colours = field(default_factory=lambda: COLOURS["green-red"])
     layers: str = "*"
     iterations: tuple[int | None, int | None] = (None, None)
+    style: str = "screen"
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise UsageError(f"unknown style {self.style!r}; the known ones are {', '.join(STYLES)}.")
 
     def chosen(self, layers: Sequence[str]) -> list[int]:
         """Which of the layers are shown."""
@@ -81,10 +92,22 @@ class Look:
             raise UsageError(f"iterations {begin}:{end} are none; there are {T:,}, 0 to {T - 1:,}.")
         return slice(begin, end)
 
+    @contextmanager
+    def figure(self, width: float, height: float) -> Iterator[Figure]:
+        """An empty figure, in inches on the screen. What is put into it in the context has the style."""
+        scale = SCALES[self.style]
+        with in_style(self.style):
+            yield StyledFigure(self.style, figsize=(scale * width, scale * height), layout="constrained")
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+
+DEFAULT = Look()
+
+
+def heading(runs: Sequence[Run], name: str = "train") -> str:
+    """What a figure of the runs and of their allocation of this name is called, unless a title is given."""
+    problem = runs[0].attributes.get("problem")
+    number = f", {len(runs)} runs" if len(runs) > 1 else ""
+    return (f"{problem}, " if problem else "") + f"LCA of the {name} loss{number}"
 
 
 def tidy(*axes: Axes) -> None:
@@ -169,16 +192,32 @@ def require_suffix(path: Path) -> None:
 
 @contextmanager
 def in_style(name: str) -> Iterator[None]:
-    """Figures that are made and saved in the context look so."""
+    """Figures that are made and drawn in the context look so."""
     rest = {"savefig.facecolor": "white", "text.color": INK, "axes.labelcolor": INK, "svg.fonttype": "none"}
     parameters: Any = {**rest, **STYLES[name]}
     with rc_context(parameters):
         yield
 
 
-def save(figure: Figure, path: Path, dpi: int = 160, style: str = "screen") -> None:
-    """Write the figure as PNG, SVG or PDF, by the suffix; folders are made as needed."""
+class StyledFigure(Figure):
+    """A figure that has its style also when it is drawn, as matplotlib makes a part of it only then."""
+
+    def __init__(self, style: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.style = style
+
+    def draw(self, renderer: RendererBase) -> None:
+        with in_style(self.style):
+            super().draw(renderer)
+
+    def savefig(self, *arguments: Any, **options: Any) -> None:
+        with in_style(self.style):
+            super().savefig(*arguments, **options)
+
+
+def save(figure: Figure, path: Path | str, dpi: int = 160) -> None:
+    """Write the figure as PNG, SVG or PDF, by the suffix; folders are made as needed. dpi: pixels an inch, of a PNG."""
+    path = Path(path)
     require_suffix(path)
-    figure.set_size_inches(*(SCALES[style] * figure.get_size_inches()))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)

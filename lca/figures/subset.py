@@ -6,32 +6,32 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.subset import Subset
-from lca.figures.style import Look, head, new_figure, tidy
+from lca.figures.style import DEFAULT, Look, head, tidy
 
 
-def draw(results: Sequence[Subset], look: Look) -> Figure:
-    """A line for each run."""
+def subset(results: Sequence[Subset], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.subset, a line each."""
     panels_of = {
         "correlation of A": ("correlation", 1),
         "same sign (%)": ("same_sign", 100),
         "layers off by (%)": ("layer_error", 100),
         "helping off by (points)": ("helping_error", 1),
     }
-    figure = new_figure(7.2, 4.6)
-    panels = figure.subplots(2, 2, sharex=True).ravel()
-    for axes, (label, (name, scale)) in zip(panels, panels_of.items(), strict=True):
-        for result in results:
-            found = list(result.agreements.values())
-            x = [agreement.examples for agreement in found]
-            y = [scale * getattr(agreement, name) for agreement in found]
-            axes.plot(x, y, "o-", color=look.colours.others[0], markersize=4)
-        axes.axvline(results[0].n_examples, color="#999999", linewidth=0.8, linestyle=":")
-        axes.set_xscale("log")
-        axes.set_ylabel(label)
-    panels[0].set_ylim(top=1.02)
-    panels[3].axhline(0, color="#999999", linewidth=0.8)
-    for axes in panels[2:]:
-        axes.set_xlabel("examples (dotted: all)")
-    head(panels[0], look.title)
-    tidy(*np.asarray(panels))
+    with look.figure(7.2, 4.6) as figure:
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        for axes, (label, (name, scale)) in zip(panels, panels_of.items(), strict=True):
+            for result in results:
+                found = list(result.agreements.values())
+                x = [agreement.examples for agreement in found]
+                y = [scale * getattr(agreement, name) for agreement in found]
+                axes.plot(x, y, "o-", color=look.colours.others[0], markersize=4)
+            axes.axvline(results[0].n_examples, color="#999999", linewidth=0.8, linestyle=":")
+            axes.set_xscale("log")
+            axes.set_ylabel(label)
+        panels[0].set_ylim(top=1.02)
+        panels[3].axhline(0, color="#999999", linewidth=0.8)
+        for axes in panels[2:]:
+            axes.set_xlabel("examples (dotted: all)")
+        head(panels[0], look.title)
+        tidy(*np.asarray(panels))
     return figure
