@@ -88,11 +88,11 @@ def test_a_model_that_turns_autocast_on_is_told(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(Autocast()), n=2)
     (note,) = check(path, given).notes
     assert "middle.inner computes in autocast, which the model or its losses turn on by themselves" in note
-    assert check(path, given, precision="bf16").notes == [note]
+    assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == [note]
     plain = tmp_path / "plain"
     plain.mkdir()
     path, given = recorded(plain, problem, Net(nn.Tanh()), n=2)
-    assert check(path, given, precision="bf16").notes == []
+    assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == []
 
 
 def test_a_random_loss_is_told_from_a_random_model(tmp_path, problem):
