@@ -51,10 +51,10 @@ DRAWN = {
     "helping": (lambda run: (analysis.helping(run),), {}),
     "helping --style paper": (lambda run: (analysis.helping(run),), {"style": "paper"}),
     "helping --iterations :2": (lambda run: (analysis.helping(run),), {"iterations": (None, 2)}),
-    "helping-by-layer --layers 1": (lambda run: ([analysis.helping(run)],), {"layers": "1"}),
+    "helping-by-layer --layers 1": (lambda run: (analysis.helping(run),), {"layers": "1"}),
     "helping-by-parameter": (lambda run: ([analysis.helping(run)],), {}),
     "distribution --style paper": (lambda run: (analysis.tails(run),), {"style": "paper"}),
-    "layers --colors blue-orange": (lambda run: ([analysis.layers(run)],), {"colours": COLOURS["blue-orange"]}),
+    "layers --colors blue-orange": (lambda run: (analysis.layers(run),), {"colours": COLOURS["blue-orange"]}),
     "peaks": (lambda run: (analysis.synchrony(run),), {}),
     "frame --layers 1 --style paper": (lambda run: (run,), {"layers": "1", "style": "paper"}),
     "neurons --layers 1 --iterations 1:3": (

@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 
 from lca.analysis.helping import Helping
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, tidy, width_for
+from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, tidy, width_for
 
 
-def helping_by_layer(results: Sequence[Helping], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.helping, a run each; the mean over them, and its deviation where there are several."""
+def helping_by_layer(results: Helping | Sequence[Helping], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.helping, of one run or several: the mean, and its deviation."""
+    results = one_or_more(results)
     chosen = look.chosen(results[0].layers)
     names = [results[0].layers[i] for i in chosen]
     mean, deviation = mean_and_deviation([result.percentage_by_layer[chosen] for result in results])

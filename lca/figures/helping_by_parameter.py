@@ -6,14 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.helping import N_BINS, Helping
-from lca.figures.style import DEFAULT, INK, Look, head, tidy
+from lca.figures.style import DEFAULT, INK, Look, head, one_or_more, tidy
 
 
-def helping_by_parameter(results: Sequence[Helping], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.helping, a run each; the mean over them, and a line for each where there are several.
+def helping_by_parameter(results: Helping | Sequence[Helping], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.helping, of one run or several: the mean, and a line for each.
 
     Parameters without effect are left out.
     """
+    results = one_or_more(results)
     shares = np.array([100 * result.histogram / max(result.histogram.sum(), 1) for result in results])
     edges = np.linspace(0, 100, N_BINS + 1)
     with look.figure(4.8, 3.2) as figure:

@@ -7,17 +7,18 @@ from matplotlib.figure import Figure
 
 from lca.analysis.layers import Layers
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, plain, tidy, width_for
+from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, plain, tidy, width_for
 
 WIDTH = 0.78  # of the bars of a layer together
 
 
-def layers(groups: Mapping[str, Sequence[Layers]] | Sequence[Layers], look: Look = DEFAULT) -> Figure:
-    """groups: results of lca.analysis.layers, a run each, by what their group is called; or those of a single group.
+def layers(groups: Mapping[str, Sequence[Layers]] | Sequence[Layers] | Layers, look: Look = DEFAULT) -> Figure:
+    """groups: results of lca.analysis.layers, a run each, by what their group is called; or those of a single
+    group, or of a single run.
 
     A single group is coloured by who helps and who hurts.
     """
-    groups = groups if isinstance(groups, Mapping) else {"runs": groups}
+    groups = groups if isinstance(groups, Mapping) else {"runs": one_or_more(groups)}
     first = next(iter(groups.values()))[0]
     chosen = look.chosen(first.layers)
     names = [first.layers[i] for i in chosen]

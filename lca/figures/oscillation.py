@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 
 from lca.analysis.oscillation import Oscillation, report
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, tidy, width_for
+from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, tidy, width_for
 
 
-def oscillation(results: Sequence[Oscillation], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.oscillation, a run each."""
+def oscillation(results: Oscillation | Sequence[Oscillation], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.oscillation, of one run or several."""
+    results = one_or_more(results)
     table = report(results).tables[0]
     rows = [0, *(1 + i for i in look.chosen(results[0].table.layers))]
     names = ["all", *(table.rows[i] for i in rows[1:])]

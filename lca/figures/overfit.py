@@ -8,11 +8,24 @@ from matplotlib.figure import Figure
 
 from lca.analysis.overfit import Overfit
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, line, name_layers, plain, tidy, time_axis, width_for
+from lca.figures.style import (
+    DEFAULT,
+    INK,
+    Look,
+    head,
+    line,
+    name_layers,
+    one_or_more,
+    plain,
+    tidy,
+    time_axis,
+    width_for,
+)
 
 
-def overfit(results: Sequence[Overfit], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.overfit, a run each. Below each layer's gap how that of the first run came about."""
+def overfit(results: Overfit | Sequence[Overfit], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.overfit, of one run or several. Below the gap how that of the first came about."""
+    results = one_or_more(results)
     first = results[0]
     chosen = look.chosen(first.layers)
     names = [first.layers[i] for i in chosen]

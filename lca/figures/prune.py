@@ -7,14 +7,15 @@ from matplotlib.figure import Figure
 
 from lca.analysis.prune import Pruned
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, Look, head, tidy
+from lca.figures.style import DEFAULT, Look, head, one_or_more, tidy
 
 
-def prune(results: Sequence[Pruned], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.prune, a run each. A line for each criterion, its style by split.
+def prune(results: Pruned | Sequence[Pruned], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.prune, of one run or several. A line for each criterion, its style by split.
 
     At the left the loss, at the right the part that is right.
     """
+    results = one_or_more(results)
     first = results[0]
     accuracy = all(np.isfinite(values).all() for values in first.accuracy.values())
     with look.figure(7.2, 3.4) as figure:

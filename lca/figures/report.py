@@ -25,7 +25,7 @@ from lca.analysis.overfit import Overfit
 from lca.analysis.synchrony import Synchrony
 from lca.analysis.tails import Tails
 from lca.errors import UsageError
-from lca.figures.style import CLIP, DEFAULT, Look, limit_of
+from lca.figures.style import CLIP, DEFAULT, Look, limit_of, one_or_more
 from lca.store import Run
 from lca.summary import summarize
 from lca.text import cell, describe_run, describe_summary
@@ -40,10 +40,10 @@ Floats = NDArray[np.float64]
 
 
 def report(
-    runs: Sequence[Run], path: Path | str, look: Look = DEFAULT, name: str = "train", unconverged: bool = False
+    runs: Run | Sequence[Run], path: Path | str, look: Look = DEFAULT, name: str = "train", unconverged: bool = False
 ) -> None:
     """Write the page, .html, of one run or of several side by side; name: of the allocation in each."""
-    path = Path(path)
+    path, runs = Path(path), one_or_more(runs)
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"cannot write {path.name!r}: its suffix is {path.suffix or 'missing'}; .html was wanted.")
     if find_spec("plotly") is None:

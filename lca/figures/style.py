@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lca.errors import UsageError
 from lca.store import Run
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 
 INK = "#24292f"
@@ -103,8 +104,14 @@ class Look:
 DEFAULT = Look()
 
 
-def heading(runs: Sequence[Run], name: str = "train") -> str:
+def one_or_more(results: T | Sequence[T]) -> Sequence[T]:
+    """Of a single run, or of several."""
+    return results if isinstance(results, Sequence) else [results]
+
+
+def heading(runs: Run | Sequence[Run], name: str = "train") -> str:
     """What a figure of the runs and of their allocation of this name is called, unless a title is given."""
+    runs = one_or_more(runs)
     problem = runs[0].attributes.get("problem")
     number = f", {len(runs)} runs" if len(runs) > 1 else ""
     return (f"{problem}, " if problem else "") + f"LCA of the {name} loss{number}"

@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lca.analysis.subset import Subset
-from lca.figures.style import DEFAULT, Look, head, tidy
+from lca.figures.style import DEFAULT, Look, head, one_or_more, tidy
 
 
-def subset(results: Sequence[Subset], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.subset, a line each."""
+def subset(results: Subset | Sequence[Subset], look: Look = DEFAULT) -> Figure:
+    """results: of lca.analysis.subset, of one run or several, a line each."""
+    results = one_or_more(results)
     panels_of = {
         "correlation of A": ("correlation", 1),
         "same sign (%)": ("same_sign", 100),
