@@ -12,22 +12,24 @@ import numpy as np
 from lca import consolidated
 from lca.allocator import GO_ON, Allocator
 from lca.arrays import Allocation
+from lca.batch import Batch
 from lca.config import AllocateConfig
 from lca.device import resolve_device
 from lca.errors import LCAError, UsageError, storage_errors
 from lca.gradient import FullGradient, has_batchnorm
-from lca.parameters import ParameterTable
+from lca.parameters import ParameterTable, trainable
 from lca.preflight import Preflight, preflight
 from lca.probe import Layout, fastest_layout, require_memory
 from lca.problem import Problem
 from lca.progress import bar
-from lca.provenance import require_same_data
+from lca.provenance import digest, require_same_data
 from lca.replay import Trajectory
 from lca.signals import stop_signals
 from lca.split import Split, prepare, standard_error
 from lca.store import Run, fingerprint, open_run
+from lca.stream import Stream, count
 from lca.summary import Summary, counted, read, summarize
-from lca.workers import share_device, workers
+from lca.workers import Workers, share_device, workers
 
 
 def allocate(
@@ -65,6 +67,7 @@ def allocate(
                 consolidated.ensure(run.path)
             team.count("open")
         team.wait("open")
+        _require_one_data(team, problem.split(config.split))
         allocation = run.allocation(str(config.name))
         if not allocation.complete:
             with _full_gradient(problem, split, config, Layout(*_layout(allocation))) as gradient:
@@ -232,9 +235,27 @@ def _standard_errors(
 def _require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> range:
     """The iterations asked for; an error unless the run is complete, and of this model and data."""
     _require_complete(run)
-    run.parameters.require_same(ParameterTable.of(problem.model), str(run.path), f"the model of {problem.name}")
+    tensors = trainable(problem.model)
+    run.require_same_model(tensors, ParameterTable.of(problem.model, tensors), f"the model of {problem.name}")
     require_same_data(run, problem, config.split)
     return config.range(run.n_iterations)
+
+
+def _require_one_data(team: Workers, data: "Batch | Stream") -> None:
+    """Raise where processes have other data, such as those of a data set that gives each of them a part."""
+    if team.size == 1:
+        return
+    own = [count(data), digest(data)]
+    if team.first:
+        team.tell("data", own)
+        team.count("data")
+    team.wait("data")
+    theirs = team.told("data")
+    if theirs != own:
+        raise LCAError(
+            f"process {team.rank} of {team.size} has {own[0]:,} examples, which are not the {theirs[0]:,} of the first. "
+            "Each has to have the whole split: switch off what shares a data set out by RANK."
+        )
 
 
 def _require_complete(run: Run) -> None:

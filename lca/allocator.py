@@ -24,7 +24,6 @@ from lca.store import Run
 from lca.summary import counted, read
 from lca.workers import Workers
 
-FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
 REPORT_S = 1.0  # how often a worker tells how far it is
 GO_ON = "Go on with the same command, without --overwrite."
 BITS = (128, 64, 32, 16, 8, 4, 2, 1)
@@ -101,7 +100,7 @@ class Allocator:
 
     def _next_refinement(self, arrays: Mapping[str, NDArray[Any]]) -> list[int] | None:
         """Which iteration to integrate with how many subintervals, if any."""
-        t = worst_iteration(arrays, self.config)
+        t = worst_iteration(arrays, self.config, float(np.finfo(self.run.weights.dtype).eps))
         return None if t is None else [t, 2 * int(arrays["intervals"][t])]
 
     def _refine(self, t: int, n: int) -> dict[str, NDArray[Any]]:
@@ -136,12 +135,12 @@ class Allocator:
     def _audit(self, t: int, n: int) -> dict[str, float]:
         """The figures of iteration t, which was integrated with n subintervals."""
         theta0, theta1 = self.theta(t), self.theta(t + 1)
-        start, end = self.gradient.float32(theta0), self.gradient.float32(theta1)
+        start, end = self.gradient.in_full(theta0), self.gradient.in_full(theta1)
 
         def reference(m: int) -> NDArray[np.float64]:
-            """A (K,) by composite Simpson in float32, whatever the rule and the precision of the allocation."""
+            """A (K,) by composite Simpson in full precision, whatever the rule and the precision of the allocation."""
             options = {"tolerance": float("inf"), "min_intervals": m, "max_intervals": m}
-            integral = integrate_iteration(self.gradient.float32, theta0, theta1, start, end, **options)  # type: ignore[arg-type]
+            integral = integrate_iteration(self.gradient.in_full, theta0, theta1, start, end, **options)  # type: ignore[arg-type]
             return integral.allocation.cpu().numpy()
 
         if "lca" in self.allocation.arrays:
@@ -292,19 +291,19 @@ class Allocator:
         self.shown.update(0)
 
 
-def worst_iteration(arrays: Mapping[str, NDArray[Any]], config: AllocateConfig) -> int | None:
+def worst_iteration(arrays: Mapping[str, NDArray[Any]], config: AllocateConfig, eps: float) -> int | None:
     """The iteration to refine next so that the cumulative residual comes under its bound; None if it is, or cannot.
 
     arrays: loss (T+1,), allocated, residual, intervals and status (T,). It is the one with the largest |residual|. An
-    iteration at the limit, one that is not finite, and one whose residual is float32's own rounding cannot be made
-    better; nor can the first order.
+    iteration at the limit, one that is not finite, and one whose residual is rounding cannot be made better; nor can
+    the first order. eps: of the numbers of the iterates.
     """
     loss, status = arrays["loss"], arrays["status"]
     residual = np.where(counted(status), arrays["residual"], 0)
     change = np.sum(arrays["allocated"] - arrays["residual"], where=counted(status))
     if config.rule == "first-order" or not abs(residual.sum()) > config.total_tolerance * abs(change):
         return None
-    rounding = 8 * FLOAT32_EPS * np.fmax(np.abs(loss[1:]), np.abs(loss[:-1]))
+    rounding = 8 * eps * np.fmax(np.abs(loss[1:]), np.abs(loss[:-1]))
     open_ = (2 * arrays["intervals"] <= config.max_intervals) & (np.abs(residual) > rounding)
     return int(np.argmax(np.where(open_, np.abs(residual), 0))) if open_.any() else None
 

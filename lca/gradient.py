@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lca.batch import Batch, cut, length, mapped, tensors
-from lca.errors import LCAError
+from lca.errors import LCAError, UsageError
 from lca.graph import Pass, capture
 from lca.integrate import Evaluation
 from lca.parameters import ParameterTable, common_dtype, flatten, sum_by_tensor, trainable, views
@@ -78,6 +78,8 @@ class FullGradient:
         self.table = ParameterTable.of(model)
         self.device = next(iter(trainable(model).values())).device
         require_precision(precision, self.device)
+        if precision != "fp32" and common_dtype(trainable(model).values()) == torch.float64:
+            raise UsageError(f"precision {precision} is for models in float32; this one is in float64. Leave it out.")
         self.is_there = not isinstance(data, Stream) and all(x.device == self.device for x in tensors(data))
         self.n_examples = count(data)
         self.total_weight = float(self.n_examples) if weigh is None else _total(weigh, pieces(data, scale))
@@ -118,8 +120,8 @@ class FullGradient:
         """
         return self._evaluate(self.precision, theta, directions)
 
-    def float32(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """The same in float32, whatever the precision."""
+    def in_full(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """The same in float32, or the float64 of the model, whatever the precision."""
         return self._evaluate("fp32", theta, directions)
 
     def at_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
@@ -137,16 +139,14 @@ class FullGradient:
     def of_examples(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
         """(N,): the loss, or figure(model, batch), of each example times its weight, or the sum of this over its parts.
 
-        In the order of the data, in float32.
+        In the order of the data, in full precision.
         """
         self.theta.copy_(theta)
         figure = figure or self.losses
         with in_precision("fp32", self.device):
             return torch.cat(
                 [
-                    per_example(figure, self.model, self.scaled(piece.batch), piece.weights).flatten(1).sum(1)
-                    if piece.weights is not None
-                    else per_example(figure, self.model, self.scaled(piece.batch))
+                    _by_example(per_example(figure, self.model, self.scaled(piece.batch), piece.weights))
                     for piece in self.pieces()
                 ]
             )
@@ -155,7 +155,7 @@ class FullGradient:
         """(N,): what each example weighs, with all its parts."""
         if self.weigh is None:
             return torch.ones(self.n_examples, device=self.device)
-        return torch.cat([cast(Tensor, piece.weights).flatten(1).sum(1) for piece in self.pieces()])
+        return torch.cat([_by_example(cast(Tensor, piece.weights)) for piece in self.pieces()])
 
     def sample_losses(self) -> Tensor:
         """The losses of a few examples, to look what the model does with them."""
@@ -170,8 +170,15 @@ class FullGradient:
 
     def pieces(self) -> Iterator[Piece]:
         """The batches of a pass, on the device."""
+        n = 0
         for parts, classes in self._pieces if self.is_there else ahead(self._pieces, self.device):
+            n += length(parts)
             yield Piece(parts["batch"], parts.get("weights"), parts.get("groups"), classes)
+        if n != self.n_examples:
+            raise LCAError(
+                f"a pass gave {n:,} of {self.n_examples:,} examples: a data set has to give the same ones each time, "
+                "and its collate_fn all that it is given."
+            )
 
     def _cut(self) -> tuple[bool, Iterable[tuple[Batch, list[int]]]]:
         """Whether a batch holds one class only, and the batches with their weights, groups and classes."""
@@ -310,17 +317,16 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
     """Buffers come out as they went in, whatever a forward pass does to them."""
     before = [
-        (module, name, x, x.clone())
+        (module, name, x, None if x is None else x.clone())
         for module in model.modules()
         for name, x in module._buffers.items()
-        if x is not None
     ]
     try:
         yield
     finally:
         for module, name, x, value in before:
             module._buffers[name] = x
-            if not torch.equal(x, value):
+            if x is not None and value is not None and not torch.equal(x, value):
                 x.data.copy_(value)
 
 
@@ -346,6 +352,11 @@ def _in_one_width(model: nn.Module) -> Iterator[torch.dtype | None]:
 
 def _is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
     return x.is_floating_point() and x.itemsize < dtype.itemsize
+
+
+def _by_example(values: Tensor) -> Tensor:
+    """(B,) or (B, S) -> the sum over the parts of each example, (B,)."""
+    return values.reshape(len(values), -1).sum(1)
 
 
 def _total(weigh: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> float:

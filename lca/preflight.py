@@ -78,7 +78,7 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
             f"{again:.9g}, and gradients {apart / size if size else apart:.2g} apart. "
             f"{random_module(gradient.model, gradient.sample_losses)}"
         )
-    slope, measured_slope = _slopes(gradient, theta, first if gradient.precision == "fp32" else gradient.float32(theta))
+    slope, measured_slope = _slopes(gradient, theta, first if gradient.precision == "fp32" else gradient.in_full(theta))
     T, K = len(iterations), run.parameters.size
     free = run.free_bytes()
     checked = Preflight(
@@ -206,7 +206,7 @@ def _slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[fl
     step = 1e-2 * max(abs(loss), 1e-3) / size
 
     def difference(h: float) -> float:
-        up, down = (float(gradient.float32(theta + sign * h * direction).loss) for sign in (1, -1))
+        up, down = (float(gradient.in_full(theta + sign * h * direction).loss) for sign in (1, -1))
         return (up - down) / (2 * h)
 
     whole, half = difference(step), difference(step / 2)

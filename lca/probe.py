@@ -26,6 +26,7 @@ BATCH_SIZES = defaultdict(
 )
 BATCHNORM_BATCH = 5_000  # the paper's
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+STREAMED_BYTES = 2**28  # of a batch that is streamed, at most
 CLEARLY_WORSE = 1.1  # times the shortest
 WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
 
@@ -64,7 +65,7 @@ def fastest_layout(
         batch_size = BATCHNORM_BATCH
     seconds = _Stopwatch(model, losses, data, scale, weigh)
     if batch_size is None:
-        batch_size = fastest_batch_size(seconds, count(data), _device(model))
+        batch_size = fastest_batch_size(seconds, min(count(data), _at_most(data)), _device(model))
     if channels_last is None:
         size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
         channels_last = _has_images(model, head(data, 1)) and seconds(size, True) < WORTH_IT * seconds(size, False)
@@ -152,6 +153,14 @@ class _Stopwatch:
         with FullGradient(self.model, self.losses, sample, size, scale=self.scale, weigh=self.weigh) as gradient:
             _time(gradient)  # the first pass is slower than those that count
             return min(_time(gradient) for _ in range(3)) / length(sample)
+
+
+def _at_most(data: "Batch | Stream") -> int:
+    """Examples in a batch, of a stream so many as can be held several times over."""
+    if not isinstance(data, Stream):
+        return count(data)
+    sample = head(data, SAMPLE)
+    return max(SAMPLE, STREAMED_BYTES * length(sample) // max(1, sum(x.nbytes for x in tensors(sample))))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -63,10 +63,15 @@ class Problem:
     def __post_init__(self) -> None:
         if self.correct is None and self.losses is cross_entropy:
             object.__setattr__(self, "correct", top_1)
+        names = list((self.group_names or {}).values())
+        if len(set(names)) < len(names):
+            raise UsageError(f"group_names has the same name for two labels: {', '.join(names)}.")
+        in_memory = 0
         for split, data in self.splits.items():
             if isinstance(data, Dataset | DataLoader):
-                data = _read(split, data)
+                data = _read(split, data, in_memory)
                 object.__setattr__(self, split, data)
+                in_memory += 0 if isinstance(data, Stream) else sum(x.nbytes for x in tensors(data))
             if isinstance(data, Stream):
                 continue
             found = _tensors(split, data)
@@ -103,11 +108,12 @@ def per_example(problem_losses: Losses, model: nn.Module, batch: Batch, weights:
             f"losses(model, batch) gave {_describe(losses)} for a batch of {n} examples; {what}, shape {wanted}, was "
             f'wanted. With torch\'s loss functions use reduction="none".{hint}'
         )
-    return losses if weights is None else losses * weights
+    # What weighs nothing may be anything, also not finite.
+    return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
 
 
 def weights_of(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor | None:
-    """The weights of a batch as weigh gives them, in float32; an error where they are none."""
+    """The weights of a batch as weigh gives them, a mask as ones and zeros; an error where they are none."""
     if weigh is None:
         return None
     weights, n = weigh(batch), length(batch)
@@ -116,7 +122,7 @@ def weights_of(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor 
             f"weigh(batch) gave {_describe(weights)} for a batch of {n} examples; a weight for each of them, shape "
             f"({n},), or for each of their parts, shape ({n}, …), was wanted."
         )
-    return weights.float()
+    return weights if weights.is_floating_point() else weights.float()
 
 
 def load(
@@ -160,13 +166,16 @@ def load(
     )
 
 
-def _read(split: str, data: "Dataset[Any] | DataLoader[Any]") -> "Batch | Stream":
+def _read(split: str, data: "Dataset[Any] | DataLoader[Any]", in_memory: int) -> "Batch | Stream":
     """A data set as tensors, or as a stream of them, or an error that says why it cannot be."""
     try:
-        return read(data)
+        return read(data, in_memory)
+    except LCAError:
+        raise
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(
-            f"the examples of {split} cannot be put together to tensors ({str(error).splitlines()[0]}). Give tensors "
+            f"the examples of {split} cannot be put together to tensors ({why}). Give tensors "
             "themselves, a Dataset of tensors and numbers of equal shapes, or a DataLoader whose collate_fn makes "
             "tensors."
         ) from error
@@ -180,7 +189,10 @@ def _tensors(split: str, data: Batch) -> list[Tensor]:
         found, data = [], error
     if not found or not all(x.ndim for x in found):
         told = f"holds {data}" if isinstance(data, TypeError) else f"is {_describe(data)}"
-        raise UsageError(f'{split} {told}; tensors, such as (x, y) or {{"x": x, "y": y}}, or a Dataset were wanted.')
+        raise UsageError(
+            f'{split} {told}; tensors, such as (x, y) or {{"x": x, "y": y}}, a torch Dataset or a DataLoader '
+            "were wanted."
+        )
     return found
 
 

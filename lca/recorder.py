@@ -180,7 +180,7 @@ class Recorder:
                 overwrite=self.overwrite,
             )
         run = open_run(self.path, "r+")
-        run.parameters.require_same(self.table, str(self.path), "the model")
+        run.require_same_model(self._chosen, self.table, "the model")
         return run
 
     @torch.no_grad()

@@ -18,8 +18,8 @@ from lca.problem import Problem, weights_of
 from lca.stream import Stream, count, pieces
 
 MAX_CLASSES = 1_000
-SCALED_FITS = 0.25  # part of the memory that the scaled split may take; over that it stays as it is stored
-FITS = 0.5  # part of a CUDA device's memory that a split may take; over that it stays on the host
+SCALED_SHARE = 0.25  # of the memory, that the scaled split may take; over that it stays as it is stored
+DEVICE_SHARE = 0.5  # of a CUDA device's memory, that a split may take; over that it stays on the host
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,15 @@ def on_device(
     """The data on the device, if they fit there: scaled at once if that fits too, else with the scale yet to do."""
     if isinstance(data, Stream):
         return data, scale
-    if device.type == "cuda" and sum(x.nbytes for x in tensors(data) if x.device != device) > FITS * memory(device):
-        return mapped(data, lambda x: x.cpu()), scale
+    wanted = sum(x.nbytes for x in tensors(data) if x.device != device)
+    if device.type == "cuda" and wanted > DEVICE_SHARE * memory(device):
+        return mapped(data, lambda x: x.cpu().pin_memory()), scale  # from where it can be copied without waiting
     data = mapped(data, lambda x: x.to(device))
     if scale is None:
         return data, None
     one = scale(taken(data, slice(1)))
     n_bytes = length(data) * sum(x.nbytes for x in tensors(one))
-    return (scale(data), None) if n_bytes <= SCALED_FITS * memory(device) else (data, scale)
+    return (scale(data), None) if n_bytes <= SCALED_SHARE * memory(device) else (data, scale)
 
 
 def _labels(problem: Problem, data: "Batch | Stream") -> tuple[NDArray[np.int64] | None, list[int]]:
@@ -119,9 +120,9 @@ def _labels(problem: Problem, data: "Batch | Stream") -> tuple[NDArray[np.int64]
             classes |= set(torch.unique(labels[weights.cpu() > 0]).tolist())
         else:
             classes |= set(torch.unique(labels).tolist())
-        found.append(labels)
-    by_example = np.concatenate([labels.numpy().astype(np.int64) for labels in found]) if found[0].ndim == 1 else None
-    return by_example, sorted(classes)
+        if labels.ndim == 1:  # those of parts may be more than there is memory for
+            found.append(labels.numpy().astype(np.int64))
+    return np.concatenate(found) if found else None, sorted(classes)
 
 
 def _indexed(groups: Callable[[Batch], Tensor], classes: list[int]) -> Callable[[Batch], Tensor]:

@@ -35,9 +35,10 @@ from lca.arrays import ARRAYS, NAN, OPTIONAL, Allocation
 from lca.errors import LCAError, UsageError
 from lca.layout import CHUNK_PARAMETERS, Array, block_length, create_array, require_codec
 from lca.location import ROOT, Location, locate
-from lca.parameters import ParameterTable
+from lca.parameters import ParameterTable, common_dtype
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from xarray import Dataset
 
 SCHEMA = 1
@@ -92,6 +93,13 @@ class Run:
             "tensor": len(self.parameters),
             "block": -(-T // self.block),
         }
+
+    def require_same_model(self, tensors: "Mapping[str, Tensor]", table: ParameterTable, what: str) -> None:
+        """Raise unless these are the parameters that were recorded, in numbers of the same width."""
+        self.parameters.require_same(table, str(self.path), what)
+        found, wanted = str(common_dtype(tensors.values())).removeprefix("torch."), self.weights.dtype.name
+        if found != wanted:
+            raise LCAError(f"{self.path} was recorded in {wanted}, and {what} is in {found}. Give one in {wanted}.")
 
     @property
     def n_unmoved(self) -> int:

@@ -1,22 +1,39 @@
 """Data sets: read into memory where they fit, else read anew at every pass, in their order and ahead of their use."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from itertools import chain, islice, pairwise
+from functools import cache, partial
+from itertools import chain, pairwise
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from lca.batch import Batch, cut, joined, length, mapped, named, taken, tensors
 from lca.device import memory
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
+from lca.workers import n_sharing
 
 T = TypeVar("T")
 
-READ_AT_ONCE = 1_024  # examples that are put together, where nothing else decides how many
-FITS = 0.25  # part of the host's memory that a data set may take; over that it is streamed
+READ_AT_ONCE = 128  # examples of a data set, of which every worker has several such batches ready
+PIECE = 1_024  # examples in memory that are scaled at once, where no gradient is wanted
+HOST_SHARE = 0.25  # of the host's memory, that data sets may take; over that one is streamed
+
+# Samplers that give each example once; what they say of order and of shares does not matter.
+PLAIN_SAMPLERS = (SequentialSampler, RandomSampler, DistributedSampler)
 
 
 class Stream:
@@ -27,11 +44,20 @@ class Stream:
 
     def __init__(self, source: "Dataset[Any] | DataLoader[Any]") -> None:
         dataset: Any = source
-        self.collate, self.workers = default_collate, 0
+        self.collate: Callable[[list[Any]], Any] = default_collate
+        self._workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
-            dataset, self.workers = source.dataset, source.num_workers
+            dataset = source.dataset
+            _require_plain(source)
             if source.batch_sampler is not None:  # else its collate_fn is for single examples
                 self.collate = source.collate_fn
+            # More than one worker would each read the whole of an iterable data set.
+            n = min(source.num_workers, 1) if isinstance(dataset, IterableDataset) else source.num_workers
+            if n:
+                start = partial(_start_worker, source.worker_init_fn)
+                context = source.multiprocessing_context
+                self._workers = {"num_workers": n, "persistent_workers": True, "worker_init_fn": start}
+                self._workers |= {"multiprocessing_context": context} if context else {}
         self.dataset = dataset
         self.is_iterable = isinstance(dataset, IterableDataset)
         self.picked: Sequence[int] | None = None  # some of the examples, ascending
@@ -61,8 +87,10 @@ class Stream:
 
     def head(self, n: int) -> Batch:
         """The first n examples, or all where there are fewer."""
-        first = list(islice(self.batches(min(n, READ_AT_ONCE)), -(-n // READ_AT_ONCE)))
-        return taken(joined(first), slice(n))
+        first = next(iter(self.batches(n)), None)
+        if first is None:
+            raise LCAError("the data set gives no example when it is read again; it has to give all of them each time.")
+        return first
 
     def pick(self, index: Sequence[int]) -> "Stream":
         """Some of the examples, by their numbers, ascending."""
@@ -76,14 +104,21 @@ class Stream:
         changed._functions = (*self._functions, function)
         return changed
 
-    def read(self) -> "Batch | Stream":
-        """All of it in memory, if it fits there and its batches can be joined; else itself, now with its length."""
-        limit = FITS * memory(torch.device("cpu"))
+    def read(self, in_memory: int = 0) -> "Batch | Stream":
+        """All of it in memory, if it fits there and its batches can be joined; else itself, now with its length.
+
+        in_memory: bytes of other data sets that are there already.
+        """
+        self._require_the_same_twice()
+        host = torch.device("cpu")
+        limit = HOST_SHARE * memory(host) // n_sharing(host) - in_memory
         parts: list[Batch] | None = []
         n = n_bytes = 0
         for batch in self.batches(READ_AT_ONCE):
             n += length(batch)
             n_bytes += sum(x.nbytes for x in tensors(batch))
+            if len({len(x) for x in tensors(batch)}) > 1:
+                raise ValueError(f"a batch has tensors of {' and '.join(str(len(x)) for x in tensors(batch))} examples")
             if parts is not None and n_bytes <= limit and _alike(batch, parts):
                 parts.append(batch)
             else:
@@ -95,18 +130,21 @@ class Stream:
             return self
         return joined(parts) if parts else ()
 
+    def _require_the_same_twice(self) -> None:
+        """Of a data set whose examples have numbers; others would have to be begun anew."""
+        if self.is_iterable or not len(self):
+            return
+        once, again = (tensors(self.collate([self.dataset[0]])) for _ in range(2))
+        if not all(a.shape == b.shape and bool(((a == b) | (a != a)).all()) for a, b in zip(once, again, strict=True)):
+            raise UsageError(
+                "the data set gives another example 0 each time it is asked, and L is the loss over fixed examples. "
+                "Switch random augmentation off here; a loop of your own may train with it, recorded by lca.Recorder."
+            )
+
     def _loaded(self, dataset: Any, **how: Any) -> "_Loaded":
-        # More than one worker would each read the whole of an iterable data set.
-        workers = min(self.workers, 1) if self.is_iterable else self.workers
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            collate_fn=self.collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # no random state but the data set's own is touched
-            **how,
-        )
-        return _Loaded(loader, self._functions)
+        # A generator of its own, so that no random state but the data set's is touched.
+        how = {**how, **self._workers, "collate_fn": self.collate, "generator": torch.Generator()}
+        return _Loaded(DataLoader(dataset, **how), self._functions)
 
 
 class _Loaded:
@@ -130,11 +168,11 @@ class _Picked(IterableDataset[Any]):
         return (example for i, example in enumerate(self.dataset) if i in self.picked)
 
 
-def read(source: "Dataset[Any] | DataLoader[Any]") -> "Batch | Stream":
-    """Every example of a data set, in its order: in memory if it fits there, else as a Stream."""
+def read(source: "Dataset[Any] | DataLoader[Any]", in_memory: int = 0) -> "Batch | Stream":
+    """Every example of a data set, in its order: in memory if it fits there beside the others, else as a Stream."""
     if type(source) is TensorDataset:  # and none that makes something else of its tensors
         return tuple(source.tensors)
-    return Stream(source).read()
+    return Stream(source).read(in_memory)
 
 
 def count(data: "Batch | Stream") -> int:
@@ -154,33 +192,70 @@ def changed(data: "Batch | Stream", function: Callable[[Batch], Batch]) -> "Batc
 
 def pieces(data: "Batch | Stream", scale: Callable[[Batch], Batch] | None = None) -> Iterable[Batch]:
     """All of it, in pieces that are small enough to be scaled."""
-    parts = data.batches(READ_AT_ONCE) if isinstance(data, Stream) else cut(data, READ_AT_ONCE)
+    parts = data.batches(READ_AT_ONCE) if isinstance(data, Stream) else cut(data, PIECE)
     return map(scale, parts) if scale else parts
 
 
 def ahead(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterator[tuple[Batch, T]]:
     """Batches, each with something that goes with it, on the device.
 
-    On CUDA each is copied while the one before it is in use; the host waits for none of them.
+    On CUDA each is copied while the one before it is in use; the host waits for none of them, and three are there at
+    most: the memory of one that is not in use any more is that of the next but one, for a copy waits for all that was
+    asked of the device before it.
     """
     if device.type != "cuda":
-        yield from batches
+        for batch, beside in batches:
+            yield mapped(batch, lambda x: x.to(device)), beside
         return
-    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copies = _copies(device)
 
     def copied(item: tuple[Batch, T]) -> tuple[Batch, T, torch.cuda.Event]:
+        copies.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(copies):
-            there = mapped(item[0], lambda x: x.pin_memory().to(device, non_blocking=True))
+            there = mapped(item[0], lambda x: _pinned(x).to(device, non_blocking=True))
         return there, item[1], copies.record_event()
 
     for now, _ in pairwise(chain(map(copied, batches), [None])):
         assert now is not None
         batch, beside, arrived = now
-        current = torch.cuda.current_stream(device)
-        current.wait_event(arrived)
-        for x in tensors(batch):
-            x.record_stream(current)  # or its memory would be given to a later copy while it is still read
+        torch.cuda.current_stream(device).wait_event(arrived)
         yield batch, beside
+
+
+@cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """One for all passes, for memory that was given to one stream is of no use to another."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _pinned(x: Tensor) -> Tensor:
+    """From where it can be copied without being waited for."""
+    return x if x.is_cuda or x.is_pinned() else x.pin_memory()
+
+
+def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
+    """Ctrl-C is for the main process, which may want to read on until it has come to a good end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if own:
+        own(number)
+
+
+def _require_plain(loader: "DataLoader[Any]") -> None:
+    """Raise where a loader gives other examples than its data set has, or other batches than of these."""
+    if isinstance(loader.dataset, IterableDataset):
+        if loader.batch_sampler is None:
+            raise UsageError(
+                "the DataLoader has batch_size=None, so that its data set gives batches, and lca wants examples. Give "
+                "it a data set of single examples, and any batch_size."
+            )
+        return
+    sampler, batch_sampler = loader.sampler, loader.batch_sampler
+    if not isinstance(sampler, PLAIN_SAMPLERS) or type(batch_sampler) not in (BatchSampler, type(None)):
+        found = sampler if type(batch_sampler) in (BatchSampler, type(None)) else batch_sampler
+        raise UsageError(
+            f"the DataLoader has a {type(found).__name__}, and L is the mean over the data set, each example once. "
+            "For a part of it give torch.utils.data.Subset(dataset, indices); for weights, Problem(…, weigh=…)."
+        )
 
 
 def _alike(batch: Batch, parts: Sequence[Batch]) -> bool:

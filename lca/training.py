@@ -226,7 +226,7 @@ def mean_loss(problem: Problem, model: nn.Module, batch: Batch, scale: Callable[
     batch = scale(batch) if scale else batch
     weights = weights_of(problem.weigh, batch)
     losses = per_example(problem.losses, model, batch, weights)
-    return losses.mean() if weights is None else losses.sum() / weights.sum()
+    return losses.mean() if weights is None else losses.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def _weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
 
     yield from _recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
     missing = {coordinates[1] for coordinates in missing_files(run.path / "weights", run.weights)}
-    last: NDArray[np.uint32] | None = None
+    last: NDArray[np.unsignedinteger[Any]] | None = None
     still: list[int] = []
     diverged = False
     for block in range(-(-run.n_iterates // run.block)):
@@ -101,7 +101,7 @@ def _weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
             row = int(np.argmax(~np.isfinite(columns[:, t - begin])))
             name = next(parameter.name for parameter in run.parameters if row < parameter.offset + parameter.size)
             yield Finding(where, f"iterate {t} is the first that is not finite, in {name}")
-        bits = columns.view(np.uint32)
+        bits = columns.view(f"u{columns.itemsize}")
         before = bits[:, :-1] if last is None else np.concatenate([last[:, None], bits[:, :-1]], axis=1)
         same = (before == bits[:, bits.shape[1] - before.shape[1] :]).all(axis=0)
         still += [int(t) for t in np.flatnonzero(same) + begin - (last is not None)]

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import lca
 from lca.allocation import allocate
 from lca.audit import mean_with_confidence
-from lca.batch import cut
+from lca.batch import cut, taken
 from lca.config import AllocateConfig
 from lca.errors import LCAError
 from lca.gradient import FullGradient, evaluation_mode
@@ -48,7 +48,7 @@ from lca.text import size, table
 def make(name: str, data_dir: Path | None, n_examples: int | None = None) -> Problem:
     """A built-in problem, its images as floats."""
     problem = make_problem(name, data_dir)
-    train = tuple(x[:n_examples] for x in problem.train)
+    train = taken(problem.train, slice(n_examples))
     return replace(problem, train=problem.scale(train) if problem.scale else train, scale=None)
 
 

@@ -36,10 +36,12 @@ import torch
 from numpy.typing import NDArray
 
 import lca
+from lca.batch import taken
 from lca.errors import LCAError
 from lca.optimizers import make_optimizer
+from lca.stream import count
 from lca.text import table
-from lca.training import TrainConfig, batches
+from lca.training import TrainConfig, batches, mean_loss
 from lca.zoo import presets
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
@@ -52,10 +54,9 @@ def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator
     model = loaded.model.train()
     optimizer = make_optimizer(model, config)
     torch.manual_seed(config.seed)
-    for index in batches(len(loaded.train[0]), config.batch_size, config.seed):
+    for index in batches(count(loaded.train), config.batch_size, config.seed):
         optimizer.zero_grad()
-        batch = tuple(x[index] for x in loaded.train)
-        loss = loaded.losses(model, loaded.scale(batch) if loaded.scale else batch).mean()
+        loss = mean_loss(loaded, model, taken(loaded.train, index), loaded.scale)
         loss.backward()
         optimizer.step()
         yield float(loss.detach())

@@ -92,7 +92,7 @@ def test_another_partition_is_another_loss_and_is_refused_for_the_same_allocatio
 
 
 def test_the_memory_of_the_machine_does_not_decide(digits, monkeypatch):
-    monkeypatch.setattr(split_module, "SCALED_FITS", 0.0)  # bytes stay bytes, and are scaled batch by batch
+    monkeypatch.setattr(split_module, "SCALED_SHARE", 0.0)  # bytes stay bytes, and are scaled batch by batch
     lca.allocate(digits, lca.load("digits-resnet"), replace(CONFIG, name="small"))
     for name, values in arrays(digits, "train").items():
         np.testing.assert_array_equal(values, arrays(digits, "small")[name], err_msg=name)

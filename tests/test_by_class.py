@@ -91,6 +91,19 @@ def test_it_costs_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, pr
         assert (model.n, gradient.n_passes) == (batches, 1)
 
 
+def test_examples_in_any_order_have_the_same_slopes(problem):
+    """Sorted by class they take a backward pass for each batch, else one for each class in it."""
+    given = problem(model=net(nn.Identity()))
+    x, y = given.train
+    slopes = []
+    for order in (torch.argsort(y, stable=True), torch.arange(len(y))):
+        data = x[order], y[order]
+        with FullGradient(given.model, given.losses, data, 16, groups=lambda batch: batch[1]) as gradient:
+            slopes.append(gradient(gradient.theta, torch.ones(gradient.table.size)).slopes)
+    assert slopes[0].abs().min() > 0
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-7)
+
+
 def test_a_part_of_the_iterations_and_a_resumed_call_give_the_same(tmp_path, problem, monkeypatch):
     """Each iteration needs the slopes along its own step at both of its ends, whoever evaluates them."""
     given = uneven(problem, net(nn.Identity()))

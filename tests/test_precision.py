@@ -69,7 +69,7 @@ def test_bfloat16_rounds_products_and_not_the_loss_at_an_iterate():
         exact = full(flatten(model))
     with FullGradient(model, cross_entropy, (x, y), 20, precision="bf16") as full:
         theta = full.theta.clone()
-        rough, at_iterate, float32 = full(theta), full.at_iterate(theta), full.float32(theta)
+        rough, at_iterate, float32 = full(theta), full.at_iterate(theta), full.in_full(theta)
     apart = float((rough.gradient - exact.gradient).norm() / exact.gradient.norm())
     assert 1e-4 < apart < 2e-2
     assert rough.gradient.dtype == torch.float32

@@ -74,7 +74,7 @@ def test_scaling_by_batch_gives_the_same_allocation(tmp_path, monkeypatch):
     lca.train(problem, path, lca.TrainConfig(iterations=5, device="cpu"))
     config = lca.AllocateConfig(batch_size=500, device="cpu")
     lca.allocate(path, problem, config)
-    monkeypatch.setattr(split_module, "SCALED_FITS", 0.0)
+    monkeypatch.setattr(split_module, "SCALED_SHARE", 0.0)
     lca.allocate(path, problem, replace(config, name="bytes"))
     at_once, by_batch = (lca.open(path).allocation(name).lca[:] for name in ("train", "bytes"))
     np.testing.assert_array_equal(at_once, by_batch)

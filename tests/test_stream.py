@@ -1,5 +1,6 @@
 """Data sets in memory and streamed: the same examples, the same loss, the same allocation."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 import torch
 from conftest import small_problem
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 import lca
 from lca import stream
@@ -15,6 +23,7 @@ from lca.batch import length, tensors
 from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
 from lca.parameters import flatten
+from lca.probe import fastest_layout
 from lca.provenance import digest
 from lca.split import prepare
 from lca.stream import Stream, ahead, read
@@ -51,7 +60,7 @@ def losses(model, batch):
 @pytest.fixture
 def no_memory(monkeypatch):
     """Where no data set fits."""
-    monkeypatch.setattr(stream, "FITS", 0.0)
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
 
 
 def whole(batches):
@@ -82,7 +91,7 @@ def test_data_in_memory_and_streamed_have_the_same_digest(kind, monkeypatch):
     monkeypatch.setattr(stream, "READ_AT_ONCE", 4)
     in_memory = read(kind((X, Y)))
     assert torch.equal(in_memory["x"], X)
-    monkeypatch.setattr(stream, "FITS", 0.0)
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
     assert isinstance(read(kind((X, Y))), Stream)
     assert digest(read(kind((X, Y)))) == digest(in_memory) == digest({"x": X, "y": Y})
     assert digest(read(kind((X + 1, Y)))) != digest(in_memory)
@@ -90,7 +99,7 @@ def test_data_in_memory_and_streamed_have_the_same_digest(kind, monkeypatch):
 
 def test_what_fits_is_decided_by_its_bytes(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
-    monkeypatch.setattr(stream, "FITS", 1.0)
+    monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
     monkeypatch.setattr(stream, "memory", lambda device: n_bytes)
     assert not isinstance(read(Listed((X, Y))), Stream)
     monkeypatch.setattr(stream, "memory", lambda device: n_bytes - 1)
@@ -104,12 +113,127 @@ def test_of_a_loader_its_data_set_its_collate_and_its_workers_are_used(no_memory
 
     loader = DataLoader(Listed((X, Y)), batch_size=3, shuffle=True, collate_fn=doubled, num_workers=2)
     streamed = read(loader)
-    assert streamed.workers == 2
     again = streamed.batches(4)
     for _ in range(2):
         assert torch.equal(whole(again)[0], 2 * X)
     told = read(DataLoader(Told((X, Y)), batch_size=3, num_workers=2))  # of whose workers each would read it all
     assert torch.equal(whole(told.batches(4))[0], X)
+
+
+def named(number):
+    torch.utils.data.get_worker_info().dataset.worker = number
+
+
+class Telling(Listed):
+    """Each example says which worker has read it, or −1 where none was told its number."""
+
+    worker = -1
+
+    def __getitem__(self, i):
+        return torch.tensor([i, self.worker, signal.getsignal(signal.SIGINT) == signal.SIG_IGN])
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_workers_are_started_as_the_loader_says_and_leave_ctrl_c_to_the_main_process(no_memory):
+    loader = DataLoader(Telling((X, Y)), num_workers=2, worker_init_fn=named)
+    first = lca.Problem(nn.Linear(1, 1), train=loader).train
+    (found,) = whole(first.batches(3))
+    assert found[:, 0].tolist() == list(range(11))
+    assert set(found[:, 1].tolist()) == {0, 1}
+    assert found[:, 2].all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": SubsetRandomSampler([0, 1, 2])}, r"a SubsetRandomSampler, .*torch\.utils\.data\.Subset"),
+        ({"sampler": WeightedRandomSampler([1.0] * 11, 11)}, r"a WeightedRandomSampler, .*weigh="),
+        ({"batch_sampler": [[0, 1], [2]]}, "a list, and L is"),
+    ],
+)
+def test_a_loader_that_gives_a_part_of_its_data_is_refused(options, words):
+    with pytest.raises(UsageError, match=words):
+        read(DataLoader(Listed((X, Y)), **options))
+
+
+def test_a_loader_of_what_is_in_batches_already_is_refused():
+    with pytest.raises(UsageError, match="batch_size=None"):
+        read(DataLoader(Told((X, Y)), batch_size=None))
+    whole_batches = DataLoader(Listed((X, Y)), batch_size=None)  # of single examples as well, without their batches
+    assert torch.equal(read(whole_batches)["x"], X)
+
+
+class Augmented(Listed):
+    def __getitem__(self, i):
+        return self.data[0][i] + torch.rand(2)
+
+
+def test_examples_that_are_others_each_time_are_refused():
+    with pytest.raises(UsageError, match="gives another example 0 each time.*Switch random augmentation off"):
+        read(Augmented((X, Y)))
+    with_nan = X.clone()
+    with_nan[0, 1] = torch.nan
+    assert torch.equal(read(Listed((with_nan, Y)))["x"].isnan(), with_nan.isnan())
+
+
+class Fewer(IterableDataset):
+    """Gives fewer examples each time."""
+
+    n = 12
+
+    def __iter__(self):
+        self.n -= 1
+        return iter([{"x": X[i], "y": Y[i]} for i in range(self.n)])
+
+
+def test_a_pass_that_lacks_examples_is_told(no_memory):
+    streamed = read(Fewer())
+    assert len(streamed) == 11
+    model = nn.Linear(2, 3)
+    with (
+        FullGradient(model, losses, streamed, 4) as full,
+        pytest.raises(LCAError, match="a pass gave 10 of 11 examples"),
+    ):
+        full(full.theta)
+    dropping = DataLoader(Listed((X, Y)), collate_fn=lambda examples: default_collate(examples[:3]))
+    with (
+        FullGradient(model, losses, read(dropping), 4) as full,
+        pytest.raises(LCAError, match="a pass gave 9 of 11 examples.*its collate_fn all that it is given"),
+    ):
+        full(full.theta)
+
+
+def test_an_iterator_that_is_used_up_is_told(no_memory):
+    class Once(IterableDataset):
+        left = iter([torch.zeros(2)] * 3)
+
+        def __iter__(self):
+            return self.left
+
+    streamed = read(Once())
+    assert len(streamed) == 3
+    with pytest.raises(LCAError, match="gives no example when it is read again"):
+        streamed.head(2)
+
+
+def test_the_memory_is_for_all_splits_and_all_processes_together(monkeypatch):
+    n_bytes = X.nbytes + Y.nbytes
+    monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
+    monkeypatch.setattr(stream, "memory", lambda device: 2 * n_bytes)
+    two = {"train": Listed((X, Y)), "val": Listed((X, Y))}
+    splits = lca.Problem(nn.Linear(1, 1), **two).splits
+    assert [isinstance(data, Stream) for data in splits.values()] == [False, False]
+    splits = lca.Problem(nn.Linear(1, 1), **two, test=Listed((X, Y))).splits
+    assert [isinstance(data, Stream) for data in splits.values()] == [False, False, True]
+    monkeypatch.setattr(stream, "n_sharing", lambda device: 2)
+    splits = lca.Problem(nn.Linear(1, 1), **two).splits
+    assert [isinstance(data, Stream) for data in splits.values()] == [False, True]
+
+
+def test_tensors_of_unequal_numbers_of_examples_are_told():
+    odd = DataLoader(Listed((X, Y)), collate_fn=lambda examples: (torch.zeros(len(examples)), torch.zeros(1)))
+    with pytest.raises(UsageError, match="a batch has tensors of 11 and 1 examples"):
+        lca.Problem(nn.Linear(1, 1), train=odd)
 
 
 def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
@@ -134,6 +258,8 @@ def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
     words = torch.cat([Words()[i] for i in range(1_030)]).double()
     assert float(found.loss) == pytest.approx(float((words + 0.5).mean()), rel=1e-6)
     torch.testing.assert_close(found.gradient, torch.stack([words.mean(), words[0] + 1]).float())
+    layout = fastest_layout(problem.model, of_words, problem.train, None, problem.weigh)
+    assert layout.batch_size >= 125
 
 
 def of_words(model, batch):
@@ -156,7 +282,7 @@ def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options,
     path = tmp_path / "run.zarr"
     lca.train(in_memory, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=0.1, device="cpu"))
     lca.allocate(path, in_memory, lca.AllocateConfig(batch_size=16, device="cpu", **options))
-    monkeypatch.setattr(stream, "FITS", 0.0)
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
     streamed = replace(in_memory, train=kind((x, y)))
     assert isinstance(streamed.train, Stream)
     lca.allocate(path, streamed, lca.AllocateConfig(batch_size=16, device="cpu", name="streamed", **options))
@@ -209,6 +335,8 @@ def test_nothing_is_copied_where_all_is_on_the_host():
     items = [((X, Y), [1]), ((X + 1, Y), [2])]
     assert [beside for _, beside in ahead(items, CPU)] == [[1], [2]]
     assert all(batch[0] is items[i][0][0] for i, (batch, _) in enumerate(ahead(items, CPU)))
+    elsewhere = torch.device("meta")
+    assert all(batch[0].device == elsewhere for batch, _ in ahead(items, elsewhere))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -107,7 +107,7 @@ def test_its_size_and_its_first_weights():
     p = {name: tensor.detach() for name, tensor in model.named_parameters()}
     assert float(p["embedding.weight"].std()) == pytest.approx(0.02, rel=0.05)
     assert float(p["blocks.3.dense2.weight"].std()) == pytest.approx(0.02 / math.sqrt(8), rel=0.05)
-    with pytest.raises(UsageError, match="70.4 are|are 70"):
+    with pytest.raises(UsageError, match="64 channels times width 1.1 are 70"):
         transformer(97, 64, width=1.1)
 
 

@@ -14,6 +14,7 @@ import torch
 
 import lca
 from lca import workers as workers_module
+from lca.allocation import _require_one_data
 from lca.errors import LCAError
 from lca.workers import Workers, is_first, meet, n_cores, n_sharing, share_device, workers
 
@@ -112,6 +113,17 @@ def test_what_one_tells_the_other_hears():
     store = workers_module._Alone()
     Workers(store, 0, 2).tell("plan", {"blocks": [3, 4], "batch_size": None})
     assert Workers(store, 1, 2).told("plan") == {"blocks": [3, 4], "batch_size": None}
+
+
+def test_every_process_has_to_have_the_whole_split():
+    """Not a part of its own, as a data set may give it that shares itself out."""
+    store, whole = workers_module._Alone(), (torch.arange(10.0), torch.arange(10))
+    one, two = Workers(store, 0, 2), Workers(store, 1, 2)
+    _require_one_data(one, whole)
+    _require_one_data(two, tuple(x.clone() for x in whole))
+    for part in (tuple(x[:5] for x in whole), tuple(x.flip(0) for x in whole)):
+        with pytest.raises(LCAError, match=rf"process 1 of 2 has {len(part[0])} examples.* the 10 of the first"):
+            _require_one_data(two, part)
 
 
 def test_all_of_a_start_meet_and_none_of_an_earlier_one(monkeypatch):
