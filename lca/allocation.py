@@ -253,8 +253,8 @@ def _require_one_data(team: Workers, data: "Batch | Stream") -> None:
     theirs = team.told("data")
     if theirs != own:
         raise LCAError(
-            f"process {team.rank} of {team.size} has {own[0]:,} examples, which are not the {theirs[0]:,} of the first. "
-            "Each has to have the whole split: switch off what shares a data set out by RANK."
+            f"process {team.rank} of {team.size} has {own[0]:,} examples, not the {theirs[0]:,} of the first. Each has "
+            "to have the whole split: switch off what shares a data set out by RANK."
         )
 
 
