@@ -110,6 +110,7 @@ class FullGradient:
 
     def __exit__(self, *exception: object) -> None:
         self._passes.clear()  # and with them the memory of their graphs
+        self._pieces = []  # and the workers that read them
         self._leave.close()
 
     def __call__(self, theta: Tensor, *directions: Tensor) -> Evaluation:
@@ -183,7 +184,7 @@ class FullGradient:
     def _cut(self) -> tuple[bool, Iterable[tuple[Batch, list[int]]]]:
         """Whether a batch holds one class only, and the batches with their weights, groups and classes."""
         if isinstance(self.data, Stream):
-            return False, self.data.map(self._described).batches(self.batch_size)
+            return False, self.data.map(self._described).batches(self.batch_size, often=True)
         parts, _ = self._described(self.data)
         groups = parts.get("groups")
         if groups is None:

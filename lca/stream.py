@@ -56,7 +56,7 @@ class Stream:
             if n:
                 start = partial(_start_worker, source.worker_init_fn)
                 context = source.multiprocessing_context
-                self._workers = {"num_workers": n, "persistent_workers": True, "worker_init_fn": start}
+                self._workers = {"num_workers": n, "worker_init_fn": start}
                 self._workers |= {"multiprocessing_context": context} if context else {}
         self.dataset = dataset
         self.is_iterable = isinstance(dataset, IterableDataset)
@@ -68,13 +68,10 @@ class Stream:
         """How many examples; of an iterable data set what was counted when it was read first."""
         return self._length if self.picked is None else len(self.picked)
 
-    def batches(self, size: int) -> Iterable[Batch]:
-        """All of them in order, as often as it is iterated; workers read ahead."""
-        if self.is_iterable:
-            dataset = self.dataset if self.picked is None else _Picked(self.dataset, self.picked)
-            return self._loaded(dataset, batch_size=size)
-        index = range(len(self.dataset)) if self.picked is None else self.picked
-        return self._loaded(self.dataset, batch_sampler=[index[i : i + size] for i in range(0, len(index), size)])
+    def batches(self, size: int, *, often: bool = False) -> Iterable[Batch]:
+        """All of them in order, as often as it is iterated; workers read ahead, and stay if that will be often."""
+        how = {**self._workers, "persistent_workers": often and bool(self._workers)}
+        return self._loaded(**self._ordered(size), **how)
 
     def drawn(self, indices: Iterable[Tensor]) -> Iterable[Batch]:
         """A batch of each of the indices (B,), in any order; once."""
@@ -83,11 +80,11 @@ class Stream:
                 "an iterable data set that does not fit into memory has no random order to be trained in. Train it in "
                 "a loop of your own with lca.Recorder; lca.allocate takes it as it is."
             )
-        return self._loaded(self.dataset, batch_sampler=(index.tolist() for index in indices))
+        return self._loaded(dataset=self.dataset, batch_sampler=(index.tolist() for index in indices), **self._workers)
 
     def head(self, n: int) -> Batch:
-        """The first n examples, or all where there are fewer."""
-        first = next(iter(self.batches(n)), None)
+        """The first n examples, or all where there are fewer; read without workers, beside those there may be."""
+        first = next(iter(self._loaded(**self._ordered(n))), None)
         if first is None:
             raise LCAError("the data set gives no example when it is read again; it has to give all of them each time.")
         return first
@@ -141,10 +138,17 @@ class Stream:
                 "Switch random augmentation off here; a loop of your own may train with it, recorded by lca.Recorder."
             )
 
-    def _loaded(self, dataset: Any, **how: Any) -> "_Loaded":
+    def _ordered(self, size: int) -> dict[str, Any]:
+        if self.is_iterable:
+            dataset = self.dataset if self.picked is None else _Picked(self.dataset, self.picked)
+            return {"dataset": dataset, "batch_size": size}
+        index = range(len(self.dataset)) if self.picked is None else self.picked
+        in_order = [index[i : i + size] for i in range(0, len(index), size)]
+        return {"dataset": self.dataset, "batch_sampler": in_order}
+
+    def _loaded(self, **how: Any) -> "_Loaded":
         # A generator of its own, so that no random state but the data set's is touched.
-        how = {**how, **self._workers, "collate_fn": self.collate, "generator": torch.Generator()}
-        return _Loaded(DataLoader(dataset, **how), self._functions)
+        return _Loaded(DataLoader(**how, collate_fn=self.collate, generator=torch.Generator()), self._functions)
 
 
 class _Loaded:

@@ -135,15 +135,16 @@ def test_which_iteration_is_refined_next():
     loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
     intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
 
-    def worst(*residual, status=status):
+    def worst(*residual, status=status, eps=np.finfo(np.float32).eps):
         arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
-        return worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config)
+        return worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
 
     assert worst(0.003, 0.003, 0.003, 0.0) is None  # 0.009 of a bound of 0.01
     assert worst(0.02, -0.019, 0.001, 0.0) is None  # they cancel, and the total is what is bounded
     assert worst(0.004, 0.02, 0.5, 0.0) == 1  # 2 is worse, but at the limit
     assert worst(-0.03, 0.002, 0.5, 0.0) == 0
     assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, and float32's rounding
+    assert worst(0.0, 0.0, 0.5, 1e-7, eps=np.finfo(np.float64).eps) == 3
     assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
 
 

@@ -195,11 +195,11 @@ def test_each_refinement_for_the_total_sees_what_the_last_one_gave(tmp_path, pro
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
     chosen = []
 
-    def choose(arrays, config):
+    def choose(arrays, config, eps):
         there = lca.open(path).allocation("total")
         for name, values in arrays.items():
             np.testing.assert_array_equal(values, getattr(there, name)[:], err_msg=name)
-        chosen.append(worst_iteration(arrays, config))
+        chosen.append(worst_iteration(arrays, config, eps))
         return chosen[-1]
 
     monkeypatch.setattr("lca.allocator.worst_iteration", choose)
