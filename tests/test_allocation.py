@@ -135,7 +135,7 @@ def test_which_iteration_is_refined_next():
     loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
     intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
 
-    def worst(*residual, status=status, eps=np.finfo(np.float32).eps):
+    def worst(*residual, status=status, eps=2.0**-23):
         arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
         return worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
 
@@ -144,7 +144,7 @@ def test_which_iteration_is_refined_next():
     assert worst(0.004, 0.02, 0.5, 0.0) == 1  # 2 is worse, but at the limit
     assert worst(-0.03, 0.002, 0.5, 0.0) == 0
     assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, and float32's rounding
-    assert worst(0.0, 0.0, 0.5, 1e-7, eps=np.finfo(np.float64).eps) == 3
+    assert worst(0.0, 0.0, 0.5, 1e-7, eps=2.0**-52) == 3
     assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
 
 
