@@ -22,7 +22,7 @@ from lca.preflight import Preflight, preflight
 from lca.probe import Layout, fastest_layout, require_memory
 from lca.problem import Problem
 from lca.progress import bar
-from lca.provenance import digest, require_same_data
+from lca.provenance import digest, require_same_data, require_same_fixed
 from lca.replay import Trajectory
 from lca.signals import stop_signals
 from lca.split import Split, prepare, standard_error
@@ -52,6 +52,7 @@ def allocate(
     config = config or AllocateConfig()
     run = open_run(path, "r+")
     iterations = _require_same_problem(run, problem, config)
+    notes = require_same_fixed(run, problem.model)
     split = _prepare(problem, config)
     with (
         storage_errors(path, f"What is allocated is kept: mend that. {GO_ON}"),
@@ -72,6 +73,7 @@ def allocate(
         if not allocation.complete:
             with _full_gradient(problem, split, config, Layout(*_layout(allocation))) as gradient:
                 theta = stack.enter_context(Trajectory(run, gradient.device))
+                gradient.notes += notes
                 if team.first:
                     checked = preflight(run, gradient, theta(iterations[0]), config, iterations)
                     if report:
@@ -100,6 +102,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     config = config or AllocateConfig()
     run = open_run(path)
     iterations = _require_same_problem(run, problem, config)
+    notes = require_same_fixed(run, problem.model)
     split = _prepare(problem, config)
     layout = _fastest_layout(problem, split, config)
     _require_memory(problem, split, config, layout)
@@ -107,6 +110,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
         _full_gradient(problem, split, config, layout) as gradient,
         Trajectory(run, gradient.device) as theta,
     ):
+        gradient.notes += notes
         return preflight(run, gradient, theta(iterations[0]), config, iterations)
 
 

@@ -186,13 +186,21 @@ def named_parameters(model: nn.Module) -> dict[str, Tensor]:
 
     The names are those of the model itself, without what torch.compile, data-parallel and checkpointing wrappers add.
     """
-    wrapped = {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
+    return {_without(_wrappers(model), name): tensor for name, tensor in model.named_parameters()}
 
-    def clean(name: str) -> str:
-        parts = name.split(".")
-        return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrapped)
 
-    return {clean(name): tensor for name, tensor in model.named_parameters()}
+def fixed(model: nn.Module) -> dict[str, Tensor]:
+    """What L depends on besides θ: frozen parameters and buffers, but for running statistics, which it does not use."""
+    running = {
+        id(buffer)
+        for module in model.modules()
+        if getattr(module, "track_running_stats", False)
+        for buffer in module.buffers(recurse=False)
+    }
+    frozen = {name: tensor for name, tensor in named_parameters(model).items() if not tensor.requires_grad}
+    wrappers = _wrappers(model)
+    buffers = {_without(wrappers, name): x for name, x in model.named_buffers() if id(x) not in running}
+    return frozen | buffers
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -225,6 +233,16 @@ def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
 def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
     """vector (K,), lengths (tensor,) -> the L2 norm of each tensor's stretch, (tensor,), in float64."""
     return sum_by_tensor(vector.to(torch.float64, copy=True).square_(), lengths).sqrt()
+
+
+def _wrappers(model: nn.Module) -> set[str]:
+    """The paths of modules that a wrapper holds under a name of its own."""
+    return {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
+
+
+def _without(wrappers: set[str], name: str) -> str:
+    parts = name.split(".")
+    return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrappers)
 
 
 def _kind(module: nn.Module, leaf: str) -> Kind:

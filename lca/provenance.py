@@ -4,10 +4,11 @@ import hashlib
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lca.batch import Batch, named
 from lca.errors import LCAError
+from lca.parameters import fixed, named_parameters
 from lca.problem import Problem
 from lca.store import Run
 from lca.stream import Stream, count, pieces
@@ -31,6 +32,33 @@ def digest(data: "Batch | Stream") -> str:
 def _bytes(tensor: Tensor) -> Any:
     tensor = tensor.detach().cpu().contiguous()
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().data  # which numpy has not
+
+
+def describe_fixed(model: nn.Module) -> dict[str, str]:
+    """SHA-256, cut short, of each frozen parameter and buffer: they are not recorded, and L depends on them."""
+    return {
+        name: hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode() + bytes(_bytes(x))).hexdigest()[:16]
+        for name, x in fixed(model).items()
+    }
+
+
+def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
+    """Raise if the model has other frozen parameters than when recording began; notes of buffers that are others."""
+    recorded = run.attributes.get("fixed", {})
+    found = describe_fixed(model) if recorded else {}
+    frozen = {name for name, tensor in named_parameters(model).items() if not tensor.requires_grad}
+    others = [name for name, digest in recorded.items() if found.get(name) not in (None, digest)]
+    wrong = [name for name in others if name in frozen]
+    if wrong:
+        raise LCAError(
+            f"{wrong[0]} is frozen, so that {run.path} does not hold it, and it has other values here than when "
+            f"recording began ({len(wrong)} of {len(frozen)} frozen tensors have): the loss would be another. Give the "
+            "model with the values it was trained with, such as from the same seed or file."
+        )
+    return [
+        f"the buffer {name} is not what it was when recording began; the loss is computed with what it is here"
+        for name in others
+    ]
 
 
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:

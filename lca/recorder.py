@@ -15,6 +15,7 @@ from lca import checkpoint
 from lca.errors import Interrupted, LCAError, UsageError
 from lca.location import locate
 from lca.parameters import ParameterTable, common_dtype, named_parameters, views
+from lca.provenance import describe_fixed
 from lca.staging import Staging
 from lca.store import Run, create_run, open_run
 from lca.writer import BlockWriter
@@ -174,7 +175,7 @@ class Recorder:
             return create_run(
                 self.path,
                 self.table,
-                self.attributes,
+                {**self.attributes, "fixed": describe_fixed(self._model)},
                 dtype=str(common_dtype(self._tensors)).removeprefix("torch."),
                 codec=self.codec,
                 overwrite=self.overwrite,

@@ -149,7 +149,8 @@ def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bo
     options = run.attributes.get("problem_options", {})
     if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):
         raise LCAError(f"{run.path} has options of the problem that are no plain values: {options}.")
-    return load(str(name), options=options, data_dir=data_dir, download=download)
+    seed = run.attributes.get("train", {}).get("seed", 0)  # of weights and buffers that are drawn and not recorded
+    return load(str(name), options=options, data_dir=data_dir, download=download, seed=int(seed))
 
 
 def print_reports(reports: "Sequence[Report]", json_file: Path | None, headings: bool = False) -> None:

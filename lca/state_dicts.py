@@ -12,10 +12,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lca.errors import LCAError, UsageError
-from lca.parameters import trainable
+from lca.parameters import fixed, trainable
 from lca.problem import Problem
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
@@ -52,6 +52,7 @@ def import_checkpoints(
     }
     for file in [*checkpoints, checkpoints[0]]:  # all are looked at before anything is made, or replaced
         _set(wanted, _read(file), file)
+    _require_same_fixed(problem.model, checkpoints)
     with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
         for file in checkpoints[1:]:
             _set(wanted, _read(file), file)
@@ -126,6 +127,24 @@ def _set(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) 
         if value.shape != tensor.shape:
             raise LCAError(f"{file}: {name} is {tuple(value.shape)}; the model's {tuple(tensor.shape)} was wanted.")
         tensor.copy_(value)
+
+
+def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:
+    """Raise where what is not recorded, and L depends on, is in the checkpoints, and is not the model's.
+
+    What the training itself has changed, such as a counter, no model can have for all of them; it is let be.
+    """
+    first, last = _read(files[0]), _read(files[-1])
+    prefix = _prefix(trainable(model), first)
+    for name, tensor in fixed(model).items():
+        value, later = first.get(prefix + name), last.get(prefix + name)
+        if value is None or later is None or not torch.equal(value, later):
+            continue
+        if value.shape != tensor.shape or not torch.equal(value, tensor.to(value)):
+            raise LCAError(
+                f"{files[0]} has other values of {name} than the problem's model. It is not trained, so a run does "
+                "not hold it, and the loss would be another: let the problem's function load it, as from this file."
+            )
 
 
 def _prefix(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -21,7 +21,7 @@ from lca.errors import UsageError
 from lca.gradient import FullGradient
 from lca.parameters import ParameterTable
 from lca.problem import Problem
-from lca.provenance import require_same_data
+from lca.provenance import require_same_data, require_same_fixed
 from lca.split import prepare
 from lca.store import Run
 
@@ -79,6 +79,7 @@ def prune(
     loss, accuracy = {}, {}
     for split in (split for split in splits if split in problem.splits):
         require_same_data(run, problem, split)
+        require_same_fixed(run, problem.model)
         with _measuring(problem, split, device, int(allocation.attributes["batch_size"])) as measure:
             figures = np.array(
                 [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
