@@ -158,10 +158,20 @@ class FullGradient:
             return torch.ones(self.n_examples, device=self.device)
         return torch.cat([_by_example(cast(Tensor, piece.weights)) for piece in self.pieces()])
 
-    def sample_losses(self) -> Tensor:
-        """The losses of a few examples, to look what the model does with them."""
-        batch = self.scaled(mapped(head(self.data, SAMPLE), lambda x: x.to(self.device)))
+    def sample_losses(self, n: int = SAMPLE) -> Tensor:
+        """The losses of the first n examples, to look what the model does with them."""
+        batch = self.scaled(mapped(head(self.data, n), lambda x: x.to(self.device)))
         return per_example(self.losses, self.model, batch, weights_of(self.weigh, batch))
+
+    @torch.no_grad()
+    def by_companions(self) -> float:
+        """How far the losses of a few examples are off, as a part of them, where half as many share their batch."""
+        if self.n_examples < 2:
+            return 0.0
+        half = min(SAMPLE, self.n_examples) // 2
+        with in_precision("fp32", self.device):
+            alone, together = (_by_example(self.sample_losses(n))[:half].double() for n in (half, 2 * half))
+        return float((alone - together).abs().sum() / together.abs().sum().clamp_min(torch.finfo(torch.float32).tiny))
 
     def scaled(self, batch: Batch) -> Batch:
         """What the losses are computed of."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lca.audit import n_audited
 from lca.config import AllocateConfig
 from lca.errors import LCAError
-from lca.gradient import FullGradient, is_out_of_memory
+from lca.gradient import FullGradient, has_batchnorm, is_out_of_memory
 from lca.integrate import Evaluation
 from lca.parameters import named_parameters, trainable
 from lca.precision import in_precision
@@ -23,6 +23,9 @@ from lca.store import Run
 # Two passes at the same θ may differ by the order of float32 sums on some devices, and by no more.
 SAME_LOSS = 1e-6
 SAME_GRADIENT = 1e-4
+
+# The losses of examples in batches of another size, which are rounded otherwise.
+SAME_LOSSES = 1e-4
 
 # The slope along a direction, by central differences: 1 % for the kinks of ReLU, besides what the differences tell of
 # their own error.
@@ -98,6 +101,12 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
             f"{autocast} computes in autocast, which the model or its losses turn on by themselves: the loss, and the "
             "float32 of the audit too, are those of 16 bits. A model that Hugging Face's Trainer has trained does so; "
             "allocate with one newly made"
+        )
+    if not has_batchnorm(gradient.model) and (apart := gradient.by_companions()) > SAME_LOSSES:
+        checked.notes.append(
+            f"the loss of an example is another in other company (by {100 * apart:.2g} % with half as many in its batch), "
+            f"so that L depends on the batches, of {gradient.batch_size:,} here; padding that the model sees, a "
+            "normalisation over the batch, or a loss that mixes examples are the usual reasons"
         )
     if free is not None and checked.disk_bytes > free:
         checked.notes.append("the disk may become full; see --keep-bits, --keep layers and --iterations")

@@ -125,6 +125,19 @@ def weights_of(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor 
     return weights if weights.is_floating_point() else weights.float()
 
 
+def labels_of(groups: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """The labels of a batch as groups gives them; an error where they are none."""
+    labels, n = groups(batch), length(batch)
+    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
+    if not whole or labels.ndim == 0 or len(labels) != n:
+        found = f"{_describe(labels)} of {labels.dtype}" if isinstance(labels, Tensor) else _describe(labels)
+        raise LCAError(
+            f"groups(batch) gave {found} for a batch of {n} examples; a tensor of whole numbers was wanted, a label "
+            f"for each example, shape ({n},), or for each of its parts, shape ({n}, …)."
+        )
+    return labels
+
+
 def load(
     name: str,
     *,
@@ -199,4 +212,4 @@ def _tensors(split: str, data: Batch) -> list[Tensor]:
 def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return "nothing" if value is None or value == () else f"a {type(value).__name__}"
+    return "nothing" if value is None or (isinstance(value, tuple) and not value) else f"a {type(value).__name__}"

@@ -14,7 +14,7 @@ from lca.batch import Batch, length, mapped, taken, tensors
 from lca.device import memory
 from lca.errors import UsageError
 from lca.gradient import has_batchnorm
-from lca.problem import Problem, weights_of
+from lca.problem import Problem, labels_of, weights_of
 from lca.stream import Stream, count, pieces
 
 MAX_CLASSES = 1_000
@@ -115,7 +115,7 @@ def _labels(problem: Problem, data: "Batch | Stream") -> tuple[NDArray[np.int64]
     assert problem.groups is not None
     found, classes = [], set()
     for batch in pieces(data, problem.scale):
-        labels, weights = problem.groups(batch).cpu(), weights_of(problem.weigh, batch)
+        labels, weights = labels_of(problem.groups, batch).cpu(), weights_of(problem.weigh, batch)
         if weights is not None and weights.shape == labels.shape:
             classes |= set(torch.unique(labels[weights.cpu() > 0]).tolist())
         else:
@@ -129,7 +129,7 @@ def _indexed(groups: Callable[[Batch], Tensor], classes: list[int]) -> Callable[
     """groups(batch) as indices into classes. What has a label of no class has no weight, so that any index will do."""
 
     def indices(batch: Batch) -> Tensor:
-        labels = groups(batch)
+        labels = labels_of(groups, batch)
         known = torch.tensor(classes, device=labels.device)
         return torch.searchsorted(known, labels.to(known.dtype).contiguous()).clamp_(max=len(classes) - 1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import lca
-from lca.errors import UsageError
+from lca.errors import LCAError, UsageError
 from lca.gradient import FullGradient
 from lca.split import prepare
 
@@ -137,6 +137,20 @@ def test_too_many_classes_are_refused(run, problem):
         with pytest.raises(UsageError, match="small has 60 classes; --by-class takes at most 59"):
             lca.allocate(run, given, lca.AllocateConfig(**CONFIG, name="other"))
     assert lca.open(run).allocations == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (lambda batch: batch[0][:, 0], r"a tensor of shape \(60,\) of torch.float32 for a batch of 60"),
+        (lambda batch: batch[1].numpy(), "gave a ndarray"),
+        (lambda batch: batch[1][:7], r"shape \(7,\)"),
+        (lambda batch: None, "gave nothing"),
+    ],
+)
+def test_labels_have_to_be_labels(run, problem, groups, words):
+    with pytest.raises(LCAError, match=rf"groups\(batch\) gave.*{words}.*whole numbers|{words}"):
+        lca.allocate(run, replace(problem(), groups=groups), lca.AllocateConfig(**CONFIG))
 
 
 def test_groups_are_needed(run, problem):

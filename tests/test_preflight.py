@@ -95,6 +95,27 @@ def test_a_model_that_turns_autocast_on_is_told(tmp_path, problem):
     assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == []
 
 
+class Centred(nn.Module):
+    """A normalisation over the batch that is not one of torch's."""
+
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+def test_a_loss_that_depends_on_its_company_is_told(tmp_path, problem):
+    path, given = recorded(tmp_path, problem, Net(Centred()))
+    (note,) = check(path, given, lca.AllocateConfig(batch_size=30)).notes
+    assert note.startswith("the loss of an example is another in other company (by ")
+    assert "of 30 here" in note
+    mixing = lca.Problem(
+        given.model, lambda m, b: (m(b[0])[:, :1] - b[1]).square().mean(1), given.train, name="small"
+    )  # (B, B), of which the mean is (B,)
+    assert any("a loss that mixes examples" in note for note in check(path, mixing).notes)
+    known = tmp_path / "known"
+    known.mkdir()
+    assert check(*recorded(known, problem, Net(nn.BatchNorm1d(8)))).notes == []
+
+
 def test_a_random_loss_is_told_from_a_random_model(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(nn.Identity()))
     noisy = lca.Problem(given.model, lambda m, b: given.losses(m, b) + torch.rand(len(b[0])), given.train, name="small")
