@@ -104,8 +104,8 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
         )
     if not has_batchnorm(gradient.model) and (apart := gradient.by_companions()) > SAME_LOSSES:
         checked.notes.append(
-            f"the loss of an example is another in other company (by {100 * apart:.2g} % with half as many in its batch), "
-            f"so that L depends on the batches, of {gradient.batch_size:,} here; padding that the model sees, a "
+            f"the loss of an example is another in other company (by {100 * apart:.2g} % with half as many beside it): "
+            f"L depends on the batches, of {gradient.batch_size:,} here; padding that the model sees, a "
             "normalisation over the batch, or a loss that mixes examples are the usual reasons"
         )
     if free is not None and checked.disk_bytes > free:

@@ -7,6 +7,8 @@ import pytest
 from handmade import CONVERGED, LCA, NAN, add_allocation, columns_of, make_run
 from scipy import stats
 
+import lca
+from lca.allocator import Allocator
 from lca.analysis import helping, layers, neurons, oscillation, tails
 from lca.analysis.helping import report as report_helping
 from lca.analysis.iterations import Iterations, described, iterations
@@ -17,7 +19,7 @@ from lca.analysis.report import Column, Report, Table, p_value
 from lca.analysis.statistics import differs_between, differs_from_zero, differs_in_pairs, mean_and_deviation
 from lca.analysis.tiles import feed
 from lca.audit import Audit
-from lca.errors import LCAError
+from lca.errors import Interrupted, LCAError
 from lca.text import describe_report
 
 
@@ -324,3 +326,25 @@ def test_what_is_infinite_or_always_the_same_is_no_warning():
     mean, deviation = mean_and_deviation([[np.inf], [np.inf]])
     assert (mean[0], np.isnan(deviation[0])) == (np.inf, True)
     assert 0 < differs_between([[2.0], [2.0]], [[3.0], [4.0]])[0] < 1
+
+
+def test_an_interrupted_allocation_answers_for_what_there_is(run, problem, monkeypatch):
+    """Files of blocks that were not begun are not lost ones."""
+    allocate_block = Allocator._allocate_block
+
+    def first_only(self, block, writer):
+        if block:
+            raise Interrupted("stopped")
+        allocate_block(self, block, writer)
+
+    monkeypatch.setattr(Allocator, "_allocate_block", first_only)
+    with pytest.raises(Interrupted):
+        lca.allocate(run, problem(), lca.AllocateConfig(device="cpu", gradient_signs=True))
+    opened = lca.open(run)
+    assert not opened.allocation("train").complete
+    for question in (helping, layers, tails, neurons, oscillation):
+        assert question(opened).iterations.counted.sum() == 64
+        assert question(opened).iterations.left_out == {"not allocated": 36}
+    monkeypatch.undo()
+    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu", gradient_signs=True))
+    assert helping(lca.open(run)).iterations.counted.all()

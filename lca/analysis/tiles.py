@@ -90,11 +90,15 @@ def tiles(run: Run, array: Array, counted: NDArray[np.bool_] | None = None) -> I
 
     Raises LCAError where a file is damaged or missing, which would read as values that were never there.
     """
-    if missing := missing_files(run.path / array.path, array):
-        raise _damaged(run, array, f"{len(missing)} of its files are missing")
     height, length = array.shape
     counted = np.ones(length, bool) if counted is None else counted
-    tall, high = (array.shards or array.chunks)[0], min(array.chunks[0], STRIP)
+    (tall, wide), high = array.shards or array.chunks, min(array.chunks[0], STRIP)
+    # Where nothing counts there may be no file yet: an allocation that was interrupted has not begun it.
+    missing = [
+        at for _, at in missing_files(run.path / array.path, array) if counted[at * wide : (at + 1) * wide].any()
+    ]
+    if missing:
+        raise _damaged(run, array, f"{len(missing)} of its files are missing")
     pieces = [
         (slice(top, min(top + tall, height)), slice(begin, min(begin + WINDOW, length)))
         for top in range(0, height, tall)
