@@ -52,7 +52,7 @@ def allocate(
     config = config or AllocateConfig()
     run = open_run(path, "r+")
     iterations = _require_same_problem(run, problem, config)
-    notes = require_same_fixed(run, problem.model)
+    notes = [*_other_name(run, problem), *require_same_fixed(run, problem.model)]
     split = _prepare(problem, config)
     with (
         storage_errors(path, f"What is allocated is kept: mend that. {GO_ON}"),
@@ -102,7 +102,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     config = config or AllocateConfig()
     run = open_run(path)
     iterations = _require_same_problem(run, problem, config)
-    notes = require_same_fixed(run, problem.model)
+    notes = [*_other_name(run, problem), *require_same_fixed(run, problem.model)]
     split = _prepare(problem, config)
     layout = _fastest_layout(problem, split, config)
     _require_memory(problem, split, config, layout)
@@ -243,6 +243,14 @@ def _require_same_problem(run: Run, problem: Problem, config: AllocateConfig) ->
     run.require_same_model(tensors, ParameterTable.of(problem.model, tensors), f"the model of {problem.name}")
     require_same_data(run, problem, config.split)
     return config.range(run.n_iterations)
+
+
+def _other_name(run: Run, problem: Problem) -> list[str]:
+    """A note where a run was trained on a problem of another name, whose model has the same shapes."""
+    trained = run.attributes.get("problem", problem.name)
+    if problem.name in ("custom", trained):
+        return []
+    return [f"the run was trained on {trained}, and this is the loss of {problem.name}"]
 
 
 def _require_one_data(team: Workers, data: "Batch | Stream") -> None:

@@ -273,7 +273,16 @@ class FullGradient:
                 self._book(c)
 
     def _losses(self, piece: Piece) -> Tensor:
-        losses = per_example(self.losses, self._called, self.scaled(piece.batch), piece.weights)
+        try:
+            losses = per_example(self.losses, self._called, self.scaled(piece.batch), piece.weights)
+        except RuntimeError as error:
+            if self._wide is None or "dtype" not in str(error):
+                raise
+            raise LCAError(
+                f"the model has parameters of 16 bits, which are {self._wide} here, and its code casts to 16 bits by "
+                f"itself ({str(error).splitlines()[0]}). Cast to the kind of a parameter instead, such as "
+                "x.to(next(model.parameters()).dtype)."
+            ) from error
         self.loss += losses.detach().sum(dtype=torch.float64)
         return losses
 

@@ -63,6 +63,14 @@ class Problem:
     def __post_init__(self) -> None:
         if self.correct is None and self.losses is cross_entropy:
             object.__setattr__(self, "correct", top_1)
+        for name, value, kind, wanted in (
+            ("model", self.model, nn.Module, "a torch module, such as Net(),"),
+            ("losses", self.losses, Callable, "a function losses(model, batch)"),
+            ("group_names", self.group_names or {}, Mapping, 'a dict, such as {0: "cat", 1: "dog"},'),
+        ):
+            if not isinstance(value, kind):  # type: ignore[arg-type]
+                what = f"the class {value.__name__}" if isinstance(value, type) else _describe(value)
+                raise UsageError(f"{name} is {what}; {wanted} was wanted.")
         names = list((self.group_names or {}).values())
         if len(set(names)) < len(names):
             raise UsageError(f"group_names has the same name for two labels: {', '.join(names)}.")
@@ -103,13 +111,31 @@ def per_example(problem_losses: Losses, model: nn.Module, batch: Batch, weights:
     wanted = (n,) if weights is None else tuple(weights.shape)
     if not isinstance(losses, Tensor) or losses.shape != wanted:
         what = "one loss per example" if weights is None else "one loss for each weight that weigh(batch) gave"
-        hint = "" if weights is not None else " For a loss per token give Problem(…, weigh=…) too."
         raise LCAError(
             f"losses(model, batch) gave {_describe(losses)} for a batch of {n} examples; {what}, shape {wanted}, was "
-            f'wanted. With torch\'s loss functions use reduction="none".{hint}'
+            f"wanted. {_remedy(losses, n, weights is not None)}"
+        )
+    if torch.is_grad_enabled() and not losses.requires_grad:
+        raise LCAError(
+            "losses(model, batch) gave losses without a gradient: they were detached, made under no_grad, or do not "
+            "use the model that they were given."
         )
     # What weighs nothing may be anything, also not finite.
     return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
+
+
+def _remedy(losses: object, n: int, weighed: bool) -> str:
+    """What to do about losses of a wrong shape."""
+    shape = tuple(losses.shape) if isinstance(losses, Tensor) else None
+    if shape == (n, 1):
+        return "Take losses.squeeze(-1)."
+    if shape == (n, n) and n > 1:
+        return "Does a prediction of shape (B, 1) meet a target of shape (B,)? Take prediction.squeeze(-1)."
+    if weighed:
+        return "Give weights of the shape of the losses."
+    if shape and len(shape) > 1 and shape[0] == n:
+        return "For a loss per token give Problem(…, weigh=…) too; else take their mean over each example."
+    return 'With torch\'s loss functions use reduction="none".'
 
 
 def weights_of(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor | None:

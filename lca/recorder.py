@@ -87,6 +87,7 @@ class Recorder:
         self.n_iterates = 0
         self._pending: dict[str, Scalar] = {}
         self._detach: list[Callable[[], None]] = []
+        self._attached: list[Optimizer] = []
         if not self.active:
             return self
         with ExitStack() as stack:
@@ -113,6 +114,9 @@ class Recorder:
         here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
         """
         optimizer = _unwrapped(optimizer)
+        if optimizer in self._attached:
+            raise UsageError("this optimizer is attached already: each of its steps would be recorded twice.")
+        self._attached.append(optimizer)
         stepped = False
 
         def after_step(*_: object) -> None:

@@ -20,6 +20,7 @@ from lca.problem import Problem
 from lca.provenance import describe_splits
 from lca.recorder import Recorder
 from lca.store import Run, open_run
+from lca.text import count
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints of training loops keep the model's
@@ -42,7 +43,8 @@ def import_checkpoints(
     wanted = trainable(problem.model)
     checkpoints = [file for place in files for file in _in_order(place)]
     if len(checkpoints) < 2:
-        raise UsageError(f"{len(checkpoints)} checkpoints were given; a trajectory takes two or more.")
+        raise UsageError(f"{count(len(checkpoints), 'checkpoint')} given; a trajectory takes two or more.")
+    _require_rising(checkpoints)
     attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
@@ -75,6 +77,17 @@ def _in_order(place: Path) -> list[Path]:
             "is not known. Give the files themselves, in order."
         )
     return sorted(found, key=lambda file: [int(number) for number in _parts(file.name)[1::2]])
+
+
+def _require_rising(files: Sequence[Path]) -> None:
+    """Raise where files that differ by their numbers alone are in another order, such as that of a shell's glob."""
+    numbers = [[int(number) for number in _parts(str(file))[1::2]] for file in files]
+    alike = len({"#".join(_parts(str(file))[::2]) for file in files}) == 1
+    if alike and numbers != sorted(numbers):
+        raise UsageError(
+            f"{files[0]}, {files[1]}, … are not in the order of their numbers, in which a shell's * does not put them. "
+            "Give their folder, or sort them: $(ls -v …)."
+        )
 
 
 def _parts(name: str) -> list[str]:

@@ -150,6 +150,17 @@ def test_parameters_of_16_bits_are_integrated_in_float32(tmp_path, dtype):
         assert torch.equal(p.grad, grad)
 
 
+def test_a_loss_that_casts_to_16_bits_is_told_what_to_cast_to(tmp_path):
+    problem = in_kind(torch.bfloat16, data=torch.float32)
+    casting = lambda model, batch: cross_entropy(model, (batch[0].bfloat16(), batch[1]))
+    problem = replace(problem, losses=casting, correct=None)
+    run = recorded(tmp_path / "run.zarr", problem)
+    with pytest.raises(LCAError, match=r"its code casts to 16 bits by itself.*next\(model\.parameters\(\)\)\.dtype"):
+        lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu"))
+    as_it_is = lambda model, batch: cross_entropy(model, (batch[0].to(next(model.parameters()).dtype), batch[1]))
+    lca.allocate(run.path, replace(problem, losses=as_it_is), lca.AllocateConfig(device="cpu"))
+
+
 def test_a_part_in_16_bits_is_as_wide_as_the_rest(tmp_path):
     """Adapters in float32 beside a frozen base in bfloat16, which is cast in between."""
 

@@ -1,6 +1,8 @@
 """Batches of any shape: cut, picked and joined alike; trained on and allocated with the same result."""
 
 import hashlib
+import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +136,36 @@ def test_a_data_set_says_itself_what_its_examples_are():
     found = read(OfTensors())
     assert found["x"][:, 0].tolist() == found["y"].tolist() == [0, 1, 2, 3]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": nn.Linear}, "model is the class Linear; a torch module, such as Net"),
+        ({"losses": None}, "losses is nothing; a function losses"),
+        ({"group_names": ["a", "b"]}, 'group_names is a list; a dict, such as {0: "cat"'),
+    ],
+)
+def test_what_is_no_problem_is_told(change, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        replace(small_problem(), **change)
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (lambda m, b: (m(b[0])[:, :1] - b[1]) ** 2, r"Does a prediction of shape \(B, 1\) meet a target of shape"),
+        (lambda m, b: m(b[0])[:, :1], r"Take losses\.squeeze\(-1\)"),
+        (lambda m, b: m(b[0]), r"For a loss per token give Problem\(…, weigh=…\) too; else take their mean"),
+        (lambda m, b: m(b[0]).mean(), 'reduction="none"'),
+        (lambda m, b: None, "gave nothing"),
+        (lambda m, b: m(b[0])[:, 0].detach(), "without a gradient: they were detached"),
+    ],
+)
+def test_losses_that_are_none_are_told_with_what_to_do(tmp_path, losses, words):
+    given = replace(small_problem(), losses=losses)
+    with pytest.raises(LCAError, match=words):
+        lca.train(given, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=2, device="cpu"))
 
 
 def test_parts_of_the_same_name_are_joined():

@@ -1,5 +1,7 @@
 """What is not recorded and L depends on: frozen parameters and buffers have to be those of the training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,15 @@ def test_other_buffers_are_told(tmp_path):
     assert told == [note]
     (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, which has counted
     assert note.startswith("the buffer n is not")
+
+
+def test_a_problem_of_another_name_is_told(tmp_path):
+    trained_on = replace(small_problem(), name="mine.py:one")
+    lca.train(trained_on, tmp_path / "run.zarr", lca.TrainConfig(iterations=2, batch_size=20, device="cpu"))
+    (note,) = lca.check(tmp_path / "run.zarr", replace(trained_on, name="mine.py:two"), CPU).notes
+    assert note == "the run was trained on mine.py:one, and this is the loss of mine.py:two"
+    for same in (trained_on, replace(trained_on, name="custom")):
+        assert lca.check(tmp_path / "run.zarr", same, CPU).notes == []
 
 
 def test_running_statistics_and_wrappers_do_not_matter():

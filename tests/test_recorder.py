@@ -65,6 +65,15 @@ def test_an_exception_leaves_the_iterates_readable_and_the_run_unfinished(tmp_pa
     assert torch.equal(torch.from_numpy(run.weights[:, 70]), flatten(model))
 
 
+def test_an_optimizer_is_attached_once(tmp_path):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        recorder.attach(optimizer)
+        with pytest.raises(UsageError, match="attached already"):
+            recorder.attach(optimizer)
+
+
 def record(path, model, n=3, **options):
     with lca.Recorder(path, model, **options) as recorder:
         for _ in range(n):

@@ -30,6 +30,15 @@ def checkpoints(tmp_path, problem):
     return folder, np.array(values)
 
 
+def test_files_in_the_order_of_a_glob_are_refused(tmp_path, problem, checkpoints):
+    folder, values = checkpoints
+    files = sorted(folder.iterdir(), key=str)  # 0, 1, 10, 11, 2, …
+    with pytest.raises(UsageError, match=r"step-0\.pt, .*step-1\.pt, … are not in the order of their numbers"):
+        import_checkpoints(tmp_path / "run.zarr", files, problem())
+    run = import_checkpoints(tmp_path / "run.zarr", [folder / f"step-{step}.pt" for step in (2, 9, 11)], problem())
+    np.testing.assert_array_equal(run.weights[:].T, values[[2, 9, 11]])
+
+
 def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     run = import_checkpoints(tmp_path / "run.zarr", [folder], problem(seed=5))
@@ -109,7 +118,7 @@ def test_what_does_not_fit_is_told(tmp_path, problem, checkpoints):
     with pytest.raises(LCAError, match=r"has no '0.weight_ih', and 2 of the model's 4 parameters in all are not in it"):
         other = nn.Sequential(nn.RNNCell(2, 8, bias=False), nn.Tanh(), nn.Linear(8, 3))
         import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
-    with pytest.raises(UsageError, match="1 checkpoints were given"):
+    with pytest.raises(UsageError, match="1 checkpoint given; a trajectory takes two or more"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-0.pt"], problem())
     with pytest.raises(UsageError, match="there is no checkpoint"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-99.pt"], problem())
