@@ -112,6 +112,7 @@ def test_a_film_and_a_report_are_the_same(tmp_path, run):
 
 
 def test_importing_lca_waits_for_nothing():
-    code = "import sys, lca; assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules); "
+    code = "import sys, lca; assert {'train', 'open', 'figures'} < set(dir(lca)); "
+    code += "assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules); "
     code += "lca.figures.save; assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
