@@ -1,10 +1,10 @@
 """theta (K,) -> the loss over a whole split and its gradient (K,)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, Self, cast
 
 import torch
@@ -14,6 +14,7 @@ from lca.batch import Batch, cut, length, mapped, tensors
 from lca.errors import LCAError, UsageError
 from lca.graph import Pass, capture
 from lca.integrate import Evaluation
+from lca.modes import bound, buffers_kept, evaluation_mode, in_one_width, is_narrower
 from lca.parameters import ParameterTable, common_dtype, flatten, sum_by_tensor, trainable, views
 from lca.precision import in_precision, require_precision
 from lca.problem import Losses, per_example, weights_of
@@ -101,9 +102,9 @@ class FullGradient:
                 self.slopes = torch.zeros(shape, dtype=torch.float64, device=self.device)
             self._passes: dict[str, Pass] = {}
             stack.enter_context(evaluation_mode(self.model))
-            stack.enter_context(_buffers_kept(self.model))
-            self._wide = stack.enter_context(_in_one_width(self.model))
-            stack.enter_context(_bound(self.model, views(self.theta, self.table), views(self.gradient, self.table)))
+            stack.enter_context(buffers_kept(self.model))
+            self._wide = stack.enter_context(in_one_width(self.model))
+            stack.enter_context(bound(self.model, views(self.theta, self.table), views(self.gradient, self.table)))
             self._called = cast(nn.Module, torch.compile(self.model)) if self.compiled else self.model
             self._leave = stack.pop_all()
         return self
@@ -177,7 +178,7 @@ class FullGradient:
         """What the losses are computed of."""
         batch = self.scale(batch) if self.scale else batch
         wide = self._wide
-        return mapped(batch, lambda x: x.to(wide) if _is_narrower(x, wide) else x) if wide else batch
+        return mapped(batch, lambda x: x.to(wide) if is_narrower(x, wide) else x) if wide else batch
 
     def pieces(self) -> Iterator[Piece]:
         """The batches of a pass, on the device."""
@@ -307,73 +308,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode but two kinds, which are in training mode.
-
-    Those with running statistics use those of the batch and keep none. Recurrent ones, of which cuDNN has no backward
-    pass in eval mode, have their dropout off, so that it makes no difference.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
-    tracking: list[Any] = [module for module, _ in modes if getattr(module, "track_running_stats", False)]
-    model.eval()
-    for module in tracking:
-        module.training, module.track_running_stats = True, False
-    for module, _ in recurrent:
-        module.training, module.dropout = True, 0.0
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for module in tracking:
-            module.track_running_stats = True
-        for module, dropout in recurrent:
-            module.dropout = dropout
-
-
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Buffers come out as they went in, whatever a forward pass does to them."""
-    before = [
-        (module, name, x, None if x is None else x.clone())
-        for module in model.modules()
-        for name, x in module._buffers.items()
-    ]
-    try:
-        yield
-    finally:
-        for module, name, x, value in before:
-            module._buffers[name] = x
-            if x is not None and value is not None and not torch.equal(x, value):
-                x.data.copy_(value)
-
-
-@contextmanager
-def _in_one_width(model: nn.Module) -> Iterator[torch.dtype | None]:
-    """Parameters and buffers that are narrower than θ, such as those of 16 bits, as wide as it is, which is given.
-
-    None where there are no such.
-    """
-    wide = common_dtype(trainable(model).values())
-    narrow = [x for x in chain(model.parameters(), model.buffers()) if _is_narrower(x, wide)]
-    before = [(x, x.data, x.grad) for x in narrow]
-    for x in narrow:
-        x.grad = None
-        x.data = x.data.to(wide)
-    try:
-        yield wide if narrow else None
-    finally:
-        for x, data, grad in before:
-            x.data = data
-            x.grad = grad
-
-
-def _is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
-    return x.is_floating_point() and x.itemsize < dtype.itemsize
-
-
 def _by_example(values: Tensor) -> Tensor:
     """(B,) or (B, S) -> the sum over the parts of each example, (B,)."""
     return values.reshape(len(values), -1).sum(1)
@@ -391,16 +325,3 @@ def _total(weigh: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> float:
             f"the weights of weigh(batch) sum to {total:g}, or some are below 0; they have to be ≥ 0, not all 0."
         )
     return total
-
-
-@contextmanager
-def _bound(model: nn.Module, thetas: list[Tensor], gradients: list[Tensor]) -> Iterator[None]:
-    tensors = trainable(model).values()
-    before = [(tensor.data, tensor.grad) for tensor in tensors]
-    for tensor, theta, gradient in zip(tensors, thetas, gradients, strict=True):
-        tensor.data, tensor.grad = theta, gradient
-    try:
-        yield
-    finally:
-        for tensor, (data, grad) in zip(tensors, before, strict=True):
-            tensor.data, tensor.grad = data, grad

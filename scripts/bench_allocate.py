@@ -37,7 +37,8 @@ from lca.audit import mean_with_confidence
 from lca.batch import cut, taken
 from lca.config import AllocateConfig
 from lca.errors import LCAError
-from lca.gradient import FullGradient, evaluation_mode
+from lca.gradient import FullGradient
+from lca.modes import evaluation_mode
 from lca.parameters import flatten
 from lca.probe import fastest_layout
 from lca.problem import Problem

@@ -1,0 +1,92 @@
+"""What a model is like while its full-set gradient is computed; each of these gives back what it took."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lca.parameters import common_dtype, trainable
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode but two kinds, which are in training mode.
+
+    Those with running statistics use those of the batch and keep none. Recurrent ones, of which cuDNN has no backward
+    pass in eval mode, have their dropout off, so that it makes no difference.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
+    tracking: list[Any] = [module for module, _ in modes if getattr(module, "track_running_stats", False)]
+    model.eval()
+    for module in tracking:
+        module.training, module.track_running_stats = True, False
+    for module, _ in recurrent:
+        module.training, module.dropout = True, 0.0
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module in tracking:
+            module.track_running_stats = True
+        for module, dropout in recurrent:
+            module.dropout = dropout
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers come out as they went in, whatever a forward pass does to them."""
+    before = [
+        (module, name, x, None if x is None else x.clone())
+        for module in model.modules()
+        for name, x in module._buffers.items()
+    ]
+    try:
+        yield
+    finally:
+        for module, name, x, value in before:
+            module._buffers[name] = x
+            if x is not None and value is not None and not torch.equal(x, value):
+                x.data.copy_(value)
+
+
+@contextmanager
+def in_one_width(model: nn.Module) -> Iterator[torch.dtype | None]:
+    """Parameters and buffers that are narrower than θ, such as those of 16 bits, as wide as it is, which is given.
+
+    None where there are no such.
+    """
+    wide = common_dtype(trainable(model).values())
+    narrow = [x for x in chain(model.parameters(), model.buffers()) if is_narrower(x, wide)]
+    before = [(x, x.data, x.grad) for x in narrow]
+    for x in narrow:
+        x.grad = None
+        x.data = x.data.to(wide)
+    try:
+        yield wide if narrow else None
+    finally:
+        for x, data, grad in before:
+            x.data = data
+            x.grad = grad
+
+
+def is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
+    return x.is_floating_point() and x.itemsize < dtype.itemsize
+
+
+@contextmanager
+def bound(model: nn.Module, thetas: list[Tensor], gradients: list[Tensor]) -> Iterator[None]:
+    """The trainable parameters and their gradients are these tensors, such as views of a flat vector."""
+    tensors = trainable(model).values()
+    before = [(tensor.data, tensor.grad) for tensor in tensors]
+    for tensor, theta, gradient in zip(tensors, thetas, gradients, strict=True):
+        tensor.data, tensor.grad = theta, gradient
+    try:
+        yield
+    finally:
+        for tensor, (data, grad) in zip(tensors, before, strict=True):
+            tensor.data, tensor.grad = data, grad
