@@ -68,7 +68,8 @@ def allocate(
                 consolidated.ensure(run.path)
             team.count("open")
         team.wait("open")
-        _require_one_data(team, problem.split(config.split))
+        if config.split not in run.attributes.get("splits", {}):  # else each has held it against what was recorded
+            _require_one_data(team, problem.split(config.split))
         allocation = run.allocation(str(config.name))
         if not allocation.complete:
             with _full_gradient(problem, split, config, Layout(*_layout(allocation))) as gradient:

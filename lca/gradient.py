@@ -15,7 +15,7 @@ from lca.errors import LCAError, UsageError
 from lca.graph import Pass, capture
 from lca.integrate import Evaluation
 from lca.modes import bound, buffers_kept, evaluation_mode, in_one_width, is_narrower
-from lca.parameters import ParameterTable, common_dtype, flatten, sum_by_tensor, trainable, views
+from lca.parameters import ParameterTable, common_dtype, device_of, flatten, sum_by_tensor, trainable, views
 from lca.precision import in_precision, require_precision
 from lca.problem import Losses, per_example, weights_of
 from lca.stream import Stream, ahead, count, head, pieces
@@ -77,7 +77,7 @@ class FullGradient:
         self.scale, self.weigh, self.groups, self.n_classes = scale, weigh, groups, n_classes
         self.precision, self.compiled = precision, compiled
         self.table = ParameterTable.of(model)
-        self.device = next(iter(trainable(model).values())).device
+        self.device = device_of(model)
         require_precision(precision, self.device)
         if precision != "fp32" and common_dtype(trainable(model).values()) == torch.float64:
             raise UsageError(f"precision {precision} is for models in float32; this one is in float64. Leave it out.")

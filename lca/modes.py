@@ -50,7 +50,7 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, x, value in before:
             module._buffers[name] = x
-            if x is not None and value is not None and not torch.equal(x, value):
+            if x is not None and value is not None and (x.layout != torch.strided or not torch.equal(x, value)):
                 x.data.copy_(value)
 
 

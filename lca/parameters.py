@@ -186,7 +186,7 @@ def named_parameters(model: nn.Module) -> dict[str, Tensor]:
 
     The names are those of the model itself, without what torch.compile, data-parallel and checkpointing wrappers add.
     """
-    return {_without(_wrappers(model), name): tensor for name, tensor in model.named_parameters()}
+    return _by_own_names(model, model.named_parameters())
 
 
 def fixed(model: nn.Module) -> dict[str, Tensor]:
@@ -198,14 +198,18 @@ def fixed(model: nn.Module) -> dict[str, Tensor]:
         for buffer in module.buffers(recurse=False)
     }
     frozen = {name: tensor for name, tensor in named_parameters(model).items() if not tensor.requires_grad}
-    wrappers = _wrappers(model)
-    buffers = {_without(wrappers, name): x for name, x in model.named_buffers() if id(x) not in running}
-    return frozen | buffers
+    buffers = _by_own_names(model, model.named_buffers())
+    return frozen | {name: buffer for name, buffer in buffers.items() if id(buffer) not in running}
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """Those of named_parameters that require a gradient."""
     return {name: tensor for name, tensor in named_parameters(model).items() if tensor.requires_grad}
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where its trainable parameters are."""
+    return next(iter(trainable(model).values())).device
 
 
 def views(vector: Tensor, table: ParameterTable) -> list[Tensor]:
@@ -235,14 +239,15 @@ def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
     return sum_by_tensor(vector.to(torch.float64, copy=True).square_(), lengths).sqrt()
 
 
-def _wrappers(model: nn.Module) -> set[str]:
-    """The paths of modules that a wrapper holds under a name of its own."""
-    return {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
+def _by_own_names(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Name -> tensor, without what wrappers add to a name."""
+    wrapped = {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
 
+    def clean(name: str) -> str:
+        parts = name.split(".")
+        return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrapped)
 
-def _without(wrappers: set[str], name: str) -> str:
-    parts = name.split(".")
-    return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrappers)
+    return {clean(name): tensor for name, tensor in tensors}
 
 
 def _kind(module: nn.Module, leaf: str) -> Kind:

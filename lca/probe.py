@@ -12,7 +12,7 @@ from lca.batch import Batch, length, mapped, tensors
 from lca.device import memory
 from lca.errors import LCAError
 from lca.gradient import SAMPLE, FullGradient, has_batchnorm, is_out_of_memory
-from lca.parameters import trainable
+from lca.parameters import device_of
 from lca.precision import in_precision
 from lca.problem import Losses
 from lca.stream import Stream, changed, count, head
@@ -65,7 +65,7 @@ def fastest_layout(
         batch_size = BATCHNORM_BATCH
     seconds = _Stopwatch(model, losses, data, scale, weigh)
     if batch_size is None:
-        batch_size = fastest_batch_size(seconds, min(count(data), _at_most(data)), _device(model))
+        batch_size = fastest_batch_size(seconds, min(count(data), _at_most(data)), device_of(model))
     if channels_last is None:
         size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
         channels_last = _has_images(model, head(data, 1)) and seconds(size, True) < WORTH_IT * seconds(size, False)
@@ -106,7 +106,7 @@ def require_memory(
     precision: str = "fp32",
 ) -> None:
     """Raise if a batch is too large for the memory of the data's device, where no smaller one can take its place."""
-    device, N = _device(model), count(data)
+    device, N = device_of(model), count(data)
     sample = FullGradient(model, losses, head(data, SAMPLE), SAMPLE, scale=scale, weigh=weigh)
     with sample, in_precision(precision, device):
         sample_bytes = activation_bytes(sample)
@@ -149,7 +149,7 @@ class _Stopwatch:
     def __call__(self, size: int, channels_last: bool = False) -> float:
         sample = Layout(size, channels_last).of(head(self.data, size))
         if isinstance(self.data, Stream):  # its reading is not what is to be told
-            sample = mapped(sample, lambda x: x.to(_device(self.model)))
+            sample = mapped(sample, lambda x: x.to(device_of(self.model)))
         with FullGradient(self.model, self.losses, sample, size, scale=self.scale, weigh=self.weigh) as gradient:
             _time(gradient)  # the first pass is slower than those that count
             return min(_time(gradient) for _ in range(3)) / length(sample)
@@ -161,10 +161,6 @@ def _at_most(data: "Batch | Stream") -> int:
         return count(data)
     sample = head(data, SAMPLE)
     return max(SAMPLE, STREAMED_BYTES * length(sample) // max(1, sum(x.nbytes for x in tensors(sample))))
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(iter(trainable(model).values())).device
 
 
 def _time(gradient: FullGradient) -> float:

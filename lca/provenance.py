@@ -30,16 +30,19 @@ def digest(data: "Batch | Stream") -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    tensor = tensor.detach().cpu().contiguous()
-    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().data  # which numpy has not
+    """Those of its values, whatever their kind, which numpy need not have."""
+    dense = tensor.detach().cpu().to_dense() if tensor.layout != torch.strided else tensor.detach().cpu()
+    return dense.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def describe_fixed(model: nn.Module) -> dict[str, str]:
     """SHA-256, cut short, of each frozen parameter and buffer: they are not recorded, and L depends on them."""
-    return {
-        name: hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode() + bytes(_bytes(x))).hexdigest()[:16]
-        for name, x in fixed(model).items()
-    }
+    found = {}
+    for name, x in fixed(model).items():
+        of_tensor = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
+        of_tensor.update(_bytes(x))
+        found[name] = of_tensor.hexdigest()[:16]
+    return found
 
 
 def require_same_fixed(run: Run, model: nn.Module) -> list[str]:

@@ -15,7 +15,7 @@ from lca import checkpoint
 from lca.errors import Interrupted, LCAError, UsageError
 from lca.location import locate
 from lca.parameters import ParameterTable, common_dtype, named_parameters, views
-from lca.provenance import describe_fixed
+from lca.provenance import describe_fixed, require_same_fixed
 from lca.staging import Staging
 from lca.store import Run, create_run, open_run
 from lca.writer import BlockWriter
@@ -186,6 +186,7 @@ class Recorder:
             )
         run = open_run(self.path, "r+")
         run.require_same_model(self._chosen, self.table, "the model")
+        require_same_fixed(run, self._model)
         return run
 
     @torch.no_grad()

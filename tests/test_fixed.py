@@ -74,6 +74,44 @@ def test_other_frozen_parameters_are_refused(tmp_path):
     assert lca.open(tmp_path / "run.zarr").allocations == []
 
 
+def test_a_training_is_not_resumed_on_other_frozen_parameters(tmp_path):
+    trained(tmp_path / "run.zarr", frozen=True)
+    with pytest.raises(LCAError, match="random is frozen"):
+        lca.Recorder(tmp_path / "run.zarr", Features(1, frozen=True), resume=True).__enter__()
+
+
+def test_fixed_tensors_may_be_of_any_kind(tmp_path):
+    """Sparse, of 8 bits, complex, without dimensions or elements: all have a digest, and come out as they went in."""
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.out = nn.Linear(2, 3)
+            self.register_buffer("adjacency", torch.eye(2).to_sparse())
+            self.register_buffer("small", torch.ones(3).to(torch.float8_e4m3fn))
+            self.register_buffer("wave", torch.ones(3, dtype=torch.complex64))
+            self.register_buffer("none", torch.zeros(0))
+            self.register_buffer("one", torch.tensor(True))
+
+        def forward(self, x):
+            return self.out((self.adjacency @ x.T).T)
+
+    given = small_problem(model=Graph())
+    assert len(set(describe_fixed(given.model).values())) == 5
+    with lca.Recorder(tmp_path / "run.zarr", given.model) as recorder:
+        with torch.no_grad():
+            given.model.out.weight += 0.1
+        recorder.record()
+    assert lca.allocate(tmp_path / "run.zarr", given, CPU).within_bounds
+    assert given.model.adjacency.layout == torch.sparse_coo
+    assert given.model.small.dtype == torch.float8_e4m3fn
+    assert describe_fixed(given.model) == describe_fixed(Graph())
+    other = Graph()
+    other.adjacency = 2 * torch.eye(2).to_sparse()
+    assert lca.check(tmp_path / "run.zarr", small_problem(model=other), CPU).notes[0].startswith("the buffer adjacency")
+
+
 def test_other_buffers_are_told(tmp_path):
     given = trained(tmp_path / "run.zarr", frozen=False)
     other = small_problem(model=Features(1, frozen=False))

@@ -76,10 +76,10 @@ def prune(
         "random": np.random.default_rng(seed).random(len(theta)),
     }
     parts = [0.0, *pruned]
+    require_same_fixed(run, problem.model)
     loss, accuracy = {}, {}
     for split in (split for split in splits if split in problem.splits):
         require_same_data(run, problem, split)
-        require_same_fixed(run, problem.model)
         with _measuring(problem, split, device, int(allocation.attributes["batch_size"])) as measure:
             figures = np.array(
                 [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
