@@ -101,7 +101,7 @@ def test_fixed_tensors_may_be_of_any_kind(tmp_path):
     assert len(set(describe_fixed(given.model).values())) == 5
     with lca.Recorder(tmp_path / "run.zarr", given.model) as recorder:
         with torch.no_grad():
-            given.model.out.weight += 0.1
+            given.model.out.weight *= 1.5
         recorder.record()
     assert lca.allocate(tmp_path / "run.zarr", given, CPU).within_bounds
     assert given.model.adjacency.layout == torch.sparse_coo
