@@ -3,11 +3,13 @@ TORCH ?= torch==2.13.0
 PYTHON ?= python3
 BIN := .venv/bin
 INTEGRATIONS := .venv-integrations
+SCALE ?= smoke
+OUT ?= reproduction
 
-.PHONY: help demo test integrations check format clean
+.PHONY: help demo test integrations reproduce-paper check format clean
 
 help: ## this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
@@ -28,6 +30,9 @@ test: .venv/made ## run the tests
 
 integrations: $(INTEGRATIONS)/made ## run the recipes with the real Lightning and transformers, in an environment of their own
 	$(INTEGRATIONS)/bin/python -m pytest tests/test_recipes.py
+
+reproduce-paper: .venv/made ## redo the paper, SCALE=smoke (digits, minutes), cpu (a day) or paper (on a GPU)
+	$(BIN)/python scripts/reproduce_paper.py --scale $(SCALE) --out $(OUT)
 
 check: .venv/made ## format, lint and types, in seconds
 	$(BIN)/ruff format --check

@@ -1,0 +1,98 @@
+"""Redo the paper: train and allocate what its tables and figures are made of, and hold every finding against ours.
+
+    .venv/bin/python scripts/reproduce_paper.py --scale smoke [--out reproduction] [--data-dir FOLDER] [--only GLOB …]
+    torchrun --nproc-per-node=8 scripts/reproduce_paper.py --scale paper
+
+smoke   Embedded digits in place of MNIST and CIFAR-10, every experiment and figure in miniature. It shows that all of
+        it runs, and nothing about the paper. Under 10 minutes on two cores.
+cpu     MNIST–FC whole; the others for a part of their training, over some of the examples or in some of the iterations,
+        said beside every number. About a day on two cores.
+paper   Everything whole, on a GPU, or on several under torchrun.
+
+What is written: OUT/SCALE/runs, a store for each run; OUT/SCALE/figures; OUT/SCALE/index.html and index.md, one page
+with every finding. Only what is missing is made: given again, the command goes on where it was, and its page has what
+is there. The table of experiments is scripts/paper/experiments.py, that of findings scripts/paper/findings.py.
+"""
+
+import argparse
+import sys
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from paper.experiments import EXPERIMENTS, SCALES
+from paper.making import Work, forecast, make, plan
+from paper.page import write_page
+
+from lca.errors import Interrupted, LCAError
+from lca.text import count, duration, size
+from lca.workers import Workers, workers
+
+
+def say(team: Workers, text: str) -> None:
+    if team.first:
+        print(text, flush=True)
+
+
+def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
+    """Make what is missing, a line for each experiment; what went wrong, by its name."""
+    failures = {}
+    for i, (name, runs) in enumerate(works.items(), start=1):
+        begin, there = time.perf_counter(), not any(work.missing for work in runs)
+        told = f"{count(len(runs), 'run')}, {count(sum(len(work.allocations) for work in runs), 'allocation')}"
+        try:
+            for work in runs:
+                make(work, data_dir, team, progress=team.first and sys.stderr.isatty())
+            told += ": there already" if there else f": {duration(time.perf_counter() - begin)}"
+        except Interrupted:
+            raise
+        except LCAError as error:
+            failures[name] = str(error)
+            told = f"failed: {error}"
+        say(team, f"{i:3d}/{len(works)}  {name:<30}  {told}")
+    return failures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SCALES, default="smoke")
+    parser.add_argument("--out", type=Path, default=Path("reproduction"))
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--only", nargs="+", default=["*"], help="experiments, by globs of their names")
+    parser.add_argument("--page", action="store_true", help="make nothing, only the page of what is there")
+    options = parser.parse_args()
+    folder = options.out / options.scale
+    works = plan(SCALES[options.scale], folder / "runs", lambda name: any(fnmatchcase(name, g) for g in options.only))
+    if not works:
+        parser.error(
+            f"no experiment is like {' or '.join(options.only)}; there are {', '.join(e.name for e in EXPERIMENTS)}"
+        )
+    failures: dict[str, str] = {}
+    try:
+        with workers() as team:
+            if not options.page:
+                failures = forecast_and_make(works, options.data_dir, team)
+            if team.first:
+                every = plan(SCALES[options.scale], folder / "runs", lambda name: True)
+                print(write_page(every, folder, options.scale, options.data_dir, failures))
+    except LCAError as error:
+        sys.exit(f"{error}\nWhat is made is kept; the same command goes on.")
+    sys.exit(1 if failures else 0)
+
+
+def forecast_and_make(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
+    if team.first:
+        found = forecast([work for runs in works.values() for work in runs], data_dir)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+        print(
+            f"{count(len(works), 'experiment')}, {count(found.n_runs, 'run')}, "
+            f"{count(found.n_allocations, 'allocation')}, {found.n_missing:,} of them missing: about "
+            f"{duration(found.seconds)} and {size(found.n_bytes)} with {device}",
+            flush=True,
+        )
+    return make_all(works, data_dir, team)
+
+
+if __name__ == "__main__":
+    main()
