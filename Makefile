@@ -43,7 +43,7 @@ format: .venv/made ## rewrite the files as check wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-clean: ## remove everything that make has built
+clean: ## remove what make has built, but for reproduction
 	rm -rf .venv $(INTEGRATIONS) build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

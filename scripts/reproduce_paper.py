@@ -1,6 +1,7 @@
 """Redo the paper: train and allocate what its tables and figures are made of, and hold every finding against ours.
 
     .venv/bin/python scripts/reproduce_paper.py --scale smoke [--out reproduction] [--data-dir FOLDER] [--only GLOB …]
+                                                      [--runs 1]
     torchrun --nproc-per-node=8 scripts/reproduce_paper.py --scale paper
 
 smoke   Embedded digits in place of MNIST and CIFAR-10, every experiment and figure in miniature. It shows that all of
@@ -60,10 +61,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reproduction"))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--only", nargs="+", default=["*"], help="experiments, by globs of their names")
+    parser.add_argument("--runs", type=int, help="of each experiment, at most")
     parser.add_argument("--page", action="store_true", help="make nothing, only the page of what is there")
     options = parser.parse_args()
-    folder = options.out / options.scale
-    works = plan(SCALES[options.scale], folder / "runs", lambda name: any(fnmatchcase(name, g) for g in options.only))
+    sizes, folder = SCALES[options.scale], options.out / options.scale
+
+    def wanted(name: str) -> bool:
+        return any(fnmatchcase(name, glob) for glob in options.only)
+
+    works = plan(sizes, folder / "runs", wanted, options.runs)
     if not works:
         parser.error(
             f"no experiment is like {' or '.join(options.only)}; there are {', '.join(e.name for e in EXPERIMENTS)}"
@@ -74,7 +80,7 @@ def main() -> None:
             if not options.page:
                 failures = forecast_and_make(works, options.data_dir, team)
             if team.first:
-                every = plan(SCALES[options.scale], folder / "runs", lambda name: True)
+                every = plan(sizes, folder / "runs", lambda name: True)
                 print(write_page(every, folder, options.scale, options.data_dir, failures))
     except LCAError as error:
         sys.exit(f"{error}\nWhat is made is kept; the same command goes on.")

@@ -16,6 +16,7 @@ from lca.zoo.presets import PRESETS
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import reproduce_paper  # noqa: E402
 from paper import findings  # noqa: E402
 from paper.archive import Archive  # noqa: E402
 from paper.drawings import DRAWINGS, FILMS  # noqa: E402
@@ -120,6 +121,19 @@ def test_allocations_of_another_table_are_refused(small):
     other = plan(sizes, path.parent, every)["mnist-fc-sgd"][0]
     with pytest.raises(LCAError, match="train, was made with rule 'simpson', and 'trapezoid' is wanted now"):
         _ = other.missing
+
+
+def test_one_experiment_that_fails_is_told_and_the_others_are_made(tmp_path, capsys):
+    sizes = {**SMALL, "mnist-fc": Size("digits-fc", iterations=5, runs=1, subsets=(9_999,))}
+    works = plan(sizes, tmp_path, lambda name: name in ("mnist-fc-sgd", "mnist-fc-adam"))
+    with workers() as team:
+        failures = reproduce_paper.make_all(works, None, team)
+    assert list(failures) == ["mnist-fc-sgd"]
+    assert "9,999 examples were asked for; the train split of digits-fc has 1,500" in failures["mnist-fc-sgd"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("  1/2  mnist-fc-sgd                    failed: 9,999 examples")
+    assert re.fullmatch(r"  2/2  mnist-fc-adam                   1 run, 1 allocation: \d+ s", lines[1])
+    assert works["mnist-fc-sgd"][0].missing == ["subset-9999"]  # what was made before it is kept
 
 
 def test_a_forecast_is_of_what_is_missing(small):

@@ -62,11 +62,13 @@ class Work:
         return lca.AllocateConfig(name=name, **options)
 
 
-def plan(sizes: Mapping[str, Size], folder: Path, wanted: Callable[[str], bool]) -> dict[str, list[Work]]:
-    """The runs of each experiment, by its name."""
+def plan(
+    sizes: Mapping[str, Size], folder: Path, wanted: Callable[[str], bool], at_most: int | None = None
+) -> dict[str, list[Work]]:
+    """The runs of each experiment, at most so many, by its name."""
     return {
         experiment.name: [
-            _work(experiment, sizes[experiment.problem], folder, seed) for seed in _seeds(experiment, sizes)
+            _work(experiment, sizes[experiment.problem], folder, seed) for seed in _seeds(experiment, sizes)[:at_most]
         ]
         for experiment in EXPERIMENTS
         if wanted(experiment.name)

@@ -137,7 +137,8 @@ table { border-collapse: collapse; width: 100%; }
 th, td { border-top: 1px solid #ddd; padding: .5rem .6rem; text-align: left; vertical-align: top; }
 td.basis, td.criterion { color: #666; font-size: 13px; }
 .agrees { color: #1b7837; } .differs { color: #b2182b; } .open, .notrun { color: #888; }
-img, video { max-width: 26rem; width: 100%; display: block; margin-bottom: .4rem; }
+figure { margin: 0 0 .6rem; } figcaption { color: #666; font-size: 12px; }
+img, video { width: 22rem; max-width: 100%; display: block; }
 """
 
 
@@ -167,6 +168,7 @@ def _picture(name: str, figure: Path | str, folder: Path) -> str:
     if isinstance(figure, str):
         return f"<p>{escape(name)}: {escape(figure)}</p>"
     place = escape(relpath(figure, folder))
+    caption = f"<figcaption>{escape(name)}</figcaption>"
     if figure.suffix == ".mp4":
-        return f'<video controls src="{place}"></video>'
-    return f'<a href="{place}"><img loading="lazy" src="{place}" alt="{escape(name)}"></a>'
+        return f'<figure><video controls preload="metadata" src="{place}"></video>{caption}</figure>'
+    return f'<figure><a href="{place}"><img loading="lazy" src="{place}" alt="{escape(name)}"></a>{caption}</figure>'
