@@ -130,7 +130,7 @@ EXPERIMENTS = [
         )
     ),
     *(
-        Experiment(f"cifar-resnet-delay-{delay}", "cifar-resnet", {"layers": [f"last:momentum={m}"]}, 3, LAYERS_ONLY)
+        Experiment(f"cifar-resnet-delay-{delay}", "cifar-resnet", {"layers": [f"last:momentum={m}"]}, 1, LAYERS_ONLY)
         for delay, m in MOMENTUM.items()
     ),
     *(Experiment(f"cifar-resnet-{name}", "cifar-resnet", training, runs=1) for name, training in SWEEP.items()),
@@ -174,8 +174,8 @@ SCALES: Mapping[str, Mapping[str, Size]] = {
             train={"examples": 250, "rule": "trapezoid"},
             whole={"examples": 1_000, "iterations": "18::36", **_FEW},
         ),
-        "cifar-vgg": Size(iterations=900, runs=3, train={"examples": 1_000}),
-        "cifar-vgg-mini": Size(iterations=900, runs=3, train={"examples": 1_000}),
+        "cifar-vgg": Size(iterations=900, runs=3, train=_SAMPLED),
+        "cifar-vgg-mini": Size(iterations=900, runs=3, train=_SAMPLED),
         "charlm-transformer": Size(),
     },
     "paper": {
