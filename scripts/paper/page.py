@@ -135,8 +135,10 @@ STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-top: 1px solid #ddd; padding: .5rem .6rem; text-align: left; vertical-align: top; }
+td:last-child { width: 22rem; min-width: 16rem; }
+tr.notrun td { color: #999; padding: .2rem .6rem; font-size: 13px; }
 td.basis, td.criterion { color: #666; font-size: 13px; }
-.agrees { color: #1b7837; } .differs { color: #b2182b; } .open, .notrun { color: #888; }
+td.agrees { color: #1b7837; } td.differs { color: #b2182b; } td.open { color: #888; }
 figure { margin: 0 0 .6rem; } figcaption { color: #666; font-size: 12px; }
 img, video { width: 22rem; max-width: 100%; display: block; }
 """
@@ -154,14 +156,14 @@ def html(rows: Sequence[Row], folder: Path, scale: str, failures: Mapping[str, s
 
 
 def _html_row(row: Row, folder: Path) -> str:
-    finding = row.finding
+    finding, kind = row.finding, row.verdict.replace(" ", "")
     cells = [
         f"<td>{escape(finding.where)}</td><td>{escape(finding.says)}</td><td>{escape(row.told)}</td>",
         f'<td class="basis">{escape(row.basis)}</td><td class="criterion">{escape(finding.criterion)}</td>',
-        f'<td class="{row.verdict.replace(" ", "")}">{row.verdict}</td>',
+        f'<td class="{kind}">{row.verdict}</td>',
         f"<td>{''.join(_picture(name, figure, folder) for name, figure in row.figures.items())}</td>",
     ]
-    return f"<tr>{''.join(cells)}</tr>"
+    return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
 def _picture(name: str, figure: Path | str, folder: Path) -> str:
