@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INTEGRATIONS := .venv-integrations
 
-.PHONY: help demo test integrations check format clean
+.PHONY: help demo test integrations bench check format clean
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: .venv/made ## run the tests
 integrations: $(INTEGRATIONS)/made ## run the recipes with the real Lightning and transformers, in an environment of their own
 	$(INTEGRATIONS)/bin/python -m pytest tests/test_recipes.py
 
+bench: .venv/made ## measure recording, allocation and the alternatives, onto bench/page.txt, in more than an hour
+	$(BIN)/python scripts/bench_page.py --out bench
+
 check: .venv/made ## format, lint and types, in seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -39,7 +42,7 @@ format: .venv/made ## rewrite the files as check wants them
 	$(BIN)/ruff check --fix
 
 clean: ## remove everything that make has built
-	rm -rf .venv $(INTEGRATIONS) build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is older than setup.cfg after every change of it, and the environment is then made anew.
