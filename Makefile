@@ -6,7 +6,7 @@ INTEGRATIONS := .venv-integrations
 SCALE ?= smoke
 OUT ?= reproduction
 
-.PHONY: help demo test integrations reproduce-paper check format clean
+.PHONY: help demo test integrations reproduce-paper bench check format clean
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ integrations: $(INTEGRATIONS)/made ## run the recipes with the real Lightning an
 reproduce-paper: .venv/made ## redo the paper, SCALE=smoke (digits, minutes), cpu (a day) or paper (on a GPU)
 	$(BIN)/python scripts/reproduce_paper.py --scale $(SCALE) --out $(OUT)
 
+bench: .venv/made ## measure recording, allocation and the alternatives, onto bench/page.txt, in more than an hour
+	$(BIN)/python scripts/bench_page.py --out bench
+
 check: .venv/made ## format, lint and types, in seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -44,7 +47,7 @@ format: .venv/made ## rewrite the files as check wants them
 	$(BIN)/ruff check --fix
 
 clean: ## remove what make has built, but for reproduction
-	rm -rf .venv $(INTEGRATIONS) build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is older than setup.cfg after every change of it, and the environment is then made anew.

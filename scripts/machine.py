@@ -1,0 +1,32 @@
+"""What a measurement was made on: a head for pages of figures."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("loss-change-allocation", "torch", "numpy", "zarr", "numcodecs", "h5py")
+
+
+def describe() -> list[tuple[str, str]]:
+    """(label, value), as lca.text.facts takes them."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [
+        ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
+        ("CPU", f"{_cpu()}, {len(os.sched_getaffinity(0))} cores, {memory / 1e9:.0f} GB"),
+        ("threads", str(torch.get_num_threads())),
+        ("GPU", gpu),
+        (
+            "versions",
+            ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]),
+        ),
+    ]
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
