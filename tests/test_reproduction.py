@@ -1,29 +1,24 @@
 """The reproduction of the paper: its tables fit together, it makes only what is missing, and its page is honest."""
 
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reproduce_paper
+from paper import findings
+from paper.archive import Archive
+from paper.drawings import DRAWINGS, FILMS
+from paper.experiments import EXPERIMENTS, SCALES, Experiment, Size
+from paper.findings import FINDINGS, Finding, Measured
+from paper.making import forecast, make, plan
+from paper.page import row_of, write_page
 
 import lca
 from lca.errors import LCAError
 from lca.workers import workers
 from lca.zoo.presets import PRESETS
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import reproduce_paper  # noqa: E402
-from paper import findings  # noqa: E402
-from paper.archive import Archive  # noqa: E402
-from paper.drawings import DRAWINGS, FILMS  # noqa: E402
-from paper.experiments import EXPERIMENTS, SCALES, Experiment, Size  # noqa: E402
-from paper.findings import FINDINGS, Finding, Measured  # noqa: E402
-from paper.making import forecast, make, plan  # noqa: E402
-from paper.page import row_of, write_page  # noqa: E402
 
 SMALL = {**SCALES["smoke"], "mnist-fc": Size("digits-fc", iterations=12, runs=2, subsets=(100, 300, 800))}
 
