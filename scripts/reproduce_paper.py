@@ -12,7 +12,8 @@ paper   Everything whole, on a GPU, or on several under torchrun.
 
 What is written: OUT/SCALE/runs, a store for each run; OUT/SCALE/figures; OUT/SCALE/index.html and index.md, one page
 with every finding. Only what is missing is made: given again, the command goes on where it was, and its page has what
-is there. The table of experiments is scripts/paper/experiments.py, that of findings scripts/paper/findings.py.
+is there; with --page it only writes the page anew. The table of experiments is scripts/paper/experiments.py, that of
+findings scripts/paper/findings.py.
 """
 
 import argparse
@@ -21,9 +22,9 @@ import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import torch
 from paper.experiments import EXPERIMENTS, SCALES
-from paper.making import Work, forecast, make, plan
+from paper.forecast import device_name, forecast
+from paper.making import Work, make, plan
 from paper.page import write_page
 
 from lca.errors import Interrupted, LCAError
@@ -31,27 +32,42 @@ from lca.text import count, duration, size
 from lca.workers import Workers, workers
 
 
-def say(team: Workers, text: str) -> None:
-    if team.first:
-        print(text, flush=True)
+def tell_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_processes: int) -> None:
+    every = [work for runs in works.values() for work in runs]
+    found = forecast(every, data_dir)
+    print(
+        f"{count(len(works), 'experiment')}, {count(len(every), 'run')}, "
+        f"{count(sum(len(work.allocations) for work in every), 'allocation')}, {found.n_missing:,} of them missing: "
+        f"about {duration(found.seconds / n_processes)} and {size(found.n_bytes)} with {device_name()}",
+        flush=True,
+    )
+    for experiment, why in found.unknown.items():
+        print(f"not in this: {experiment}: {why}", flush=True)
 
 
 def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
-    """Make what is missing, a line for each experiment; what went wrong, by its name."""
-    failures = {}
+    """Make what is missing, a line for each experiment; why runs failed, by their experiment.
+
+    A failure is no hindrance to other runs, but where several processes work together it ends them all.
+    """
+    failures: dict[str, str] = {}
     for i, (name, runs) in enumerate(works.items(), start=1):
-        begin, there = time.perf_counter(), not any(work.missing for work in runs)
-        told = f"{count(len(runs), 'run')}, {count(sum(len(work.allocations) for work in runs), 'allocation')}"
-        try:
-            for work in runs:
+        begin, found_there = time.perf_counter(), True
+        for work in runs:
+            try:
+                found_there = found_there and not work.missing
                 make(work, data_dir, team, progress=team.first and sys.stderr.isatty())
-            told += ": there already" if there else f": {duration(time.perf_counter() - begin)}"
-        except Interrupted:
-            raise
-        except LCAError as error:
-            failures[name] = str(error)
-            told = f"failed: {error}"
-        say(team, f"{i:3d}/{len(works)}  {name:<30}  {told}")
+            except Interrupted:
+                raise
+            except LCAError as error:
+                if team.size > 1:
+                    raise
+                failures[name] = f"{work.path.name}: {error}"
+        if team.first:
+            told = f"{count(len(runs), 'run')}, {count(sum(len(work.allocations) for work in runs), 'allocation')}"
+            took = "there already" if found_there else duration(time.perf_counter() - begin)
+            told += f": {took}" if name not in failures else f"; failed: {failures[name]}"
+            print(f"{i:3d}/{len(works)}  {name:<30}  {told}", flush=True)
     return failures
 
 
@@ -77,27 +93,18 @@ def main() -> None:
     failures: dict[str, str] = {}
     try:
         with workers() as team:
+            if team.first and not options.page:
+                tell_forecast(works, options.data_dir, team.size)
             if not options.page:
-                failures = forecast_and_make(works, options.data_dir, team)
+                failures = make_all(works, options.data_dir, team)
             if team.first:
                 every = plan(sizes, folder / "runs", lambda name: True)
                 print(write_page(every, folder, options.scale, options.data_dir, failures))
+                team.count("page")
+            team.wait("page")
     except LCAError as error:
         sys.exit(f"{error}\nWhat is made is kept; the same command goes on.")
     sys.exit(1 if failures else 0)
-
-
-def forecast_and_make(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
-    if team.first:
-        found = forecast([work for runs in works.values() for work in runs], data_dir)
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-        print(
-            f"{count(len(works), 'experiment')}, {count(found.n_runs, 'run')}, "
-            f"{count(found.n_allocations, 'allocation')}, {found.n_missing:,} of them missing: about "
-            f"{duration(found.seconds)} and {size(found.n_bytes)} with {device}",
-            flush=True,
-        )
-    return make_all(works, data_dir, team)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """The reproduction of the paper: its tables fit together, it makes only what is missing, and its page is honest."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import reproduce_paper
-from paper import findings
-from paper.archive import Archive
+from paper import certainty, hurting, moments, noise
+from paper.archive import Archive, NotMade
 from paper.drawings import DRAWINGS, FILMS
 from paper.experiments import EXPERIMENTS, SCALES, Experiment, Size
-from paper.findings import FINDINGS, Finding, Measured
-from paper.making import forecast, make, plan
+from paper.findings import FINDINGS
+from paper.forecast import forecast
+from paper.making import make, plan
+from paper.measured import Finding, Measured, all_of, clearly, clearly_less
 from paper.page import row_of, write_page
 
 import lca
@@ -84,7 +88,7 @@ def test_what_is_made_is_not_made_again(small):
     work = small["mnist-fc-sgd"][0]
     assert work.missing == []
     assert set(work.allocations) == {
-        "train", "first-order", "trapezoid", "val", "subset-100", "subset-300", "subset-800"
+        "train", "val", "first-order", "trapezoid", "subset-100", "subset-300", "subset-800"
     }  # fmt: skip
     before = {path: path.stat().st_mtime_ns for path in work.path.rglob("*") if path.is_file()}
     made(small, "mnist-fc-sgd")
@@ -124,17 +128,49 @@ def test_one_experiment_that_fails_is_told_and_the_others_are_made(tmp_path, cap
     with workers() as team:
         failures = reproduce_paper.make_all(works, None, team)
     assert list(failures) == ["mnist-fc-sgd"]
+    assert failures["mnist-fc-sgd"].startswith("mnist-fc-sgd-0.zarr: 9,999")
     assert "9,999 examples were asked for; the train split of digits-fc has 1,500" in failures["mnist-fc-sgd"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("  1/2  mnist-fc-sgd                    failed: 9,999 examples")
+    assert lines[0].startswith(
+        "  1/2  mnist-fc-sgd                    1 run, 5 allocations; failed: mnist-fc-sgd-0.zarr: 9,999 examples"
+    )
     assert re.fullmatch(r"  2/2  mnist-fc-adam                   1 run, 1 allocation: \d+ s", lines[1])
     assert works["mnist-fc-sgd"][0].missing == ["subset-9999"]  # what was made before it is kept
+
+
+@pytest.mark.parametrize(
+    ("experiment", "sizes", "told"),
+    [
+        ("mnist-fc-sgd", {"options": {"width": 2.0}}, "problem_options {'width': 1.0}, and {'width': 2.0} is wanted"),
+        ("mnist-fc-sgd", {"train": {"examples": 50}}, "train, was made with examples 1500, and 50 is wanted"),
+        ("mnist-fc-sgd", {"problem": "digits-resnet"}, "was made with problem 'digits-fc', and 'digits-resnet' is"),
+    ],
+)
+def test_whatever_differs_from_the_table_is_noticed(small, experiment, sizes, told):
+    size = Size(**{"problem": "digits-fc", "iterations": 12, **sizes})
+    work = plan({**SMALL, "mnist-fc": size}, small[experiment][0].path.parent, every)[experiment][0]
+    with pytest.raises(LCAError, match=re.escape(told)):
+        _ = work.missing
+
+
+def test_an_allocation_without_its_classes_is_noticed(small):
+    work = small["mnist-fc-sgd"][0]
+    other = replace(work, allocations={"train": {**work.allocations["train"], "by_class": False}})
+    with pytest.raises(LCAError, match="was made with by_class True, and False is wanted now"):
+        _ = other.missing
+
+
+def test_runs_of_another_table_are_not_on_the_page(small):
+    path = small["mnist-fc-sgd"][0].path
+    sizes = {**SMALL, "mnist-fc": Size("digits-fc", iterations=12, train={"rule": "trapezoid"})}
+    with pytest.raises(NotMade, match="no run of mnist-fc-sgd has a finished allocation train"):
+        Archive(plan(sizes, path.parent, every), None).helping("mnist-fc-sgd")
 
 
 def test_a_forecast_is_of_what_is_missing(small):
     works = small["mnist-fc-sgd"]
     nothing = forecast(works, None)
-    assert (nothing.seconds, nothing.n_bytes, nothing.n_missing, nothing.n_runs) == (0, 0, 0, 2)
+    assert (nothing.seconds, nothing.n_bytes, nothing.n_missing, nothing.unknown) == (0, 0, 0, {})
     something = forecast([*works, *small["mnist-fc-adam"]], None)
     assert something.n_missing == 2
     assert something.seconds > 0
@@ -144,7 +180,7 @@ def test_a_forecast_is_of_what_is_missing(small):
 
 def test_a_page_of_nothing_has_every_finding_and_agrees_with_none(tmp_path):
     told = write_page(plan(SMALL, tmp_path / "runs", every), tmp_path, "smoke", None, {})
-    assert f"{len(FINDINGS)} findings, 0 agree, 0 differ, 0 open, {len(FINDINGS)} not run" in told
+    assert f"{len(FINDINGS)} findings: 0 agrees, 0 differs, 0 open, {len(FINDINGS)} not run, 0 failed" in told
     rows = [line for line in (tmp_path / "index.md").read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == len(FINDINGS) + 2
 
@@ -154,7 +190,7 @@ class Counted(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.open, self.sources = [], [], []
+        self.tags, self.sources = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -168,17 +204,23 @@ def test_a_page_has_what_is_there(small, tmp_path):
     assert "it &lt;failed&gt;" in page
     parsed = Counted(page)
     assert parsed.tags.count("tr") == len(FINDINGS) + 1
-    assert {Path(source).stem for source in parsed.sources} >= {"layers-mnist-fc", "peaks-by-class", "film-mnist-fc"}
+    assert {Path(source).stem for source in parsed.sources} >= {"layers-mnist-fc-sgd", "peaks-by-class", "film-mnist-fc"}
     assert all((tmp_path / source).stat().st_size > 1_000 for source in parsed.sources)
     percentages = [lca.analysis.helping(lca.open(work.path)).percentage for work in small["mnist-fc-sgd"]]
     told = f"{np.mean(percentages):.2f} ± {np.std(percentages, ddof=1):.2f} %"
     markdown = (tmp_path / "index.md").read_text()
     row = next(line for line in markdown.splitlines() if "MNIST–FC, SGD: 57.79" in line)
     assert told in row
-    assert "2 runs, digits-fc, all of 12 iterations, all 1,500 examples, cpu" in row
+    basis = "2 runs of mnist-fc-sgd (digits-fc), 12 of the 880 iterations trained, all 12 iterations, "
+    assert basis + "all 1,500 train examples, cpu" in row
     verdict = "agrees" if abs(np.mean(percentages) - 57.79) <= 1 else "differs"
     assert f"| {verdict} |" in row
-    assert re.search(r"mnist-lenet-sgd has no run with a finished allocation .* not run", markdown)
+    assert "no run of mnist-lenet-sgd has a finished allocation train |  | within 1.5 points | not run |" in markdown
+    subsets = next(line for line in markdown.splitlines() if "gradients over a subset" in line)
+    assert re.search(r"of 1,500 examples, 100: layers off by .* 300: .* 800: ", subsets)
+    assert "100 of 1,500 train examples" in subsets
+    errors = next(line for line in markdown.splitlines() if "MNIST–FC: Simpson's rule" in line)
+    assert errors.count("1 run of") == 3
 
 
 def test_a_row_says_how_much_it_is_based_on(tmp_path):
@@ -192,14 +234,18 @@ def test_a_row_says_how_much_it_is_based_on(tmp_path):
     finding = Finding("", "", "", lambda archive: Measured(str(archive.layers(experiment.name)[0].iterations.n), True))
     row = row_of(finding, Archive(works, None), tmp_path, {})
     assert row.told == "3"
-    assert row.basis == "1 run, digits-fc, 3 of 12 iterations, 200 of 1,500 examples, cpu"
+    assert row.basis == (
+        "1 run of mnist-fc-plain (digits-fc), 12 of the 880 iterations trained, 3 of 12 iterations allocated, "
+        "200 of 1,500 train examples, cpu"
+    )
 
 
 class Told:
     """Stands for an archive in which the totals of the layers are these, (run, layer) by experiment."""
 
-    def __init__(self, **totals):
+    def __init__(self, losses=None, **totals):
         self.of = {name.replace("_", "-"): np.array(values) for name, values in totals.items()}
+        self.losses = losses
 
     def totals(self, experiment):
         return self.of[experiment]
@@ -207,72 +253,219 @@ class Told:
     def layer_names(self, experiment):
         return [f"layer{i}" for i in range(self.of[experiment].shape[1])]
 
+    def last_loss(self, experiment, name):
+        return np.array(self.losses[experiment][name])
+
+    def first(self, experiment, name):
+        attributes = {"split": "test" if name == "final" else name}
+        return SimpleNamespace(allocation=lambda name: SimpleNamespace(attributes=attributes))
+
 
 HURTING = [[0.10, -1.0, -0.5, 0.20], [0.11, -1.1, -0.4, 0.19], [0.12, -0.9, -0.6, 0.22]]
 UNCLEAR = [[0.10, -1.0, 0.5, -0.20], [-0.09, -1.1, -0.4, 0.25], [0.01, -0.9, -0.6, 0.02]]
 
 
 def test_layers_that_hurt():
-    archive = Told(a=HURTING, b=UNCLEAR)
-    assert findings.first_and_last_hurt(archive, "a").agrees
-    assert findings.others_help(archive, "a").agrees
-    assert findings.last_hurts(archive, "a").agrees
-    assert not findings.first_and_last_hurt(archive, "b").agrees
-    assert findings.others_help(archive, "b") == Measured("1 of 2; not layer2", False)
-    assert not findings.last_hurts(archive, "b").agrees
-    assert not findings.all_help(archive, "a").agrees
-    assert findings.hurting_layers(archive, ["a"], 2, 99).agrees
-    assert findings.hurting_layers(archive, ["a"], 0, 0) == Measured("a: layer0 +0.1100, layer3 +0.2033, of 4", False)
+    archive = Told(a=HURTING, b=UNCLEAR, one=HURTING[:1])
+    assert hurting.first_and_last_hurt(archive, "a").agrees
+    assert hurting.others_help(archive, "a") == Measured("2 of 2", True)
+    assert hurting.layer_hurts(archive, "a", hurting.LAST).agrees
+    assert hurting.first_and_last_hurt(archive, "b").agrees is False
+    assert hurting.others_help(archive, "b") == Measured("1 of 2; not layer2", False)
+    assert hurting.layer_hurts(archive, "b", hurting.LAST).agrees is False
+    assert hurting.layer_hurts(archive, "a", 1).agrees is False
+    assert hurting.all_help(archive, "a").agrees is False
+    assert hurting.last_two_inconsistent(archive, "a").agrees is False
+    assert hurting.last_two_inconsistent(archive, "b").agrees
+    assert hurting.hurting_layers(archive, ["a"], at_least=2).agrees
+    assert hurting.hurting_layers(archive, ["a", "b"], at_least=2).agrees is False
+    assert hurting.hurting_layers(archive, ["a"], at_most=0) == Measured(
+        "a: layer0 +0.1100, layer3 +0.2033, of 4", False
+    )
+    assert hurting.hurting_layers(archive, ["b"], at_most=0).agrees
+    assert {hurting.layer_hurts(archive, "one", 0).agrees, hurting.all_help(archive, "one").agrees} == {None}
 
 
-def test_two_runs_agree_only_if_both_do():
-    assert findings.clearly(np.array([0.1, 0.2]), +1)
-    assert not findings.clearly(np.array([0.1, -0.01]), +1)
-    assert findings.clearly(np.array([-0.1, -0.2]), -1)
+def test_a_sign_is_judged_by_a_test_by_both_of_two_runs_and_not_by_one():
+    assert clearly(np.array([0.1, 0.2]), +1)
+    assert clearly(np.array([0.1, -0.01]), +1) is False
+    assert clearly(np.array([-0.1, -0.2]), -1)
+    assert clearly(np.array([0.1]), +1) is None
+    assert clearly(np.array([0.1, 0.1, 0.1]), +1)  # without any spread there is no test
+    assert clearly(np.array([1.0, 1.0, -0.9]), +1) is False
+    assert clearly_less(np.array([1.0, 1.1, 0.9]), np.array([2.0, 2.1, 1.9]))
+    assert clearly_less(np.array([1.0, 1.1, 0.9]), np.array([1.0, 1.2, 0.9])) is False
+    assert clearly_less(np.array([1.0]), np.array([2.0, 2.1])) is None
+    assert (all_of([True, None]), all_of([False, None]), all_of([True, True])) == (None, False, True)
 
 
-def test_other_layers_help_less():
-    regular = [[0.2, -1.0, -1.0], [0.2, -1.1, -1.0], [0.2, -1.0, -1.1]]
-    frozen = [[0.0, -0.7, -0.9], [0.0, -0.8, -0.9], [0.0, -0.8, -0.8]]
-    archive = Told(cifar_resnet_sgd=regular, less=frozen, more=[[0, -2, -2.1], [0, -2, -2.2], [0, -2, -2.3]])
-    assert findings.others_help_less(archive, "less", layer=0).agrees
-    assert findings.others_help_less(archive, "more", layer=0).agrees is False
-    assert findings.others_help_less(Told(cifar_resnet_sgd=regular[:1], less=frozen), "less", 0).agrees is None
+REGULAR = [[0.2, -1.0, -1.0, -1.0], [0.2, -1.1, -1.0, -1.0], [0.2, -1.0, -1.1, -1.0]]
+
+
+def test_other_layers_help_less_the_neighbour_most():
+    frozen = [[0.0, -0.7, -0.9, -1.0], [0.0, -0.8, -0.9, -0.9], [0.0, -0.8, -0.8, -1.0]]
+    more = [[0.0, -2.0, -2.0, -2.0], [0.0, -2.0, -2.2, -2.0], [0.0, -2.0, -2.3, -2.0]]
+    archive = Told(cifar_resnet_sgd=REGULAR, less=frozen, more=more)
+    assert hurting.others_help_less(archive, "less", layer=0).agrees
+    assert hurting.others_help_less(archive, "more", layer=0).agrees is False
+    assert hurting.others_help_less(Told(cifar_resnet_sgd=REGULAR[:1], less=frozen), "less", 0).agrees is None
+    assert hurting.neighbour_helps_less(archive, "less", layer=0).agrees
+    assert hurting.neighbour_helps_less(archive, "more", layer=0).agrees is False
+    of_last = Told(cifar_resnet_sgd=REGULAR, less=[row[::-1] for row in frozen])
+    assert hurting.neighbour_helps_less(of_last, "less", layer=-1).told.startswith("layer2 +")
+
+
+def losses(train, final, regular=((1.0, 1.1, 0.9), (2.0, 2.1, 1.9))):
+    by_name = {"train": regular[0], "final": regular[1]}
+    return Told(losses={"cifar-resnet-sgd": by_name, "changed": {"train": train, "final": final}})
+
+
+def test_the_losses_in_the_end():
+    lower, alike, higher = (0.5, 0.6, 0.4), (1.0, 1.05, 0.9), (2.0, 2.1, 1.9)
+    assert hurting.better_in_the_end(losses(lower, lower), "changed").agrees
+    assert hurting.better_in_the_end(losses(lower, higher), "changed").agrees is False
+    assert hurting.better_in_the_end(losses([0.5], [0.5]), "changed").agrees is None
+    assert hurting.better_in_the_end(losses(lower, lower), "changed").told.startswith(
+        "train 0.5000 ± 0.1000 against 1.0"
+    )
+    assert hurting.not_better_not_worse(losses(alike, higher), "changed").agrees
+    assert hurting.not_better_not_worse(losses(lower, higher), "changed").agrees is False
+    assert hurting.not_better_not_worse(losses(higher, higher), "changed").agrees is False
 
 
 def test_the_slow_layer_is_compared_with_both():
-    near = Told(
-        cifar_resnet_sgd=[[-1.0, 0.2]], cifar_resnet_last_frozen=[[-0.8, 0.0]], cifar_resnet_last_slow=[[-0.8, 0.05]]
-    )
-    far = Told(
-        cifar_resnet_sgd=[[-1.0, 0.2]], cifar_resnet_last_frozen=[[-0.8, 0.0]], cifar_resnet_last_slow=[[-1.0, 0.19]]
-    )
-    assert findings.slow_as_frozen(near).agrees
-    assert not findings.slow_as_frozen(far).agrees
+    others = {"cifar_resnet_sgd": [[-1.0, 0.2]], "cifar_resnet_last_frozen": [[-0.8, 0.0]]}
+    assert hurting.slow_as_frozen(Told(**others, cifar_resnet_last_slow=[[-0.8, 0.05]])).agrees
+    assert not hurting.slow_as_frozen(Told(**others, cifar_resnet_last_slow=[[-1.0, 0.19]])).agrees
 
 
-class Percentages:
-    """Stands for an archive in which these percentages help, by experiment."""
+def by_delay(last, others=lambda delay: -1.0):
+    totals = {each.replace("-", "_"): [[-1.0, others(d), last(d)]] for d, each in hurting.delayed().items()}
+    totals["cifar_resnet_sgd"] *= 3  # of which there are more runs, and they count as one
+    return Told(**totals)
 
-    def __init__(self, percentages):
-        self.percentages = percentages
+
+def test_the_last_layer_is_linear_in_its_delay():
+    assert hurting.linear_in_delay(by_delay(lambda d: 0.1 * d - 0.5)).agrees
+    assert "+0.1000 an iteration, R² = 1.00" in hurting.linear_in_delay(by_delay(lambda d: 0.1 * d - 0.5)).told
+    assert not hurting.linear_in_delay(by_delay(lambda d: 0.1 * d)).agrees  # never helps
+    assert not hurting.linear_in_delay(by_delay(lambda d: 0.5 - 0.1 * d)).agrees
+    assert not hurting.linear_in_delay(by_delay(lambda d: -0.5 if d < 9 else 1.0)).agrees
+    assert hurting.others_by_delay(by_delay(lambda d: 0.1 * d, lambda d: 0.3 - 0.1 * d)).agrees
+    assert not hurting.others_by_delay(by_delay(lambda d: 0.1 * d, lambda d: -0.3 - 0.1 * d)).agrees
+    assert not hurting.others_by_delay(by_delay(lambda d: 0.1 * d, lambda d: 0.3 + 0.1 * d)).agrees
+
+
+class Asked:
+    """Stands for an archive that gives these answers to whatever is asked, by experiment."""
+
+    def __init__(self, **answers):
+        self.answers = {name.replace("_", "-"): of_runs for name, of_runs in answers.items()}
+
+    def ask(self, question, experiment, *names, **options):
+        return self.answers[experiment]
 
     def helping(self, experiment):
-        values = self.percentages[experiment]
-        return [type("Result", (), {"percentage": value, "loss": np.array([1.0, 0.1])}) for value in values]
+        return self.answers[experiment]
+
+    layers = helping
+
+    def layer_names(self, experiment):
+        return ["a", "b"]
+
+    def over_time(self, experiment):
+        return "train"
+
+
+def helps(*percentages):
+    return [SimpleNamespace(percentage=value) for value in percentages]
 
 
 def test_percentages_agree_within_their_tolerance():
-    archive = Percentages({"a": [57.0, 58.0, 59.0], "b": [50.0]})
-    assert findings.helping_near(archive, "a", 57.2, 1.0) == Measured("58.00 ± 1.00 %", True)
-    assert findings.helping_near(archive, "a", 56.9, 1.0).agrees is False
-    assert findings.all_within(archive, ["a", "b"], 50, 58).agrees
-    assert findings.all_within(archive, ["a", "b"], 50.5, 58).agrees is False
+    archive = Asked(a=helps(57.0, 58.0, 59.0), b=helps(50.0))
+    assert noise.helping_near(archive, "a", 57.2, 1.0) == Measured("58.00 ± 1.00 %", True)
+    assert noise.helping_near(archive, "a", 56.9, 1.0).agrees is False
+    assert noise.all_within(archive, ["a", "b"], 49.9, 58).agrees
+    assert noise.all_within(archive, ["a", "b"], 50, 58).agrees is False
+    assert noise.over_half(Asked(a=helps(57.0, 58.0, 59.0), b=helps(50.1, 50.2)), ["a", "b"]).agrees
+    assert noise.over_half(archive, ["a", "b"]).agrees is None  # one of them has a single run
+    assert noise.over_half(Asked(a=helps(49.0, 50.1, 50.2)), ["a"]).agrees is False
 
 
-def test_a_curve_over_learning_rates_goes_through_the_regular_runs():
-    rates = {f"mnist-fc-plain-rate-{rate:g}": [60 - 10 * rate] for rate in findings.RATES["plain"]}
-    archive = Percentages({**rates, "mnist-fc-plain": [57.0, 59.0]})
-    measured = findings.helping_by_rate(archive, "plain", 0.2, 55.5)
-    assert measured == Measured("59.5 % at 0.05, 59.0 % at 0.1, 58.0 % at 0.2, 55.0 % at 0.5", True)
-    assert not findings.helping_by_rate(archive, "plain", 0.2, 54.9).agrees
+def counts(helped, hurt):
+    """Of a single tensor, by iteration."""
+    iterations = SimpleNamespace(counted=np.ones(len(helped), bool))
+    return SimpleNamespace(helped=np.array(helped)[:, None], hurt=np.array(hurt)[:, None], iterations=iterations)
+
+
+def test_an_iteration_without_motion_has_no_percentage():
+    np.testing.assert_equal(noise.percentages(counts([3, 0, 1], [1, 0, 1])), [75, np.nan, 50])
+
+
+def test_a_curve_over_learning_rates_is_over_the_same_iterations():
+    def at(percentage):
+        """Such a percentage in the iterations that are sampled, and none at all in the others."""
+        helped = np.zeros(100, int)
+        helped[noise.SAMPLED] = 10 * percentage
+        return [counts(helped, 1_000 - helped)]
+
+    curve = {0.05: 59, 0.1: 58, 0.2: 57, 0.5: 55}
+    answers = {f"mnist-fc-plain-rate-{rate:g}": at(percentage) for rate, percentage in curve.items() if rate != 0.2}
+    archive = Asked(**answers, mnist_fc_plain=at(curve[0.2]))
+    measured = noise.helping_by_rate(archive, "plain", 0.2, 55.5)
+    assert measured == Measured("59.0 % at 0.05, 58.0 % at 0.1, 57.0 % at 0.2, 55.0 % at 0.5", True)
+    assert not noise.helping_by_rate(archive, "plain", 0.2, 54.9).agrees
+
+
+def test_more_help_early_but_only_slightly():
+    later = [55] * 98
+    assert noise.more_help_early(Asked(a=[counts([60, 60, *later], [40, 40, *[45] * 98])]), "a").agrees
+    assert not noise.more_help_early(Asked(a=[counts([50, 50, *later], [50, 50, *[45] * 98])]), "a").agrees
+    assert not noise.more_help_early(Asked(a=[counts([90, 90, *later], [10, 10, *[45] * 98])]), "a").agrees
+
+
+def test_parameters_that_always_help_do_not_swing():
+    def histogram(**bins):
+        values = np.zeros(50, int)
+        for name, n in bins.items():
+            values[int(name[1:]) // 2] = n
+        return [SimpleNamespace(histogram=values)]
+
+    assert noise.parameters_swing(Asked(a=histogram(_40=3, _58=3, _60=5)), "a") == Measured("54.5 % of them", True)
+    assert noise.parameters_swing(Asked(a=histogram(_0=50, _98=50)), "a").agrees is False  # on average half the time
+
+
+def test_the_last_layer_in_the_first_iterations():
+    def run(first, later):
+        lca = np.zeros((30, 2))
+        lca[: hurting.N_FIRST, 1], lca[hurting.N_FIRST :, 1] = first, later
+        return SimpleNamespace(lca=lca)
+
+    assert hurting.last_hurts_at_first(Asked(a=[run(0.1, -9), run(0.2, -9)]), "a").agrees
+    assert hurting.last_hurts_at_first(Asked(a=[run(-0.1, 9), run(-0.2, 9)]), "a").agrees is False
+
+
+def shifts(n, baseline, **others):
+    series = {"LCA": SimpleNamespace(n=n, baseline=np.array(baseline)), **others}
+    return [SimpleNamespace(series=series, layers=["a", "b"], classes=["0"])]
+
+
+def test_common_peaks_are_held_against_random_shifts():
+    archive = Asked(a=shifts(10, [1, 2, 3]), b=shifts(3, [1, 2, 3]))
+    told = "10.0, by chance 2.00 (0 of 3 random shifts reach it), 2 layers"
+    assert moments.synchronised(archive, "a") == Measured(told, True)
+    assert moments.synchronised(archive, "b").agrees is False
+
+
+def test_common_peaks_of_lca_are_not_those_of_its_factors():
+    def series(lca, gradient, motion):
+        of = {"LCA": lca, "gradient norm": gradient, "motion": motion}
+        return [SimpleNamespace(series={name: SimpleNamespace(synchronised=[peaks]) for name, peaks in of.items()})]
+
+    assert moments.not_by_its_factors_alone(Asked(a=series([1, 2, 3, 4, 5], [1, 2, 9], [5])), "a").agrees
+    assert not moments.not_by_its_factors_alone(Asked(a=series([1, 2, 3, 4], [1, 2, 9], [5])), "a").agrees
+
+
+def test_rules_are_those_of_the_allocations(small):
+    _, names = certainty.allocations_by_rule(Archive(small, None), "mnist-fc-sgd")
+    assert names == {"simpson": "train", "first-order": "first-order", "trapezoid": "trapezoid"}

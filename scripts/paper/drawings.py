@@ -8,97 +8,121 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from paper.archive import Archive
-from paper.experiments import MOMENTUM, SWEEP
-from paper.findings import REGULAR_RATES, TABLE_1, rate_curve
+from paper.certainty import allocations_by_rule
+from paper.experiments import SWEEP
+from paper.findings import RATES_OF_RUNS, TABLE_1
+from paper.hurting import REGULAR, delayed, losses
+from paper.noise import rate_curve
 
-import lca
 from lca import figures
-from lca.analysis import loss_curve, oscillation, overfit, prune, subset, synchrony, tails, trend
+from lca.analysis import (
+    curves,
+    helping,
+    loss_curve,
+    neurons,
+    oscillation,
+    overfit,
+    prune,
+    subset,
+    synchrony,
+    tails,
+    trend,
+)
 from lca.figures.style import DEFAULT, INK, Look, head, tidy
 
-SECONDS = 30  # of a film, at most
+FILM_S = 30  # at most
 MOMENT = 20  # the iteration of the paper's figure 2
+
+Drawing = Callable[[Archive, Look], Figure]
 
 
 def film(archive: Archive, path: Path, experiment: str) -> Path:
     """As MP4, or GIF where there is no ffmpeg."""
-    run = archive.runs(experiment)[0]
+    run = archive.first(experiment)
     path = path.with_suffix(".mp4" if find_spec("imageio_ffmpeg") else ".gif")
-    every = -(-run.n_iterations // (SECONDS * figures.Film().fps))
+    every = -(-run.n_iterations // (FILM_S * figures.Film().fps))
     figures.animation(run, path, film=figures.Film(every=every))
     return path
 
 
-def frame(archive: Archive, look: Look, experiment: str) -> Figure:
-    return figures.frame(archive.runs(experiment)[0], MOMENT, look)
+def draw_frame(archive: Archive, look: Look, experiment: str) -> Figure:
+    name = archive.over_time(experiment)
+    return figures.frame(archive.first(experiment, name), MOMENT, look, name)
 
 
-def helping(archive: Archive, look: Look, experiment: str) -> Figure:
-    return figures.helping(archive.helping(experiment)[0], look)
+def draw_helping(archive: Archive, look: Look, experiment: str) -> Figure:
+    name = archive.over_time(experiment)
+    return figures.helping(helping(archive.first(experiment, name), name), look)
 
 
-def helping_by_layer(archive: Archive, look: Look, experiment: str) -> Figure:
+def draw_helping_by_layer(archive: Archive, look: Look, experiment: str) -> Figure:
     return figures.helping_by_layer(archive.helping(experiment), look)
 
 
-def helping_by_parameter(archive: Archive, look: Look, experiment: str) -> Figure:
-    return figures.helping_by_parameter(archive.ask(lca.analysis.helping, experiment), look)
+def draw_helping_by_parameter(archive: Archive, look: Look, experiment: str) -> Figure:
+    return figures.helping_by_parameter(archive.ask(helping, experiment, archive.over_time(experiment)), look)
 
 
-def distribution(archive: Archive, look: Look, experiment: str) -> Figure:
+def draw_distribution(archive: Archive, look: Look, experiment: str) -> Figure:
     return figures.distribution(archive.ask(tails, experiment, archive.over_most(experiment))[0], look)
 
 
-def by_layer(archive: Archive, look: Look, groups: Mapping[str, str]) -> Figure:
+def draw_curves(archive: Archive, look: Look, experiment: str) -> Figure:
+    return figures.curves(curves(archive.first(experiment)), look)
+
+
+def draw_neurons(archive: Archive, look: Look, experiment: str) -> Figure:
+    return figures.neurons(archive.ask(neurons, experiment)[0], look)
+
+
+def draw_layers(archive: Archive, look: Look, groups: Mapping[str, str]) -> Figure:
     """groups: experiments, by what each is called."""
     return figures.layers({name: archive.layers(experiment) for name, experiment in groups.items()}, look)
 
 
-def turns(archive: Archive, look: Look, experiment: str) -> Figure:
+def draw_oscillation(archive: Archive, look: Look, experiment: str) -> Figure:
     return figures.oscillation(archive.ask(oscillation, experiment), look)
 
 
-def delays(archive: Archive, look: Look) -> Figure:
-    experiments = [*(f"cifar-resnet-delay-{delay}" for delay in MOMENTUM), "cifar-resnet-sgd"]
-    runs = [run for experiment in experiments for run in archive.runs(experiment)]
+def draw_trend(archive: Archive, look: Look) -> Figure:
+    runs = [run for experiment in delayed().values() for run in archive.runs(experiment)]
     return figures.trend(trend(runs, "last:momentum", delay=True), look)
 
 
-def peaks(archive: Archive, look: Look, what: str) -> Figure:
-    return figures.peaks(archive.ask(synchrony, "mnist-fc-sgd", by_class=True)[0], look, what)
+def draw_peaks(archive: Archive, look: Look, experiment: str, what: str) -> Figure:
+    by_class = what == "LCA by class"
+    return figures.peaks(archive.ask(synchrony, experiment, by_class=by_class)[0], look, what)
 
 
-def errors(archive: Archive, look: Look, experiment: str) -> Figure:
-    run = archive.runs(experiment, "first-order")[0]
-    rules = {"first order": "first-order", "trapezoid": "trapezoid", "as allocated": "train"}
-    return figures.error({told: loss_curve(run, name) for told, name in rules.items()}, look)
+def draw_error(archive: Archive, look: Look, experiment: str) -> Figure:
+    run, names = allocations_by_rule(archive, experiment)
+    return figures.error({rule: loss_curve(run, name) for rule, name in names.items()}, look)
 
 
-def subsets(archive: Archive, look: Look) -> Figure:
-    return figures.subset(archive.ask(subset, "mnist-fc-sgd")[0], look)
+def draw_subset(archive: Archive, look: Look, experiment: str) -> Figure:
+    names = archive.subsets(experiment)
+    return figures.subset(subset(archive.first(experiment, "train", *names), "train", names), look)
 
 
-def overfitting(archive: Archive, look: Look) -> Figure:
-    archive.runs("mnist-fc-sgd", "val")
-    return figures.overfit(archive.ask(overfit, "mnist-fc-sgd"), look)
+def draw_overfit(archive: Archive, look: Look, experiment: str) -> Figure:
+    return figures.overfit(archive.ask(overfit, experiment, "train", "val"), look)
 
 
-def pruning(archive: Archive, look: Look) -> Figure:
-    return figures.prune(prune(archive.runs("mnist-fc-sgd")[0], archive.problem("mnist-fc-sgd")), look)
+def draw_prune(archive: Archive, look: Look, experiment: str) -> Figure:
+    return figures.prune(prune(archive.first(experiment), archive.problem(experiment)), look)
 
 
-def rates(archive: Archive, look: Look) -> Figure:
+def draw_rates(archive: Archive, look: Look) -> Figure:
     """The percentage helping of MNIST–FC over the learning rate, with the paper's, a panel for each optimizer."""
     with look.figure(9, 3) as figure:
-        panels = figure.subplots(1, len(REGULAR_RATES), sharey=True)
-        for axes, (optimizer, rate) in zip(panels, REGULAR_RATES.items(), strict=True):
-            name, value, _ = TABLE_1[f"mnist-fc-{optimizer}"]
-            mean, deviation = map(float, value.split(" ± "))
+        panels = figure.subplots(1, len(RATES_OF_RUNS), sharey=True)
+        for axes, (optimizer, rate) in zip(panels, RATES_OF_RUNS.items(), strict=True):
+            name, mean, deviation, _ = TABLE_1[f"mnist-fc-{optimizer}"]
             curve = rate_curve(archive, optimizer, rate)
             axes.axhspan(mean - deviation, mean + deviation, color=look.colours.others[1], alpha=0.3, linewidth=0)
             axes.axhline(mean, color=look.colours.others[1], label="the paper")
-            axes.plot(list(curve), [each for each, _ in curve.values()], "o-", color=look.colours.others[0])
-            axes.plot(rate, curve[rate][0], "o", color=INK, label="its recipe here")
+            axes.plot(list(curve), list(curve.values()), "o-", color=look.colours.others[0])
+            axes.plot(rate, curve[rate], "o", color=INK, label="the runs here")
             axes.set_xscale("log")
             axes.set_xlabel("learning rate")
             head(axes, name)
@@ -108,15 +132,13 @@ def rates(archive: Archive, look: Look) -> Figure:
     return figure
 
 
-def sweep(archive: Archive, look: Look) -> Figure:
+def draw_sweep(archive: Archive, look: Look) -> Figure:
     """The percentage helping of CIFAR–ResNet, by what is changed in its recipe."""
-    experiments = {"regular": "cifar-resnet-sgd", **{name: f"cifar-resnet-{name}" for name in SWEEP}}
+    experiments = {"regular": REGULAR, **{name: f"cifar-resnet-{name}" for name in SWEEP}}
     found = {name: np.mean([r.percentage for r in archive.helping(each)]) for name, each in experiments.items()}
     with look.figure(7.2, 3) as figure:
         axes = figure.subplots()
-        axes.axhspan(
-            50.3, 51.6, color=look.colours.others[1], alpha=0.3, linewidth=0, label="the paper: 50.3 to 51.6 %"
-        )
+        axes.axhspan(50.3, 51.6, color=look.colours.others[1], alpha=0.3, linewidth=0, label="the paper")
         axes.plot(list(found), list(found.values()), "o", color=look.colours.others[0])
         axes.tick_params("x", rotation=30)
         axes.set_ylabel("helping %")
@@ -125,62 +147,70 @@ def sweep(archive: Archive, look: Look) -> Figure:
     return figure
 
 
-def _layers_of(*experiments: str) -> Callable[..., Figure]:
-    return partial(by_layer, groups={experiment: experiment for experiment in experiments})
+def draw_losses(archive: Archive, look: Look) -> Figure:
+    """The loss at the last iterate, regular and with the last layer frozen or slow: each run, and the mean."""
+    changed = {"frozen": "cifar-resnet-last-frozen", "slow": "cifar-resnet-last-slow"}
+    found = {name: losses(archive, experiment) for name, experiment in changed.items()}
+    splits = list(found["frozen"])
+    with look.figure(2.6 * len(splits), 3) as figure:
+        for axes, split in zip(np.atleast_1d(figure.subplots(1, len(splits))), splits, strict=True):
+            groups = {"regular": found["frozen"][split][1], **{name: found[name][split][0] for name in changed}}
+            for i, (values, colour) in enumerate(zip(groups.values(), look.colours.others, strict=False)):
+                axes.bar(i, values.mean(), color=colour, alpha=0.4)
+                axes.plot(np.full(len(values), i), values, ".", color=INK)
+            axes.set_xticks(range(len(groups)), list(groups))
+            axes.set_ylabel(f"{split} loss (nats)")
+            tidy(axes)
+    return figure
 
 
-FILMS = {"film-mnist-fc": "mnist-fc-sgd", "film-mnist-lenet": "mnist-lenet-sgd"}
+def _of(draw: Callable[..., Figure], name: str, *experiments: str) -> dict[str, Drawing]:
+    """A drawing for each experiment, named by its problem."""
+    return {f"{name}-{each.removesuffix('-sgd')}": partial(draw, experiment=each) for each in experiments}
 
-DRAWINGS: Mapping[str, Callable[[Archive, Look], Figure]] = {
-    "rates": rates,
+
+FC, LENET, RESNET, ALLCNN = "mnist-fc-sgd", "mnist-lenet-sgd", "cifar-resnet-sgd", "cifar-allcnn-sgd"
+
+FILMS = {"film-mnist-fc": FC, "film-mnist-lenet": LENET}
+
+DRAWINGS: Mapping[str, Drawing] = {
+    **{f"helping-{each}": partial(draw_helping, experiment=each) for each in TABLE_1},
+    "rates": draw_rates,
+    **_of(draw_frame, "frame", FC, LENET),
+    **_of(draw_curves, "curves", FC),
+    **_of(draw_neurons, "neurons", FC),
+    **_of(draw_helping_by_layer, "layers-helping", FC, RESNET),
+    **_of(draw_helping_by_parameter, "parameters-helping", FC, RESNET),
+    **_of(draw_distribution, "distribution", FC, RESNET),
+    **_of(draw_oscillation, "oscillation", RESNET),
+    "sweep": draw_sweep,
     **{
-        f"{name}-{problem}": partial(draw, experiment=f"{problem}-sgd")
-        for name, draw, problems in (
-            ("frame", frame, ("mnist-fc", "mnist-lenet")),
-            ("helping", helping, ("mnist-fc", "cifar-resnet")),
-            ("layers-helping", helping_by_layer, ("mnist-fc", "cifar-resnet")),
-            ("parameters-helping", helping_by_parameter, ("mnist-fc", "cifar-resnet")),
-            ("distribution", distribution, ("mnist-fc", "cifar-resnet")),
-            ("oscillation", turns, ("cifar-resnet",)),
-            ("error", errors, ("mnist-fc", "mnist-lenet", "cifar-resnet", "cifar-allcnn")),
-        )
-        for problem in problems
-    },
-    "sweep": sweep,
-    **{
-        f"layers-{problem}": _layers_of(f"{problem}-sgd")
-        for problem in (
-            "mnist-fc",
-            "mnist-lenet",
-            "mnist-resnet",
-            "cifar-resnet",
-            "cifar-allcnn",
-            "cifar-vgg",
-            "cifar-vgg-mini",
+        f"layers-{each}": partial(draw_layers, groups={each: each})
+        for each in (
+            *(FC, LENET, RESNET, ALLCNN, "mnist-resnet-sgd", "cifar-vgg-sgd", "cifar-vgg-mini-sgd"),
+            *("cifar-resnet-adam", "cifar-allcnn-adam", "charlm-transformer"),
         )
     },
-    "layers-cifar-resnet-adam": _layers_of("cifar-resnet-adam"),
-    "layers-cifar-allcnn-adam": _layers_of("cifar-allcnn-adam"),
-    "layers-transformer": _layers_of("charlm-transformer"),
     "groups-last": partial(
-        by_layer,
+        draw_layers,
         groups={
-            "regular": "cifar-resnet-sgd",
+            "regular": RESNET,
             "last layer frozen": "cifar-resnet-last-frozen",
             "last layer at a tenth of the rate": "cifar-resnet-last-slow",
         },
     ),
-    "groups-first": partial(
-        by_layer, groups={"regular": "cifar-resnet-sgd", "first layer frozen": "cifar-resnet-first-frozen"}
-    ),
-    "trend": delays,
-    "peaks-by-class": partial(peaks, what="LCA by class"),
-    "peaks-lca": partial(peaks, what="LCA"),
-    "peaks-gradient": partial(peaks, what="gradient norm"),
-    "peaks-motion": partial(peaks, what="motion"),
-    "subset": subsets,
-    "overfit": overfitting,
-    "prune": pruning,
+    "groups-first": partial(draw_layers, groups={"regular": RESNET, "first layer frozen": "cifar-resnet-first-frozen"}),
+    "losses": draw_losses,
+    "trend": draw_trend,
+    "peaks-by-class": partial(draw_peaks, experiment=FC, what="LCA by class"),
+    "peaks-lca": partial(draw_peaks, experiment=FC, what="LCA"),
+    "peaks-gradient": partial(draw_peaks, experiment=FC, what="gradient norm"),
+    "peaks-motion": partial(draw_peaks, experiment=FC, what="motion"),
+    "peaks-cifar-resnet": partial(draw_peaks, experiment=RESNET, what="LCA"),
+    **_of(draw_error, "error", FC, LENET, RESNET, ALLCNN),
+    "subset": partial(draw_subset, experiment=FC),
+    "overfit": partial(draw_overfit, experiment=FC),
+    "prune": partial(draw_prune, experiment=FC),
 }
 
 

@@ -87,7 +87,11 @@ SWEEP: Mapping[str, Options] = {
 SIGNS = {"gradient_signs": True}
 BY_CLASS = {"by_class": True, **SIGNS}
 LAYERS_ONLY = {"keep": "layers"}
-RULES = {name: {"rule": name, "audit": 0.0, "keep": "layers"} for name in ("first-order", "trapezoid")}
+# Each rule by itself, never refined; for the one that the training loss is allocated by, that allocation serves.
+RULES: Mapping[str, Options] = {
+    rule: {"rule": rule, "tolerance": 1e9, "total_tolerance": 1e9, "audit": 0.0, **LAYERS_ONLY}
+    for rule in ("first-order", "trapezoid", "simpson")
+}
 
 EXPERIMENTS = [
     Experiment(

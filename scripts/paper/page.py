@@ -1,6 +1,7 @@
 """The page: every finding of the paper beside ours, in Markdown and in HTML."""
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,27 +10,38 @@ from os.path import relpath
 from pathlib import Path
 
 import torch
-from paper.archive import Archive
+from paper.archive import Archive, NotMade
 from paper.drawings import draw
-from paper.findings import FINDINGS, Finding, Measured
+from paper.findings import FINDINGS
+from paper.forecast import device_name
 from paper.making import Work
+from paper.measured import Finding, Measured
 
+import lca
+from lca.analysis.iterations import described, iterations
 from lca.errors import LCAError
-from lca.store import Run
 from lca.text import count
+from lca.zoo.presets import PRESETS
 
 ABOUT = {
     "smoke": "Smoke: embedded digits stand in for MNIST and CIFAR-10, and small networks for large ones. This shows "
     "that everything runs; whether a criterion is met here tells nothing about the paper.",
-    "cpu": "CPU: MNIST–FC whole and genuine. The other networks are trained for a part of the paper's iterations and "
-    "allocated over some of the examples or in some of the iterations, as said in each row.",
-    "paper": "Paper: every run whole, every iteration, over all examples.",
+    "cpu": "CPU: MNIST–FC is genuine and whole, but for the curves over learning rates, in which every twentieth "
+    "iteration is allocated. The other networks are trained for a part of the paper's iterations and allocated over "
+    "some of the examples or in some of the iterations, as each row says.",
+    "paper": "Paper: everything whole, but for the curves of MNIST–FC over learning rates, in which every twentieth "
+    "iteration is allocated.",
 }
+RULE = (
+    "That something is above 0, below 0 or different is judged by t-tests over runs, p < 0.05; where there are two "
+    "runs, a sign has to be that of both; of a single run nothing is said."
+)
+VERDICTS = ("agrees", "differs", "open", "not run", "failed")
 
 
 @dataclass(frozen=True)
 class Row:
-    """basis: what the measurement is based on, in words. verdict: agrees, differs, open or not run.
+    """basis: what the measurement is based on, in words. verdict: of VERDICTS.
 
     figures: where each is, or why it could not be drawn, by its name.
     """
@@ -49,8 +61,14 @@ def write_page(
     drawn: dict[str, Path | str] = {}
     rows = [row_of(finding, archive, folder / "figures", drawn) for finding in FINDINGS]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.md").write_text(markdown(rows, folder, scale, failures))
-    (folder / "index.html").write_text(html(rows, folder, scale, failures))
+    notes = [
+        ABOUT[scale],
+        f"{tally(rows)}. {RULE}",
+        made_with(),
+        *(f"{name} failed: {w}" for name, w in failures.items()),
+    ]
+    (folder / "index.md").write_text(markdown(rows, folder, notes), encoding="utf-8")
+    (folder / "index.html").write_text(html(rows, folder, notes), encoding="utf-8")
     return f"{tally(rows)}: {folder / 'index.html'}"
 
 
@@ -58,8 +76,10 @@ def row_of(finding: Finding, archive: Archive, folder: Path, drawn: dict[str, Pa
     archive.used.clear()
     try:
         measured = finding.measure(archive)
-    except LCAError as error:
+    except NotMade as error:
         return Row(finding, str(error), "", "not run", {})
+    except LCAError as error:
+        return Row(finding, str(error), describe(archive.used), "failed", {})
     basis = describe(archive.used)
     for name in finding.figures:
         if name not in drawn:
@@ -74,80 +94,100 @@ def verdict(measured: Measured) -> str:
     return "open" if measured.agrees is None else "agrees" if measured.agrees else "differs"
 
 
-def describe(used: Sequence[tuple[Run, str]]) -> str:
-    """What was trained and allocated: "3 runs; 22 of 880 iterations; 2,000 of 55,000 examples; cpu"."""
-    alike: dict[str, set[str]] = {}
-    for run, name in dict.fromkeys(used):
-        alike.setdefault(_basis(run, name), set()).add(str(run.path))
-    return "; ".join(f"{count(len(paths), 'run')}, {basis}" for basis, paths in alike.items())
+def describe(used: Sequence[tuple[Work, str]]) -> str:
+    """What was trained and allocated, a line for each that differs, runs alike together."""
+    alike: dict[str, set[Path]] = {}
+    for work, name in used:
+        alike.setdefault(_basis(work, name), set()).add(work.path)
+    return "; ".join(f"{count(len(paths), 'run')} of {basis}" for basis, paths in alike.items())
 
 
-def _basis(run: Run, name: str) -> str:
-    attributes, train = run.allocation(name).attributes, run.attributes["train"]
-    n, T = len(run.allocation(name).iterations), run.n_iterations
-    examples, of = attributes["examples"], attributes["examples_in_split"]
-    problem = str(run.attributes["problem"]).rpartition(":")[2]
-    options = "".join(f" {key} {value}" for key, value in run.attributes["problem_options"].items() if value != 1)
-    return ", ".join(
-        [
-            f"{problem}{options}",
-            f"{n:,} of {T:,} iterations" if n < T else f"all of {T:,} iterations",
-            f"{examples:,} of {of:,} examples" if examples < of else f"all {of:,} examples",
-            *([] if attributes["rule"] == "simpson" else [attributes["rule"]]),
-            str(train["device"]),
-        ]
-    )
+def _basis(work: Work, name: str) -> str:
+    run = lca.open(work.path)
+    allocation = run.allocation(name)
+    attributes, counted, T = allocation.attributes, iterations(allocation), run.n_iterations
+    examples, n_examples, split = (attributes[key] for key in ("examples", "examples_in_split", "split"))
+    n = counted.n
+    parts = [
+        work.experiment + _stand_in(work),
+        f"{T:,} of the {work.whole:,} iterations trained" if work.whole > T else "",
+        f"{n:,} of {T:,} iterations allocated" if n < T else f"all {T:,} iterations",
+        described([counted]) if len(allocation.iterations) != n else "",
+        f"{examples:,} of {n_examples:,} {split} examples"
+        if examples < n_examples
+        else f"all {n_examples:,} {split} examples",
+        f"in batches of {min(attributes['batch_size'], examples):,}" if attributes["batchnorm"] != "none" else "",
+        "" if attributes["rule"] == "simpson" else attributes["rule"],
+        str(run.attributes["train"]["device"]),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _stand_in(work: Work) -> str:
+    """What was trained, where it is not what the experiment says."""
+    options = dict(work.options)
+    problem = Path(work.problem).name
+    if work.experiment.startswith(problem) and problem in PRESETS and not options:
+        return ""
+    told = "".join(f", {key} {value}" for key, value in options.items())
+    return f" ({problem.rpartition(':')[2]}{told})"
 
 
 def tally(rows: Sequence[Row]) -> str:
-    n = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("agrees", "differs", "open", "not run")}
-    return f"{len(rows)} findings, {n['agrees']} agree, {n['differs']} differ, {n['open']} open, {n['not run']} not run"
+    n = Counter(row.verdict for row in rows)
+    return f"{len(rows)} findings: " + ", ".join(f"{n[each]} {each}" for each in VERDICTS)
 
 
-def _head(rows: Sequence[Row], scale: str, failures: Mapping[str, str]) -> list[str]:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return [
-        ABOUT[scale],
-        f"{tally(rows)}. Means ± standard deviations over runs. Page made with {device}, Python "
-        f"{platform.python_version()}, torch {torch.__version__}, lca {version('loss-change-allocation')}.",
-        *(f"{name} failed: {told}" for name, told in failures.items()),
-    ]
+def made_with() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("loss-change-allocation", "numpy"))
+    return (
+        f"Means ± standard deviations over runs. Page made with {device_name()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {packages}."
+    )
 
 
 HEADER = ["where", "the paper", "here", "based on", "we agree if", "verdict", "figures"]
 
 
-def markdown(rows: Sequence[Row], folder: Path, scale: str, failures: Mapping[str, str]) -> str:
-    lines = ["# The paper, redone", "", *"\n\n".join(_head(rows, scale, failures)).splitlines(), ""]
+def markdown(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
+    lines = ["# The paper, redone", ""]
+    for note in notes:
+        lines += [_plain(note), ""]
     lines += [f"| {' | '.join(HEADER)} |", "|" + " --- |" * len(HEADER)]
     for row in rows:
         links = ", ".join(_link(name, figure, folder) for name, figure in row.figures.items())
-        cells = [row.finding.where, row.finding.says, row.told, row.basis, row.finding.criterion, row.verdict, links]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        finding = row.finding
+        cells = [finding.where, finding.says, row.told, row.basis, finding.criterion, row.verdict]
+        lines.append("| " + " | ".join([*map(_plain, cells), links]) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _plain(text: str) -> str:
+    """On one line, with nothing that Markdown would read."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def _link(name: str, figure: Path | str, folder: Path) -> str:
-    return f"{name}: {figure}" if isinstance(figure, str) else f"[{name}]({relpath(figure, folder)})"
+    return _plain(f"{name}: {figure}") if isinstance(figure, str) else f"[{name}]({relpath(figure, folder)})"
 
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-top: 1px solid #ddd; padding: .5rem .6rem; text-align: left; vertical-align: top; }
 td:last-child { width: 22rem; min-width: 16rem; }
 tr.notrun td { color: #999; padding: .2rem .6rem; font-size: 13px; }
 td.basis, td.criterion { color: #666; font-size: 13px; }
-td.agrees { color: #1b7837; } td.differs { color: #b2182b; } td.open { color: #888; }
+td.agrees { color: #1b7837; } td.differs, td.failed { color: #b2182b; } td.open { color: #888; }
 figure { margin: 0 0 .6rem; } figcaption { color: #666; font-size: 12px; }
 img, video { width: 22rem; max-width: 100%; display: block; }
 """
 
 
-def html(rows: Sequence[Row], folder: Path, scale: str, failures: Mapping[str, str]) -> str:
+def html(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
     body = "\n".join(_html_row(row, folder) for row in rows)
     header = "".join(f"<th>{name}</th>" for name in HEADER)
-    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in _head(rows, scale, failures))
+    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in notes)
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>The paper, redone</title>\n'
         f"<style>{STYLE}</style>\n<h1>The paper, redone</h1>\n{paragraphs}\n"

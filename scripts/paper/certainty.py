@@ -1,0 +1,41 @@
+"""How far the parts are from summing to the whole, by rule.     [arXiv 1909.01440, section 2 and table S1]"""
+
+from collections.abc import Sequence
+
+from paper.archive import Archive
+from paper.experiments import RULES
+from paper.measured import Measured
+
+from lca.analysis import error
+from lca.store import Run
+
+
+def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[str, str]]:
+    """The first run, and by each rule the name of the allocation that has it."""
+    of_train = archive.first(experiment).allocation("train").attributes["rule"]
+    names = {rule: "train" if rule == of_train else rule for rule in RULES}
+    return archive.first(experiment, *names.values()), names
+
+
+def simpson_against_first_order(archive: Archive, experiment: str) -> Measured:
+    run, names = allocations_by_rule(archive, experiment)
+    summaries = error(run, tuple(names.values())).summaries
+    off = {
+        rule: 100 * abs(summaries[name].cumulative_residual / summaries[name].change) for rule, name in names.items()
+    }
+    told = ", ".join(f"{rule} {percent:.2g} %" for rule, percent in off.items())
+    return Measured(f"{told} of the loss change", off["simpson"] < 1 and off["first-order"] > 10 * off["simpson"])
+
+
+def within_bounds(archive: Archive, experiments: Sequence[str]) -> Measured:
+    """Every iteration of every run that is there."""
+    n, failed, largest, cumulative = 0, 0, 0.0, 0.0
+    for experiment in experiments:
+        for run in archive.runs(experiment) if archive.has(experiment) else []:
+            summary = error(run, ("train",)).summaries["train"]
+            n, failed = n + summary.iterations, failed + summary.unconverged + summary.not_finite
+            largest = max(largest, summary.largest_residual)
+            cumulative = max(cumulative, 100 * abs(summary.cumulative_residual / summary.change))
+    archive.runs(experiments[0])
+    told = f"{n:,} iterations, {failed} not converged; residuals up to {largest:.1e} nats an iteration"
+    return Measured(f"{told} and {cumulative:.2g} % in all", not failed and cumulative < 1)

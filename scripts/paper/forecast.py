@@ -1,0 +1,102 @@
+"""How long what is missing will take, and how much disk, from the time of a pass over a few examples."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from paper.making import Work
+
+import lca
+from lca.batch import mapped
+from lca.device import resolve_device
+from lca.errors import LCAError
+from lca.parameters import flatten
+from lca.stream import count, head
+
+N_TIMED = {"cpu": 100, "cuda": 2_000}  # examples in the passes that are timed
+POINTS = {"simpson": 2, "trapezoid": 1, "first-order": 1}  # gradients an iteration, where the next one shares its end
+AUDIT_POINTS = 12  # gradients of an audited iteration
+STORED = {"weights": 0.55, "lca": 0.78, "rounded": 0.42}  # of raw float32, on disk
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """seconds, n_bytes: of what is missing. n_missing: allocations. unknown: what cannot be told, by problem."""
+
+    seconds: float
+    n_bytes: float
+    n_missing: int
+    unknown: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """seconds: of a forward and backward pass, an example. n_examples: by split."""
+
+    seconds: float
+    n_parameters: int
+    n_examples: Mapping[str, int]
+
+
+def forecast(works: Iterable[Work], data_dir: Path | None) -> Forecast:
+    costs: dict[tuple[str, str], Cost] = {}
+    unknown: dict[str, str] = {}
+    seconds, n_bytes, n_missing = 0.0, 0.0, 0
+    for work in works:
+        key = work.problem, str(dict(work.options))
+        try:
+            missing = work.missing
+            if missing and key not in costs:
+                costs[key] = _cost(work.load(data_dir))
+        except LCAError as error:
+            unknown[work.experiment] = str(error)
+            continue
+        n_missing += len(missing)
+        if missing:
+            needed = _needed(work, missing, costs[key])
+            seconds, n_bytes = seconds + needed[0], n_bytes + needed[1]
+    return Forecast(seconds, n_bytes, n_missing, unknown)
+
+
+def _needed(work: Work, missing: list[str], cost: Cost) -> tuple[float, float]:
+    """Seconds and bytes."""
+    T, K = work.n_iterations, cost.n_parameters
+    examples, n_bytes = 0.0, 0.0
+    if not work.trained:
+        examples += T * work.training.batch_size
+        n_bytes += 4 * K * (T + 1) * STORED["weights"]
+    for name in missing:
+        config = work.config(name)
+        n = len(config.range(T))
+        examples += _n_passes(config, n) * (config.examples or cost.n_examples.get(config.split, 0))
+        if config.keep == "lca":
+            n_bytes += 4 * K * n * STORED["rounded" if config.keep_bits <= 10 else "lca"]
+    return examples * cost.seconds, n_bytes
+
+
+def _n_passes(config: lca.AllocateConfig, n: int) -> int:
+    isolated = config.iterations is not None and config.iterations.count(":") == 2
+    audited = min(n, max(5, round(config.audit * n))) if config.audit else 0
+    return n * (POINTS[config.rule] + isolated) + 1 + AUDIT_POINTS * audited
+
+
+def _cost(problem: lca.Problem) -> Cost:
+    device = resolve_device("auto")
+    model, data = problem.model.to(device), head(problem.train, N_TIMED[device.type])
+    batch = mapped(problem.scale(data) if problem.scale else data, lambda x: x.to(device))
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        loss = problem.losses(model, batch).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        float(loss.detach())  # and so the device is waited for
+        return time.perf_counter() - begin
+
+    n_examples = {name: count(problem.split(name)) for name in problem.splits}
+    return Cost(min(seconds() for _ in range(4)) / count(data), len(flatten(model)), n_examples)
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,43 @@
+"""Whether layers learn in the same iterations.     [arXiv 1909.01440, section 5]"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from paper.archive import Archive
+from paper.measured import Measured, spread
+
+from lca.analysis import synchrony
+from lca.analysis.synchrony import Series
+
+
+def synchronised_by_class(archive: Archive, experiment: str) -> Measured:
+    results = archive.ask(synchrony, experiment, by_class=True)
+    told, by_chance = _against_chance([r.series["LCA by class"] for r in results], len(results[0].classes))
+    found = np.mean([r.series["LCA by class"].n / len(r.classes) for r in results])
+    return Measured(f"{told}, a class", not by_chance and bool(abs(found - 9.4) <= 3))
+
+
+def synchronised(archive: Archive, experiment: str) -> Measured:
+    results = archive.ask(synchrony, experiment)
+    told, by_chance = _against_chance([result.series["LCA"] for result in results])
+    return Measured(f"{told}, {len(results[0].layers)} layers", not by_chance)
+
+
+def _against_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, int]:
+    """What is told, and how many of the random shifts have as many common peaks as their run."""
+    found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
+    reach, n_shifts = sum(int((s.baseline >= s.n).sum()) for s in series), sum(len(s.baseline) for s in series)
+    return f"{spread(found, 1)}, by chance {spread(chance, 2)} ({reach} of {n_shifts:,} random shifts reach it)", reach
+
+
+def not_by_its_factors_alone(archive: Archive, experiment: str) -> Measured:
+    """How many of the common peaks of LCA are those of the gradient's norm too, or of the motion's."""
+    common = [
+        {what: set(series.synchronised[0]) for what, series in result.series.items()}
+        for result in archive.ask(synchrony, experiment, by_class=True)
+    ]
+    n = [len(of_run["LCA"]) for of_run in common]
+    shared = {what: [len(of_run["LCA"] & of_run[what]) for of_run in common] for what in ("gradient norm", "motion")}
+    told = ", ".join(f"{spread(found, 1)} also of the {what}" for what, found in shared.items())
+    agrees = all(np.mean(found) < np.mean(n) / 2 for found in shared.values())
+    return Measured(f"{spread(n, 1)} common peaks of LCA, {told}", bool(agrees))
