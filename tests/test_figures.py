@@ -122,22 +122,24 @@ def test_layers_of_one_group_by_who_helps(tmp_path):
         values = np.zeros((7, 1))
         values[0], values[3] = total, 0.5 + 0.2 * i
         runs.append(make_run(tmp_path / f"{i}.zarr", values))
-    (axes,) = figures.layers({"A": [layers(run) for run in runs]}, LOOK).axes
+    figure = figures.layers({"A": [layers(run) for run in runs]}, LOOK)
+    (axes,) = figure.axes
     assert heights(axes) == pytest.approx([-2, 0.6])
     assert colours(axes) == [HELP, HURT]
     assert whiskers(axes) == pytest.approx([2 * 2**0.5, 2 * 0.02**0.5])
     assert labels(axes.get_xticklabels()) == ["0", "1"]
-    assert axes.get_legend() is None
+    assert figure.legends == []
 
 
 def test_layers_of_several_groups_by_colour(run, tmp_path):
     other = make_run(tmp_path / "other.zarr", np.negative(LCA), status=CONVERGED)
     groups = {"regular": [layers(run)], "frozen": [layers(other)]}
-    (axes,) = figures.layers(groups, Look(layers="1")).axes
+    figure = figures.layers(groups, Look(layers="1"))
+    (axes,) = figure.axes
     total = layers(run).total[1]
     assert heights(axes) == pytest.approx([total, -total])
     assert colours(axes) == list(LOOK.colours.others[:2])
-    assert labels(axes.get_legend().texts) == ["regular (n = 1)", "frozen (n = 1)"]
+    assert labels(figure.legends[0].texts) == ["regular (n = 1)", "frozen (n = 1)"]
     with pytest.raises(UsageError, match="no layer is like 'conv'; there are 0, 1"):
         figures.layers(groups, Look(layers="conv"))
 

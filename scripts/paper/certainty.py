@@ -11,9 +11,9 @@ from lca.store import Run
 
 
 def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[str, str]]:
-    """The first run, and by each rule the name of the allocation that has it."""
+    """The first run, and by each rule the name of the allocation that has it, `train` first."""
     of_train = archive.first(experiment).allocation("train").attributes["rule"]
-    names = {rule: "train" if rule == of_train else rule for rule in RULES}
+    names = {of_train: "train", **{rule: rule for rule in RULES if rule != of_train}}
     return archive.first(experiment, *names.values()), names
 
 
@@ -23,7 +23,7 @@ def simpson_against_first_order(archive: Archive, experiment: str) -> Measured:
     off = {
         rule: 100 * abs(summaries[name].cumulative_residual / summaries[name].change) for rule, name in names.items()
     }
-    told = ", ".join(f"{rule} {percent:.2g} %" for rule, percent in off.items())
+    told = ", ".join(f"{rule} {off[rule]:.2g} %" for rule in RULES)
     return Measured(f"{told} of the loss change", off["simpson"] < 1 and off["first-order"] > 10 * off["simpson"])
 
 

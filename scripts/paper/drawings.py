@@ -124,6 +124,8 @@ def draw_rates(archive: Archive, look: Look) -> Figure:
             axes.plot(list(curve), list(curve.values()), "o-", color=look.colours.others[0])
             axes.plot(rate, curve[rate], "o", color=INK, label="the runs here")
             axes.set_xscale("log")
+            axes.set_xticks(list(curve), [f"{each:g}" for each in curve], rotation=45)
+            axes.set_xticks([], minor=True)
             axes.set_xlabel("learning rate")
             head(axes, name)
         panels[0].set_ylabel("helping %")

@@ -103,9 +103,10 @@ def _work(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
 
 def _allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, Options]:
     options = {**size.train, **experiment.allocation}
-    found: dict[str, Options] = {"train": options}
+    found: dict[str, Options] = {}
     if size.whole is not None and experiment.allocation.get("keep") != "layers":
-        found["whole"] = size.whole
+        found["whole"] = size.whole  # first, for table 1
+    found["train"] = options
     if experiment.val:
         found["val"] = {"split": "val", "audit": 0.0}
     if first:
