@@ -204,7 +204,8 @@ def test_a_page_has_what_is_there(small, tmp_path):
     assert "it &lt;failed&gt;" in page
     parsed = Counted(page)
     assert parsed.tags.count("tr") == len(FINDINGS) + 1
-    assert {Path(source).stem for source in parsed.sources} >= {"layers-mnist-fc-sgd", "peaks-by-class", "film-mnist-fc"}
+    drawn = {Path(source).stem for source in parsed.sources}
+    assert drawn >= {"layers-mnist-fc-sgd", "peaks-by-class", "film-mnist-fc"}
     assert all((tmp_path / source).stat().st_size > 1_000 for source in parsed.sources)
     percentages = [lca.analysis.helping(lca.open(work.path)).percentage for work in small["mnist-fc-sgd"]]
     told = f"{np.mean(percentages):.2f} ± {np.std(percentages, ddof=1):.2f} %"
