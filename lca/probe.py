@@ -4,6 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ BATCH_SIZES = defaultdict(
 BATCHNORM_BATCH = 5_000  # the paper's
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 STREAMED_BYTES = 2**28  # of a batch that is streamed, at most
+PAIRS = 3  # trials of two layouts in turn: a machine that is slower for a while is so for both
 CLEARLY_WORSE = 1.1  # times the shortest
 WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
 
@@ -68,7 +71,7 @@ def fastest_layout(
         batch_size = fastest_batch_size(seconds, min(count(data), _at_most(data)), device_of(model))
     if channels_last is None:
         size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to tell, also where batches are large
-        channels_last = _has_images(model, head(data, 1)) and seconds(size, True) < WORTH_IT * seconds(size, False)
+        channels_last = _has_images(model, head(data, 1)) and _ratio(seconds, (size, True), (size, False)) < WORTH_IT
     return Layout(batch_size, channels_last)
 
 
@@ -78,22 +81,32 @@ def fastest_batch_size(seconds: Callable[[int], float], N: int, device: torch.de
     seconds: batch size -> wall seconds an example.
     """
     sizes = sorted({min(size, N) for size in BATCH_SIZES[device.type]})
-    measured: dict[int, float] = {}
+    best: int | None = None
     for size in sizes:
         try:
-            measured[size] = seconds(size)
+            ratio = _ratio(seconds, (size,), (best or size,))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             break
-        if measured[size] > CLEARLY_WORSE * min(measured.values()):
+        if ratio > CLEARLY_WORSE and best:
             break  # larger ones are slower still, and take longest to try
-    if not measured:
+        if ratio < 1 or not best:
+            best = size
+    if not best:
         raise LCAError(
             f"a batch of {sizes[0]:,} examples does not fit into the memory of {device}. "
             "Give a smaller one with --batch-size, or another device."
         )
-    return min(measured, key=lambda size: measured[size])
+    return best
+
+
+def _ratio(seconds: Callable[..., float], layout: tuple[Any, ...], other: tuple[Any, ...]) -> float:
+    """How much longer the first takes than the second, tried in turn: the median."""
+    if layout == other:
+        seconds(*layout)
+        return 1.0
+    return median(seconds(*layout) / seconds(*other) for _ in range(PAIRS))
 
 
 def require_memory(
@@ -138,7 +151,7 @@ def activation_bytes(gradient: FullGradient) -> int:
 
 @dataclass(frozen=True)
 class _Stopwatch:
-    """seconds(size, channels_last) -> wall seconds an example, of a pass over one batch: the best of three."""
+    """seconds(size, channels_last) -> wall seconds an example, of a pass over one batch."""
 
     model: nn.Module
     losses: Losses
@@ -151,8 +164,8 @@ class _Stopwatch:
         if isinstance(self.data, Stream):  # its reading is not what is to be told
             sample = mapped(sample, lambda x: x.to(device_of(self.model)))
         with FullGradient(self.model, self.losses, sample, size, scale=self.scale, weigh=self.weigh) as gradient:
-            _time(gradient)  # the first pass is slower than those that count
-            return min(_time(gradient) for _ in range(3)) / length(sample)
+            _time(gradient)  # the first pass is slower than the one that counts
+            return _time(gradient) / length(sample)
 
 
 def _at_most(data: "Batch | Stream") -> int:

@@ -33,7 +33,20 @@ def test_what_is_larger_than_one_clearly_worse_is_not_tried():
         return {125: 1.0, 250: 1.05, 500: 0.9, 1_000: 1.01}[size]
 
     assert fastest_batch_size(per_example, 10_000, CPU) == 500
-    assert tried == [125, 250, 500, 1_000]
+    assert list(dict.fromkeys(tried)) == [125, 250, 500, 1_000]
+
+
+@pytest.mark.parametrize("begin", range(0, 40, 3))
+def test_a_machine_that_is_slow_for_a_while_leads_to_no_other_batch_size(begin):
+    calls = 0
+
+    def per_example(size):
+        nonlocal calls
+        calls += 1
+        slow = begin <= calls < begin + 5
+        return (3.0 if slow else 1.0) * {125: 2.7, 250: 2.0, 500: 1.75, 1_000: 1.65, 2_000: 1.6, 5_000: 1.55}[size]
+
+    assert fastest_batch_size(per_example, 10_000, CPU) in (1_000, 2_000, 5_000)
 
 
 def test_what_does_not_fit_is_left_out():
