@@ -76,15 +76,15 @@ class Method:
     several_devices: bool = False
 
 
-METHODS = {
+METHODS = {  # in their order; lca right after what it is held against, as the machine has moods
     "paper": Method(
         ("paper-record", "paper-gradients"),
         {"paper, whole arrays": "paper-whole", "paper, streamed": "paper-streamed"},
         writes_as_it_goes=True,
     ),
+    "lca": Method(("lca-record", "lca-allocate"), {"lca": None}, writes_as_it_goes=True, several_devices=True),
     "notebook": Method(("notebook",), {"notebook": None}),
     **{rule: Method((rule,), {rule: None}) for rule in fixed_step.RULES},
-    "lca": Method(("lca-record", "lca-allocate"), {"lca": None}, writes_as_it_goes=True, several_devices=True),
 }
 
 
