@@ -15,7 +15,7 @@ from lca.errors import LCAError
 from lca.parameters import flatten
 from lca.stream import count, head
 
-N_TIMED = {"cpu": 100, "cuda": 2_000}  # examples in the passes that are timed
+N_TIMED = {"cpu": 500, "cuda": 2_000}  # examples in the passes that are timed
 POINTS = {"simpson": 2, "trapezoid": 1, "first-order": 1}  # gradients an iteration, where the next one shares its end
 AUDIT_POINTS = 12  # gradients of an audited iteration
 STORED = {"weights": 0.55, "lca": 0.78, "rounded": 0.42}  # of raw float32, on disk
@@ -95,7 +95,7 @@ def _cost(problem: lca.Problem) -> Cost:
         return time.perf_counter() - begin
 
     n_examples = {name: count(problem.split(name)) for name in problem.splits}
-    return Cost(min(seconds() for _ in range(4)) / count(data), len(flatten(model)), n_examples)
+    return Cost(min(seconds() for _ in range(3)) / count(data), len(flatten(model)), n_examples)
 
 
 def device_name() -> str:
