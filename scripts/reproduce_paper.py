@@ -7,8 +7,8 @@
 smoke   Embedded digits in place of MNIST and CIFAR-10, every experiment and figure in miniature: 44 experiments, 64
         runs, 65 findings. It shows that all of it runs, and nothing about the paper. 5 minutes on two cores, 250 MB.
 cpu     MNIST–FC whole; the others for a part of their training, over some of the examples or in some of the iterations,
-        said beside every number. About a day on two cores, 60 GB.
-paper   Everything whole, on a GPU, or on several under torchrun; 0.6 TB. Not run to its end so far.
+        said beside every number. By its forecast about a day on two cores, and 60 GB; run for MNIST–FC so far.
+paper   Everything whole, on a GPU, or on several under torchrun; by its forecast 0.6 TB. Not run so far.
 
 What is written: OUT/SCALE/runs, a store for each run; OUT/SCALE/figures; OUT/SCALE/index.html and index.md, one page
 with every finding. Only what is missing is made: given again, the command goes on where it was, and its page has what

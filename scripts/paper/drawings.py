@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from paper.archive import Archive
 from paper.certainty import allocations_by_rule
 from paper.experiments import SWEEP
-from paper.findings import RATES_OF_RUNS, TABLE_1
+from paper.findings import ALLCNN, FC, LENET, RATES_OF_RUNS, RESNET, TABLE_1
 from paper.hurting import REGULAR, delayed, losses
 from paper.noise import rate_curve
 
@@ -170,8 +170,6 @@ def _of(draw: Callable[..., Figure], name: str, *experiments: str) -> dict[str, 
     """A drawing for each experiment, named by its problem."""
     return {f"{name}-{each.removesuffix('-sgd')}": partial(draw, experiment=each) for each in experiments}
 
-
-FC, LENET, RESNET, ALLCNN = "mnist-fc-sgd", "mnist-lenet-sgd", "cifar-resnet-sgd", "cifar-allcnn-sgd"
 
 FILMS = {"film-mnist-fc": FC, "film-mnist-lenet": LENET}
 
