@@ -36,7 +36,7 @@ def layers(groups: Mapping[str, Sequence[Layers]] | Sequence[Layers] | Layers, l
         name_layers(axes, names)
         axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
         if len(groups) > 1:
-            figure.legend(loc="outside upper left", frameon=False, ncols=2)  # clear of the bars, wherever they are
+            figure.legend(loc="outside upper left", frameon=False)  # clear of the bars, wherever they are
         head(axes, look.title)
         tidy(axes)
         axes.spines["bottom"].set_visible(False)
