@@ -6,38 +6,70 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lca import analysis as analysis
     from lca import figures as figures
-    from lca.allocation import allocate as allocate
-    from lca.allocation import check as check
-    from lca.config import AllocateConfig as AllocateConfig
+    from lca.allocation.allocate import allocate as allocate
+    from lca.allocation.allocate import check as check
+    from lca.allocation.config import AllocateConfig as AllocateConfig
+    from lca.allocation.evaluation import Evaluator as Evaluator
+    from lca.allocation.preflight import Preflight as Preflight
+    from lca.errors import DamagedError as DamagedError
+    from lca.errors import Interrupted as Interrupted
     from lca.errors import LCAError as LCAError
-    from lca.problem import Problem as Problem
-    from lca.problem import load as load
-    from lca.recorder import Recorder as Recorder
-    from lca.state_dicts import import_checkpoints as import_checkpoints
-    from lca.store import open_run
-    from lca.training import TrainConfig as TrainConfig
-    from lca.training import train as train
+    from lca.errors import UsageError as UsageError
+    from lca.problem.loading import load as load
+    from lca.problem.problem import Problem as Problem
+    from lca.recording.checkpoints import import_checkpoints as import_checkpoints
+    from lca.recording.recorder import Recorder as Recorder
+    from lca.store.allocation import Allocation as Allocation
+    from lca.store.audit import Audit as Audit
+    from lca.store.parameters import Parameter as Parameter
+    from lca.store.parameters import ParameterTable as ParameterTable
+    from lca.store.run import Run as Run
+    from lca.store.run import open_run
+    from lca.store.schema import Status as Status
+    from lca.store.summary import Summary as Summary
+    from lca.store.summary import summarize as summarize
+    from lca.store.verify import Finding as Finding
+    from lca.store.verify import Verdict as Verdict
+    from lca.store.verify import verify as verify
+    from lca.training.config import TrainConfig as TrainConfig
+    from lca.training.loop import train as train
 
     open = open_run
+    __version__: str
 
-# Public name -> where it lives. Looked up on first use, so that `lca --help` need not wait for torch.
+# Public name -> the module that defines it, looked up on first use: reading a store must not wait for torch.
 _HOMES = {
-    "AllocateConfig": "lca.config:AllocateConfig",
-    "LCAError": "lca.errors:LCAError",
-    "Problem": "lca.problem:Problem",
-    "Recorder": "lca.recorder:Recorder",
-    "TrainConfig": "lca.training:TrainConfig",
-    "allocate": "lca.allocation:allocate",
-    "analysis": "lca.analysis",
-    "check": "lca.allocation:check",
-    "figures": "lca.figures",
-    "import_checkpoints": "lca.state_dicts:import_checkpoints",
-    "load": "lca.problem:load",
-    "open": "lca.store:open_run",
-    "train": "lca.training:train",
+    "AllocateConfig": "lca.allocation.config",
+    "Allocation": "lca.store.allocation",
+    "Audit": "lca.store.audit",
+    "DamagedError": "lca.errors",
+    "Evaluator": "lca.allocation.evaluation",
+    "Finding": "lca.store.verify",
+    "Interrupted": "lca.errors",
+    "LCAError": "lca.errors",
+    "Parameter": "lca.store.parameters",
+    "ParameterTable": "lca.store.parameters",
+    "Preflight": "lca.allocation.preflight",
+    "Problem": "lca.problem.problem",
+    "Recorder": "lca.recording.recorder",
+    "Run": "lca.store.run",
+    "Status": "lca.store.schema",
+    "Summary": "lca.store.summary",
+    "TrainConfig": "lca.training.config",
+    "UsageError": "lca.errors",
+    "Verdict": "lca.store.verify",
+    "allocate": "lca.allocation.allocate",
+    "check": "lca.allocation.allocate",
+    "import_checkpoints": "lca.recording.checkpoints",
+    "load": "lca.problem.loading",
+    "open": "lca.store.run:open_run",
+    "summarize": "lca.store.summary",
+    "train": "lca.training.loop",
+    "verify": "lca.store.verify",
 }
+_PACKAGES = ("analysis", "figures")
 
-__all__ = sorted(_HOMES)
+__all__ = sorted([*_HOMES, *_PACKAGES, "__version__"])
 
 
 def __dir__() -> list[str]:
@@ -45,8 +77,13 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"lca.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("loss-change-allocation")
     if name not in _HOMES:
         raise AttributeError(f"module 'lca' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    home = import_module(module)
-    return getattr(home, attribute) if attribute else home
+    return getattr(import_module(module), attribute or name)

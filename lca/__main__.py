@@ -1,3 +1,3 @@
-from lca.cli import main
+from lca.cli.main import main
 
 main()

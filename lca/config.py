@@ -1,82 +1,72 @@
-"""How to allocate: the options, and what they may be."""
+"""Configurations: frozen dataclasses whose fields carry their help, choices and name in the shell.
 
-from dataclasses import dataclass
+A default and its choices stand in the dataclass and nowhere else; the shell derives its options from there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, TypeVar, dataclass_transform
 
 from lca.errors import UsageError
-from lca.integrate import RULES
-from lca.precision import PRECISIONS
-from lca.replay import MANTISSA_BITS
 
-KEEP = ("lca", "layers")
+C = TypeVar("C")
 
 
-@dataclass(frozen=True)
-class AllocateConfig:
-    """How to allocate."""
+def option(
+    *, default: Any, help: str, choices: Sequence[str] = (), flag: str = "", metavar: str = "", unset: str = ""
+) -> Any:
+    """A field of a configuration.
 
-    split: str = "train"  # whose loss
-    name: str | None = None  # of the allocation in the store; the split's if None
-    tolerance: float = 1e-3  # of the residual of an iteration, in the loss's unit; the paper's
-    total_tolerance: float = 1e-2  # of the cumulative residual, as a part of |L_T − L_0|; the paper's
-    max_intervals: int = 64  # where halving the step stops
-    rule: str = "simpson"  # or "trapezoid", refined by Simpson, or "first-order", the cheapest and not refined
-    audit: float = 0.01  # part of the iterations, at least five, on which the error of the parts is measured; 0: none
-    seed: int = 0  # of the draws of the audited iterations and of the examples
-    iterations: str | None = None  # only those of the slice "A:B:STEP"
-    examples: int | None = None  # only so many of the split, with its classes in proportion
-    by_class: bool = False  # class_lca, from the problem's groups
-    gradient_signs: bool = False  # gradient_sign, a bit for each parameter and iterate
-    keep: str = "lca"  # or "layers": all but the LCA of each parameter, where K × T is out of reach
-    keep_bits: int = MANTISSA_BITS  # of mantissa in the stored LCA of each parameter; sums are exact all the same
-    # Examples in a pass at once. None: the fastest, found by a probe; with BatchNorm, where it is a part of what the
-    # loss is, the paper's 5,000.
-    batch_size: int | None = None
-    channels_last: bool | None = None  # images with their channels last in memory; None: if that is faster
-    precision: str = "fp32"  # or "tf32", "bf16", see lca.precision
-    compile: bool = False  # run the model through torch.compile
-    device: str = "auto"  # CUDA where there is one
-
-    def __post_init__(self) -> None:
-        if self.name is None:
-            object.__setattr__(self, "name", self.split)
-        for name in ("tolerance", "total_tolerance"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; a positive number was wanted.")
-        if self.max_intervals < 2 or self.max_intervals & (self.max_intervals - 1) or self.max_intervals > 2**14:
-            raise UsageError(f"max_intervals is {self.max_intervals}; a power of two from 2 to 16384 was wanted.")
-        for name, known in (("rule", RULES), ("precision", PRECISIONS), ("keep", KEEP)):
-            if getattr(self, name) not in known:
-                raise UsageError(f"unknown {name} {getattr(self, name)!r}; the known ones are {', '.join(known)}.")
-        if not 0 <= self.audit <= 1:
-            raise UsageError(f"audit is {self.audit}; a part of the iterations from 0 to 1 was wanted.")
-        for name in ("batch_size", "examples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; at least 1 was wanted.")
-        if not 1 <= self.keep_bits <= MANTISSA_BITS:
-            raise UsageError(f"keep_bits is {self.keep_bits}; 1 to {MANTISSA_BITS} was wanted.")
-        if self.iterations is not None:
-            _parse(self.iterations)
-
-    def range(self, T: int) -> range:
-        """The iterations asked for, of a run of T."""
-        if self.iterations is None:
-            return range(T)
-        begin, end, step = _parse(self.iterations)
-        begin, end = begin or 0, T if end is None else end
-        if end > T or begin >= end:
-            raise UsageError(
-                f"iterations {self.iterations} are out of range: the run has {T:,} of them, 0 to {T - 1:,}. "
-                f"Give A:B:STEP with 0 ≤ A < B ≤ {T:,}."
-            )
-        return range(begin, end, step)
+    help: one sentence that is understood without the field's name. choices: the allowed values, if they are few.
+    flag: the option's name in the shell, if it is not the field's own. metavar: what stands for the value there.
+    unset: what is used if the field is None, for the help.
+    """
+    metadata = {"help": help, "choices": tuple(choices), "flag": flag, "metavar": metavar, "unset": unset}
+    return field(default=default, metadata=metadata)
 
 
-def _parse(text: str) -> tuple[int | None, int | None, int]:
-    parts = text.split(":")
-    if not 2 <= len(parts) <= 3 or not all(part == "" or part.isdecimal() for part in parts) or parts[2:] == ["0"]:
-        raise UsageError(
-            f"iterations is {text!r}; a slice A:B or A:B:STEP was wanted, such as 0:100, 400: or ::10, without signs."
-        )
-    begin, end, step = ([int(part) if part else None for part in parts] + [None])[:3]
-    return begin, end, step or 1
+@dataclass_transform(frozen_default=True, field_specifiers=(option,))
+def configuration(cls: type[C]) -> type[C]:
+    """Make a class a frozen dataclass that refuses unknown fields and unknown choices with a UsageError."""
+    check: Callable[[C], None] | None = getattr(cls, "__post_init__", None)
+
+    def check_all(self: Any) -> None:
+        for each in fields(self):
+            value, choices = getattr(self, each.name), each.metadata.get("choices")
+            if choices and value is not None and value not in choices:
+                raise UsageError(each.name, expected=f"one of {', '.join(choices)}", found=repr(value))
+        if check:
+            check(self)
+
+    cls.__post_init__ = check_all  # type: ignore[attr-defined]
+    made = dataclass(frozen=True)(cls)
+    initialize = made.__init__
+
+    @wraps(initialize)
+    def initialize_known(self: Any, *arguments: Any, **options: Any) -> None:
+        require_fields(made, options)
+        initialize(self, *arguments, **options)
+
+    made.__init__ = initialize_known  # type: ignore[method-assign]
+    return made
+
+
+def require_fields(cls: Any, options: dict[str, Any]) -> None:
+    """Raise UsageError unless every option is a field of the configuration class."""
+    known = [each.name for each in fields(cls)]
+    flags = {each.metadata.get("flag", "").lstrip("-").replace("-", "_"): each.name for each in fields(cls)}
+    for name in options:
+        if name not in known:
+            close = [flags[name]] if name in flags else get_close_matches(name, known, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UsageError(f"{cls.__name__} has no field {name!r}.{hint} Its fields are {', '.join(known)}.")
+
+
+def resolve(cls: type[C], config: C | None, options: dict[str, Any]) -> C:
+    """The configuration, with fields given as keywords in place of its own; a default one if it is None."""
+    if config is not None and not isinstance(config, cls):
+        raise UsageError("config", expected=f"an lca.{cls.__name__}", found=f"a {type(config).__name__}")
+    require_fields(cls, options)
+    return cls(**options) if config is None else replace(config, **options)  # type: ignore[type-var]

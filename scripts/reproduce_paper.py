@@ -28,8 +28,8 @@ from paper.making import Work, make, plan
 from paper.page import write_page
 
 from lca.errors import Interrupted, LCAError
-from lca.text import count, duration, size
-from lca.workers import Workers, workers
+from lca.runtime.workers import Workers, join_workers
+from lca.text import duration, pluralize, size
 
 
 def tell_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_processes: int) -> None:
@@ -92,7 +92,7 @@ def main() -> None:
         )
     failures: dict[str, str] = {}
     try:
-        with workers() as team:
+        with join_workers() as team:
             if team.first and not options.page:
                 tell_forecast(works, options.data_dir, team.size)
             if not options.page:

@@ -36,13 +36,15 @@ import torch
 from numpy.typing import NDArray
 
 import lca
-from lca.batch import taken
 from lca.errors import LCAError
-from lca.optimizers import make_optimizer
-from lca.stream import count
+from lca.problem.batches import take
+from lca.problem.streaming import count_examples
+from lca.problem.zoo import presets
 from lca.text import table
-from lca.training import TrainConfig, batches, mean_loss
-from lca.zoo import presets
+from lca.training.batch_order import draw_indices
+from lca.training.config import TrainConfig
+from lca.training.loop import mean_loss
+from lca.training.optimizers import make_optimizer
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
 TRIED = {"sgd": RATES[3:], "adam": RATES[:5]}
@@ -54,9 +56,9 @@ def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator
     model = loaded.model.train()
     optimizer = make_optimizer(model, config)
     torch.manual_seed(config.seed)
-    for index in batches(count(loaded.train), config.batch_size, config.seed):
+    for index in draw_indices(count_examples(loaded.train), config.batch_size, config.seed):
         optimizer.zero_grad()
-        loss = mean_loss(loaded, model, taken(loaded.train, index), loaded.scale)
+        loss = mean_loss(loaded, model, take(loaded.train, index), loaded.scale)
         loss.backward()
         optimizer.step()
         yield float(loss.detach())

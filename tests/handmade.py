@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 from torch import nn
 
-from lca.parameters import ParameterTable
-from lca.store import create_run
+from lca.store.parameters import ParameterTable
+from lca.store.run_writer import create_run
 
 NAN = np.nan
 
@@ -45,7 +45,7 @@ def add_allocation(
     spans = [parameter.span for parameter in run.parameters]
     values = {
         "lca": lca.T,
-        "layer_lca": np.stack([lca[span].sum(0, dtype=np.float64) for span in spans], axis=1),
+        "tensor_lca": np.stack([lca[span].sum(0, dtype=np.float64) for span in spans], axis=1),
         "loss": np.ones(T + 1),
         "residual": np.zeros(T),
         "allocated": lca.sum(0, dtype=np.float64),

@@ -8,10 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.arrays import Allocation
-from lca.errors import LCAError
-from lca.integrate import Status
-from lca.summary import read
+from lca.errors import Argument, LCAError, Remedy
+from lca.store.allocation import Allocation
+from lca.store.schema import Status
 
 REASONS = {
     Status.NOT_ALLOCATED: "not allocated",
@@ -52,24 +51,22 @@ class Iterations:
         return Iterations(np.where(self.counted, other.status, self.status), self.unconverged)
 
 
-def iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
+def choose_iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
     """Those that converged; with unconverged also those whose residual stayed over the tolerance.
 
     Raises LCAError if none is left: an answer from nothing would look like one.
     """
-    found = Iterations(read(allocation, "status"), unconverged)
+    found = Iterations(allocation.read("status"), unconverged)
     if not found.n:
         at_limit = found.left_out.get(REASONS[Status.AT_LIMIT])
-        advice = (
-            f"{at_limit:,} did not converge; count them all the same with --unconverged."
-            if at_limit
-            else f"Finish the allocation, or make it anew with `{allocation.command()}`."
-        )
-        raise LCAError(f"no iteration of {allocation.path} counts, of {len(found.status):,}. {advice}")
+        remedy: Remedy = ("Finish the allocation, or replace it with ", allocation.remake(), ".")
+        if at_limit:
+            remedy = ("To count the ", f"{at_limit:,} that did not converge, pass ", Argument("unconverged", True), ".")
+        raise LCAError(f"no iteration of {allocation.path} counts, of {len(found.status):,}", remedy=remedy)
     return found
 
 
-def described(runs: Sequence[Iterations]) -> str:
+def describe_left_out(runs: Sequence[Iterations]) -> str:
     """ "left out: 3 not converged, 1 not finite" over all runs; nothing if nothing is."""
     totals = {reason: sum(run.left_out.get(reason, 0) for run in runs) for reason in REASONS.values()}
     words = [f"{n:,} {reason}" for reason, n in totals.items() if n]

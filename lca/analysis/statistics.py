@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
 
 def differs_from_zero(values: ArrayLike) -> Floats:
     """values (run, row) -> the p-values (row,) of two-sided one-sample t-tests of the mean over runs against 0."""
-    return _by_row(lambda a: stats.ttest_1samp(a, 0).pvalue, values)
+    return _by_row(lambda a: scipy.stats.ttest_1samp(a, 0).pvalue, values)
 
 
 def differs_in_pairs(first: ArrayLike, second: ArrayLike) -> Floats:
@@ -30,7 +30,7 @@ def differs_in_pairs(first: ArrayLike, second: ArrayLike) -> Floats:
 
 def differs_between(first: ArrayLike, second: ArrayLike) -> Floats:
     """(run, row), (other run, row) -> those of two-sided t-tests with unequal variances (Welch's)."""
-    return _by_row(lambda a, b: stats.ttest_ind(a, b, equal_var=False).pvalue, first, second)
+    return _by_row(lambda a, b: scipy.stats.ttest_ind(a, b, equal_var=False).pvalue, first, second)
 
 
 def _by_row(test: Callable[..., float], *groups: ArrayLike) -> Floats:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lca.errors import LCAError
-from lca.layout import Array, missing_files
-from lca.parameters import ParameterTable
-from lca.store import Run
+from lca.store.chunks import Array, missing_files
+from lca.store.parameters import ParameterTable
+from lca.store.run import Run
 
 STRIP = 8_192  # parameters in a tile: what is done with it finds it in the processor's cache
 WINDOW = 64  # columns of a tile: the bits of a word; blocks, of 64 iterations or a smaller power of two, divide it

@@ -7,7 +7,7 @@ from math import ceil, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.parameters import Parameter, ParameterTable
+from lca.store.parameters import Parameter, ParameterTable
 
 EMPTY = -1  # a place without a parameter
 IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # colours and pixels on a side of what may be one

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lca.errors import UsageError
-from lca.store import Run
+from lca.store.run import Run
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]

@@ -10,10 +10,10 @@ from paper.making import Work
 
 import lca
 from lca.analysis import helping, layers
-from lca.analysis.helping import Helping
-from lca.analysis.layers import Layers
+from lca.analysis._helping import Helping
+from lca.analysis._layers import Layers
 from lca.errors import LCAError
-from lca.store import Run
+from lca.store.run import Run
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from paper.experiments import RULES
 from paper.measured import Measured
 
 from lca.analysis import error
-from lca.store import Run
+from lca.store.run import Run
 
 
 def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[str, str]]:

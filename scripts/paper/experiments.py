@@ -86,7 +86,7 @@ SWEEP: Mapping[str, Options] = {
 
 SIGNS = {"gradient_signs": True}
 BY_CLASS = {"by_class": True, **SIGNS}
-LAYERS_ONLY = {"keep": "layers"}
+LAYERS_ONLY = {"keep": "tensors"}
 # Each rule by itself, never refined; for the one that the training loss is allocated by, that allocation serves.
 RULES: Mapping[str, Options] = {
     rule: {"rule": rule, "tolerance": 1e9, "total_tolerance": 1e9, "audit": 0.0, **LAYERS_ONLY}
@@ -161,7 +161,7 @@ SCALES: Mapping[str, Mapping[str, Size]] = {
         "mnist-fc": Size(runs=3),
         "mnist-lenet": Size(
             runs=3,
-            train={"examples": 2_000, "keep": "layers"},
+            train={"examples": 2_000, "keep": "tensors"},
             whole={"iterations": "20::40", **_FEW},
         ),
         "mnist-resnet": Size(iterations=440, runs=3, train=_SAMPLED),

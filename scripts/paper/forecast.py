@@ -9,11 +9,11 @@ import torch
 from paper.making import Work
 
 import lca
-from lca.batch import mapped
-from lca.device import resolve_device
 from lca.errors import LCAError
-from lca.parameters import flatten
-from lca.stream import count, head
+from lca.model.parameters import flatten
+from lca.problem.batches import map_tensors
+from lca.problem.streaming import count_examples, take_first
+from lca.runtime.device import resolve_device
 
 N_TIMED = {"cpu": 500, "cuda": 2_000}  # examples in the passes that are timed
 POINTS = {"simpson": 2, "trapezoid": 1, "first-order": 1}  # gradients an iteration, where the next one shares its end
@@ -84,8 +84,8 @@ def _n_passes(config: lca.AllocateConfig, n: int) -> int:
 
 def _cost(problem: lca.Problem) -> Cost:
     device = resolve_device("auto")
-    model, data = problem.model.to(device), head(problem.train, N_TIMED[device.type])
-    batch = mapped(problem.scale(data) if problem.scale else data, lambda x: x.to(device))
+    model, data = problem.model.to(device), take_first(problem.train, N_TIMED[device.type])
+    batch = map_tensors(problem.scale(data) if problem.scale else data, lambda x: x.to(device))
 
     def seconds() -> float:
         begin = time.perf_counter()
@@ -94,8 +94,8 @@ def _cost(problem: lca.Problem) -> Cost:
         float(loss.detach())  # and so the device is waited for
         return time.perf_counter() - begin
 
-    n_examples = {name: count(problem.split(name)) for name in problem.splits}
-    return Cost(min(seconds() for _ in range(3)) / count(data), len(flatten(model)), n_examples)
+    n_examples = {name: count_examples(problem.split(name)) for name in problem.splits}
+    return Cost(min(seconds() for _ in range(3)) / count_examples(data), len(flatten(model)), n_examples)
 
 
 def device_name() -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from paper.experiments import EXPERIMENTS, Experiment, Options, Size
 
 import lca
-from lca.arrays import Allocation
 from lca.errors import LCAError
-from lca.store import Run
-from lca.workers import Workers
-from lca.zoo.presets import PRESETS, recipe
+from lca.problem.zoo.presets import PRESETS, recipe
+from lca.runtime.workers import Workers
+from lca.store.allocation import Allocation
+from lca.store.run import Run
 
 PROBED = ("name", "device", "batch_size", "channels_last")  # of an allocation, chosen when it is made
 
@@ -115,7 +115,7 @@ def _allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, O
         subsets = size.subsets if experiment.subsets else ()
         found |= {f"subset-{n}": {**size.train, "examples": n, "audit": 0.0} for n in subsets}
     if experiment.final:
-        found["final"] = {**size.final, "iterations": "last", "keep": "layers", "audit": 0.0}
+        found["final"] = {**size.final, "iterations": "last", "keep": "tensors", "audit": 0.0}
     return found
 
 

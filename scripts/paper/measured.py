@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from paper.archive import Archive
 
-from lca.analysis.report import p_value
+from lca.analysis.answer import p_value
 from lca.analysis.statistics import differs_between, differs_from_zero, mean_and_deviation
 from lca.text import plus_minus
 

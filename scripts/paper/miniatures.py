@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 import lca
-from lca.zoo import networks
+from lca.problem.zoo import networks
 
 N_TRAIN, N_VAL = 300, 100
 

@@ -7,7 +7,7 @@ from paper.archive import Archive
 from paper.measured import Measured, spread
 
 from lca.analysis import synchrony
-from lca.analysis.synchrony import Series, p_value
+from lca.analysis._synchrony import Series, p_value
 
 
 def synchronised_by_class(archive: Archive, experiment: str) -> Measured:

@@ -20,8 +20,8 @@ from paper.measured import Finding, Measured
 import lca
 from lca.analysis.iterations import described, iterations
 from lca.errors import LCAError
-from lca.text import count
-from lca.zoo.presets import PRESETS
+from lca.problem.zoo.presets import PRESETS
+from lca.text import pluralize
 
 ABOUT = {
     "smoke": "Smoke: embedded digits stand in for MNIST and CIFAR-10, and small networks for large ones. This shows "

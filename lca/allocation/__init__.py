@@ -1,0 +1,1 @@
+"""Allocating the loss changes of a recorded run to its parameters."""

@@ -1,0 +1,74 @@
+"""Blocks of iterations, integrated and written; each by the process that gets it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lca.allocation.steps import Arrival, Step
+from lca.allocation.task import Task
+from lca.allocation.write_behind import BlockRows, WriteBehind
+from lca.runtime.workers import Phase
+from lca.store.schema import Status
+
+
+class BlockPass:
+    """Allocates and writes every block that is not yet done; this process those that it gets."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.steps = task, task.steps
+        self._last: Arrival | None = None
+
+    def run(self) -> None:
+        task = self.task
+        allocation, team = task.allocation, task.team
+        done, blocks = allocation.read("blocks"), allocation.blocks_of_run
+        n_taken = 0
+        with WriteBehind(allocation, task.device, task.config.keep_bits) as writer:
+            for block in team.workers.take(Phase.BLOCKS, len(blocks)):
+                n_taken += 1
+                if done[block]:
+                    team.advance(sum(t in allocation.iterations for t in blocks.range(block)))
+                else:
+                    self._allocate_block(block, writer)
+        team.advance(0, now=True)
+        team.workers.add(Phase.BLOCKS, n_taken)
+        if team.leads:
+            team.wait(Phase.BLOCKS, len(blocks))
+
+    def _allocate_block(self, block: int, writer: WriteBehind) -> None:
+        allocation, team = self.task.allocation, self.task.team
+        rows, span = writer.begin(block), allocation.blocks_of_run.range(block)
+        self.steps.theta.read_ahead(block)
+        self.steps.theta.read_ahead(block + 1)
+        for row, t in enumerate(span):
+            if t not in allocation.iterations:
+                continue
+            if not rows.is_set(row):
+                has_end = t + 1 in span or t + 1 == allocation.n_iterations
+                self._allocate_iteration(t, row, rows, has_end)
+            team.advance(1)
+            if team.stop.name:
+                writer.write(rows, done=False)
+                writer.wait()
+                team.raise_if_stopped()
+        writer.write(rows, done=True)
+
+    def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool) -> None:
+        """Fill a row of a block. has_end: whether θ_{t+1} belongs to the block too."""
+        last, self._last = self._last, None
+        rows["status", row] = Status.NOT_FINITE  # until it is known to be
+        if not self.steps.theta.is_finite(t):
+            return
+        start = last if last and last.t == t else self.steps.arrive(t)
+        _fill(rows, row, self.task.records.of_iterate(start.leaving))
+        if not self.steps.theta.is_finite(t + 1):
+            return
+        end = self._last = self.steps.arrive(t + 1, start.theta)
+        step = Step.between(start, end)
+        _fill(rows, row, self.task.records.of_iteration(self.steps.integrate(step), step))
+        if has_end and t + 1 not in self.task.allocation.iterations:
+            _fill(rows, row + 1, self.task.records.of_iterate(end.arriving))
+
+
+def _fill(rows: BlockRows, row: int, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        rows[name, row] = value

@@ -1,0 +1,226 @@
+"""theta (K,) -> the loss over a whole split and its gradient (K,)."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from lca.allocation.class_slopes import ClassSlopes
+from lca.allocation.iteration import Evaluation
+from lca.allocation.pieces import Piece, Pieces, scale_batch
+from lca.errors import LCAError, UsageError
+from lca.model.evaluation_mode import bind_parameters, evaluation_mode, keep_buffers, widen_tensors
+from lca.model.parameters import build_table, flatten, get_device, get_trainable
+from lca.model.vectors import choose_dtype, make_views
+from lca.problem.batches import Batch, map_tensors
+from lca.problem.losses import Losses, compute_losses, compute_weights
+from lca.problem.objective import Objective
+from lca.problem.streaming import take_first
+from lca.runtime.cuda_graph import Pass, capture
+from lca.runtime.precision import require_precision, use_precision
+
+SAMPLE = 16  # examples, where a few are enough
+
+
+class FullGradient:
+    """L(θ) = Σ wℓ(θ) / Σ w and ∇L(θ), over every example of an objective; a context manager.
+
+    Inside the context the model's parameters and their gradients are views of two flat vectors (K,), so setting θ,
+    zeroing and reading a gradient are each one call. Parameters and buffers of 16 bits are float32 there, and data too
+    where there are such. On exit the model is as it was before. On CUDA a pass is one graph, or eager where that is
+    not possible, with a note.
+
+    objective: its data on the model's device, or elsewhere, from where they are copied ahead of their use. They are cut
+    into batches of batch_size in order; the last one may be smaller and weighs what it should. Dropout is off.
+    BatchNorm runs on the statistics of each batch, and its running buffers are neither used nor changed; for such a
+    model the batches are a part of what L means. If the objective has groups, evaluations have slopes by class, with a
+    backward pass for each class in a batch.
+    precision: of the passes, see lca.runtime.precision. compiled: run the model through torch.compile.
+    """
+
+    def __init__(
+        self, objective: Objective, batch_size: int, *, precision: str = "fp32", compiled: bool = False
+    ) -> None:
+        self.objective, self.batch_size, self.precision, self.compiled = objective, batch_size, precision, compiled
+        self.model = objective.model
+        self.table = build_table(self.model)
+        self.device = get_device(self.model)
+        require_precision(precision, self.device)
+        if precision != "fp32" and choose_dtype(get_trainable(self.model).values()) == torch.float64:
+            raise UsageError("precision", expected="fp32, because the model is in float64", found=precision)
+        self.n_passes = 0
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.theta = flatten(self.model)
+            self.gradient = torch.zeros_like(self.theta)
+            self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+            self.pieces = Pieces(self.objective, self.batch_size, self.device)
+            self.total_weight = self.pieces.sum_weights()
+            self.by_class = None
+            if self.objective.groups is not None:
+                self.by_class = ClassSlopes(self.table, self.pieces.n_classes, self.theta)
+            self._passes: dict[str, Pass] = {}
+            stack.enter_context(evaluation_mode(self.model))
+            stack.enter_context(keep_buffers(self.model))
+            self._wide = stack.enter_context(widen_tensors(self.model))
+            parameters, gradients = make_views(self.theta, self.table), make_views(self.gradient, self.table)
+            stack.enter_context(bind_parameters(self.model, parameters, gradients))
+            self._called = cast(nn.Module, torch.compile(self.model)) if self.compiled else self.model
+            self._leave = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._passes.clear()  # and with them the memory of their graphs
+        self.pieces.close()
+        self._leave.close()
+
+    def __call__(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """One pass over the split. No host synchronisation. The result shares no memory with this object.
+
+        directions: at most two of (K,) in float64; with classes, the slopes along each are (direction, class, tensor),
+        or (class, tensor) for a single one.
+        """
+        return self._evaluate(self.precision, theta, directions)
+
+    def in_full(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """The same in float32, or the float64 of the model, whatever the precision."""
+        return self._evaluate("fp32", theta, directions)
+
+    def at_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """The same with the loss in float32: in bfloat16 it is off by up to 6e-4, which would show in the residual."""
+        evaluation = self(theta, *directions)
+        if self.precision != "bf16":
+            return evaluation
+        return replace(evaluation, loss=self.compute_mean(theta))
+
+    def compute_mean(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
+        """The mean that L is, in float64: of the loss itself, or of figure(model, batch), of its shape."""
+        return self.compute_by_example(theta, figure).sum(dtype=torch.float64) / self.total_weight
+
+    @torch.no_grad()
+    def compute_by_example(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
+        """(N,): the loss, or figure(model, batch), of each example times its weight, or the sum of this over its parts.
+
+        In the order of the data, in full precision.
+        """
+        self.theta.copy_(theta)
+        figure = figure or self.objective.losses
+        with use_precision("fp32", self.device):
+            return torch.cat(
+                [
+                    _sum_parts(compute_losses(figure, self.model, self._scale(piece.batch), piece.weights))
+                    for piece in self.pieces
+                ]
+            )
+
+    def compute_weights(self) -> Tensor:
+        """(N,): what each example weighs, with all its parts."""
+        if self.objective.weigh is None:
+            return torch.ones(self.objective.n_examples, device=self.device)
+        return torch.cat([_sum_parts(cast(Tensor, piece.weights)) for piece in self.pieces])
+
+    def compute_sample(self, n: int = SAMPLE) -> Tensor:
+        """The losses of the first n examples at the current θ, to see what the model does with them."""
+        objective = self.objective
+        batch = self._scale(map_tensors(take_first(objective.data, n), lambda x: x.to(self.device)))
+        return compute_losses(objective.losses, self.model, batch, compute_weights(objective.weigh, batch))
+
+    @torch.no_grad()
+    def measure_batch_dependence(self) -> float:
+        """Relative change of the losses of a few examples when half as many share their batch."""
+        if self.objective.n_examples < 2:
+            return 0.0
+        half = min(SAMPLE, self.objective.n_examples) // 2
+        with use_precision("fp32", self.device):
+            alone, together = (_sum_parts(self.compute_sample(n))[:half].double() for n in (half, 2 * half))
+        return float((alone - together).abs().sum() / together.abs().sum().clamp_min(torch.finfo(torch.float32).tiny))
+
+    def _scale(self, batch: Batch) -> Batch:
+        return scale_batch(self.objective, batch, self._wide)
+
+    def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
+        self.theta.copy_(theta)
+        if self.by_class:
+            self.by_class.set_directions(directions)
+        if precision not in self._passes:
+            function, on_device = partial(self._pass, precision), self.pieces.are_on_device
+            self._passes[precision], note = capture(function, self.device) if on_device else (function, None)
+            self.notes += [note] if note else []
+        self._passes[precision]()
+        self.n_passes += 1
+        loss = self.loss / self.total_weight
+        if not self.by_class:
+            return Evaluation(loss, self.gradient.clone())
+        return Evaluation(loss, self.by_class.total.clone(), self.by_class.take(len(directions)))
+
+    def _pass(self, precision: str) -> None:
+        """theta -> loss, gradient; with classes also their total and slopes. All stay where they are in memory."""
+        self.loss.zero_()
+        self.gradient.zero_()
+        with use_precision(precision, self.device):
+            if not self.by_class:
+                for piece in self.pieces:
+                    self._backward(self._compute_losses(piece))
+                return
+            self.by_class.begin()
+            if self.pieces.in_order_of_class:
+                self._backward_in_order_of_class(self.by_class)
+            else:
+                self._backward_by_class(self.by_class)
+
+    def _backward_in_order_of_class(self, by_class: ClassSlopes) -> None:
+        before = 0
+        for piece in self.pieces:
+            (c,) = piece.classes
+            if c != before:
+                by_class.move(self.gradient, before)
+            self._backward(self._compute_losses(piece))
+            before = c
+        by_class.move(self.gradient, before)
+
+    def _backward_by_class(self, by_class: ClassSlopes) -> None:
+        """One forward pass per batch, and on it a backward pass for each class in it."""
+        for piece in self.pieces:
+            losses, groups = self._compute_losses(piece), cast(Tensor, piece.groups)
+            if groups.ndim > losses.ndim:
+                raise LCAError(
+                    "the labels of groups(batch)",
+                    expected=f"one for each loss, shape {tuple(losses.shape)}, or for each example",
+                    found=f"shape {tuple(groups.shape)}",
+                )
+            groups = groups.reshape(*groups.shape, *[1] * (losses.ndim - groups.ndim))
+            for c in piece.classes:
+                self._backward(torch.where(groups == c, losses, 0), retain_graph=c != piece.classes[-1])
+                by_class.move(self.gradient, c)
+
+    def _compute_losses(self, piece: Piece) -> Tensor:
+        try:
+            losses = compute_losses(self.objective.losses, self._called, self._scale(piece.batch), piece.weights)
+        except RuntimeError as error:
+            if self._wide is None or "dtype" not in str(error):
+                raise
+            raise LCAError(
+                f"the model has parameters of 16 bits, which are {self._wide} here, and its code casts to 16 bits by "
+                f"itself ({str(error).splitlines()[0]})",
+                remedy="Cast to the dtype of a parameter instead, such as x.to(next(model.parameters()).dtype).",
+            ) from error
+        self.loss += losses.detach().sum(dtype=torch.float64)
+        return losses
+
+    def _backward(self, losses: Tensor, **options: Any) -> None:
+        (losses.sum() / self.total_weight).backward(**options)  # type: ignore[no-untyped-call]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is torch.OutOfMemoryError, or what the CPU's allocator raises."""
+    return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
+
+
+def _sum_parts(values: Tensor) -> Tensor:
+    """(B,) or (B, S) -> the sum over the parts of each example, (B,)."""
+    return values.reshape(len(values), -1).sum(1)

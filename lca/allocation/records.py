@@ -1,0 +1,52 @@
+"""What is stored of an iteration and of an iterate, by the names of the schema."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lca.allocation.iteration import Evaluation, Integral
+from lca.allocation.steps import Step
+from lca.model.vectors import norm_by_tensor, sum_by_tensor
+from lca.store.parameters import ParameterTable
+
+BITS = (128, 64, 32, 16, 8, 4, 2, 1)
+
+
+class Records:
+    """Makes the values of the arrays that an allocation has; all stay on the device."""
+
+    def __init__(self, table: ParameterTable, arrays: Collection[str], device: torch.device) -> None:
+        self.arrays = arrays
+        self.lengths = torch.tensor(table.sizes, device=device)
+        self._bits = torch.tensor(BITS, dtype=torch.uint8, device=device)
+
+    def of_iteration(self, integral: Integral, step: Step) -> dict[str, Any]:
+        """By array, the values of one iteration."""
+        values = {
+            "lca": integral.allocation,
+            "allocated": integral.allocated,
+            "residual": integral.residual,
+            "intervals": integral.intervals,
+            "status": int(integral.status),
+            "tensor_lca": sum_by_tensor(integral.allocation, self.lengths),
+            "motion_norm": norm_by_tensor(step.theta1 - step.theta0, self.lengths),
+            "class_lca": integral.class_allocation,
+        }
+        return {name: value for name, value in values.items() if name in self.arrays}
+
+    def of_iterate(self, evaluation: Evaluation) -> dict[str, Any]:
+        """By array, the values of one iterate."""
+        values = {
+            "loss": evaluation.loss,
+            "gradient_norm": norm_by_tensor(evaluation.gradient, self.lengths),
+        }
+        if "gradient_sign" in self.arrays:
+            values["gradient_sign"] = self._pack(evaluation.gradient > 0)
+        return values
+
+    def _pack(self, bits: Tensor) -> Tensor:
+        """(K,) bool -> (packed,) uint8, eight to a byte, the first in its highest bit: as numpy.packbits has them."""
+        padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8))
+        return (padded.view(-1, 8) * self._bits).sum(1, dtype=torch.uint8)

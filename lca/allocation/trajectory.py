@@ -1,0 +1,82 @@
+"""The iterates of a run, read ahead."""
+
+from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lca.store.run import Run
+
+# Blocks in host memory, by kind of device: of iterates, and as many of results. With two, reading and writing overlap
+# with the passes. A pass on the CPU has all cores already, so there a second one would be memory for nothing.
+BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
+STRIP = 2**15  # parameters read at once: what lies in memory twice for a moment; more is no faster
+
+
+class Trajectory:
+    """theta(t) -> θ_t (K,) on the device; a context manager.
+
+    A block is in host memory; for a CUDA device it is pinned, and a thread reads the next one ahead into a second.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        self.run, self.blocks, self.device = run, run.iterate_blocks, device
+        self._held = BLOCKS_HELD[device.type]
+        self._buffers: list[Tensor | None] = [None] * self._held
+        self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None] * self._held  # as they are in buffers
+        self._pool = ThreadPoolExecutor(1, "lca-reader")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, t: int) -> Tensor:
+        self._wait_for(t)
+        block, row = self.blocks.locate(t)
+        buffer = self._buffers[block % self._held]
+        assert buffer is not None
+        return buffer[row].to(self.device, non_blocking=True, copy=True)
+
+    def is_finite(self, t: int) -> bool:
+        """Whether every parameter of θ_t is finite."""
+        return bool(self._wait_for(t)[self.blocks.locate(t)[1]])
+
+    def read_ahead(self, block: int) -> None:
+        """Begin to read the block after the one in use, if there is one and room for it."""
+        if self._held > 1 and block < len(self.blocks):
+            self._begin(block)
+
+    def _begin(self, block: int) -> Future[NDArray[np.bool_]]:
+        """Read a block, unless it is there, in place of the one that has its buffer."""
+        held = self._blocks[block % self._held]
+        if held is None or held[0] != block:
+            held = self._blocks[block % self._held] = block, self._pool.submit(self._read, block)
+        return held[1]
+
+    def _wait_for(self, t: int) -> NDArray[np.bool_]:
+        return self._begin(self.blocks.locate(t)[0]).result()
+
+    def _read(self, block: int) -> NDArray[np.bool_]:
+        """Fill the buffer of the block; return which of its iterates are finite."""
+        K, pinned = self.run.parameters.size, self.device.type == "cuda"
+        buffer = self._buffers[block % self._held]
+        if buffer is None:
+            dtype = getattr(torch, self.run.weights.dtype.name)
+            buffer = torch.empty(self.blocks.length, K, dtype=dtype, pin_memory=pinned)
+            self._buffers[block % self._held] = buffer
+        finite = np.ones(self.blocks.length, bool)
+        # Copied by numpy, because torch would open an OpenMP team in this thread. Once there are more such threads than
+        # cores, libgomp lets none of them spin between two operations, and every pass takes a fifth longer.
+        rows = buffer.numpy()
+        for top in range(0, K, STRIP):
+            columns = self.run.iterates(block, slice(top, min(top + STRIP, K)))
+            n = columns.shape[1]
+            rows[:n, top : top + STRIP] = columns.T
+            finite[:n] &= np.isfinite(columns).all(axis=0)
+        return finite

@@ -1,0 +1,119 @@
+"""The arrays of the blocks of an allocation, written while the next block is computed."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lca.allocation.trajectory import BLOCKS_HELD
+from lca.store.allocation import Allocation
+from lca.store.allocation_writer import AllocationWriter
+from lca.store.chunks import round_mantissa
+from lca.store.schema import ARRAYS, MANTISSA_BITS
+
+ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status")  # the others stay on the device
+
+
+class BlockRows:
+    """The arrays of one block of iterations, a row for each of its iterations or iterates; filled as it is allocated.
+
+    What is small stays on the device until the block is done, what is not goes to pinned memory without being waited
+    for: setting a row does not synchronise.
+    """
+
+    def __init__(self, allocation: Allocation, device: torch.device) -> None:
+        self.allocation, self.device = allocation, device
+        n, sizes = allocation.blocks_of_run.length, allocation.sizes
+        self._rows: dict[str, Tensor] = {}
+        for name in allocation.arrays:
+            if name == "blocks":
+                continue
+            dtype, dimensions, _ = ARRAYS[name]
+            shape = (
+                n + ("iterate" in dimensions),
+                *(sizes[d] for d in dimensions if d not in ("iteration", "iterate")),
+            )
+            pinned = name in ON_HOST and device.type == "cuda"
+            where = torch.device("cpu") if name in ON_HOST else device
+            self._rows[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=where, pin_memory=pinned)
+
+    def begin(self, block: int) -> None:
+        """Empty, except for what an interrupted call has left of the block."""
+        self.block = block
+        for name, rows in self._rows.items():
+            rows.fill_(ARRAYS[name][2])
+        if np.asarray(self.allocation.status[self.allocation.blocks_of_run[block]]).any():
+            for name, values in self.allocation.read_block(block).items():
+                self._rows[name][: len(values)] = torch.from_numpy(np.ascontiguousarray(values))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __setitem__(self, where: tuple[str, int], value: Tensor | float) -> None:
+        name, row = where
+        if isinstance(value, Tensor):
+            self._rows[name][row].copy_(value, non_blocking=True)
+        else:
+            self._rows[name][row] = value
+
+    def is_set(self, row: int) -> bool:
+        """Whether the iteration has been allocated before."""
+        return bool(self._rows["status"][row])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """As AllocationWriter.write_block takes them; waits for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        blocks = self.allocation.blocks_of_run
+        iterations, iterates = blocks[self.block], blocks.iterates(self.block)
+        n = {False: iterations.stop - iterations.start, True: iterates.stop - iterates.start}
+        return {name: rows[: n["iterate" in ARRAYS[name][1]]].cpu().numpy() for name, rows in self._rows.items()}
+
+
+class WriteBehind:
+    """Blocks are written by a thread, for CUDA while the next is allocated; a context manager, which waits for all."""
+
+    def __init__(self, allocation: Allocation, device: torch.device, keep_bits: int = MANTISSA_BITS) -> None:
+        self.writer, self.keep_bits = AllocationWriter(allocation), keep_bits
+        self._rows = [BlockRows(allocation, device) for _ in range(BLOCKS_HELD[device.type])]
+        self._pending: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "lca-writer")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._pool.shutdown()
+
+    def begin(self, block: int) -> BlockRows:
+        """The rows of a block that is about to be allocated."""
+        if len(self._rows) == 1:
+            self.wait()
+        rows = self._rows[0]
+        rows.begin(block)
+        return rows
+
+    def write(self, rows: BlockRows, *, done: bool) -> None:
+        """Write a block, all of it or what there is; waits for the one before it."""
+        arrays = rows.to_arrays()
+        self.wait()
+        self._pending = self._pool.submit(self._write, rows.block, arrays, done)
+        self._rows.reverse()
+
+    def wait(self) -> None:
+        """Until all is written; an error of the thread is raised here."""
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, block: int, arrays: dict[str, NDArray[Any]], done: bool) -> None:
+        if "lca" in arrays:
+            arrays["lca"] = round_mantissa(arrays["lca"], self.keep_bits)
+        self.writer.write_block(block, arrays, done=done)

@@ -1,0 +1,195 @@
+"""Which part of the parameters helps in an iteration?     [arXiv 1909.01440, section 3, table 1, figures 3a, c, d]"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lca.analysis.answer import Column, Report, Table
+from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.statistics import mean_and_deviation
+from lca.analysis.tiles import Segments, Tile, feed
+from lca.store.allocation import Allocation
+from lca.store.audit import Audit, mean_with_confidence
+from lca.store.parameters import ParameterTable
+from lca.store.run import Run
+from lca.store.summary import read
+from lca.text import plus_minus
+
+N_BINS = 50  # of the histogram over parameters, as in the paper's figure 3d
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Helping:
+    """Parameters by the sign of their LCA.
+
+    helped, hurt, zero: (T, tensor), how many have LCA < 0, > 0 and = 0 in each iteration that counts.
+    histogram: (50,), how many parameters helped in 0 to 2 %, … 98 to 100 % of the iterations that count; those without
+    effect, whose LCA was 0 in all of them, are left out and counted in n_without_effect.
+    tensors, layers: their names; layer: (tensor,), which layer each tensor is of. loss: (T+1,), L(θ_t).
+    audit: how far the signs may be wrong; None if the allocation was not audited.
+    """
+
+    helped: Counts
+    hurt: Counts
+    zero: Counts
+    histogram: Counts
+    n_without_effect: int
+    iterations: Iterations
+    tensors: list[str]
+    layers: list[str]
+    layer: NDArray[np.int64]
+    loss: Floats
+    audit: Audit | None
+
+    @property
+    def percentage(self) -> float:
+        """Percentage helping of the parameters with non-zero LCA, averaged over iterations."""
+        return _mean_percentage(self.helped.sum(1), self.hurt.sum(1))
+
+    @property
+    def percentage_by_tensor(self) -> Floats:
+        """The same for each tensor by itself, (tensor,); NaN for one that never had any effect."""
+        return np.array([_mean_percentage(a, b) for a, b in zip(self.helped.T, self.hurt.T, strict=True)])
+
+    @property
+    def percentage_by_layer(self) -> Floats:
+        """The same for each layer by itself, (layer,)."""
+        members = [self.layer == i for i in range(len(self.layers))]
+        return np.array([_mean_percentage(self.helped[:, m].sum(1), self.hurt[:, m].sum(1)) for m in members])
+
+    def shares(self) -> tuple[Floats, Floats, Floats]:
+        """Percentages of all parameters that helped, hurt and had zero LCA, (T,) each; NaN where left out."""
+        counted = self.iterations.counted
+        counts = [np.where(counted, count.sum(1), np.nan) for count in (self.helped, self.hurt, self.zero)]
+        n_parameters = counts[0] + counts[1] + counts[2]
+        helped, hurt, zero = (100 * count / n_parameters for count in counts)
+        return helped, hurt, zero
+
+
+class SignCounts:
+    """Counts the signs of the LCA as its tiles come by."""
+
+    def __init__(self, table: ParameterTable, chosen: Iterations) -> None:
+        self.table, self.chosen = table, chosen
+        self.segments = Segments.of_tensors(table)
+        self.helped, self.hurt = np.zeros((2, len(table), len(chosen.counted)), np.int64)
+        self.histogram = np.zeros(N_BINS, np.int64)
+        self.n_without_effect = 0
+        self._times: dict[int, Counts] = {}  # by strip: (2, rows), iterations in which a parameter helped, and moved L
+
+    def add(self, tile: Tile) -> None:
+        n = tile.values.shape[1]
+        for counts, flags in ((self.helped, tile.helped), (self.hurt, tile.hurt)):
+            which, found = self.segments.counts(tile.rows, flags)
+            counts[which, tile.columns] += found[:, :n]
+        if tile.first:
+            self._times[tile.rows.start] = np.zeros((2, len(tile.values)), np.int64)
+        times_helped, times_moved = self._times[tile.rows.start]
+        times_helped += np.bitwise_count(tile.helped_words)
+        times_moved += np.bitwise_count(tile.helped_words | tile.hurt_words)
+        if tile.last:
+            del self._times[tile.rows.start]
+            moved = times_moved > 0
+            bins = np.minimum(N_BINS * times_helped[moved] // self.chosen.n, N_BINS - 1)
+            self.histogram += np.bincount(bins, minlength=N_BINS)
+            self.n_without_effect += int((~moved).sum())
+
+    def result(self, allocation: Allocation) -> Helping:
+        layers = self.table.layers
+        helped, hurt = self.helped.T, self.hurt.T
+        audit = allocation.attributes.get("audit_result")
+        return Helping(
+            helped=helped,
+            hurt=hurt,
+            zero=self.chosen.counted[:, None] * np.array(self.table.sizes) - helped - hurt,
+            histogram=self.histogram,
+            n_without_effect=self.n_without_effect,
+            iterations=self.chosen,
+            tensors=[parameter.name for parameter in self.table],
+            layers=layers,
+            layer=np.array([layers.index(parameter.layer) for parameter in self.table]),
+            loss=read(allocation, "loss"),
+            audit=Audit(**audit) if audit else None,
+        )
+
+
+def helping(run: Run, name: str = "train", unconverged: bool = False) -> Helping:
+    """Count the signs of the LCA."""
+    allocation = run.allocation(name)
+    counts = SignCounts(run.parameters, iterations(allocation, unconverged))
+    feed(run, allocation.lca, counts.chosen.counted, [counts])
+    return counts.result(allocation)
+
+
+def report(results: Sequence[Helping]) -> Report:
+    """The percentage helping in total, by layer and by tensor, over runs of the same model     [table 1]"""
+    first = results[0]
+    by_layer = Table(
+        "layer",
+        ["all parameters", *first.layers],
+        {"helping %": Column(np.array([[r.percentage, *r.percentage_by_layer] for r in results]))},
+    )
+    by_tensor = Table(
+        "tensor", first.tensors, {"helping %": Column(np.array([r.percentage_by_tensor for r in results]))}, "by tensor"
+    )
+    histogram = np.array([result.histogram for result in results])
+    centres = 100 / N_BINS * (np.arange(N_BINS) + 0.5)
+    of_each = histogram @ centres / np.maximum(histogram.sum(1), 1)
+    notes = [
+        f"a parameter with any effect helps in {_spread(of_each)} % of the iterations: {_sketch(histogram.sum(0))} "
+        "from 0 to 100 %",
+        f"without effect: {_spread(np.array([r.n_without_effect for r in results]) / _n_parameters(first) * 100)} % "
+        "of the parameters",
+        *(_describe_audit(result, i, len(results)) for i, result in enumerate(results)),
+    ]
+    return Report(
+        "helping",
+        [by_layer, by_tensor],
+        [r.iterations for r in results],
+        notes,
+        {
+            "histogram": histogram,
+            "n_without_effect": [r.n_without_effect for r in results],
+            **{name: [getattr(r, name).sum(axis=1) for r in results] for name in ("helped", "hurt", "zero")},
+        },
+    )
+
+
+def _describe_audit(result: Helping, i: int, n_runs: int) -> str:
+    of_run = f"run {i}, " if n_runs > 1 else ""
+    if result.audit is None:
+        return f"{of_run}audit: none, so how many signs are wrong is not known"
+    shift, shift_half = mean_with_confidence(result.audit.helping_shift)
+    wrong, wrong_half = (100 * value for value in mean_with_confidence(result.audit.sign_change))
+    return (
+        f"{of_run}audit: the percentage is off by {plus_minus(shift, shift_half, 3)} points, "
+        f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)"
+    )
+
+
+def _n_parameters(result: Helping) -> int:
+    return int(result.histogram.sum()) + result.n_without_effect
+
+
+def _spread(values: Floats) -> str:
+    """The mean over runs, with the deviation where there are several."""
+    mean, deviation = mean_and_deviation(values)
+    return plus_minus(float(mean), float(deviation), 1)
+
+
+def _sketch(counts: Counts) -> str:
+    """A bar of one character for each count; only a count of 0 has none."""
+    bars = "▁▂▃▄▅▆▇█"
+    heights = np.ceil(len(bars) * counts / max(counts.max(), 1)).astype(int)
+    return "".join(bars[height - 1] if height else "·" for height in heights)
+
+
+def _mean_percentage(helped: Counts, hurt: Counts) -> float:
+    """(T,), (T,) -> the mean over the iterations that have any non-zero LCA; NaN if none has."""
+    moved = helped + hurt > 0
+    return float(np.mean(100 * helped[moved] / (helped + hurt)[moved])) if moved.any() else float("nan")

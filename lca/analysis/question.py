@@ -1,0 +1,85 @@
+"""What all questions share: one signature, and results that print as their tables."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+
+from lca.analysis.answer import Answer
+from lca.errors import UsageError
+from lca.store.run import Run, open_run
+
+RunLike = Run | Path | str
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Result")
+Asked = TypeVar("Asked", bound="Result", covariant=True)
+
+
+class Result:
+    """The result of a question for one run; repr() gives its tables."""
+
+    @classmethod
+    def tabulate(cls, results: Sequence[Self]) -> Answer:
+        """The tables of the results of several runs of the same model."""
+        raise NotImplementedError
+
+    def to_answer(self) -> Answer:
+        """Its tables, for people and for programs."""
+        return self.tabulate([self])
+
+    def __repr__(self) -> str:
+        return str(self.to_answer())
+
+
+class Results(tuple[R, ...], Generic[R]):
+    """The results of a question for several runs, in their order; repr() gives mean ± standard deviation over them."""
+
+    def to_answer(self) -> Answer:
+        """Their tables, for people and for programs."""
+        return type(self[0]).tabulate(self)
+
+    def __repr__(self) -> str:
+        return str(self.to_answer())
+
+
+class Question(Protocol[P, Asked]):
+    """A question takes one run and returns its result, or several runs of the same model and returns Results."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, runs: RunLike, /, *args: P.args, **options: P.kwargs) -> Asked: ...
+    @overload
+    def __call__(self, runs: Sequence[RunLike], /, *args: P.args, **options: P.kwargs) -> "Results[Asked]": ...
+
+
+def question(ask: Callable[Concatenate[Run, P], R]) -> Question[P, R]:
+    """Make a function of a single Run a question: of a path, a Run, or several of them."""
+
+    @wraps(ask)
+    def answer(runs: Any, *args: P.args, **options: P.kwargs) -> Any:
+        if isinstance(runs, Run | Path | str):
+            return ask(as_run(runs), *args, **options)
+        return Results(ask(run, *args, **options) for run in open_runs(runs))
+
+    return answer
+
+
+def as_run(run: RunLike) -> Run:
+    """The run itself, or the one at a path or URL."""
+    if isinstance(run, Run):
+        return run
+    if isinstance(run, Path | str):
+        return open_run(run)
+    raise UsageError("runs", expected="a path, an lca.Run, or a list of them", found=f"a {type(run).__name__}")
+
+
+def open_runs(runs: RunLike | Sequence[RunLike]) -> list[Run]:
+    """Runs of the same model, so that they can be averaged."""
+    opened = [as_run(run) for run in ([runs] if isinstance(runs, Run | Path | str) else runs)]
+    if not opened:
+        raise UsageError("runs", expected="at least one run", found="none")
+    for run in opened[1:]:
+        opened[0].parameters.require_same(run.parameters, str(opened[0].path), str(run.path))
+    return opened

@@ -1,0 +1,116 @@
+"""The parameters of a module: which are recorded, by which names, and the table of them."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lca.errors import LCAError
+from lca.model.vectors import choose_dtype
+from lca.store.parameters import Kind, Parameter, ParameterTable
+from lca.store.run import Run
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> ParameterTable:
+    """The table of some of a model's parameters, as get_named_parameters gives them; of all trainable ones by default.
+
+    Raises LCAError if there are none.
+    """
+    tensors = get_trainable(model) if tensors is None else tensors
+    owners = {id(tensor): module for module in model.modules() for tensor in module._parameters.values()}
+    entries: list[Parameter] = []
+    offset, layer = 0, ""
+    for name, tensor in tensors.items():
+        owner, _, leaf = name.rpartition(".")
+        kind = _classify(owners[id(tensor)], leaf)
+        if kind == "kernel" or not layer:
+            layer = owner or type(owners[id(tensor)]).__name__
+        # A bias stays with its own module even where another module's kernel came in between.
+        home = layer if kind != "bias" or not owner else owner
+        entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
+        offset += tensor.numel()
+    if not entries:
+        raise LCAError(f"{type(model).__name__} has no trainable parameters: every requires_grad is False.")
+    return ParameterTable(tuple(entries))
+
+
+def require_same_model(run: Run, tensors: Mapping[str, Tensor], table: ParameterTable, what: str) -> None:
+    """Raise LCAError unless these are the parameters that were recorded, in numbers of the same width."""
+    run.parameters.require_same(table, str(run.path), what)
+    found, expected = str(choose_dtype(tensors.values())).removeprefix("torch."), run.weights.dtype.name
+    if found != expected:
+        raise LCAError(
+            f"the numbers of {what}",
+            expected=f"{expected}, in which {run.path} was recorded",
+            found=found,
+            remedy=f"Pass a model in {expected}.",
+        )
+
+
+def get_named_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor of every parameter, tied ones once, in the order of θ.
+
+    The names are those of the model itself, without what torch.compile, data-parallel and checkpointing wrappers add.
+    """
+    return _use_own_names(model, model.named_parameters())
+
+
+def get_fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What L depends on besides θ: frozen parameters and buffers, except running statistics, which it does not use."""
+    running = {
+        id(buffer)
+        for module in model.modules()
+        if getattr(module, "track_running_stats", False)
+        for buffer in module.buffers(recurse=False)
+    }
+    frozen = {name: tensor for name, tensor in get_named_parameters(model).items() if not tensor.requires_grad}
+    buffers = _use_own_names(model, model.named_buffers())
+    return frozen | {name: buffer for name, buffer in buffers.items() if id(buffer) not in running}
+
+
+def get_trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Those of get_named_parameters that require a gradient."""
+    return {name: tensor for name, tensor in get_named_parameters(model).items() if tensor.requires_grad}
+
+
+def get_device(model: nn.Module) -> torch.device:
+    """The device of its trainable parameters."""
+    return next(iter(get_trainable(model).values())).device
+
+
+def flatten(model: nn.Module) -> Tensor:
+    """The model's trainable parameters as one new vector θ (K,) on their device, see choose_dtype."""
+    tensors = get_trainable(model).values()
+    dtype = choose_dtype(tensors)
+    return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
+
+
+def _use_own_names(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Name -> tensor, without what wrappers add to a name."""
+    wrapped = {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
+
+    def clean(name: str) -> str:
+        parts = name.split(".")
+        return ".".join(part for i, part in enumerate(parts, start=1) if ".".join(parts[:i]) not in wrapped)
+
+    return {clean(name): tensor for name, tensor in tensors}
+
+
+def _classify(module: nn.Module, leaf: str) -> Kind:
+    if isinstance(module, NORMS):
+        return "norm"
+    return "bias" if "bias" in leaf else "kernel"
+
+
+def _inner(module: nn.Module) -> str | None:
+    """The name under which a wrapper holds the module that it wraps; None for any other module."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    return next((name for name in ("_orig_mod", "_checkpoint_wrapped_module") if name in module._modules), None)

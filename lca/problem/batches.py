@@ -1,0 +1,78 @@
+"""A batch: tensors whose first dimension is the example, one or many, in tuples, lists and dicts, nested at will."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
+
+
+def get_tensors(batch: Batch) -> list[Tensor]:
+    """All of them, in order. Raises TypeError where there is anything else."""
+    return list(_leaves(batch))
+
+
+def get_named_tensors(batch: Batch, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All of them, each by the names and numbers that lead to it: ("/x/0", tensor)."""
+    if isinstance(batch, Tensor):
+        yield name, batch
+        return
+    for key, part in batch.items() if isinstance(batch, Mapping) else enumerate(batch):
+        yield from get_named_tensors(part, f"{name}/{key}")
+
+
+def map_tensors(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """The same with function(tensor) for each tensor."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {name: map_tensors(part, function) for name, part in batch.items()}
+    parts = [map_tensors(part, function) for part in batch]
+    if hasattr(batch, "_fields"):  # a named tuple
+        return type(batch)(*parts)
+    return tuple(parts) if isinstance(batch, tuple) else parts
+
+
+def length(batch: Batch) -> int:
+    """How many examples it holds."""
+    return len(next(_leaves(batch)))
+
+
+def take(batch: Batch, index: Any) -> Batch:
+    """Some of the examples, by a slice or by a tensor of their numbers."""
+    return map_tensors(batch, lambda x: x[index])
+
+
+def split_batch(batch: Batch, size: int) -> list[Batch]:
+    """Batches of `size` examples, the last one as long as what is left; views, no copies."""
+    return [take(batch, slice(begin, begin + size)) for begin in range(0, length(batch), size)]
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """One after the other; of dicts the parts of the same name."""
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(batches))
+    if isinstance(first, Mapping):
+        return {name: concatenate([batch[name] for batch in batches]) for name in first}
+    if not isinstance(first, tuple | list):
+        raise TypeError(f"a {type(first).__name__}")
+    parts = [concatenate(part) for part in zip(*batches, strict=True)]
+    if hasattr(first, "_fields"):
+        return type(first)(*parts)
+    return tuple(parts) if isinstance(first, tuple) else parts
+
+
+def _leaves(batch: Batch) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from _leaves(part)
+    elif isinstance(batch, tuple | list):
+        for part in batch:
+            yield from _leaves(part)
+    else:
+        raise TypeError(f"a {type(batch).__name__}")

@@ -1,0 +1,87 @@
+"""What a store says of the data it was made from, and whether the data at hand are the same."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lca.errors import LCAError
+from lca.model.parameters import get_fixed_tensors, get_named_parameters
+from lca.problem.batches import Batch, get_named_tensors
+from lca.problem.problem import Problem
+from lca.problem.streaming import StreamedDataset, count_examples, iterate_pieces
+from lca.store.run import Run
+
+
+def compute_digest(data: "Batch | StreamedDataset") -> str:
+    """SHA-256 of the tensors of a split: name, dtype, shape of an example and bytes of each, and of how many examples.
+
+    The same whether they are in memory or streamed.
+    """
+    of_tensor: dict[str, Any] = {}
+    for batch in iterate_pieces(data):
+        for name, tensor in get_named_tensors(batch):
+            if name not in of_tensor:
+                of_tensor[name] = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode())
+            of_tensor[name].update(_get_bytes(tensor))
+    told = [count_examples(data), *((name, found.hexdigest()) for name, found in sorted(of_tensor.items()))]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def _get_bytes(tensor: Tensor) -> Any:
+    """Those of its values, whatever their kind, which numpy need not have."""
+    dense = tensor.detach().cpu().to_dense() if tensor.layout != torch.strided else tensor.detach().cpu()
+    return dense.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def describe_fixed(model: nn.Module) -> dict[str, str]:
+    """SHA-256, cut short, of each frozen parameter and buffer: they are not recorded, and L depends on them."""
+    found = {}
+    for name, x in get_fixed_tensors(model).items():
+        of_tensor = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
+        of_tensor.update(_get_bytes(x))
+        found[name] = of_tensor.hexdigest()[:16]
+    return found
+
+
+def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
+    """Raise if the model has other frozen parameters than when recording began; notes of buffers that are others."""
+    recorded = run.attributes.get("fixed", {})
+    found = describe_fixed(model) if recorded else {}
+    frozen = {name for name, tensor in get_named_parameters(model).items() if not tensor.requires_grad}
+    others = [name for name, digest in recorded.items() if found.get(name) not in (None, digest)]
+    wrong = [name for name in others if name in frozen]
+    if wrong:
+        raise LCAError(
+            f"{wrong[0]} is frozen, so that {run.path} does not hold it, and it has other values here than when "
+            f"recording began ({len(wrong)} of {len(frozen)} frozen tensors have): the loss would be another. Give the "
+            "model with the values it was trained with, such as from the same seed or file."
+        )
+    return [
+        f"the buffer {name} is not what it was when recording began; the loss is computed with what it is here"
+        for name in others
+    ]
+
+
+def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
+    """Examples and SHA-256 of every split."""
+    return {
+        name: {"examples": count_examples(data), "sha256": compute_digest(data)}
+        for name, data in problem.splits.items()
+    }
+
+
+def require_same_data(run: Run, problem: Problem, split: str) -> None:
+    """Raise if the problem's split is not the one that the run was trained with."""
+    data = problem.split(split)
+    recorded = run.attributes.get("splits", {}).get(split)
+    if recorded is None:
+        return
+    found: dict[str, Any] = {"examples": count_examples(data), "sha256": compute_digest(data)}
+    if found != recorded:
+        raise LCAError(
+            f"the {split} split of {problem.name} differs from the one that {run.path} was recorded with: "
+            f"{found['examples']:,} examples with SHA-256 {found['sha256'][:12]}…, "
+            f"{recorded['examples']:,} with {recorded['sha256'][:12]}… were wanted. Give the data it was trained on."
+        )

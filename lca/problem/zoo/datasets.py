@@ -1,0 +1,192 @@
+"""The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; scaled, pixels lie in 0 … 1."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lca.errors import LCAError
+from lca.problem.batches import Batch
+from lca.problem.losses import Losses, cross_entropy, top_1
+
+Bytes = NDArray[np.uint8]
+Examples = tuple[Tensor, Tensor]  # images (N, channel, height, width) uint8, labels (N,) int64
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The examples of each split as they are stored; scale, losses and the others are as in lca.Problem."""
+
+    train: Batch
+    val: Batch
+    test: Batch | None
+    scale: Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before it is read, and how to read it: load(data_dir, download).
+
+    n_train, n_val, n_test: examples of each split. shapes, dtypes: of inputs and targets of an example, once scaled.
+    losses, weigh, groups, group_names, correct: as in lca.Problem.
+    """
+
+    name: str
+    load: Callable[[Path | None, bool], Splits]
+    n_train: int
+    n_val: int
+    n_test: int
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.int64)
+    groups: Callable[[Batch], Tensor] = lambda batch: batch[1]
+    group_names: Mapping[int, str] | None = None
+    weigh: Callable[[Batch], Tensor] | None = None
+    losses: Losses = cross_entropy
+    correct: Losses = top_1
+
+    def empty(self, n: int) -> Batch:
+        """A scaled batch of n examples of no particular values."""
+        return tuple(torch.zeros(n, *shape, dtype=d) for shape, d in zip(self.shapes, self.dtypes, strict=True))
+
+
+def digits(data_dir: Path | None, download: bool) -> Splits:
+    """Optical recognition of handwritten digits: 1,797 images of 8×8, 16 levels of grey, 10 classes; embedded.
+
+    E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository,
+    doi 10.24432/C50P49, CC BY 4.0; the 1,797 images that scikit-learn ships.
+    """
+    with np.load(str(files("lca.problem.zoo") / "digits.npz"), allow_pickle=False) as file:
+        images, labels = file["images"][:, None], file["labels"]
+    return _split(images, labels, n_val=297, levels=16)
+
+
+def mnist(data_dir: Path | None, download: bool) -> Splits:
+    """MNIST: 60,000 and 10,000 images of 28×28, 10 classes [LeCun et al. 1998]."""
+    return _idx("MNIST", data_dir, download)
+
+
+def fashion_mnist(data_dir: Path | None, download: bool) -> Splits:
+    """Fashion-MNIST: 60,000 and 10,000 images of 28×28, 10 classes [arXiv 1708.07747]."""
+    return _idx("FashionMNIST", data_dir, download)
+
+
+def cifar10(data_dir: Path | None, download: bool) -> Splits:
+    """CIFAR-10: 50,000 and 10,000 colour images of 32×32, 10 classes [Krizhevsky 2009].
+
+    Read from the official binary version or from the folder that torchvision keeps.
+    """
+    root = _root(data_dir)
+    binary = root / "cifar-10-batches-bin"
+    if binary.is_dir():
+        train = np.concatenate([_cifar_batch(binary / f"data_batch_{i}.bin") for i in range(1, 6)])
+        test = _cifar_batch(binary / "test_batch.bin")
+        return _split(*_cifar_examples(train), n_val=5_000, test=_cifar_examples(test))
+    wanted = root / "cifar-10-batches-py" / "test_batch"
+    if not wanted.exists() and not download:
+        raise _missing("CIFAR-10", f"{binary} and {wanted.parent}")
+    dataset = _torchvision("CIFAR-10").CIFAR10
+
+    def examples(train: bool) -> tuple[Bytes, Bytes]:
+        part = dataset(root, train=train, download=download)
+        return part.data.transpose(0, 3, 1, 2), np.array(part.targets, np.uint8)
+
+    return _split(*examples(True), n_val=5_000, test=examples(False))
+
+
+def _idx(name: str, data_dir: Path | None, download: bool) -> Splits:
+    root = _root(data_dir)
+    raw = root / name / "raw"
+    paths = [raw / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    if not all(path.exists() for path in paths):
+        if not download:
+            raise _missing(name, ", ".join(str(path) for path in paths if not path.exists()))
+        getattr(_torchvision(name), name)(root, download=True)
+    images, labels, test_images, test_labels = (_read_idx(path) for path in paths)
+    return _split(images[:, None], labels, n_val=5_000, test=(test_images[:, None], test_labels))
+
+
+def _read_idx(path: Path) -> Bytes:
+    """A file of the IDX format: 0, 0, 8 (for bytes), the number of dimensions, each as big-endian int32, the data."""
+    data = path.read_bytes()
+    n_dims = data[3] if data[:3] == b"\x00\x00\x08" else 0
+    shape = np.frombuffer(data, ">i4", n_dims, offset=4) if len(data) >= 4 + 4 * n_dims else np.zeros(0, int)
+    if n_dims == 0 or len(data) - 4 - 4 * n_dims != np.prod(shape, dtype=int):
+        raise LCAError(f"{path} ({len(data):,} bytes) is not an IDX file of bytes; remove it and use --download.")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
+
+
+def _cifar_batch(path: Path) -> Bytes:
+    """(N, 1 + 3072): the label, then the red, green and blue planes."""
+    if not path.exists():
+        raise LCAError(f"{path} is missing; the official binary version has data_batch_1.bin to 5 and test_batch.bin.")
+    data = np.fromfile(path, np.uint8)
+    if data.size == 0 or data.size % 3_073:
+        raise LCAError(f"{path} has {data.size:,} bytes, which are no records of 3,073 bytes. Fetch it again.")
+    return data.reshape(-1, 3_073)
+
+
+def _cifar_examples(records: Bytes) -> tuple[Bytes, Bytes]:
+    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+
+
+def _split(
+    images: Bytes, labels: Bytes, *, n_val: int, levels: int = 255, test: tuple[Bytes, Bytes] | None = None
+) -> Splits:
+    """Draw n_val examples without replacement for validation; the rest, in its old order, is the training split."""
+    # RandomState, because numpy keeps its stream the same for good: the split is the same on every machine.
+    order = np.random.RandomState(0).permutation(len(images))
+    val, train = np.sort(order[:n_val]), np.sort(order[n_val:])
+
+    def examples(images: Bytes, labels: Bytes) -> Examples:
+        return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+
+    return Splits(
+        train=examples(images[train], labels[train]),
+        val=examples(images[val], labels[val]),
+        test=examples(*test) if test else None,
+        scale=partial(_scaled, levels),
+    )
+
+
+def _scaled(levels: int, batch: Examples) -> Examples:
+    """The images in float32, from 0 to 1; levels: the pixel that is white."""
+    images, labels = batch
+    return images.float().div_(levels), labels
+
+
+def _root(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        data_dir = Path(os.environ.get("LCA_DATA") or Path.home() / ".cache" / "lca")
+    return data_dir.expanduser()
+
+
+def _missing(name: str, places: str) -> LCAError:
+    return LCAError(
+        f"{name} was not found: looked for {places}. Name the folder that holds it with --data-dir or LCA_DATA, "
+        "or fetch it with --download."
+    )
+
+
+def _torchvision(name: str) -> Any:
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch, such as CUDA beside CPU
+        raise LCAError(
+            f"{name} is fetched or read through torchvision, which does not work here beside torch "
+            f"{torch.__version__} ({error}). Install the torchvision of the same build, or put the data there yourself."
+        ) from error
+    return datasets
+
+
+DIGITS = DataSet("UCI digits", digits, 1_500, 297, 0, ((1, 8, 8), ()))
+MNIST = DataSet("MNIST", mnist, 55_000, 5_000, 10_000, ((1, 28, 28), ()))
+FASHION_MNIST = DataSet("Fashion-MNIST", fashion_mnist, 55_000, 5_000, 10_000, ((1, 28, 28), ()))
+CIFAR10 = DataSet("CIFAR-10", cifar10, 45_000, 5_000, 10_000, ((3, 32, 32), ()))

@@ -1,0 +1,1 @@
+"""Recording: every iterate of an optimizer into a run store, by a recorder or from checkpoints that exist."""

@@ -1,0 +1,48 @@
+"""The parameters of a model, gathered into one row of host memory."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lca.model.vectors import make_views
+from lca.store.parameters import ParameterTable
+
+
+class Staging:
+    """take(row): the tensors' values, as dtype and in the order of θ, into a row (K,) of host memory.
+
+    One gathering copy into a flat vector on the tensors' device, and one flat copy from there. On CUDA the second goes
+    to pinned memory on a stream of its own and is not waited for: `event()` is done when all rows are there. Two flat
+    vectors take turns, so that the next gathering need not wait for the copy before.
+    """
+
+    def __init__(
+        self, table: ParameterTable, tensors: Sequence[Tensor], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.tensors = list(tensors)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.stages = [torch.empty(table.size, dtype=dtype, device=device) for _ in range(2 if self.stream else 1)]
+        self.parts = [make_views(stage, table) for stage in self.stages]
+        self.copied = [torch.cuda.Event() for _ in self.stages] if self.stream else []  # type: ignore[no-untyped-call]
+        self.turn = 0
+
+    @torch.no_grad()
+    def take(self, row: Tensor) -> None:
+        stage, parts = self.stages[self.turn], self.parts[self.turn]
+        if self.stream is None:
+            torch._foreach_copy_(parts, self.tensors)
+            row.copy_(stage)
+            return
+        current = torch.cuda.current_stream(stage.device)
+        current.wait_event(self.copied[self.turn])
+        torch._foreach_copy_(parts, self.tensors)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            row.copy_(stage, non_blocking=True)
+            self.copied[self.turn].record(self.stream)
+        self.turn = 1 - self.turn
+
+    def event(self) -> torch.cuda.Event | None:
+        """Done when every row taken so far is in host memory; None where copies are not asynchronous."""
+        return self.stream.record_event() if self.stream else None

@@ -1,0 +1,141 @@
+"""An allocation in a run store, to read: its arrays, by the names of the schema."""
+
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from lca.errors import Argument, Call, LCAError
+from lca.store.blocks import Blocks, ceil_div
+from lca.store.chunks import WRITE_ALL, Array
+from lca.store.parameters import ParameterTable
+from lca.store.paths import Location
+from lca.store.schema import ARRAYS, OPTIONAL
+from lca.text import facts
+
+
+class Allocation:
+    """One allocation of a run. The arrays of the schema are attributes: `allocation.lca`, `allocation.loss`, …
+
+    run_path: of the store it is in. parameters, blocks: those of the run.
+    """
+
+    def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
+        self.run_path, self.group, self.parameters, self.blocks_of_run = run_path, group, parameters, blocks
+        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Array:
+        if name not in ARRAYS:
+            raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
+        if name not in self.arrays:
+            remake = self.remake(OPTIONAL[name]) if name in OPTIONAL else self.remake()
+            raise LCAError(
+                f"lca/{self.name} of {self.run_path} has no {name}",
+                remedy=("Replace it with ", remake, ", or keep it and pass another ", Argument("name"), "."),
+            )
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array.with_config(WRITE_ALL)  # which zarr does not keep
+
+    def __dir__(self) -> list[str]:
+        return sorted([*(name for name in super().__dir__() if not name.startswith("_")), *self.arrays])
+
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays in the store."""
+        found = set(self.group.array_keys())
+        return tuple(name for name in ARRAYS if name in found)
+
+    @property
+    def name(self) -> str:
+        return self.group.basename
+
+    @property
+    def path(self) -> Location:
+        return self.run_path / f"lca/{self.name}"
+
+    @property
+    def n_iterations(self) -> int:
+        """T, the iterations of the run."""
+        return self.blocks_of_run.n
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The length of each dimension. packed: bytes that hold one bit per parameter."""
+        T, K = self.n_iterations, self.parameters.size
+        return {
+            "parameter": K,
+            "packed": ceil_div(K, 8),
+            "iteration": T,
+            "iterate": T + 1,
+            "tensor": len(self.parameters),
+            "class": len(self.attributes.get("classes", [])),
+            "block": len(self.blocks_of_run),
+        }
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes: as the problem gives them, else their labels."""
+        return [str(name) for name in self.attributes.get("class_names") or self.attributes.get("classes", [])]
+
+    @property
+    def iterations(self) -> range:
+        """The requested iterations; the others stay at status 0."""
+        return range(*self.attributes.get("iterations", (0, self.n_iterations, 1)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every iteration is allocated, and the bound on the total was checked."""
+        return bool(self.attributes["status"] == "complete")
+
+    @property
+    def n_allocated(self) -> int:
+        """Iterations that are not at status 0."""
+        return int(np.count_nonzero(self.read("status")))
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A whole array, in memory."""
+        return np.asarray(getattr(self, name)[:])
+
+    def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """The part of each array that belongs to one block of iterations, with the iteration or iterate first."""
+        return {
+            name: np.moveaxis(np.asarray(getattr(self, name)[where]), axis, 0)
+            for name in (self.arrays if names is None else names)
+            if name != "blocks"
+            for where, axis in [self.place(name, block)]
+        }
+
+    def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
+        """The index of a block in an array, and which dimension is that of the iteration or iterate."""
+        dimensions = ARRAYS[name][1]
+        spans = {"iteration": self.blocks_of_run[block], "iterate": self.blocks_of_run.iterates(block)}
+        axis = next(i for i, d in enumerate(dimensions) if d in spans)
+        return tuple(spans.get(d, slice(None)) for d in dimensions), axis
+
+    def remake(self, *arguments: Argument) -> Call:
+        """The call that replaces this allocation, with further arguments; for remedies."""
+        split = str(self.attributes.get("split", "train"))
+        chosen = {"split": split} if split != "train" else {}
+        chosen |= {"name": self.name} if self.name != split else {}
+        chosen |= {argument.name: argument.value for argument in arguments}
+        return Call("allocate", self.run_path, **chosen, overwrite=True)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the allocation holds and how it was made: (label, text) each."""
+        a = self.attributes
+        arrays = ", ".join(f"{name} {'×'.join(map(str, getattr(self, name).shape))}" for name in self.arrays)
+        state = "complete" if self.complete else "unfinished"
+        return [
+            ("allocation", f"{self.path}, {state}"),
+            ("loss", f"{a.get('split')}, {a.get('examples', 0):,} of {a.get('examples_in_split', 0):,} examples"),
+            ("rule", f"{a.get('rule')}, tolerance {a.get('tolerance'):g} per iteration"),
+            ("iterations", f"{self.n_allocated:,} of {self.n_iterations:,} allocated"),
+            ("arrays", arrays),
+        ]
+
+    def __repr__(self) -> str:
+        return facts(self.facts())

@@ -1,0 +1,60 @@
+"""Writing an allocation, block by block."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lca.store import consolidated
+from lca.store.allocation import Allocation
+
+
+class AllocationWriter:
+    """Writes the arrays and the attributes of one allocation."""
+
+    def __init__(self, allocation: Allocation) -> None:
+        self.allocation = allocation
+
+    def write_block(self, block: int, rows: Mapping[str, NDArray[Any]], *, done: bool = True) -> None:
+        """Write what belongs to one block of iterations, the iteration or iterate first, then mark it as done.
+
+        A part of a block (done=False) counts by its status, which is written last.
+        """
+        for name in (*(name for name in rows if name != "status"), *(["status"] if "status" in rows else [])):
+            where, axis = self.allocation.place(name, block)
+            self._write(name, where, np.moveaxis(rows[name], 0, axis))
+        if done:
+            self._write("blocks", block, 1)
+
+    def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
+        """Replace the values of iteration t."""
+        for name, value in values.items():
+            self._write(name, (slice(None), t) if name == "lca" else t, value)
+
+    def note(self, name: str, value: Any) -> None:
+        """Set an attribute of the allocation; None removes it."""
+        allocation = self.allocation
+        allocation.attributes[name] = value
+        if value is None:
+            del allocation.attributes[name]
+        with consolidated.dropping(allocation.run_path):
+            allocation.group.attrs["lca"] = allocation.attributes
+
+    def finish(self) -> None:
+        """Declare the allocation complete."""
+        self.note("status", "complete")
+        consolidated.write(self.allocation.run_path)
+
+    def reopen(self) -> None:
+        """Declare the allocation unfinished, so that it is continued."""
+        self.note("status", "allocating")
+
+    def undo(self, block: int) -> None:
+        """Mark a block as not allocated."""
+        self.reopen()
+        self._write("blocks", block, 0)
+        self._write("status", self.allocation.blocks_of_run[block], 0)
+
+    def _write(self, name: str, where: Any, values: Any) -> None:
+        getattr(self.allocation, name)[where] = values

@@ -1,0 +1,130 @@
+"""The parameter table: which part of the flat vector θ (K,) is which tensor, and which tensors make a layer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lca.errors import LCAError, UsageError
+
+Kind = Literal["kernel", "bias", "norm"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor of the model and its place in θ: theta[offset : offset + size].
+
+    layer: the module whose kernel it belongs to, so that a bias, and a norm that follows, is counted with its kernel.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+    layer: str
+    kind: Kind
+
+    @property
+    def span(self) -> slice:
+        """Its place in θ, as a slice."""
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class ParameterTable(Sequence[Parameter]):
+    """The trainable parameters of a model in the order of θ; tied ones once."""
+
+    entries: tuple[Parameter, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.entries[index]
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self.entries)
+
+    @property
+    def size(self) -> int:
+        """K, the number of parameters."""
+        return sum(parameter.size for parameter in self)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of parameters of each tensor, (tensor,)."""
+        return [parameter.size for parameter in self]
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers in the order in which they first occur."""
+        return list(dict.fromkeys(parameter.layer for parameter in self))
+
+    @property
+    def layer_index(self) -> NDArray[np.int64]:
+        """The index in `layers` of each tensor's layer, (tensor,)."""
+        layers = self.layers
+        return np.array([layers.index(parameter.layer) for parameter in self], np.int64)
+
+    def rows(self, name: str) -> slice | NDArray[np.int64]:
+        """The place in θ, and so in the rows of `weights` and `lca`, of a tensor or of a layer with all its tensors.
+
+        A slice if it is contiguous, as is nearly always the case; otherwise the indices, for `lca.oindex`.
+        """
+        spans = [p.span for p in self if name in (p.name, p.layer)]
+        if not spans:
+            known = ", ".join([*self.layers, *(p.name for p in self)])
+            raise UsageError(f"no layer or tensor is called {name!r}", remedy=f"The names are {known}.")
+        if all(a.stop == b.start for a, b in pairwise(spans)):
+            return slice(spans[0].start, spans[-1].stop)
+        return np.concatenate([np.arange(span.start, span.stop) for span in spans])
+
+    def sum_by_layer(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """values (…, tensor) -> their sums over the tensors of each layer, (…, layer)."""
+        sums = np.zeros((*values.shape[:-1], len(self.layers)))
+        for i, layer in enumerate(self.layer_index):
+            sums[..., layer] += values[..., i]
+        return sums
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [asdict(parameter) for parameter in self]
+
+    @classmethod
+    def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Self:
+        return cls(tuple(Parameter(**{**row, "shape": tuple(row["shape"])}) for row in rows))
+
+    def require_same(self, other: "ParameterTable", this: str, that: str) -> None:
+        """Raise LCAError unless `other` names the same tensors of the same shapes in the same order."""
+        found, expected = [(p.name, p.shape) for p in other], [(p.name, p.shape) for p in self]
+        if found == expected:
+            return
+        first = next(i for i in range(len(found) + 1) if found[i : i + 1] != expected[i : i + 1])
+
+        def describe(rows: list[tuple[str, tuple[int, ...]]], table: ParameterTable) -> str:
+            row = "no such parameter" if first >= len(rows) else f"{rows[first][0]} {rows[first][1]}"
+            return f"{row} ({len(rows)} tensors with {table.size:,} parameters)"
+
+        raise LCAError(
+            f"{that} is not the model that {this} was recorded from; parameter {first}",
+            expected=describe(expected, self),
+            found=describe(found, other),
+            remedy="Pass the problem that the run was trained on.",
+        )
+
+
+def match_layers(pattern: str, layers: Sequence[str]) -> set[str]:
+    """The layers that a name, a glob, "first" or "last" selects; UsageError if there are none."""
+    if pattern in layers:
+        return {pattern}
+    if pattern in ("first", "last"):
+        return {layers[0 if pattern == "first" else -1]}
+    found = {layer for layer in layers if fnmatchcase(layer, pattern)}
+    if not found:
+        raise UsageError(
+            f"no layer matches {pattern!r}", remedy=f"The layers are {', '.join(layers)}; first and last work too."
+        )
+    return found

@@ -1,0 +1,240 @@
+"""A run in its store, to read."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from lca.errors import Call, LCAError, Remedy, UsageError
+from lca.store import consolidated
+from lca.store.allocation import Allocation
+from lca.store.blocks import Blocks
+from lca.store.chunks import Array, read_part
+from lca.store.parameters import ParameterTable
+from lca.store.paths import ROOT, Location, locate
+from lca.store.schema import SCHEMA, SPLITS
+from lca.text import facts, pluralize, size
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+
+class Run:
+    """A run store. Its arrays are zarr's own: slice them to read; nothing is loaded before."""
+
+    def __init__(self, path: Location, group: zarr.Group) -> None:
+        self.path, self.group = path, group
+        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+        self.parameters = ParameterTable.from_json(self.attributes["parameters"])
+
+    @cached_property
+    def weights(self) -> Array:
+        """Every iterate, (parameter, iterate); float32, or float64 for a model in float64."""
+        array = self.group["weights"]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    @property
+    def training(self) -> dict[str, Array]:
+        """What the optimizer saw, float64 (iteration) each: the mini-batch loss, the learning rate, …"""
+        return dict(subgroup(self.group, "training").arrays())
+
+    @property
+    def status(self) -> str:
+        """ "training" until the last iterate is on disk, then "complete"."""
+        return str(self.attributes["status"])
+
+    @property
+    def n_iterates(self) -> int:
+        """Iterates on disk."""
+        return int(self.attributes["iterates"])
+
+    @property
+    def n_iterations(self) -> int:
+        """T, the number of steps between the iterates on disk."""
+        return max(self.n_iterates - 1, 0)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of iterations, in which allocations are written."""
+        return Blocks(self.n_iterations, int(self.attributes["block"]))
+
+    @property
+    def iterate_blocks(self) -> Blocks:
+        """The blocks of iterates, in which the weights are written."""
+        return Blocks(self.n_iterates, int(self.attributes["block"]))
+
+    @property
+    def n_unmoved(self) -> int:
+        """Iterations that changed no parameter, such as a step that a gradient scaler skipped."""
+        moved = self.training.get("moved")
+        return 0 if moved is None else int((np.asarray(moved[:]) == 0).sum())
+
+    @property
+    def allocations(self) -> list[str]:
+        """The names of the allocations in the store."""
+        if "lca" not in self.group:
+            return []
+        # One that was cut short before it began is not counted.
+        groups = subgroup(self.group, "lca").groups()
+        return sorted(name for name, group in groups if _status(group) != "creating")
+
+    def allocation(self, name: str = "train") -> Allocation:
+        """The allocation of this name; LCAError if the store has none."""
+        if name not in self.allocations:
+            known = f"it has {', '.join(self.allocations)}" if self.allocations else "it has none yet"
+            named = {} if name == "train" else {"split": name} if name in SPLITS else {"name": name}
+            raise LCAError(
+                f"{self.path} has no allocation {name!r}; {known}",
+                remedy=("Create it with ", Call("allocate", self.path, **named), "."),
+            )
+        return Allocation(self.path, subgroup(self.group, f"lca/{name}"), self.parameters, self.blocks)
+
+    def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[Any]:
+        """The iterates of one block, (parameter, iterate), of all parameters or some."""
+        name = f"block {block} of {self.path}/weights"
+        return read_part(self.weights, (parameters, self.iterate_blocks[block]), name, verify_remedy(self.path))
+
+    def to_xarray(self, name: str = "train") -> "Dataset":
+        """An allocation as an xarray.Dataset, each array read when it is used.
+
+        Coordinates: iteration and iterate by number; tensor by name, with its layer; class by label.
+        """
+        if find_spec("xarray") is None:
+            raise UsageError(
+                "xarray is not installed", remedy="Install it with: pip install 'loss-change-allocation[xarray]'"
+            )
+        from xarray import open_zarr
+
+        allocation = self.allocation(name)
+        coordinates = {
+            "iteration": np.arange(self.n_iterations),
+            "iterate": np.arange(self.n_iterates),
+            "tensor": [parameter.name for parameter in self.parameters],
+            "layer": ("tensor", [parameter.layer for parameter in self.parameters]),
+        }
+        if "class_lca" in allocation.arrays:
+            coordinates["class"] = allocation.attributes["classes"]
+        stored = open_zarr(self.path.zarr_store(), group=f"lca/{name}", consolidated=False, chunks=None)
+        data: Dataset = stored.assign_coords(coordinates)
+        return data
+
+    def disk_bytes(self, name: str = "") -> int:
+        """The size of the store's files, or of those of one array or group."""
+        return sum((self.path / name if name else self.path).files().values())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the store holds, how far it is, its size, and the command that made it: (label, text) each."""
+        attributes = self.attributes
+        train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
+        raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
+        planned = f" of {train['iterations'] + 1:,}" if self.status != "complete" and "iterations" in train else ""
+        tensors = pluralize(len(self.parameters), "tensor")
+        rows = [
+            ("run", f"{self.path}, {self.status}"),
+            (
+                "problem",
+                attributes.get("problem", "unknown") + _describe_options(attributes.get("problem_options", {})),
+            ),
+            ("training", _describe_training(train) or _describe_origin(attributes)),
+            *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
+            ("iterates", f"{self.n_iterates:,}{planned} iterates; {self.parameters.size:,} parameters in {tensors}"),
+            ("weights", f"{size(disk)} on disk, {size(raw)} raw ({disk / raw:.2f}, {codec})" if raw else "none yet"),
+            *([("still", f"{pluralize(self.n_unmoved, 'iteration')} without any motion")] if self.n_unmoved else []),
+            ("store", f"{size(self.disk_bytes())} on disk"),
+        ]
+        for name in self.allocations:
+            allocation = self.allocation(name)
+            state = "complete" if allocation.complete else "unfinished"
+            allocated = f"{allocation.n_allocated:,} of {self.n_iterations:,} iterations allocated"
+            rows.append((f"lca/{name}", f"{state}, {allocated}"))
+        return [*rows, *([("made by", attributes["command"])] if attributes.get("command") else [])]
+
+    def __repr__(self) -> str:
+        return facts(self.facts())
+
+
+def open_run(path: Location | Path | str, mode: str = "r") -> Run:
+    """Open a run store to read it ("r"), or to add to it ("r+")."""
+    path = locate(path)
+    if not is_run(path):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", remedy=("Create a run with ", Call("train", path), "."))
+        raise UsageError(
+            f"{path} is not a run store", expected="a zarr.json with the attribute 'lca'", found="none in it"
+        )
+    run = Run(path, consolidated.open_root(path, mode))
+    if run.attributes.get("schema") != SCHEMA:
+        raise LCAError(
+            f"the schema of {path}",
+            expected=str(SCHEMA),
+            found=str(run.attributes.get("schema")),
+            remedy="Record the run again, or use the release of lca that wrote it.",
+        )
+    return run
+
+
+def is_run(path: Location) -> bool:
+    """Whether there is a run store at this location."""
+    try:
+        with (path / ROOT).open() as file:
+            metadata = json.load(file)
+        return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def verify_remedy(path: object) -> Remedy:
+    """The remedy for damage."""
+    return ("See ", Call("verify", path), ".")
+
+
+def subgroup(group: zarr.Group, name: str) -> zarr.Group:
+    """The group of this name in a group."""
+    child = group[name]
+    assert isinstance(child, zarr.Group)
+    return child
+
+
+def _status(group: zarr.Group) -> str:
+    attributes: Any = group.attrs.get("lca", {"status": "creating"})
+    return str(attributes["status"])
+
+
+def _describe_origin(attributes: Mapping[str, Any]) -> str:
+    """Where a run comes from that `lca.train` did not train."""
+    imported = attributes.get("imported")
+    if imported:
+        return f"imported from {pluralize(len(imported), 'checkpoint')}, a coarse trajectory"
+    return "recorded from a custom training loop"
+
+
+def _describe_options(options: Mapping[str, Any]) -> str:
+    """ " (layers 4, width 1.0)"."""
+    return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" if options else ""
+
+
+def _describe_training(train: Mapping[str, Any]) -> str:
+    """The training options, as resolved; those that are off are left out."""
+    always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
+    if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
+    words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]
+    for name in if_used:
+        value = train.get(name)
+        if value is True:
+            words.append(name)
+        elif isinstance(value, list):
+            words += [f"{name.removesuffix('s')} {text}" for text in value]
+        elif value:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    if train.get("schedule") == "step":
+        words.append(f"times {train['gamma']} at epochs {', '.join(f'{epoch:g}' for epoch in train['milestones'])}")
+    elif train.get("schedule") == "cosine":
+        words.append("cosine")
+    return ", ".join(words)

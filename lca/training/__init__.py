@@ -1,0 +1,1 @@
+"""Training the built-in problems, or any other, with every iterate recorded."""

@@ -1,0 +1,38 @@
+"""The order in which the examples of the training split are visited."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lca.problem.batches import Batch, get_tensors, take
+from lca.problem.streaming import StreamedDataset, prefetch
+
+
+def draw_indices(
+    n_examples: int, batch_size: int, seed: int, start: int = 0, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """The indices (batch_size,) of each batch on the device, endlessly, from iteration `start` on.
+
+    Each epoch is a new permutation of the examples, which depends on the seed and the epoch's number alone.
+    """
+    n_batches = n_examples // batch_size
+    for epoch in itertools.count(start // n_batches):
+        permutation = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_examples)).to(device)
+        for batch in range(start % n_batches, n_batches):
+            yield permutation[batch * batch_size : (batch + 1) * batch_size]
+        start = 0
+
+
+def draw_batches(data: "Batch | StreamedDataset", indices: Iterable[Tensor], device: torch.device) -> Iterator[Batch]:
+    """A batch for each of the indices, on the device. In memory, the indices are on the device of the data."""
+    if isinstance(data, StreamedDataset):
+        found: Iterable[Batch] = data.draw(indices)
+    else:
+        found = (take(data, index) for index in indices)
+        if get_tensors(data)[0].device == device:
+            yield from found
+            return
+    yield from (batch for batch, _ in prefetch(((batch, None) for batch in found), device))

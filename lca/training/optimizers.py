@@ -1,0 +1,62 @@
+"""The optimizers, each layer's own options, the course of the learning rate, and L2."""
+
+from collections.abc import Callable, Mapping
+from math import cos, pi
+
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from lca.training.config import OPTIMIZERS, TrainConfig
+from lca.training.layer_options import find_options
+
+KINDS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+TORCH_NAMES = {"learning_rate": "lr", "l2": "weight_decay"}
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """With a group for each set of options that layers have of their own; the first is that of all other layers."""
+    has = OPTIMIZERS[config.optimizer]
+    general = {name: float(getattr(config, name)) for name, default in has.items() if default is not None}
+    groups: list[tuple[dict[str, float], list[Tensor]]] = [(general, [])]
+    for tensor, own in find_options(model, config.layers):
+        options = general | own
+        if options not in [there for there, _ in groups]:
+            groups.append((options, []))
+        next(tensors for there, tensors in groups if there == options).append(tensor)
+    optimizer = KINDS[config.optimizer](
+        [{"params": tensors, **_rename_for_torch(options)} for options, tensors in groups],
+        **_rename_for_torch(general),
+        **({"nesterov": True} if config.nesterov else {}),
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def set_rates(optimizer: Optimizer, factor: float) -> None:
+    """Each group's learning rate: a factor on the one that it began with."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["initial_lr"]
+
+
+def compute_rate_factor(config: TrainConfig, t: int, T: int, iterations_per_epoch: int) -> float:
+    """What the learning rates are multiplied with in iteration t of T.
+
+    step: by gamma at each milestone, in epochs. cosine: ½ (1 + cos πt/T), from 1 towards 0   [arXiv 1608.03983, eq. 5]
+    """
+    if config.schedule == "step" and config.gamma is not None:
+        return config.gamma ** sum(t >= milestone * iterations_per_epoch for milestone in config.milestones)
+    return (1 + cos(pi * t / T)) / 2 if config.schedule == "cosine" else 1.0
+
+
+def compute_l2_term(optimizer: Optimizer) -> Tensor | float:
+    """½ Σ l2 ‖θ‖² over the groups, whose gradient the optimizer adds to that of the loss by itself."""
+    if isinstance(optimizer, AdamW):
+        return 0.0
+    groups = [group for group in optimizer.param_groups if group["weight_decay"] and group["params"]]
+    return sum((group["weight_decay"] / 2 * get_total_norm(group["params"]).detach() ** 2 for group in groups), 0.0)
+
+
+def _rename_for_torch(options: Mapping[str, float]) -> dict[str, float]:
+    return {TORCH_NAMES.get(name, name): value for name, value in options.items()}

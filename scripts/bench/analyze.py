@@ -1,0 +1,137 @@
+"""How fast and in how little memory `lca analyze all` goes through a large store, beside a bare read of its arrays.
+
+    .venv/bin/python scripts/bench_analyze.py [--gigabytes 20] [--folder FOLDER] [--repeats 3]
+
+The store is synthetic: LCA and weights of 1.3 M parameters with few bits of mantissa, so that 20 GB raw are 5 GB on
+disk, and the signs of the gradient. The bare read takes the same arrays, a file at a time, and does nothing with them.
+Both are timed in turns, in processes of their own, and their ratio is that of the medians: 0.5 at least is wanted, and
+1 GB of memory at most. Expected on two cores: 0.57, 639 MB/s, 700 MB of memory.
+
+About 8 minutes on two cores, most of it for making the store.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numcodecs.bitround import BitRound
+from torch import nn
+from tqdm import tqdm
+
+import lca
+from lca.analysis import everything
+from lca.store.chunks import Array
+from lca.store.parameters import ParameterTable
+from lca.store.run import Run
+from lca.store.run_writer import create_run
+from lca.text import size, table
+
+LAYERS, WIDTH = 20, 256  # 20 dense layers of 256 × 256 and their biases: 1.3 M parameters
+BITS = 4  # of mantissa
+NAMES = ("lca", "weights", "gradient_sign")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=20, help="raw")
+    parser.add_argument("--folder", type=Path, help="where the store is made, and left")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--task", choices=["all", "read"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        print(json.dumps(timed(options.folder / "run.zarr", options.task)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        path = folder / "run.zarr"
+        if not path.exists():
+            make_store(path, options.gigabytes)
+        run = lca.open(path)
+        raw = sum(array.nbytes for array in arrays(run))
+        print(
+            f"{size(raw)} raw, {size(run.disk_bytes())} on disk: K = {run.parameters.size:,}, T = {run.n_iterations:,}"
+        )
+        figures: dict[str, list[dict[str, float]]] = {"read": [], "all": []}
+        for _ in range(options.repeats):
+            for task, found in figures.items():
+                command = [sys.executable, __file__, "--folder", str(folder), "--task", task]
+                found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    rows = []
+    for task, found in figures.items():
+        seconds = [figure["seconds"] for figure in found]
+        memory = max(figure["memory"] for figure in found)
+        rates = [raw / s / 1e6 for s in seconds]
+        spread = f"{min(rates):.0f} … {max(rates):.0f}"
+        rows.append([task, f"{median(seconds):.1f}", f"{raw / median(seconds) / 1e6:.0f}", spread, size(memory)])
+    print(table(["", "s", "MB/s of raw data", "range", "peak memory"], rows))
+    ratio = median(f["seconds"] for f in figures["read"]) / median(f["seconds"] for f in figures["all"])
+    print(f"all against a bare read: {ratio:.2f} (wanted: 0.5)")
+
+
+def arrays(run: Run) -> Iterator[Array]:
+    allocation = run.allocation("train")
+    return (run.weights if name == "weights" else getattr(allocation, name) for name in NAMES)
+
+
+def timed(path: Path, task: str) -> dict[str, float]:
+    """Seconds, and bytes of memory at the peak of this process."""
+    run = lca.open(path)
+    begin = time.perf_counter()
+    if task == "all":
+        everything(run)
+    else:
+        for array in arrays(run):
+            height, width = array.shards or array.chunks
+            for top in range(0, array.shape[0], height):
+                for left in range(0, array.shape[1], width):
+                    array[top : top + height, left : left + width]
+    seconds = time.perf_counter() - begin
+    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    return {"seconds": seconds, "memory": 1024 * int(peak)}  # getrusage would tell the parent's peak, if that is higher
+
+
+def make_store(path: Path, gigabytes: float) -> None:
+    """A complete run with one allocation; a block is another's, its parameters rotated."""
+    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+    parameters = ParameterTable.of(model)
+    K = parameters.size
+    run = create_run(path, parameters, {"problem": "synthetic"})
+    T = max(round(gigabytes * 1e9 / (8.125 * K)) // run.block, 1) * run.block
+    random = np.random.default_rng(0)
+    rounding = BitRound(keepbits=BITS)
+    lca_rows, theta_rows = (
+        rounding.decode(rounding.encode((random.normal(size=(run.block, K)) * scale).astype(np.float32)))
+        for scale in (1e-6, 1e-1)
+    )
+    run.weights.resize((K, T + 1))
+    run._set(iterates=T + 1, status="complete")
+    attributes = {"split": "train", "rule": "simpson", "examples": 1, "examples_in_split": 1, "batch_size": 1}
+    attributes |= {"tolerance": 1e-3, "total_tolerance": 1e-2}
+    allocation = run.create_allocation("train", attributes, ["lca", "gradient_sign"])
+    small = {
+        name: allocation.read_block(0, [name])[name] for name in allocation.arrays if name not in (*NAMES, "blocks")
+    }
+    for block, span in enumerate(tqdm(allocation.iteration_blocks, "make", disable=not sys.stderr.isatty())):
+        shift = 4_099 * block
+        rows, theta = np.roll(lca_rows, shift, axis=1), np.roll(theta_rows, shift, axis=1)
+        run.weights[:, span] = theta.T
+        n = run.block + (span.stop == T)
+        others = {
+            name: np.resize(np.ones(1), (len(values[: run.block]), *values.shape[1:])) for name, values in small.items()
+        }
+        others |= {name: np.ones((n, *others[name].shape[1:])) for name in ("loss", "gradient_norm")}
+        others["gradient_sign"] = np.packbits(np.resize(rows < 0, (n, K)), axis=1)
+        allocation.write_block(block, {**others, "lca": rows})
+    run.weights[:, T] = theta_rows[0]
+    allocation.finish()
+
+
+if __name__ == "__main__":
+    main()

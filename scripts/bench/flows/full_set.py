@@ -1,0 +1,64 @@
+"""theta (K,) -> the gradient (K,) of the mean loss over a split: a plain loop over batches, as one writes it.
+
+It is the pass of all methods but lca's own, at the batch size that lca's probe found, so that what differs between the
+methods is the flow and not the speed of their passes.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils import vector_to_parameters
+
+from lca.problem.batches import Batch, split_batch, length
+from lca.model.parameters import get_trainable
+from lca.problem.losses import Losses
+
+Gradient = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
+
+
+@dataclass
+class Passes:
+    """Counts and times full-set passes. kill_at: the process ends after so many, by SIGKILL, as in a crash."""
+
+    kill_at: int | None = None
+    n: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - begin
+        self.n += 1
+        if self.n == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FullSetGradient:
+    """data: as the losses take them; float32 throughout, or the numbers of the model."""
+
+    def __init__(
+        self, model: nn.Module, losses: Losses, data: Batch, batch_size: int, passes: Passes | None = None
+    ) -> None:
+        self.model, self.losses, self.passes = model.eval(), losses, passes or Passes()
+        self.batches, self.n_examples = split_batch(data, batch_size), length(data)
+        self.parameters = list(get_trainable(model).values())
+
+    def __call__(self, theta: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        with self.passes.one():
+            vector_to_parameters(torch.as_tensor(theta, dtype=self.parameters[0].dtype), self.parameters)
+            self.model.zero_grad()
+            for batch in self.batches:
+                loss = self.losses(self.model, batch).sum() / self.n_examples
+                loss.backward()  # type: ignore[no-untyped-call]
+            gradients = [parameter.grad for parameter in self.parameters]
+            return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]).numpy()

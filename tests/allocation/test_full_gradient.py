@@ -1,0 +1,194 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lca.allocation.full_gradient import FullGradient
+from lca.errors import LCAError
+from lca.model.evaluation_mode import has_batchnorm
+from lca.model.parameters import flatten, get_trainable
+from lca.problem.losses import cross_entropy
+
+
+def data(n, seed=0, shape=(5,)):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *shape, generator=generator), torch.randint(3, (n,), generator=generator)
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def reference(model, x, y):
+    """Loss and gradient in one float64 batch, by torch's own mean."""
+    model = copy.deepcopy(model).double()
+    loss = nn.functional.cross_entropy(model(x.double()), y)
+    return loss.detach(), torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 64, 103, 1000])
+def test_any_batch_size_gives_the_mean_over_all_examples(batch_size):
+    model, (x, y) = net(), data(103)
+    loss, gradient = reference(model, x, y)
+    with FullGradient(model, cross_entropy, (x, y), batch_size) as full:
+        result = full(flatten(model))
+    assert result.loss.dtype == torch.float64
+    assert float(result.loss) == pytest.approx(float(loss), rel=1e-6)
+    torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_an_uneven_last_batch_weighs_what_it_should():
+    """Three examples in batches of two: a mean of batch means would weigh the last one double."""
+    x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.zeros(3)
+    model = nn.Linear(1, 1, bias=False)
+    with FullGradient(model, lambda model, batch: model(batch[0])[:, 0], (x, y), 2) as full:
+        result = full(torch.tensor([6.0]))
+    assert float(result.loss) == pytest.approx(2.0)
+    assert float(result.gradient) == pytest.approx(1 / 3)
+
+
+def test_the_gradient_is_that_of_the_loss_along_a_line():
+    model, (x, y) = net().double(), data(40)
+    generator = torch.Generator().manual_seed(1)
+    with FullGradient(model, cross_entropy, (x.double(), y), 16) as full:
+        theta = flatten(model)
+        direction = torch.randn(len(theta), generator=generator, dtype=torch.float64)
+        slope = (full(theta + 1e-5 * direction).loss - full(theta - 1e-5 * direction).loss) / 2e-5
+        torch.testing.assert_close(slope, full(theta).gradient @ direction, rtol=1e-8, atol=1e-9)
+
+
+def test_dropout_is_off():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 3)).train()
+    x, y = data(30)
+    loss, gradient = reference(model.eval(), x, y)
+    model.train()
+    with FullGradient(model, cross_entropy, (x, y), 8) as full:
+        result = full(flatten(model))
+    assert float(result.loss) == pytest.approx(float(loss), rel=1e-6)
+    torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(5, 8, num_layers=2, dropout=0.5, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.lstm(x)[0][:, -1])
+
+
+def test_recurrent_modules_are_in_training_mode_without_their_dropout():
+    """cuDNN has a backward pass in no other mode; and the loss is that of eval mode."""
+    torch.manual_seed(0)
+    model, (x, y) = Recurrent().eval(), data(30, shape=(4, 5))
+    loss, gradient = reference(model, x, y)
+    modes = []
+    model.lstm.register_forward_pre_hook(lambda module, _: modes.append((module.training, module.dropout)))
+    with FullGradient(model, cross_entropy, (x, y), 8) as full:
+        result = full(flatten(model))
+    assert set(modes) == {(True, 0.0)}
+    assert float(result.loss) == pytest.approx(float(loss), rel=1e-6)
+    torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
+    assert (model.lstm.training, model.lstm.dropout) == (False, 0.5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_recurrent_modules_have_a_gradient_on_cuda():
+    torch.manual_seed(0)
+    model, (x, y) = Recurrent(), data(30, shape=(4, 5))
+    _, gradient = reference(model.eval(), x, y)
+    with FullGradient(model.cuda(), cross_entropy, (x.cuda(), y.cuda()), 8) as full:
+        torch.testing.assert_close(full(full.theta.clone()).gradient.cpu().double(), gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batchnorm_uses_the_batch_and_leaves_its_buffers_alone(training):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).train(training)
+    model[1].running_mean += 3
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    x, y = data(50)
+    assert has_batchnorm(model)
+
+    batch_losses = []
+    for begin in range(0, 50, 20):  # by hand: batches in index order, each normalised by itself
+        hidden = model[0](x[begin : begin + 20])
+        hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + model[1].eps).sqrt()
+        logits = model[2](hidden * model[1].weight + model[1].bias)
+        batch_losses.append(nn.functional.cross_entropy(logits, y[begin : begin + 20], reduction="sum"))
+    expected = torch.stack(batch_losses).sum() / 50
+    gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(expected, list(model.parameters()))])
+
+    with FullGradient(model, cross_entropy, (x, y), 20) as full:
+        result = full(flatten(model))
+    assert float(result.loss) == pytest.approx(float(expected.detach()), rel=1e-6)
+    torch.testing.assert_close(result.gradient, gradient, rtol=1e-4, atol=1e-6)
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    assert all(module.training == training for module in model.modules())
+    assert model[1].track_running_stats
+
+
+def test_the_model_is_left_as_it_was():
+    model = net().train()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = {name: (tensor, tensor.data_ptr(), tensor.detach().clone()) for name, tensor in get_trainable(model).items()}
+    with pytest.raises(KeyError), FullGradient(model, cross_entropy, data(20), 20) as full:
+        full(torch.zeros(full.table.size))
+        raise KeyError
+    for name, tensor in get_trainable(model).items():
+        assert (tensor is before[name][0], tensor.data_ptr()) == (True, before[name][1])
+        assert torch.equal(tensor, before[name][2])
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
+    assert model[2].weight.grad is None
+    assert model.training
+
+
+def test_results_share_no_memory():
+    model = net()
+    with FullGradient(model, cross_entropy, data(20), 20) as full:
+        first = full(flatten(model))
+        kept = first.gradient.clone()
+        full(torch.zeros(full.table.size))
+    assert torch.equal(first.gradient, kept)
+
+
+def test_tied_weights_get_the_sum_of_both_gradients():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    with FullGradient(Tied(), lambda m, batch: m(batch[0])[:, 0], (torch.tensor([[2.0]]),), 1) as full:
+        result = full(torch.tensor([3.0]))
+    assert (float(result.loss), result.gradient.tolist()) == (18.0, [12.0])
+
+
+def test_a_mean_in_place_of_a_loss_per_example_is_named():
+    model = net()
+    losses = lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1])
+    with (
+        FullGradient(model, losses, data(20), 20) as full,
+        pytest.raises(LCAError, match=r"a tensor of shape \(\) for a batch of 20 examples; .*\(20,\), was wanted"),
+    ):
+        full(flatten(model))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_agrees_with_the_cpu():
+    model, (x, y) = net(), data(103)
+    with FullGradient(model, cross_entropy, (x, y), 50) as full:
+        expected = full(flatten(model))
+    model.cuda()
+    with FullGradient(model, cross_entropy, (x.cuda(), y.cuda()), 50) as full:
+        result = full(flatten(model))
+    np.testing.assert_allclose(float(result.loss), float(expected.loss), rtol=1e-6)
+    torch.testing.assert_close(result.gradient.cpu(), expected.gradient, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,81 @@
+"""Pruning by LCA, by magnitude and at random: what is set to 0, and that the loss is that of what is left."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lca
+from lca.analysis import prune
+from lca.analysis._prune import report, without
+from lca.errors import LCAError, UsageError
+from lca.problem.losses import cross_entropy
+
+
+@pytest.fixture(scope="module")
+def allocated(tmp_path_factory):
+    from conftest import small_problem
+
+    path = tmp_path_factory.mktemp("prune") / "run.zarr"
+    lca.train(small_problem(), path, lca.TrainConfig(batch_size=20, iterations=40, learning_rate=0.1, device="cpu"))
+    lca.allocate(path, small_problem(), lca.AllocateConfig(device="cpu", audit=0, batch_size=20))
+    return lca.open(path)
+
+
+def test_the_least_important_go_first():
+    theta = np.arange(1, 7, dtype=np.float32)
+    importance = np.array([5.0, 1, 4, 2, 0, 3])
+    candidates = np.array([0, 1, 2, 3, 5])  # not the fifth
+    assert without(theta, candidates, importance, 0.4).tolist() == [1, 0, 3, 0, 5, 6]
+    assert without(theta, candidates, importance, 0.0).tolist() == theta.tolist()
+    assert without(theta, candidates, importance, 0.98).tolist() == [0, 0, 0, 0, 5, 0]
+    assert theta.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_losses_and_accuracies_are_those_of_the_masked_network(allocated, problem):
+    result = prune(allocated, problem(), pruned=(0.5, 0.8), device="cpu")
+    A = allocated.allocation("train").lca[:].astype(np.float64).sum(1)
+    theta = allocated.weights[:, -1]
+    kernels = np.r_[0:16, 24:48]  # a 2-8-3 net
+    for i, importance in enumerate((-A, np.abs(theta))):
+        for j, part in enumerate((0, 0.5, 0.8)):
+            masked = theta.copy()
+            masked[kernels[np.argsort(importance[kernels])[: round(part * 40)]]] = 0
+            given = problem()
+            nn.utils.vector_to_parameters(torch.from_numpy(masked), given.model.parameters())
+            for split in ("train", "val"):
+                x, y = given.splits[split]
+                with torch.no_grad():
+                    loss = nn.functional.cross_entropy(given.model(x), y).item()
+                    right = (given.model(x).argmax(1) == y).float().mean().item()
+                assert result.loss[split][i, j] == pytest.approx(loss, rel=1e-5)
+                assert result.accuracy[split][i, j] == pytest.approx(right)
+    assert result.criteria == ["LCA", "magnitude", "random"]
+    assert result.pruned.tolist() == [0, 0.5, 0.8]
+    assert len(set(result.loss["train"][:, 0])) == 1  # nothing pruned is the same by each
+    again = prune(allocated, problem(), pruned=(0.5, 0.8), device="cpu", seed=1)
+    assert again.loss["train"][:2].tolist() == result.loss["train"][:2].tolist()
+    assert again.loss["train"][2, 1] != result.loss["train"][2, 1]
+
+
+def test_the_report_has_a_table_a_split(allocated, problem):
+    told = report([prune(allocated, problem(), device="cpu")])
+    assert [table.title for table in told.tables] == ["train loss (nats) and accuracy", "val loss (nats) and accuracy"]
+    assert list(told.tables[0].rows) == ["nothing", "50 %", "80 %", "90 %", "95 %", "98 %"]
+    names = ("LCA", "magnitude", "random")
+    assert list(told.tables[0].columns) == [*(f"loss, {n}" for n in names), *(f"right %, {n}" for n in names)]
+
+
+def test_without_knowing_what_is_right_there_is_no_accuracy(allocated, problem):
+    given = problem()
+    custom = lca.Problem(given.model, lambda model, batch: cross_entropy(model, batch), given.train)
+    result = prune(allocated, custom, pruned=(0.5,), device="cpu")
+    assert np.isnan(result.accuracy["train"]).all()
+    assert list(report([result]).tables[0].columns) == ["loss, LCA", "loss, magnitude", "loss, random"]
+
+
+def test_another_model_or_part_is_refused(allocated, problem):
+    with pytest.raises(LCAError, match="is not the model that"):
+        prune(allocated, problem(model=nn.Linear(2, 3)), device="cpu")
+    with pytest.raises(UsageError, match="pruned is 0.5, 1; parts between 0 and 1 were wanted"):
+        prune(allocated, problem(), pruned=(0.5, 1), device="cpu")

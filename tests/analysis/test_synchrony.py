@@ -1,0 +1,188 @@
+"""Peaks and whether they coincide, by hand and against a plain simulation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from handmade import columns_of, make_run
+from torch import nn
+
+from lca.analysis import synchrony
+from lca.analysis._synchrony import Peaks, deepest_minima, p_value, report, shifted_baseline, synchronised
+from lca.errors import LCAError, UsageError
+from lca.text import describe_report
+
+
+def minima(values, n):
+    """The deepest local minima of one series, by a plain loop."""
+    found = [t for t in range(1, len(values) - 1) if values[t] < values[t - 1] and values[t] < values[t + 1]]
+    best = sorted(found, key=lambda t: (values[t], t))[:n]
+    return best + [-1] * (n - len(best))
+
+
+def test_minima_by_hand():
+    values = np.array([-9.0, -1, -5, -2, -7, -7, -1, -3, -2, -8])
+    # −9 and −8 are at the ends, −7, −7 is flat
+    assert deepest_minima(values, 3).tolist() == [2, 7, -1]
+    values[3] = np.nan  # then −5 has no neighbour after it
+    assert deepest_minima(values, 3).tolist() == [7, -1, -1]
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 7, 64, 300])
+def test_minima_in_stretches_are_those_of_the_whole(stretch):
+    values = np.random.default_rng(0).normal(size=(300, 2, 3)).round(1)  # with ties
+    values[50] = np.nan
+    peaks = Peaks((2, 3), 20)
+    for begin in range(0, 300, stretch):
+        peaks.add(begin, values[begin : begin + stretch])
+    expected = [[minima(values[:, i, j], 20) for j in range(3)] for i in range(2)]
+    assert peaks.iterations.tolist() == expected
+    assert deepest_minima(values).tolist() == expected
+
+
+def test_synchronised_is_in_every_layer():
+    assert synchronised(np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1]])) == [3, 5]
+    assert synchronised(np.array([[3], [4]])) == []
+    assert synchronised(np.array([[8, 2]])) == [2, 8]
+
+
+def test_the_baseline_is_the_count_after_shifting():
+    rng = np.random.default_rng(1)
+    peaks = np.array([[rng.choice(60, 20, replace=False) for _ in range(3)] for _ in range(4)])
+    peaks[0, 0, -5:] = -1
+    shifts = (-2, -1, 0, 1, 2)
+    found = shifted_baseline(peaks, shifts, 50, seed=3)
+    draws = np.random.default_rng(3).choice(shifts, (50, 4, 3))
+    for r in range(50):
+        moved = [[{int(t) + draws[r, c, i] for t in peaks[c, i] if t >= 0} for i in range(3)] for c in range(4)]
+        assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
+
+
+def test_a_single_layer_is_always_with_itself():
+    assert (shifted_baseline(np.array([[[4, 8, -1]]]), (-1, 0, 1), 5, 0) == 2).all()
+
+
+def test_p_is_never_0():
+    assert p_value(5, np.array([1, 2, 5, 7, 0])) == pytest.approx(3 / 6)
+    assert p_value(99, np.zeros(1000)) == pytest.approx(1 / 1001)
+
+
+def made(path, **options):
+    """Two layers that peak together in total and in class 0, and two iterations apart in class 1."""
+    T, peaks = 200, np.arange(10, 160, 7)
+    depth = np.linspace(2, 3, len(peaks))
+
+    def series(shift=0):
+        values = np.zeros(T)
+        values[peaks + shift] = -depth
+        return values
+
+    lca = np.zeros((7, T))
+    lca[0], lca[3] = series(), series()
+    class_lca = np.zeros((T, 2, 4))
+    class_lca[:, 0, 0], class_lca[:, 0, 2] = series(), series()
+    class_lca[:, 1, 1], class_lca[:, 1, 3] = series(), series(2)
+    norms = np.ones((T + 1, 4))
+    norms[:T, 0] -= series()  # a norm's peaks are its maxima
+    norms[:T, 2] -= series(3)
+    motion = np.ones((T, 4))
+    motion[:, 1] -= series()
+    motion[:, 3] -= series()
+    arrays = {"gradient_norm": norms, "motion_norm": motion, "class_lca": class_lca, **options}
+    return make_run(path, lca, **arrays), peaks
+
+
+def test_synchrony(tmp_path):
+    run, peaks = made(tmp_path / "run.zarr")
+    deepest = peaks[-20:]
+    result = synchrony(run, by_class=True)
+    assert set(result.series) == {"LCA", "gradient norm", "motion", "LCA by class"}
+    assert result.series["LCA"].synchronised == [deepest.tolist()]
+    assert result.series["LCA"].peaks.tolist() == [[deepest[::-1].tolist()] * 2]
+    assert result.series["gradient norm"].n == 0
+    assert result.series["motion"].synchronised == [deepest.tolist()]
+    assert result.series["LCA by class"].synchronised == [deepest.tolist(), []]
+    assert (result.layers, result.classes) == (["0", "1"], ["0", "1"])
+    # both layers get the same shift in 1 of 5 draws, and then all 20 stay together
+    baseline = result.series["LCA"].baseline
+    assert set(baseline) == {0, 20}
+    assert np.mean(baseline == 20) == pytest.approx(0.2, abs=0.04)
+    # in class 1 the layers meet if their shifts differ by two: 3 of 25
+    assert result.series["LCA by class"].baseline.mean() == pytest.approx(20 * (1 / 5 + 3 / 25), rel=0.15)
+
+
+def test_without_a_shift_of_0_others_are_drawn(tmp_path):
+    run, _ = made(tmp_path / "run.zarr")
+    result = synchrony(run, shifts=(-2, -1, 1, 2), repeats=400, seed=5)
+    assert len(result.series["LCA"].baseline) == 400
+    assert np.mean(result.series["LCA"].baseline == 20) == pytest.approx(1 / 4, abs=0.06)
+
+
+def test_the_report_adds_the_runs(tmp_path):
+    results = [synchrony(made(tmp_path / f"{i}.zarr")[0], by_class=True, seed=0) for i in range(2)]
+    told = report(results)
+    rows = columns_of(told)
+    # Each of the two has all 20 by chance in a fifth of the draws, and independently of the other, though the draws are
+    # the same.
+    baseline = results[0].series["LCA"].baseline
+    chance = sum(np.random.default_rng(i).permutation(baseline) for i in range(2))
+    assert np.mean(chance == 40) == pytest.approx(1 / 25, abs=0.02)
+    assert rows["synchronised"]["LCA"]["values"] == [20, 20]
+    assert rows["by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
+    p = (1 + (chance >= 40).sum()) / 1001
+    assert rows["p (one-sided)"]["LCA"]["mean"] == pytest.approx(p)
+    assert rows["synchronised"]["the same, a class"]["values"] == [10, 10]
+    assert told.to_json()["peaks"][0]["LCA by class"]["synchronised"][1] == []
+
+
+def test_the_smallest_p_is_printed_as_a_bound(tmp_path):
+    run, _ = made(tmp_path / "run.zarr")
+    result = synchrony(run)
+    never = {what: replace(series, baseline=np.zeros(1000)) for what, series in result.series.items()}
+    lines = describe_report(report([replace(result, series=never)])).splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[2:5]] == ["< 1/1001", "1", "< 1/1001"]
+
+
+def test_what_does_not_count_is_no_peak(tmp_path):
+    run, peaks = made(tmp_path / "run.zarr")
+    gone = int(peaks[-1])
+    status = np.ones(200)
+    status[gone + 1] = 2
+    run, _ = made(tmp_path / "gaps.zarr", status=status)
+    result = synchrony(run)
+    for what in ("LCA", "motion"):
+        assert gone not in result.series[what].peaks
+    assert gone in synchrony(run, unconverged=True).series["LCA"].peaks
+
+
+def test_what_is_lacking_is_told(tmp_path):
+    run = make_run(tmp_path / "run.zarr", np.zeros((7, 9)), status=[1, 1, 0] * 3)
+    with pytest.raises(LCAError, match="no three successive iterations"):
+        synchrony(run)
+    lca = np.tile([0, -1, 0], (7, 3))
+    run = make_run(tmp_path / "other.zarr", lca, motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4)))
+    with pytest.raises(
+        LCAError, match=r"no class_lca. Make it anew with `lca allocate .*other.zarr --by-class --overwrite`"
+    ):
+        synchrony(run, by_class=True)
+    with pytest.raises(UsageError, match="two repeats and one shift were wanted"):
+        synchrony(run, repeats=1)
+
+
+def test_a_frozen_layer_is_left_out_and_told(tmp_path):
+    run, peaks = made(tmp_path / "run.zarr")
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(1, 1))
+    lca = np.concatenate([run.allocation("train").lca[:], np.zeros((2, 200))])
+    norms = np.ones((201, 6))
+    frozen = make_run(tmp_path / "frozen.zarr", lca, model=model, gradient_norm=norms, motion_norm=norms[:200])
+    result = synchrony(frozen)
+    assert (result.layers, result.still) == (["0", "1"], ["2"])
+    assert result.series["LCA"].synchronised == [peaks[-20:].tolist()]
+    assert "left out, for they have no peak: 2" in describe_report(report([result]))
+
+
+def test_a_small_p_is_not_printed_as_0(tmp_path):
+    run, _ = made(tmp_path / "run.zarr")
+    result = synchrony(run)
+    rare = {what: replace(s, baseline=np.arange(10_000) // 9_997 * 40) for what, s in result.series.items()}
+    assert "0.0004" in describe_report(report([replace(result, series=rare)])).splitlines()[2]

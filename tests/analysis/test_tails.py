@@ -1,0 +1,153 @@
+"""The distribution of LCA, against closed forms and scipy."""
+
+import numpy as np
+import pytest
+from handmade import columns_of, make_run
+from scipy import stats
+from torch import nn
+
+from lca.analysis import tails
+from lca.analysis._tails import DEVIATIONS, TOP, Magnitudes, report, sample_step, weibull_shape
+
+
+def run_of(path, values, T=50, **options):
+    """A run whose LCA are these values, as many as K × T takes."""
+    K = len(values) // T
+    return make_run(path, np.asarray(values)[: K * T].reshape(K, T), model=nn.Linear(K - 1, 1), **options)
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    rng = np.random.default_rng(0)
+    values = stats.weibull_min.rvs(0.4, scale=1e-6, size=200_000, random_state=rng) * rng.choice([-1, 1], 200_000)
+    values[::7] = 0
+    values[::14] = -0.0
+    return values.astype(np.float32)
+
+
+def test_the_figures_are_those_of_scipy_and_of_sorting(tmp_path, heavy):
+    result = tails(run_of(tmp_path / "run.zarr", heavy))
+    moved = heavy[heavy != 0].astype(np.float64)
+    assert result.n_zero == (heavy == 0).sum()
+    assert (result.helped.n, result.hurt.n, result.both.n) == ((moved < 0).sum(), (moved > 0).sum(), len(moved))
+    assert result.kurtosis == pytest.approx(stats.kurtosis(moved), rel=2e-3)  # its largest values are in wide bins
+    assert result.deviation == pytest.approx(moved.std(), rel=1e-4)
+    for part, values in (("helped", -moved[moved < 0]), ("hurt", moved[moved > 0]), ("both", np.abs(moved))):
+        magnitudes = getattr(result, part)
+        ordered = np.sort(values)[::-1]
+        assert magnitudes.total == pytest.approx(values.sum(), rel=1e-4)
+        for top in TOP:
+            expected = ordered[: round(top * len(values))].sum() / values.sum()
+            assert magnitudes.share_of_top(top) == pytest.approx(expected, rel=1e-3)
+        n = len(values)
+        gini = 2 * (np.arange(1, n + 1) @ ordered[::-1]) / (n * values.sum()) - (n + 1) / n
+        assert magnitudes.gini == pytest.approx(gini, rel=1e-4)
+        for k in DEVIATIONS:
+            beyond = values[values > k * moved.std()].sum() / values.sum()
+            tail = stats.norm.expect(lambda x: x, lb=k) / stats.norm.expect(lambda x: x, lb=0)
+            assert result.beyond(magnitudes, k) == pytest.approx(beyond / tail, rel=5e-3)
+
+
+def test_a_gaussian_is_a_gaussian(tmp_path):
+    values = np.random.default_rng(1).normal(0, 1e-5, 400_000)
+    result = tails(run_of(tmp_path / "run.zarr", values))
+    assert result.kurtosis == pytest.approx(0, abs=0.03)
+    for k in DEVIATIONS:
+        for part in (result.helped, result.hurt, result.both):
+            assert result.beyond(part, k) == pytest.approx(1, abs=0.01 if k == 1 else 0.03 if k == 2 else 0.15)
+
+
+def test_shares_worked_out_by_hand():
+    magnitudes = Magnitudes(np.array([1.0, 2.0, 10.0]), np.array([6, 3, 1]))
+    assert (magnitudes.n, magnitudes.total) == (10, 22)
+    assert magnitudes.share_of_top(0.1) == pytest.approx(10 / 22)
+    assert magnitudes.share_of_top(0.2) == pytest.approx(12 / 22)
+    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # a half of the third value
+    assert magnitudes.share_beyond(1.5) == pytest.approx(16 / 22)
+    assert magnitudes.share_beyond(2.0) == pytest.approx(10 / 22)
+    # mean absolute difference over twice the mean: Σ|x_i − x_j| = 2 (6·3·1 + 6·1·9 + 3·1·8) = 192
+    assert magnitudes.gini == pytest.approx(192 / (2 * 10**2 * 2.2))
+    assert Magnitudes(np.array([3.0]), np.array([5])).gini == pytest.approx(0)
+
+
+@pytest.mark.parametrize("k", [0.2, 0.7, 1.0, 3.5])
+@pytest.mark.parametrize("scale", [1e-9, 1.0])
+def test_the_shape_of_greatest_likelihood_is_that_of_scipy(k, scale):
+    values = stats.weibull_min.rvs(k, scale=scale, size=20_000, random_state=np.random.default_rng(2))
+    shape = weibull_shape(values)
+    assert shape == pytest.approx(k, rel=0.03)
+    fitted, _, _ = stats.weibull_min.fit(values / values.mean(), floc=0)
+    assert shape == pytest.approx(fitted, rel=1e-3)
+
+    def likelihood(c):  # at the best scale for this shape
+        return stats.weibull_min.logpdf(values, c, scale=(values**c).mean() ** (1 / c)).sum()
+
+    assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0]])
+def test_no_shape_without_two_different_values(values):
+    assert np.isnan(weibull_shape(np.array(values)))
+
+
+def test_the_sample_is_every_so_many_th_of_all_values(tmp_path, monkeypatch, heavy):
+    monkeypatch.setattr("lca.store.CHUNK_PARAMETERS", 300)
+    steps = []
+    for wanted in (2**18, 1_000):
+        monkeypatch.setitem(tails.__globals__, "N_SAMPLE", wanted)
+        T = 150
+        status = np.ones(T)
+        status[20:40] = 2
+        result = tails(run_of(tmp_path / f"{wanted}.zarr", heavy, T, status=status))
+        step = result.sample_step
+        taken = heavy[: len(heavy) // T * T].reshape(-1, T)
+        flat = np.arange(0, taken.size, step)
+        sample = taken.ravel()[flat][status[flat % T] == 1].astype(np.float64)
+        assert (result.n_helped_sampled, result.n_hurt_sampled) == ((sample < 0).sum(), (sample > 0).sum())
+        assert result.weibull_helped == pytest.approx(weibull_shape(np.sort(-sample[sample < 0])), rel=1e-9)
+        assert result.weibull_hurt == pytest.approx(weibull_shape(np.sort(sample[sample > 0])), rel=1e-9)
+        steps.append(step)
+    assert steps == [1, 199]  # 199,950 values by 1,000, and no divisor in common with T
+
+
+def test_the_step_meets_every_iteration():
+    for n, T in ((10**9, 880), (10**6, 64), (50, 7)):
+        step = sample_step(n, T)
+        assert set(np.arange(0, min(n, step * T), step) % T) == set(range(T)) or step == 1
+
+
+def test_the_report_states_the_sample(tmp_path, heavy):
+    result = tails(run_of(tmp_path / "run.zarr", heavy))
+    told = report([result, result])
+    assert told.tables[1].columns["Weibull k, helping"].values.tolist() == [[result.weibull_helped]] * 2
+    assert told.notes[0].startswith(
+        f"k by maximum likelihood on one of every 1 values: {result.n_helped_sampled:,} help"
+    )
+    percent = told.tables[0].columns["both"].values[0]
+    assert percent[0] == 100
+    assert percent[-1] == result.both.gini
+
+
+def test_a_run_that_only_helps(tmp_path):
+    result = tails(make_run(tmp_path / "run.zarr", -np.arange(1, 71).reshape(7, 10)))
+    assert result.hurt.n == 0
+    assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull_hurt]).all()
+    assert columns_of(report([result]))["hurting"]["Gini coefficient"]["mean"] is None
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_values_that_are_all_the_same_have_no_kurtosis(tmp_path, value):
+    result = tails(make_run(tmp_path / "run.zarr", np.full((7, 10), value)))
+    assert np.isnan(result.kurtosis)
+    assert (result.n_zero, result.helped.n) == ((0, 70) if value else (70, 0))
+    assert columns_of(report([result]), "the whole distribution")["zero %"]["LCA"]["mean"] == (0 if value else 100)
+
+
+def test_programs_get_a_histogram(tmp_path, heavy):
+    result = tails(run_of(tmp_path / "run.zarr", heavy))
+    written = report([result]).to_json()
+    edges = np.array(written["edges"])
+    assert (len(edges), np.all(np.diff(edges) > 0)) == (101, True)
+    assert sum(written["helped"][0]) == pytest.approx(result.helped.n)
+    expected, _ = np.histogram(-heavy[heavy < 0].astype(float), edges)
+    assert np.abs(expected - written["helped"][0]).sum() < 0.01 * result.helped.n

@@ -1,0 +1,112 @@
+"""The README's commands run, on few iterations, and print what the README shows but for the numbers."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import lca
+from lca.cli.main import main
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def console_blocks():
+    """(arguments, printed) of each command shown with a $ prompt."""
+    for block in re.findall(r"```console\n(.*?)```", README, re.S):
+        for command in re.findall(r"^\$ (.*(?:\n(?!\$ ).*)*)", block, re.M):
+            line, _, printed = command.partition("\n")
+            yield shlex.split(line), printed
+
+
+def without_numbers(text):
+    text = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", text.strip())
+    text = re.sub(r"[▁-█·]+", "▁", text)
+    return [re.sub(r"\s+|─+", " ", line).strip() for line in text.splitlines()]
+
+
+def test_the_console_shows_what_happens(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = list(console_blocks())
+    assert [arguments[1] for arguments, _ in commands] == ["train", "allocate", "analyze", "analyze", "plot", "plot"]
+    for (program, *arguments), printed in commands:
+        assert program == "lca"
+        monkeypatch.setattr("sys.argv", ["lca", *arguments])
+        few = ["--iterations", "100", "--device", "cpu"] if arguments[0] == "train" else []
+        result = CliRunner().invoke(main, [*arguments, *few], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        found, shown = without_numbers(result.stdout), without_numbers(printed)
+        assert [re.sub(r"[kM]B", "B", line) for line in found] == [re.sub(r"[kM]B", "B", line) for line in shown]
+    for picture in ("helping.png", "layers.png"):
+        assert Path(picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_trainings_run_on_the_embedded_digits(tmp_path, monkeypatch):
+    """With the digits in place of each data set, on four iterations, and what is to happen in them earlier."""
+    monkeypatch.chdir(tmp_path)
+    lines = [line.partition("#")[0] for line in README.splitlines() if line.startswith("lca train ")]
+    assert len(lines) >= 7
+    for line in lines:
+        if "s3://" in line:
+            continue
+        if "mine.py" in line:
+            CliRunner().invoke(main, ["init", "mine.py"])
+        line = re.sub(r"(mnist|cifar)-(fc|vgg)", "digits-fc", line).replace("cifar-resnet", "digits-resnet")
+        line = re.sub(r"@\d+", "@2", line).replace("--milestone 15 --milestone 20", "--milestone 0.2 --milestone 0.4")
+        result = CliRunner().invoke(main, [*shlex.split(line)[1:], "--iterations", "4", "--device", "cpu"])
+        assert result.exit_code == 0, (line, result.output)
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, problem):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    given = problem()
+    optimizer = torch.optim.SGD(given.model.parameters(), lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        given.losses(given.model, given.train).mean().backward()
+        optimizer.step()
+
+    names = {
+        "model": given.model,
+        "optimizer": optimizer,
+        "losses": given.losses,
+        "x": given.train[0],
+        "y": given.train[1],
+        "step": step,
+    }
+    exec(example.replace("    ...", "    for _ in range(5): step()"), names)
+    assert names["summary"].within_bounds
+    assert names["A"].shape == (51, 5)
+    assert names["of_layer"].shape == (24, 2)
+    assert names["layers"].total.sum() == pytest.approx(names["summary"].allocated, rel=1e-5)
+    assert names["data"].lca.shape == (51, 5)
+    assert lca.open("run.zarr").n_iterations == 5
+
+
+def commands_of(group, path=()):
+    for name, child in group.commands.items():
+        yield from commands_of(child, (*path, name)) if hasattr(child, "commands") else [" ".join((*path, name))]
+
+
+@pytest.mark.parametrize("command", list(commands_of(main)))
+def test_every_command_is_in_the_table(command):
+    figure = command.removeprefix("plot ")
+    if figure == command or figure in ("animation", "report"):
+        assert re.search(rf"^\| `lca {command} ", README, re.M)
+    else:
+        assert re.search(rf"^\| (`[a-z-]+`, )*`{figure}`[ ,]", README, re.M)
+
+
+def test_every_recipe_is_in_the_table():
+    recipes = {path.name for path in (Path(__file__).parent.parent / "scripts" / "recipes").glob("*.py")}
+    assert recipes == set(re.findall(r"^\| \[(\w+\.py)\]\(scripts/recipes/\1\) ", README, re.M))
+
+
+def test_pictures_are_there():
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (Path(__file__).parent.parent / picture).exists()

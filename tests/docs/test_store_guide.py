@@ -1,0 +1,118 @@
+"""The guide to the store says what is in one, and its code does what it says, on a run of the digits."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import lca
+from lca.store.schema import ARRAYS, Status
+
+GUIDE = (Path(__file__).parent.parent / "scripts/guide/store.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", GUIDE, re.M | re.S))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where run.zarr is, with all that an allocation can have: as a whole, and of a part of the examples."""
+    folder = tmp_path_factory.mktemp("guide")
+    problem = lca.load("digits-fc")
+    training = {"iterations": 70, "device": "cpu"}
+    lca.train(problem, folder / "other.zarr", lca.TrainConfig(iterations=2, device="cpu"))
+    config = lca.TrainConfig(**training, init_from=f"{folder / 'other.zarr'}")
+    lca.train(problem, folder / "run.zarr", config, command="lca train digits-fc")
+    for name, options in {"train": {"by_class": True, "gradient_signs": True}, "part": {"examples": 100}}.items():
+        lca.allocate(folder / "run.zarr", problem, lca.AllocateConfig(name=name, device="cpu", **options))
+    return folder
+
+
+def code(section):
+    (block,) = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.S)
+    return block
+
+
+def rows_of(section):
+    """The cells of the rows of the tables of a section."""
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in SECTIONS[section].splitlines()
+        if line[:3] == "| `"
+    ]
+
+
+def keys(values):
+    return {f"`{key}`" for key in values}
+
+
+def test_the_twenty_lines_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    text = code("Twenty lines")
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "import"))]
+    assert len(lines) <= 20
+    assert set(re.findall(r"^(?:import|from) (\w+)", text, re.M)) == {"numpy", "zarr"}
+    names = {}
+    exec(text, names)
+    run = lca.open("run.zarr")
+    allocation = run.allocation("train")
+    np.testing.assert_array_equal(names["rows"], np.arange(2080))
+    assert names["t"].tolist() == np.flatnonzero(allocation.status[:] == Status.CONVERGED).tolist() != []
+    np.testing.assert_array_equal(names["kernel"], run.weights[:2048, -1].reshape(32, 64))
+    assert abs(names["change"].sum()) > 0.5  # of what the assertions in the text are
+    np.testing.assert_allclose(names["of_layer"].sum(), lca.analysis.layers(run).total[0], rtol=1e-5)
+
+
+def test_the_lines_for_xarray_run(folder, monkeypatch):
+    pytest.importorskip("xarray", reason="needs the extra `xarray`")
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(code("With xarray"), names)
+    assert set(names["data"].data_vars) == set(ARRAYS)
+
+
+def test_every_array_is_described_as_it_is(folder):
+    described = {name.strip("`"): rest for name, *rest in rows_of("Arrays") if len(rest) == 4}
+    assert ARRAYS.keys() <= described.keys()
+    for name, (dtype, dimensions, fill) in ARRAYS.items():
+        assert described[name][:3] == [dtype, ", ".join(dimensions), "NaN" if np.isnan(fill) else "0"], name
+    members = dict(zarr.open_group(folder / "run.zarr", mode="r").members(max_depth=None))
+    arrays = {name: array for name, array in members.items() if isinstance(array, zarr.Array)}
+    assert {name.split("/")[-1] for name in arrays if name.startswith("lca/train/")} == set(ARRAYS)
+    for name, array in arrays.items():
+        name = re.sub("^lca/.*/", "", name)
+        assert name in described, name
+        dtype, dimensions, _, _ = described[name]
+        assert (str(array.dtype), ", ".join(array.metadata.dimension_names)) == (dtype, dimensions), name
+        for dimension in array.metadata.dimension_names:
+            assert f"| {dimension} |" in SECTIONS["Dimensions"], dimension
+
+
+def test_every_attribute_is_described(folder):
+    run = zarr.open_group(folder / "run.zarr", mode="r")
+    about = run.attrs["lca"]
+    assert keys(about) <= keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"].partition("Of an allocation:")[0]))
+    assert keys(about["parameters"][0]) | keys(about["splits"]["train"]) <= keys(
+        re.findall(r"`(\w+)`", SECTIONS["Attributes"])
+    )
+    of_allocations = keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"].partition("Of an allocation:")[2]))
+    for name in ("train", "part"):
+        assert keys(run[f"lca/{name}"].attrs["lca"]) <= of_allocations
+    assert keys(run["lca/part"].attrs["lca"]["standard_error"]) <= of_allocations
+    assert "initial" in about
+    assert about["schema"] == 1
+    kinds = {entry["kind"] for entry in about["parameters"]}
+    assert keys(kinds) <= keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"]))
+
+
+def test_every_status_is_described():
+    assert [int(line[2]) for line in SECTIONS["Arrays"].splitlines() if re.match(r"\| \d \|", line)] == list(Status)
+
+
+def test_classes_sum_to_the_layers(folder):
+    allocation = lca.open(folder / "run.zarr").allocation("train")
+    np.testing.assert_allclose(allocation.class_lca[:].sum(axis=1), allocation.tensor_lca[:], rtol=0, atol=1e-6)
+
+
+def test_the_readme_leads_to_it():
+    assert "(scripts/guide/store.md)" in (Path(__file__).parent.parent / "README.md").read_text()

@@ -1,0 +1,405 @@
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import lca
+from lca.cli.main import main
+from lca.cli.train import numbered
+from lca.problem.zoo.presets import PRESETS
+from lca.runtime.progress import make_progress_bar
+from lca.store.run import open_run
+
+
+def call(*arguments, status=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "run.zarr"
+    call("train", "digits-fc", "--iterations", 12, "--out", path, "--device", "cpu")
+    call("allocate", path)
+    return path
+
+
+def test_from_training_to_a_picture(tmp_path, digits):
+    info = call("info", digits).stdout
+    assert "13 of 2,778 parameters in 6 tensors" in info
+    assert "lca/train  complete, 12 of 12 iterations allocated" in info
+    summary = call("allocate", digits).stdout  # finished already: only summed up
+    assert "12 iterations of" in summary
+    assert "bounds               hold" in summary
+    table = call("analyze", "helping", digits, digits, "--json", tmp_path / "helping.json").stdout
+    assert "12 iterations, 2 runs" in table
+    assert "± 0.00" in table
+    values = json.loads((tmp_path / "helping.json").read_text())
+    by_layer, by_tensor = (table["columns"]["helping %"] for table in values["tables"])
+    assert 50 < by_layer["all parameters"]["mean"] < 100
+    assert by_layer["all parameters"]["deviation"] == 0
+    assert set(by_layer) == {"all parameters", "fc1", "fc2", "fc3"}
+    assert set(by_tensor) == {f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
+    table = call("analyze", "layers", digits, "--json", tmp_path / "layers.json").stdout
+    assert [line.split()[0] for line in table.splitlines()[2:6]] == ["fc1", "fc2", "fc3", "sum"]
+    columns = json.loads((tmp_path / "layers.json").read_text())["tables"][0]["columns"]
+    change = lca.open(digits).allocation("train").loss[:]
+    assert columns["LCA (nats)"]["sum"]["mean"] == pytest.approx(change[-1] - change[0], rel=0.01)
+    assert columns["LCA (nats)"]["sum"]["deviation"] is None
+    for figure in ("helping", "layers"):
+        call("plot", figure, digits, "--out", tmp_path / f"{figure}.svg")
+        assert "digits-fc" in (tmp_path / f"{figure}.svg").read_text()
+
+
+QUESTIONS = [
+    ["helping"],
+    ["layers"],
+    ["neurons"],
+    ["oscillation", "--no-crossings"],
+    ["tails"],
+    ["synchrony", "--without-0", "--repeats", "50", "--seed", "1"],
+    ["prune", "--percent", "50", "--device", "cpu"],
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question[0])
+def test_a_question_is_answered_for_people_and_programs(tmp_path, digits, question):
+    result = call("analyze", *question, digits, digits, "--json", tmp_path / "answer.json")
+    assert "12 iterations, 2 runs" in result.stdout
+    values = json.loads((tmp_path / "answer.json").read_text())
+    assert (values["question"], values["runs"], values["iterations"]) == (question[0], 2, [12, 12])
+    for table in values["tables"]:
+        for heading in table["columns"]:
+            assert heading in result.stdout
+
+
+def test_questions_about_several_allocations(tmp_path, digits):
+    digits = shutil.copytree(digits, tmp_path / "run.zarr")
+    for name, *options in (["val", "--split", "val"], ["part", "--examples", 200], ["first", "--rule", "first-order"]):
+        call("allocate", digits, "--name", name, *options, "--audit", 0, status=3 if name == "first" else 0)
+    assert "the largest gaps of" in call("analyze", "overfit", digits).stdout
+    assert re.search(r"^part +200 ", call("analyze", "subset", digits).stdout, re.M)
+    rows = [
+        line.split("  ")[0]
+        for line in call("analyze", "error", digits, "--name", "first", "--name", "train").stdout.splitlines()
+    ]
+    assert {"first, first-order", "train, simpson"} <= set(rows)
+    compared = call("analyze", "compare", digits, digits, "--", digits, "--json", tmp_path / "compared.json").stdout
+    assert "A, n = 2 (nats)" in compared
+    assert "final loss, val" in compared
+    assert json.loads((tmp_path / "compared.json").read_text())["question"] == "compare"
+    everything = call("analyze", "all", digits, "--json", tmp_path / "all.json")
+    answered = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
+    assert list(json.loads((tmp_path / "all.json").read_text())) == answered
+    assert all(question.upper() in everything.stdout.splitlines() for question in answered)
+    assert "not answered: prune: it takes the model: `lca analyze prune" in everything.stderr
+
+
+FIGURES = [
+    ["loss"],
+    ["helping", "--style", "paper", "--dpi", "60"],
+    ["helping-by-layer", "--layers", "fc[12]"],
+    ["helping-by-parameter", "--colors", "blue-orange"],
+    ["distribution", "--title", "a title"],
+    ["layers"],
+    ["peaks", "--what", "motion"],
+    ["frame", "--iteration", "3"],
+    ["neurons", "--iterations", "2:9"],
+    ["curves", "--parameter", "random", "--parameter", "fc3.bias"],
+    ["cumulative"],
+    ["oscillation"],
+    ["overfit"],
+    ["prune", "--device", "cpu"],
+    ["subset"],
+    ["error"],
+]
+
+
+@pytest.fixture(scope="module")
+def digits_with_more(tmp_path_factory, digits):
+    path = shutil.copytree(digits, tmp_path_factory.mktemp("more") / "run.zarr")
+    for name, *options in (["val", "--split", "val"], ["part", "--examples", 200]):
+        call("allocate", path, "--name", name, *options, "--audit", 0)
+    return path
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure[0])
+def test_a_figure_is_drawn(tmp_path, digits_with_more, figure):
+    out = tmp_path / "figure.svg"
+    assert call("plot", *figure, digits_with_more, "--out", out).stdout == f"{out}\n"
+    title = "a title" if "--title" in figure else "digits-fc, LCA of the train loss"
+    assert title in out.read_text()
+
+
+def test_paper_is_smaller(tmp_path, digits):
+    widths = []
+    for style in ("screen", "paper"):
+        call("plot", "layers", digits, "--style", style, "--out", tmp_path / f"{style}.svg")
+        widths.append(float(re.search(r'width="([\d.]+)pt"', (tmp_path / f"{style}.svg").read_text())[1]))
+    assert widths[1] == pytest.approx(0.55 * widths[0])
+
+
+def test_groups_and_trends_are_drawn(tmp_path, digits):
+    out = tmp_path / "layers.svg"
+    call("plot", "layers", digits, "--", digits, digits, "--label", "one", "--label", "two", "--out", out)
+    assert "two (n = 2)" in out.read_text()
+    result = call("plot", "layers", digits, "--", digits, "--label", "one", "--out", out, status=2)
+    assert "1 labels were given for 2 groups" in result.stderr
+    other = tmp_path / "run.zarr"
+    call("train", "digits-fc", "--iterations", 4, "--momentum", 0.5, "--out", other, "--device", "cpu")
+    call("allocate", other, "--audit", 0)
+    call("plot", "trend", digits, other, "--option", "momentum", "--delay", "--out", tmp_path / "trend.svg")
+    assert "delay of momentum" in (tmp_path / "trend.svg").read_text()
+
+
+def test_a_film_and_a_report_are_made(tmp_path, digits):
+    film = call("plot", "animation", digits, "--every", 3, "--size", "320x240", "--fps", 2, "--out", tmp_path / "f.gif")
+    assert film.stdout == f"{tmp_path / 'f.gif'}: 4 frames, 2.0 s\n"
+    call("plot", "report", digits, digits, "--out", tmp_path / "report.html")
+    assert "digits-fc, LCA of the train loss, 2 runs" in (tmp_path / "report.html").read_text()
+
+
+def test_a_trend_over_trainings(tmp_path):
+    runs = [tmp_path / f"{i}.zarr" for i in range(3)]
+    for run, momentum in zip(runs, (0, 0.5, 0.9), strict=True):
+        options = ["--iterations", 4, "--layer", f"last:momentum={momentum}", "--device", "cpu"]
+        call("train", "digits-fc", "--out", run, *options)
+        call("allocate", run, "--audit", 0)
+    told = call("analyze", "trend", *runs, "--option", "last:momentum", "--delay", "--layer", "last").stdout
+    assert told.splitlines()[0] == "LCA (nats) by delay of last:momentum"
+    assert told.splitlines()[1].split("  ")[0] == "layer"
+    assert re.search(r"^fc3 +-", told, re.M)
+
+
+def test_the_seed_and_the_options_reach_the_run(tmp_path):
+    options = ["--optimizer", "adam", "--lr", 0.01, "--batch-size", 100, "--epochs", 1, "--seed", 3]
+    call("train", "digits-fc", "--out", tmp_path / "run.zarr", *options)
+    train = lca.open(tmp_path / "run.zarr").attributes["train"]
+    assert (train["optimizer"], train["learning_rate"], train["iterations"], train["seed"]) == ("adam", 0.01, 15, 3)
+
+
+def test_bounds_that_do_not_hold_exit_with_3(digits):
+    options = ["--name", "strict", "--tolerance", 1e-12, "--max-intervals", 2]
+    summary = call("allocate", digits, *options, status=3).stdout
+    assert "DO NOT HOLD: 12 iterations did not converge" in summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "minst-fc", "--out", "{new}"], 2, "unknown problem 'minst-fc'; the known ones are digits-fc"),
+        (["train", "digits-fc", "--out", "{run}"], 2, "exists already; choose another place"),
+        (["train", "digits-fc", "--out", "{folder}", "--overwrite"], 2, "is no run store; it is left alone"),
+        (["train", "mnist-fc", "--out", "{new}", "--data-dir", "{folder}"], 1, "offers|--download"),
+        (["train", "digits-fc", "--out", "{new}", "--lr", "-1"], 2, "learning_rate is -1.0"),
+        (["train", "digits-fc", "--out", "{new}", "--batch-size", "9999"], 2, "larger than the training split"),
+        (["train", "digits-fc", "--out", "{new}", "--set", "layers=4"], 2, "no option 'layers'"),
+        (["train", "digits-fc", "--out", "{new}", "--set", "width"], 2, "NAME=VALUE was wanted"),
+        (["train", "digits-fc", "--out", "{new}", "--freeze", "conv1"], 2, "it has fc1, fc2, fc3, first and last"),
+        (["train", "digits-fc", "--out", "{new}", "--init-from", "{run}@13"], 2, "has no iterate 13; it has 13"),
+        (["problems", "--set", "width=2"], 2, "--set goes with a PROBLEM"),
+        (["problems", "digits"], 2, "unknown problem 'digits'"),
+        (["allocate", "{new}"], 2, "does not exist"),
+        (["allocate", "{folder}"], 2, "is no run store"),
+        (["allocate", "{run}", "--tolerance", "0.5"], 2, "with other options: tolerance 0.001 there and 0.5 here"),
+        (["allocate", "{run}", "--split", "test"], 2, "has no split 'test'"),
+        (["analyze", "helping", "{run}", "--name", "val"], 1, "has no allocation 'val'; it has"),
+        (["analyze", "overfit", "{run}"], 1, "`lca allocate {run} --split val`"),
+        (["analyze", "oscillation", "{run}"], 1, "`lca allocate {run} --gradient-signs --overwrite`"),
+        (["analyze", "synchrony", "{run}", "--by-class"], 1, "`lca allocate {run} --by-class --overwrite`"),
+        (["analyze", "subset", "{run}"], 1, "`lca allocate {run} --split train --examples 1000"),
+        (["analyze", "trend", "{run}", "--option", "momentum"], 2, "momentum is 0.9 in every run"),
+        (["analyze", "compare", "{run}", "{run}"], 2, "with -- between them: lca analyze compare A... -- B..."),
+        (["analyze", "compare", "--", "{run}"], 2, "a group of runs is empty"),
+        (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned is 1; parts between 0 and 1 were wanted"),
+        (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, "its suffix is .bmp; .png, .svg, .pdf are known"),
+        (["plot", "loss", "{run}", "{run}", "--out", "loss.png"], 2, "2 runs were given; this figure is of one"),
+        (["plot", "helping", "{run}", "--out", "a.png", "--iterations", "5"], 2, "iterations is '5'; A:B was wanted"),
+        (
+            ["plot", "layers", "{run}", "--out", "a.png", "--layers", "conv*"],
+            2,
+            "no layer is like 'conv*'; there are fc1",
+        ),
+        (["plot", "frame", "{run}", "--out", "a.png", "--iteration", "12"], 2, "iteration 12 is not allocated"),
+        (["plot", "animation", "{run}", "--out", "a.gif", "--size", "big"], 2, "size is 'big'; WxH was wanted"),
+        (["plot", "animation", "{run}", "--out", "a.avi"], 2, "its suffix is .avi; .mp4, .webm, .gif are known"),
+        (["plot", "report", "{run}", "--out", "a.pdf"], 2, "its suffix is .pdf; .html was wanted"),
+        (["info", "{folder}"], 2, "is no run store"),
+    ],
+)
+def test_bad_input_is_told(tmp_path, digits, arguments, status, message):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").touch()
+    places = {"new": tmp_path / "new.zarr", "run": digits, "folder": folder}
+    result = call(*[argument.format(**places) for argument in arguments], status=status)
+    assert any(part.format(**places) in result.stderr for part in message.split("|")), result.stderr
+    assert not (tmp_path / "new.zarr").exists()
+    assert (folder / "file").exists()
+
+
+def test_several_runs_have_successive_seeds(tmp_path):
+    arguments = ["train", "digits-fc", "--iterations", 3, "--seed", 4, "--device", "cpu"]
+    call(*arguments, "--out", tmp_path / "one.zarr")
+    call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many-4.zarr", "many-5.zarr", "one.zarr"]
+    runs = [lca.open(tmp_path / f"many-{seed}.zarr") for seed in (4, 5)]
+    assert [run.attributes["train"]["seed"] for run in runs] == [4, 5]
+    assert (runs[0].weights[:] == lca.open(tmp_path / "one.zarr").weights[:]).all()
+    assert (runs[0].weights[:, 0] != runs[1].weights[:, 0]).any()
+    result = call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 3, "--resume")
+    assert result.stderr.count("is finished already") == 2
+    assert lca.open(tmp_path / "many-6.zarr").n_iterations == 3
+    result = call(*arguments[:-2], "--seed", 3, "--runs", 2, "--out", tmp_path / "many.zarr", status=2)
+    assert "many-4.zarr exists already" in result.stderr
+    assert not (tmp_path / "many-3.zarr").exists()  # told before anything was trained
+
+
+@pytest.mark.parametrize(
+    ("out", "place"), [("run.zarr", "run-3.zarr"), ("a/run", "a/run-3"), ("s3://b/run.zarr/", "s3://b/run-3.zarr")]
+)
+def test_a_run_of_several_has_its_seed_in_its_name(out, place):
+    assert numbered(out, 3) == place
+
+
+def test_a_problem_with_options_is_found_again(tmp_path):
+    path = tmp_path / "run.zarr"
+    options = ["--set", "width=0.5", "--freeze", "first", "--layer", "last:lr=0.01", "--l2", "0.001"]
+    options += ["--schedule", "step", "--milestone", "0.2", "--milestone", "0.4", "--nesterov"]
+    told = call("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path, *options).stdout
+    assert "problem   digits-fc (width 0.5)" in told
+    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, times 0.1 at epochs 0.2, 0.4" in told
+    call("allocate", path)
+    weights = lca.open(path).weights
+    assert weights.shape[0] == 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10
+    assert (weights[:1040, 0] == weights[:1040, 3]).all()
+    table = call("analyze", "layers", path).stdout
+    assert table.splitlines()[2].split() == ["fc1", "0.0000", "0.0"]
+    other = call("train", "digits-fc", "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1).stderr
+    assert "the model is not the model that" in other
+    told = call(
+        *("train", "digits-fc", "--set", "width=0.5", "--iterations", 2, "--device", "cpu"),
+        *("--init-from", f"{path}@1", "--out", tmp_path / "next.zarr"),
+    ).stdout
+    assert f"started   from iterate 1 of {path}" in told
+
+
+def test_the_problems_are_listed_with_what_they_cost(tmp_path):
+    told = call("problems", "--json", tmp_path / "problems.json").stdout
+    lines = {line.split()[0]: line for line in told.splitlines() if line}
+    assert set(PRESETS) <= set(lines)
+    assert "273,066" in lines["cifar-resnet"]
+    assert "sgd 0.1, momentum 0.9, batch 250, 4,500 iterations" in lines["cifar-resnet"]
+    assert "or blocks of a transformer; 1 in digits-resnet; 3 in mnist-resnet" in told
+    values = {entry["problem"]: entry for entry in json.loads((tmp_path / "problems.json").read_text())}
+    assert values["mnist-fc"]["n_train"] == 55_000
+    assert values["mnist-fc"]["recipe"]["learning_rate"] == 0.05
+    told = call("problems", "cifar-fc", "--set", "layers=5").stdout
+    assert "dense layers, 3 to 5; 5 in all" in told
+    assert "layers of cifar-fc  fc1, fc2, fc3, fc4, fc5" in told
+
+
+def test_runs_of_different_models_are_not_averaged(tmp_path, digits, run):
+    result = call("analyze", "layers", digits, run, status=1)
+    assert "is not the model that" in result.stderr
+
+
+def test_a_run_of_no_built_in_problem_says_so(run):
+    result = call("allocate", run, status=1)
+    assert "was not trained on a built-in problem" in result.stderr
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, lca.cli\ntry: lca.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Which parameters learned, and when?" in done.stdout
+
+
+def test_python_m_lca():
+    done = subprocess.run([sys.executable, "-m", "lca", "--version"], capture_output=True, text=True, check=True)
+    assert "0.1.0" in done.stdout
+
+
+def walk(command, path=()):
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from walk(child, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(walk(main)))
+def test_every_command_has_help_with_an_example_and_its_defaults(path, command):
+    text = call(*path, "--help").stdout
+    assert command.help
+    if not hasattr(command, "commands") and path != ("info",):
+        assert f"lca {' '.join(path)}" in text
+    if path == ("allocate",):
+        for default in (
+            "[default: 0.001]",
+            "[default: 0.01]",
+            "[default: 64]",
+            "[default: simpson]",
+            "[default: auto]",
+        ):
+            assert default in " ".join(text.split())
+
+
+def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
+    with make_progress_bar(5000, "train", shown=True) as shown:
+        for _ in range(5000):
+            shown.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert "100%" in lines[-1]
+    with make_progress_bar(10, "train", shown=False) as shown:
+        shown.update()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unfinished_run_is_resumed_as_it_was_begun(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", "5", "--seed", "3", "--out", str(path), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["lca", *arguments, "--overwrite"])
+    call(*arguments, "--overwrite")
+    open_run(path, "r+").reopen()
+    told = call("allocate", path, status=1).stderr
+    (command,) = re.findall(r"resume it with `lca (.*)`", told)
+    assert shlex.split(command) == [*arguments, "--resume"]
+    call(*shlex.split(command))
+    call("allocate", path)
+
+
+def test_resuming(tmp_path):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", 5, "--out", path, "--device", "cpu"]
+    call(*arguments, "--resume")
+    result = call(*arguments, "--resume")
+    assert "is finished already; there is nothing to resume" in result.stderr
+    assert "6 of 2,778 parameters" in result.stdout
+    result = call(*arguments, "--resume", "--seed", 1, status=2)
+    assert "seed 0 there and 1 here" in result.stderr
+    call(*arguments, "--resume", "--overwrite", status=2)
+
+
+def test_a_signal_is_told_and_the_run_can_be_resumed(tmp_path):
+    path = tmp_path / "run.zarr"
+    arguments = ["train", "digits-fc", "--iterations", "1000000", "--out", str(path), "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "lca", *arguments], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (path / "weights" / "c").exists():
+        pass
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 1
+    assert "stopped by SIGTERM after" in told
+    assert "--resume" in told
+    result = call("info", path).stdout
+    assert "training" in result.splitlines()[0]
+    assert "of 1,000,001 of 2,778 parameters" in result

@@ -1,0 +1,181 @@
+"""What is not recorded and L depends on: frozen parameters and buffers have to be those of the training."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_problem
+from torch import nn
+
+import lca
+from lca.cli.options import problem_of
+from lca.errors import LCAError
+from lca.model.parameters import get_fixed_tensors
+from lca.problem.provenance import describe_fixed
+from lca.recording.checkpoints import import_checkpoints
+
+CPU = lca.AllocateConfig(device="cpu", audit=0)
+
+
+class Features(nn.Module):
+    """A trained layer on random features, which are a frozen parameter or a buffer."""
+
+    def __init__(self, seed, frozen):
+        super().__init__()
+        torch.manual_seed(seed)
+        random = torch.randn(2, 8)
+        if frozen:
+            self.random = nn.Parameter(random, requires_grad=False)
+        else:
+            self.register_buffer("random", random)
+        self.register_buffer("n", torch.zeros(()))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.training:
+            self.n += 1
+        return self.out(torch.cos(x @ self.random))
+
+
+def trained(path, frozen, seed=0, folder=None):
+    given = small_problem(model=Features(seed, frozen))
+    optimizer = torch.optim.SGD([p for p in given.model.parameters() if p.requires_grad], 0.1)
+    with lca.Recorder(path, given.model) as recorder:
+        recorder.attach(optimizer)
+        for step in range(4):
+            if folder:
+                torch.save(given.model.state_dict(), folder / f"{step}.pt")
+            optimizer.zero_grad()
+            given.losses(given.model, given.train).mean().backward()
+            optimizer.step()
+    return given
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_same_values_give_the_same_loss(tmp_path, frozen):
+    given = trained(tmp_path / "run.zarr", frozen)
+    torch.nn.utils.vector_to_parameters(
+        torch.from_numpy(lca.open(tmp_path / "run.zarr").weights[:, 0]), given.model.out.parameters()
+    )
+    expected = float(given.losses(given.model, given.train).mean().detach())
+    again = small_problem(model=Features(0, frozen))
+    assert lca.allocate(tmp_path / "run.zarr", again, CPU).loss_start == pytest.approx(expected, rel=1e-6)
+
+
+def test_other_frozen_parameters_are_refused(tmp_path):
+    trained(tmp_path / "run.zarr", frozen=True)
+    other = small_problem(model=Features(1, frozen=True))
+    for question in (lca.allocate, lca.check):
+        with pytest.raises(
+            LCAError, match=r"random is frozen.* \(1 of 1 frozen tensors have\): the loss would be another"
+        ):
+            question(tmp_path / "run.zarr", other, CPU)
+    assert lca.open(tmp_path / "run.zarr").allocations == []
+
+
+def test_a_training_is_not_resumed_on_other_frozen_parameters(tmp_path):
+    trained(tmp_path / "run.zarr", frozen=True)
+    with pytest.raises(LCAError, match="random is frozen"):
+        lca.Recorder(tmp_path / "run.zarr", Features(1, frozen=True), resume=True).__enter__()
+
+
+def test_fixed_tensors_may_be_of_any_kind(tmp_path):
+    """Sparse, of 8 bits, complex, without dimensions or elements: all have a digest, and come out as they went in."""
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.out = nn.Linear(2, 3)
+            self.register_buffer("adjacency", torch.eye(2).to_sparse())
+            self.register_buffer("small", torch.ones(3).to(torch.float8_e4m3fn))
+            self.register_buffer("wave", torch.ones(3, dtype=torch.complex64))
+            self.register_buffer("none", torch.zeros(0))
+            self.register_buffer("one", torch.tensor(True))
+
+        def forward(self, x):
+            return self.out((self.adjacency @ x.T).T)
+
+    given = small_problem(model=Graph())
+    assert len(set(describe_fixed(given.model).values())) == 5
+    with lca.Recorder(tmp_path / "run.zarr", given.model) as recorder:
+        with torch.no_grad():
+            given.model.out.weight *= 1.5
+        recorder.record()
+    assert lca.allocate(tmp_path / "run.zarr", given, CPU).within_bounds
+    assert given.model.adjacency.layout == torch.sparse_coo
+    assert given.model.small.dtype == torch.float8_e4m3fn
+    assert describe_fixed(given.model) == describe_fixed(Graph())
+    other = Graph()
+    other.adjacency = 2 * torch.eye(2).to_sparse()
+    assert lca.check(tmp_path / "run.zarr", small_problem(model=other), CPU).notes[0].startswith("the buffer adjacency")
+
+
+def test_other_buffers_are_told(tmp_path):
+    given = trained(tmp_path / "run.zarr", frozen=False)
+    other = small_problem(model=Features(1, frozen=False))
+    (note,) = lca.check(tmp_path / "run.zarr", other, CPU).notes
+    assert note.startswith("the buffer random is not what it was when recording began")
+    told = []
+    lca.allocate(tmp_path / "run.zarr", other, CPU, report=lambda checked: told.extend(checked.notes))
+    assert told == [note]
+    (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, which has counted
+    assert note.startswith("the buffer n is not")
+
+
+def test_a_problem_of_another_name_is_told(tmp_path):
+    trained_on = replace(small_problem(), name="mine.py:one")
+    lca.train(trained_on, tmp_path / "run.zarr", lca.TrainConfig(iterations=2, batch_size=20, device="cpu"))
+    (note,) = lca.check(tmp_path / "run.zarr", replace(trained_on, name="mine.py:two"), CPU).notes
+    assert note == "the run was trained on mine.py:one, and this is the loss of mine.py:two"
+    for same in (trained_on, replace(trained_on, name="custom")):
+        assert lca.check(tmp_path / "run.zarr", same, CPU).notes == []
+
+
+def test_running_statistics_and_wrappers_do_not_matter():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), Features(0, frozen=True))
+    assert list(get_fixed_tensors(model)) == ["2.random", "2.n"]
+    before = describe_fixed(model)
+    model[1].running_mean += 1
+    assert describe_fixed(nn.DataParallel(model)) == before
+    model[2].random.data += 1e-7
+    after = describe_fixed(model)
+    assert {name for name in after if after[name] != before[name]} == {"2.random"}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_checkpoints_of_other_fixed_values_are_refused(tmp_path, frozen):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    trained(tmp_path / "run.zarr", frozen, folder=folder)
+    with pytest.raises(LCAError, match=r"0\.pt has other values of random than the problem's model.*load it"):
+        import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(1, frozen)))
+    assert not (tmp_path / "new.zarr").exists()
+    run = import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(0, frozen)))  # n is let be
+    np.testing.assert_array_equal(run.weights[:], lca.open(tmp_path / "run.zarr").weights[:, :4])
+
+
+MINE = """
+import torch
+from torch import nn
+import lca
+
+def problem():
+    model = nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
+    x = torch.linspace(-1, 1, 40).reshape(20, 2)
+    return lca.Problem(model, train=(x, (x[:, 0] > 0).long()))
+"""
+
+
+def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frozen_base.py").write_text(MINE)
+    name = "frozen_base.py:problem"
+    problem = lca.load(name, seed=3)
+    run = lca.train(problem, "run.zarr", lca.TrainConfig(seed=3, iterations=2, batch_size=10, device="cpu"))
+    again = problem_of(run, name, None, False)
+    assert torch.equal(again.model[0].weight, problem.model[0].weight)
+    lca.allocate("run.zarr", again, CPU)
+    with pytest.raises(LCAError, match=r"0\.weight is frozen.*from the same seed"):
+        lca.allocate("run.zarr", lca.load(name), lca.AllocateConfig(device="cpu", name="other"))

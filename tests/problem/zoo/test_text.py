@@ -1,0 +1,131 @@
+"""Python's source by character, and the transformer that reads it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lca
+from lca.errors import LCAError, UsageError
+from lca.problem.zoo import text
+from lca.problem.zoo.presets import PRESETS
+from lca.problem.zoo.text import ALPHABET, CONTEXT, KINDS, encode
+from lca.problem.zoo.transformer import transformer
+from lca.store.parameters import ParameterTable
+
+SOURCE = "def F(x):\n    return x + 10  # café\n"
+
+
+def decoded(codes):
+    return "".join(ALPHABET[code] for code in codes)
+
+
+def test_text_is_cut_into_windows_that_overlap_by_nothing():
+    windows = encode(SOURCE * 10)
+    assert windows.shape == (len(SOURCE) * 10 // (CONTEXT + 1), CONTEXT + 1)
+    assert decoded(windows.ravel()) == (SOURCE * 10)[: windows.size].replace("é", "�")
+
+
+def test_every_character_is_of_a_kind():
+    codes = torch.tensor([text.CODES.get(c, text.CODES["�"]) for c in SOURCE])[None]
+    kinds = [KINDS[kind] for kind in text.groups((codes[:, :-1], codes[:, 1:]))[0]]
+    found = dict(zip(range(1, len(SOURCE)), kinds, strict=True))
+    by_kind = {kind: "".join(SOURCE[i] for i in found if found[i] == kind) for kind in KINDS}
+    assert by_kind == {
+        "lower case": "efxreturnxcaf",
+        "upper case": "F",
+        "digit": "10",
+        "punctuation": "():+#é",
+        "space": " " * 6,  # the first of two as well
+        "indentation": " " * 5,  # after the line's beginning, and after another space
+        "newline": "\n\n",
+    }
+
+
+def test_the_standard_library_is_the_same_text_each_time():
+    a, b = (text.standard_library(None, False) for _ in range(2))
+    assert torch.equal(a.train, b.train)
+    assert (a.train.shape, a.val.shape) == ((text.N_TRAIN, CONTEXT + 1), (text.N_VAL, CONTEXT + 1))
+    assert a.train.dtype == torch.uint8
+    windows = {bytes(row) for row in a.train.numpy()}
+    assert len(windows & {bytes(row) for row in a.val.numpy()}) < 10  # lines of a licence may come twice
+    assert "import" in decoded(a.train.ravel().numpy())
+
+
+def test_a_python_without_its_source_is_told(tmp_path, monkeypatch):
+    (tmp_path / "os.py").write_text(SOURCE * 100)
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
+    with pytest.raises(LCAError, match=r"has 5\d windows of 65 characters.*2,500 were wanted"):
+        text.standard_library(None, False)
+
+
+def test_a_transformer_is_what_the_source_describes():
+    """Worked out from its tensors, with attention written as the sum that it is."""
+    torch.manual_seed(0)
+    model = transformer(11, 6, blocks=2, width=0.125).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    p, f, C = dict(model.named_parameters()), nn.functional, 8
+    tokens = torch.randint(11, (3, 5))
+
+    def linear(x, name):
+        return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    def norm(x, name):
+        centred = x - x.mean(-1, keepdim=True)
+        return (
+            centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * p[f"{name}.weight"] + p[f"{name}.bias"]
+        )
+
+    def attention(x, name):
+        query, key, value = linear(x, f"{name}.query_key_value").split(C, dim=-1)
+        out = torch.zeros_like(x)
+        for head in range(4):
+            part = slice(2 * head, 2 * head + 2)
+            for s in range(5):  # each looks at itself and at those before it
+                scores = (query[:, s : s + 1, part] * key[:, : s + 1, part]).sum(-1) / math.sqrt(2)
+                out[:, s, part] = (scores.softmax(-1)[..., None] * value[:, : s + 1, part]).sum(1)
+        return linear(out, f"{name}.out")
+
+    x = p["embedding.weight"][tokens] + p["position.weight"][:5]
+    for i in range(2):
+        x = x + attention(norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attention")
+        x = x + linear(f.gelu(linear(norm(x, f"blocks.{i}.norm2"), f"blocks.{i}.dense1")), f"blocks.{i}.dense2")
+    torch.testing.assert_close(model(tokens), norm(x, "norm") @ p["embedding.weight"].T)
+
+
+def test_its_size_and_its_first_weights():
+    torch.manual_seed(0)
+    model = PRESETS["charlm-transformer"].network()
+    table = ParameterTable.of(model)
+    C, V, blocks = 64, 97, 4
+    assert table.size == V * C + 64 * C + 2 * C + blocks * (12 * C * C + 13 * C) == 210_368
+    assert "out.weight" not in [p.name for p in table]
+    p = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    assert float(p["embedding.weight"].std()) == pytest.approx(0.02, rel=0.05)
+    assert float(p["blocks.3.dense2.weight"].std()) == pytest.approx(0.02 / math.sqrt(8), rel=0.05)
+    with pytest.raises(UsageError, match="64 channels times width 1.1 are 70"):
+        transformer(97, 64, width=1.1)
+
+
+def test_it_is_trained_and_allocated_by_kind_of_character(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "N_TRAIN", 30)
+    monkeypatch.setattr(text, "N_VAL", 10)
+    problem = lca.load("charlm-transformer", options={"blocks": 1, "width": 0.125})
+    path = tmp_path / "run.zarr"
+    config = lca.TrainConfig(optimizer="adam", learning_rate=0.01, iterations=4, batch_size=10, device="cpu")
+    lca.train(problem, path, config)
+    summary = lca.allocate(path, problem, lca.AllocateConfig(device="cpu", by_class=True, examples=20))
+    assert summary.within_bounds
+    assert summary.loss_start == pytest.approx(math.log(97), rel=0.01)
+    run = lca.open(path)
+    allocation = run.allocation("train")
+    assert set(allocation.classes) <= set(KINDS)
+    np.testing.assert_allclose(allocation.class_lca[:].sum(1), allocation.tensor_lca[:], atol=1e-7)
+    layers = lca.analysis.layers(run)
+    assert layers.classes == allocation.classes
+    np.testing.assert_allclose(layers.by_class.sum(0), layers.total, atol=1e-6)
+    assert lca.analysis.prune(run, problem).accuracy["train"].shape[0] == 3

@@ -1,0 +1,159 @@
+"""Checkpoints become a trajectory: in the order of their numbers, by name, and none of them can run code."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lca
+from lca.errors import LCAError, UsageError
+from lca.recording.checkpoints import import_checkpoints
+from lca.text import describe_run
+
+
+@pytest.fixture
+def checkpoints(tmp_path, problem):
+    """A folder of 12 state_dicts of a training, by step, and the parameters of each."""
+    given = problem()
+    optimizer = torch.optim.SGD(given.model.parameters(), lr=1.0)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    values = []
+    for step in range(12):
+        torch.save(given.model.state_dict(), folder / f"step-{step}.pt")
+        values.append(nn.utils.parameters_to_vector(given.model.parameters()).detach().numpy().copy())
+        optimizer.zero_grad()
+        given.losses(given.model, given.train).mean().backward()
+        optimizer.step()
+    return folder, np.array(values)
+
+
+def test_files_in_the_order_of_a_glob_are_refused(tmp_path, problem, checkpoints):
+    folder, values = checkpoints
+    files = sorted(folder.iterdir(), key=str)  # 0, 1, 10, 11, 2, …
+    with pytest.raises(UsageError, match=r"step-0\.pt, .*step-1\.pt, … are not in the order of their numbers"):
+        import_checkpoints(tmp_path / "run.zarr", files, problem())
+    run = import_checkpoints(tmp_path / "run.zarr", [folder / f"step-{step}.pt" for step in (2, 9, 11)], problem())
+    np.testing.assert_array_equal(run.weights[:].T, values[[2, 9, 11]])
+
+
+def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, problem, checkpoints):
+    folder, values = checkpoints
+    run = import_checkpoints(tmp_path / "run.zarr", [folder], problem(seed=5))
+    assert run.status == "complete"
+    np.testing.assert_array_equal(run.weights[:].T, values)
+    assert [name.rsplit("/", 1)[1] for name in run.attributes["imported"][:3]] == [
+        "step-0.pt",
+        "step-1.pt",
+        "step-2.pt",
+    ]
+    assert "imported from 12 checkpoints, a coarse trajectory" in describe_run(run)
+
+
+def test_it_is_allocated_with_a_certificate(tmp_path, problem, checkpoints):
+    folder, _ = checkpoints
+    files = [folder / f"step-{i}.pt" for i in (0, 11)]
+    import_checkpoints(tmp_path / "run.zarr", files, problem())
+    config = lca.AllocateConfig(device="cpu", batch_size=20, tolerance=1e-6)
+    summary = lca.allocate(tmp_path / "run.zarr", problem(), config)
+    assert summary.within_bounds
+    assert summary.gradients_per_iteration > 2  # long steps are refined
+    loss = lca.open(tmp_path / "run.zarr").allocation("train").loss[:]
+    assert summary.allocated == pytest.approx(loss[-1] - loss[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"net._orig_mod.{name}": value for name, value in state.items()} | {"other": torch.zeros(2)},
+        lambda state: {name: value.to(torch.bfloat16) for name, value in state.items()},
+    ],
+    ids=["nested", "data-parallel", "compiled", "bfloat16"],
+)
+def test_names_and_types_may_be_those_of_a_training_loop(tmp_path, problem, checkpoints, wrap):
+    folder, values = checkpoints
+    for i in (0, 1):
+        torch.save(wrap(torch.load(folder / f"step-{i}.pt")), tmp_path / f"{i}.pt")
+    run = import_checkpoints(tmp_path / "run.zarr", [tmp_path / "0.pt", tmp_path / "1.pt"], problem())
+    np.testing.assert_allclose(run.weights[:].T, values[:2], rtol=1e-2)
+
+
+def test_safetensors(tmp_path, problem, checkpoints):
+    safetensors = pytest.importorskip("safetensors.torch", reason="needs the extra `safetensors`")
+    folder, values = checkpoints
+    for i in (0, 1):
+        safetensors.save_file(torch.load(folder / f"step-{i}.pt"), tmp_path / f"{i}.safetensors")
+    run = import_checkpoints(tmp_path / "run.zarr", [tmp_path / f"{i}.safetensors" for i in (0, 1)], problem())
+    np.testing.assert_array_equal(run.weights[:].T, values[:2])
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ("touched", "w")
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = checkpoints
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "pickled.pt").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pt", "pickled.pt"):
+        with pytest.raises(
+            LCAError, match=f"{name} (holds more than tensors|cannot be read as a checkpoint of tensors)"
+        ):
+            import_checkpoints(tmp_path / "run.zarr", [tmp_path / name, folder], problem())
+    assert not (tmp_path / "touched").exists()
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_what_does_not_fit_is_told(tmp_path, problem, checkpoints):
+    folder, _ = checkpoints
+    with pytest.raises(LCAError, match=r"step-0.pt: 0.weight is \(8, 2\); the model's \(4, 2\) was wanted"):
+        other = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+        import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
+    with pytest.raises(LCAError, match=r"has no '0.weight_ih', and 2 of the model's 4 parameters in all are not in it"):
+        other = nn.Sequential(nn.RNNCell(2, 8, bias=False), nn.Tanh(), nn.Linear(8, 3))
+        import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
+    with pytest.raises(UsageError, match="1 checkpoint given; a trajectory takes two or more"):
+        import_checkpoints(tmp_path / "run.zarr", [folder / "step-0.pt"], problem())
+    with pytest.raises(UsageError, match="there is no checkpoint"):
+        import_checkpoints(tmp_path / "run.zarr", [folder / "step-99.pt"], problem())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"holds no checkpoint; files ending in \.pt"):
+        import_checkpoints(tmp_path / "run.zarr", [tmp_path / "empty"], problem())
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(LCAError, match="holds a list; a state_dict was wanted"):
+        import_checkpoints(tmp_path / "run.zarr", [tmp_path / "list.pt", folder], problem())
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_a_run_that_is_there_survives_a_checkpoint_that_is_damaged(tmp_path, problem, checkpoints):
+    folder, values = checkpoints
+    import_checkpoints(tmp_path / "run.zarr", [folder], problem())
+    for name, content in (("empty.pt", b""), ("cut.pt", (folder / "step-3.pt").read_bytes()[:700])):
+        (tmp_path / name).write_bytes(content)
+        files = [folder / "step-0.pt", tmp_path / name]
+        with pytest.raises(LCAError, match=f"{name} cannot be read as a checkpoint of tensors"):
+            import_checkpoints(tmp_path / "run.zarr", files, problem(), overwrite=True)
+    np.testing.assert_array_equal(lca.open(tmp_path / "run.zarr").weights[:].T, values)
+
+
+def test_an_order_that_is_not_known_is_not_guessed(tmp_path, problem, checkpoints):
+    folder, _ = checkpoints
+    torch.save(problem().model.state_dict(), folder / "final.pt")
+    with pytest.raises(UsageError, match=r"do not differ by their numbers alone \(final.pt, step-#.pt\)"):
+        import_checkpoints(tmp_path / "run.zarr", [folder], problem())
+
+
+def test_damaged_safetensors_and_odd_names_are_told(tmp_path, problem, checkpoints):
+    pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
+    folder, _ = checkpoints
+    (tmp_path / "a.safetensors").write_bytes(b"12345678{")
+    torch.save({0: torch.zeros(2)}, tmp_path / "odd.pt")
+    for name, message in (("a.safetensors", "cannot be read"), ("odd.pt", "has no '0.weight'")):
+        with pytest.raises(LCAError, match=message):
+            import_checkpoints(tmp_path / "run.zarr", [folder, tmp_path / name], problem())

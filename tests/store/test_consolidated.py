@@ -1,0 +1,178 @@
+"""What xarray and zarr read without lca, without a warning (here an error), and never out of date.
+
+The consolidated metadata at the root are compared with the metadata that they repeat after every change of a store.
+"""
+
+import json
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from handmade import LCA, add_allocation, make_run
+from test_location import dies
+
+import lca
+from lca.store import consolidated
+from lca.store.paths import locate
+from lca.store.run import open_run
+from lca.store.run_writer import create_run
+from lca.store.verify import verify
+
+GROUPS = ["", "training", "lca/train", "lca/val"]
+NORMS = {"gradient_norm": np.ones((5, 4)), "motion_norm": np.ones((4, 4))}
+ALL = ("lca", "class_lca", "gradient_sign")
+
+
+@pytest.fixture
+def xarray():
+    return pytest.importorskip("xarray", reason="needs the extra `xarray`")
+
+
+@pytest.fixture
+def allocated(run, problem):
+    """The path of a run with two allocations; in the first every second iteration is missing."""
+    given = replace(problem(), groups=lambda batch: batch[1])
+    options = {"device": "cpu", "by_class": True, "gradient_signs": True}
+    lca.allocate(run, given, lca.AllocateConfig(**options, iterations="0:100:2"))
+    lca.allocate(run, given, lca.AllocateConfig(**options, split="val"))
+    return run
+
+
+def whole_run(path):
+    return make_run(path, LCA, **NORMS)
+
+
+def is_there(path):
+    return "consolidated_metadata" in json.loads((Path(path) / "zarr.json").read_text())
+
+
+def plain(path, **options):
+    """Every array that zarr finds, by its name."""
+    members = zarr.open_group(path, mode="r", **options).members(max_depth=None)
+    return {name: member for name, member in members if isinstance(member, zarr.Array)}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_xarray_reads_what_zarr_does_and_neither_warns(allocated, xarray, group):
+    data = xarray.open_zarr(allocated, **({"group": group} if group else {}))
+    opened = zarr.open_group(allocated, path=group, mode="r")
+    arrays = dict(opened.arrays())
+    assert set(data.data_vars) == set(arrays)
+    for name, array in arrays.items():
+        assert data[name].dims == array.metadata.dimension_names, name
+        assert data[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(data[name].values, array[...], err_msg=name)
+    assert data.attrs == dict(opened.attrs)
+
+
+def test_what_is_missing_is_nan_and_points_are_not_steps(allocated, xarray):
+    data = xarray.open_zarr(allocated, group="lca/train")
+    sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "class": 3, "packed": 7, "block": 2}
+    assert dict(data.sizes) == sizes
+    assert data.lca.dims == ("parameter", "iteration")
+    assert data.loss.dims == ("iterate",)
+    missing = data.status.values == 0
+    assert missing.tolist() == [False, True] * 50
+    for name in ("lca", "allocated", "residual", "tensor_lca", "class_lca", "motion_norm"):
+        other = [d for d in data[name].dims if d != "iteration"]
+        np.testing.assert_array_equal(data[name].isnull().all(other), missing, err_msg=name)
+        assert not data[name].isel(iteration=~missing).isnull().any(), name
+
+
+def test_to_xarray_is_the_same_with_coordinates(allocated, xarray):
+    data = lca.open(allocated).to_xarray()
+    bare = data.drop_vars(list(data.coords))
+    xarray.testing.assert_identical(bare.load(), xarray.open_zarr(allocated, group="lca/train").load())
+
+
+def test_they_are_there_at_rest_alone(tmp_path):
+    run = whole_run(tmp_path / "run.zarr")
+    path = run.path.path
+    assert is_there(path)
+    assert verify(path).findings == []
+
+    changing = open_run(path, "r+").create_allocation("val", {"split": "val"}, ALL)
+    assert not is_there(path)
+    (path / "zarr.json.0.partial").write_text("{")  # as a crash leaves it
+    changing.finish()
+    assert is_there(path)
+    (path / "zarr.json.0.partial").unlink()
+    assert set(plain(path)) == set(plain(path, use_consolidated=False)) > {"lca/val/gradient_sign", "weights"}
+
+    changing.undo(0)
+    assert not is_there(path)
+    changing.finish()
+    open_run(path, "r+").create_allocation("val", {"split": "val"}, ["lca"])
+    assert not is_there(path)
+    assert "lca/val/class_lca" not in plain(path)
+    changing.finish()
+    assert is_there(path)
+
+    open_run(path, "r+").truncate(3)
+    assert not is_there(path)
+    assert plain(path)["weights"].shape == (7, 3)
+    old = open_run(path, "r+")
+    old.finish()
+    assert is_there(path)
+    assert plain(path)["weights"].shape == (7, 3)
+    create_run(path, old.parameters, {}, overwrite=True)
+    assert not is_there(path)
+
+
+def test_lca_itself_does_not_go_by_them(tmp_path):
+    run = whole_run(tmp_path / "run.zarr")
+    path = run.path.path
+    stale = (path / "zarr.json").read_bytes()
+    add_allocation(run, "val", LCA, attributes={"split": "val"}, **NORMS)
+    (path / "zarr.json").write_bytes(stale)
+    assert "val" not in zarr.open_group(path, mode="r")["lca"]
+    assert lca.open(path).allocations == ["train", "val"]
+    assert lca.open(path).allocation("val").complete
+
+    (finding,) = verify(path).findings
+    assert (finding.where, "consolidated metadata are not those" in finding.what) == ("zarr.json", True)
+    assert verify(path, repair=True).n_repaired == 1
+    assert "val" in zarr.open_group(path, mode="r")["lca"]
+    assert verify(path).findings == []
+
+
+def test_two_allocations_at_once_leave_none_that_are_stale(tmp_path, monkeypatch):
+    """One finishes; between its reading of the metadata and its writing of them the other begins."""
+    run = whole_run(tmp_path / "run.zarr")
+    save, others = zarr.AsyncGroup._save_metadata, []
+
+    async def late(group, *arguments, **options):
+        if group.metadata.consolidated_metadata is not None and not others:
+            others.append(run.path.path / "lca/val")
+            folder = run.path.path / "lca"
+            (folder / "val").mkdir()
+            for file in (folder / "train/zarr.json", folder / "train/loss/zarr.json"):
+                copy = folder / "val" / file.relative_to(folder / "train")
+                copy.parent.mkdir(exist_ok=True)
+                copy.write_bytes(file.read_bytes())
+        return await save(group, *arguments, **options)
+
+    monkeypatch.setattr(zarr.AsyncGroup, "_save_metadata", late)
+    run.allocation("train").finish()
+    assert others
+    assert not is_there(run.path.path)  # the other writes them
+
+
+def test_wherever_an_allocation_dies_none_are_stale(problem, monkeypatch):
+    url = "memory://consolidated/run.zarr"
+    lca.train(problem(), url, lca.TrainConfig(batch_size=20, iterations=70, device="cpu"))
+    config = lca.AllocateConfig(batch_size=60, device="cpu", audit=0)
+    lca.allocate(url, problem(), config)
+    store = locate(url)
+    for n in count():
+        died = dies(monkeypatch, n, lambda: lca.allocate(url, problem(), config, overwrite=True))
+        assert consolidated.is_current(store), n
+        lca.allocate(url, problem(), config)
+        assert consolidated.is_current(store), n
+        assert consolidated.found(store), n
+        if not died:
+            break
+    assert n > 20  # changes there were

@@ -1,0 +1,256 @@
+"""A run store at a URL holds the same bytes as one on a disk, wherever the process that writes it dies."""
+
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+import lca
+from lca.errors import LCAError, UsageError
+from lca.store.paths import Local, Remote, locate
+from lca.store.verify import verify
+
+URL = "memory://runs/run.zarr"
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """The objects of memory://, by name; none at first."""
+    store = fsspec.filesystem("memory").store
+    store.clear()
+    return store
+
+
+def config(**options):
+    return lca.TrainConfig(**{"batch_size": 20, "iterations": 100, "device": "cpu", **options})
+
+
+SHORT = config(iterations=70)  # two blocks
+
+
+def contents(place):
+    """The bytes of every file of a store but its locks, by name."""
+    location, found = locate(place), {}
+    for name in location.files():
+        if not name.startswith("weights/lock"):
+            with (location / name).open() as file:
+                found[name] = file.read()
+    return found
+
+
+def allocate(place, problem, **options):
+    lca.allocate(place, problem, lca.AllocateConfig(batch_size=60, device="cpu", audit=0.05), **options)
+
+
+class Died(Exception):
+    """As a process does."""
+
+
+def flat(arguments):
+    """The paths of an argument that is one or a list of them."""
+    (paths,) = arguments
+    return [paths] if isinstance(paths, str) else paths
+
+
+class Dies:
+    """The calls of a location's filesystem, until so many have changed something; from then on none does."""
+
+    def __init__(self, n):
+        self.n, self.call = n, Remote.call
+
+    def __get__(self, location, kind):
+        memory = fsspec.filesystem("memory")
+
+        def call(method, *arguments, **options):
+            if method in ("pipe_file", "rm"):
+                self.n -= 1
+                if self.n == -1 and method == "rm":  # an object store takes them one by one
+                    there = [name for path in flat(arguments) for name in memory.find(path)]
+                    for name in there[: len(there) // 2]:
+                        memory.rm(name)
+                if self.n < 0:
+                    raise Died
+            return self.call(location, method, *arguments, **options)
+
+        return call
+
+
+def dies(monkeypatch, n, action):
+    """Whether the action dies in the change after n of them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "call", Dies(n))
+        try:
+            action()
+        except Died:
+            return True
+    return False
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A state after every block."""
+    monkeypatch.setattr("lca.recorder.COMMIT_S", 0)
+    monkeypatch.setattr("lca.recorder.COMMIT_SHARE", float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "name"),
+    [
+        ("run.zarr", Local, "run.zarr"),
+        ("/a/b/run.zarr", Local, "/a/b/run.zarr"),
+        ("file:///a/b/run.zarr", Local, "/a/b/run.zarr"),
+        ("memory://a/run.zarr/", Remote, "memory://a/run.zarr"),
+    ],
+)
+def test_a_string_with_a_protocol_is_a_url(place, kind, name):
+    location = locate(place)
+    assert (type(location), str(location)) == (kind, name)
+    assert str(location / "weights") == f"{name}/weights"
+    assert locate(location) is location
+
+
+def test_a_url_that_was_made_a_path_is_refused():
+    with pytest.raises(UsageError, match="s3:/bucket/run.zarr was a URL before it was made a Path"):
+        locate(Path("s3://bucket/run.zarr"))
+
+
+def test_it_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
+    for place in (URL, tmp_path / "run.zarr"):
+        lca.train(problem(), place, config())
+        allocate(place, problem())
+    assert contents(URL) == contents(tmp_path / "run.zarr")
+    assert lca.open(URL).disk_bytes() == sum(map(len, contents(URL).values()))
+    assert lca.open(URL).free_bytes() is None
+    assert verify(URL).findings == []
+    np.testing.assert_array_equal(
+        lca.open(URL).allocation("train").lca[:], lca.open(tmp_path / "run.zarr").allocation("train").lca[:]
+    )
+
+
+def test_a_training_that_dies_at_any_write_resumes_to_the_same_bytes(problem, memory, often, monkeypatch):
+    lca.train(problem(), URL, SHORT)
+    whole = contents(URL)
+    for n in count():
+        memory.clear()
+        died = dies(monkeypatch, n, lambda: lca.train(problem(), URL, SHORT))
+        lca.train(problem(), URL, SHORT, resume=True)
+        assert contents(URL) == whole, n
+        if not died:
+            break
+    assert n > 20  # changes there were
+
+
+# Of an array whose metadata went and whose chunks did not: zarr tells, and leaves it out.
+@pytest.mark.filterwarnings("ignore:Object at .* is not recognized as a component of a Zarr hierarchy")
+def test_a_replacement_that_dies_at_any_write_can_be_made_again_or_resumed(problem, often, monkeypatch):
+    replace = lambda: lca.train(problem(), URL, SHORT, overwrite=True)
+    replace()
+    whole, n_resumed = contents(URL), 0
+    for n in range(8):  # the first of a replacement, the removal among them
+        assert dies(monkeypatch, n, replace), n
+        lca.train(problem(), URL, SHORT, resume=True)
+        assert contents(URL) == whole, n
+        n_resumed += 1
+        assert dies(monkeypatch, n, replace), n
+        replace()
+        assert contents(URL) == whole, n
+    assert n_resumed == 8
+
+
+def test_an_allocation_that_dies_at_any_write_goes_on_to_the_same_bytes(problem, monkeypatch):
+    lca.train(problem(), URL, config())
+    allocate(URL, problem())
+    whole, n_complete = contents(URL), 0
+    for n in [0, 1, 2, *range(3, 38, 5)]:
+        assert dies(monkeypatch, n, lambda: allocate(URL, problem(), overwrite=True)), n
+        run = lca.open(URL)
+        if run.allocations and run.allocation().complete:
+            n_complete += 1
+            assert {**contents(URL), "zarr.json": whole["zarr.json"]} == whole, n
+        allocate(URL, problem())
+        assert contents(URL) == whole, n
+    assert n_complete == 2  # before anything was changed but the consolidated metadata
+
+
+def test_what_is_no_run_store_is_left_alone(problem):
+    fsspec.filesystem("memory").pipe_file("/runs/run.zarr/precious", b"mine")
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(UsageError, match="memory://runs/run.zarr exists and is no run store; it is left alone"):
+            lca.train(problem(), URL, config(), **options)
+    assert contents(URL) == {"precious": b"mine"}
+    assert locate(URL).exists()
+    with pytest.raises(UsageError, match="is no run store"):
+        lca.open(URL)
+
+
+def test_a_run_is_replaced_only_when_asked_and_alone(problem):
+    fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbour")
+    lca.train(problem(), URL, config())
+    with pytest.raises(UsageError, match="exists already; choose another place for the run, or replace it"):
+        lca.train(problem(), URL, config())
+    assert lca.train(problem(), URL, config(iterations=3), overwrite=True).n_iterations == 3
+    assert fsspec.filesystem("memory").cat_file("/runs/run.zarr.txt") == b"a neighbour"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("weights/c/0/1", None),
+        ("weights/c/0/1", b"damage"),
+        ("lca/train/loss/c/0", None),
+        ("lca/train/loss/c/0", b"damage"),
+        ("training/loss/c/0", b"damage"),
+    ],
+)
+def test_what_is_damaged_is_found(problem, name, damage):
+    lca.train(problem(), URL, config())
+    allocate(URL, problem())
+    (locate(URL) / name).remove()
+    if damage:
+        (locate(URL) / name).write(lambda file: file.write(damage))
+    findings = verify(URL, repair=True).findings
+    assert len(findings) == 1
+    assert findings[0].where.startswith(name.split("/c/")[0])
+
+
+def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
+    """Or a repair during an outage would undo everything."""
+    lca.train(problem(), URL, config())
+    before = contents(URL)
+    filesystem = MemoryFileSystem.cat_file
+
+    def refuse_chunks(self, path, **options):
+        if "/c/" in path:
+            raise ConnectionError("no route to host")
+        return filesystem(self, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "cat_file", refuse_chunks)
+        with pytest.raises(LCAError, match="memory://runs/run.zarr cannot be read: no route to host"):
+            verify(URL, repair=True)
+        with pytest.raises(LCAError, match="^memory://runs/run.zarr cannot be read"):
+            lca.open(URL).iterates(0)
+    assert contents(URL) == before
+
+
+def test_what_is_opened_to_read_is_not_written(problem):
+    lca.train(problem(), URL, config(iterations=3))
+    with pytest.raises(ValueError, match="read-only"):
+        lca.open(URL).reopen()
+
+
+def test_an_unknown_protocol_is_a_usage_error(problem):
+    with pytest.raises(UsageError, match=r"nowhere://run.zarr: .*a URL such as s3://bucket/run.zarr"):
+        lca.train(problem(), "nowhere://run.zarr", config())
+
+
+def test_a_missing_package_is_named():
+    program = "import sys; sys.modules['s3fs'] = None; from lca.location import locate; locate('s3://bucket/run.zarr')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "LCAError: s3://bucket/run.zarr needs a package that is not installed" in done.stderr
+    assert "pip install 'loss-change-allocation[cloud]'" in done.stderr

@@ -1,0 +1,151 @@
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import lca
+from lca.cli.main import main
+from lca.store.run import open_run
+from lca.store.verify import verify
+
+
+def flip(path, at=0.5):
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def allocated(run, problem):
+    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+    return run
+
+
+def arrays(path):
+    opened = lca.open(path)
+    allocation = opened.allocation("train")
+    return [np.asarray(array[:]) for array in (opened.weights, allocation.lca, allocation.loss, allocation.status)]
+
+
+def test_a_sound_store(allocated):
+    verdict = verify(allocated)
+    assert (verdict.findings, verdict.remarks) == ([], [])
+    result = CliRunner().invoke(main, ["verify", str(allocated)])
+    assert result.exit_code == 0
+    assert "is sound" in result.stdout
+
+
+@pytest.mark.parametrize("at", [0, 0.01, 0.3, 0.7, 0.999])
+def test_one_bit_of_the_iterates_is_found_and_resuming_mends_it(run, problem, at):
+    before = lca.open(run).weights[:]
+    flip(run / "weights" / "c" / "0" / "1", at)
+    (finding,) = verify(run).findings
+    assert finding.where == "weights, block 1 (iterates 64 to 100)"
+    with pytest.raises(lca.LCAError, match="block 1 of .*weights is damaged.*See `lca verify"):
+        lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
+    assert lca.open(run).status == "complete"
+    assert verify(run, repair=True).n_repaired == 1
+    assert lca.open(run).status == "training"
+    config = lca.TrainConfig(batch_size=20, iterations=100, learning_rate=0.1, device="cpu")
+    lca.train(problem(), run, config, resume=True)
+    assert verify(run).findings == []
+    assert np.array_equal(lca.open(run).weights[:], before)
+
+
+@pytest.mark.parametrize("name", ["lca/c/0/1", "loss/c/1", "residual/c/1", "tensor_lca/c/1/0", "status/c/1"])
+@pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
+def test_damage_to_an_allocation_is_found_and_allocating_mends_it(allocated, problem, name, damage):
+    before = arrays(allocated)
+    damage(allocated / "lca" / "train" / name)
+    result = CliRunner().invoke(main, ["verify", str(allocated)])
+    assert result.exit_code == 1
+    assert f"lca/train/{name.split('/')[0]}, block 1 (iterations 64 to 99)" in result.stdout
+    assert "--repair" in result.stdout
+    result = CliRunner().invoke(main, ["verify", str(allocated), "--repair"])
+    assert "marked as not done: 1 finding" in result.stdout
+    assert open_run(allocated).allocation("train").blocks[:].tolist() == [1, 0]
+    lca.allocate(allocated, problem(), lca.AllocateConfig(device="cpu"))
+    assert verify(allocated).findings == []
+    for array, expected in zip(arrays(allocated), before, strict=True):
+        assert np.array_equal(array, expected)
+
+
+def test_a_missing_file_of_the_iterates(run):
+    (run / "weights" / "c" / "0" / "0").unlink()
+    (finding,) = verify(run).findings
+    assert (finding.where, finding.what) == ("weights, block 0 (iterates 0 to 63)", "a file is missing")
+
+
+def test_the_first_iterate_that_is_not_finite_is_named(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        for t in range(1, 90):
+            with torch.no_grad():
+                model[0].weight += 1
+                if t == 70:
+                    model[1].bias += float("inf")
+            recorder.record()
+    (finding,) = verify(tmp_path / "run.zarr").findings
+    assert finding.what == "iterate 70 is the first that is not finite, in 1.bias"
+
+
+def test_iterations_without_motion_are_told(tmp_path):
+    model = nn.Linear(2, 1)
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        for t in range(80):
+            with torch.no_grad():
+                model.bias += t not in (5, 63, 64)
+            recorder.record()
+    verdict = verify(tmp_path / "run.zarr")
+    assert verdict.findings == []
+    assert verdict.remarks == ["3 iterations without any motion, the first of them 5"]
+
+
+def test_neighbours_that_were_not_the_same_when_recorded(run):
+    opened = open_run(run, "r+")
+    rows = np.array(opened.weights[:, :64]).T
+    rows[11] = rows[10]
+    asyncio.run(opened.write_iterates(0, rows))
+    opened.weights.resize((51, 101))
+    findings = verify(run).findings
+    assert any(f.what == "iterates 10 and 11 are the same, and were not when recorded" for f in findings)
+
+
+def test_shapes_and_the_table_are_checked(run):
+    opened = open_run(run, "r+")
+    opened.training["loss"].resize((90,))
+    opened.attributes["parameters"][1]["offset"] += 1
+    opened._set()
+    where = [finding.where for finding in verify(run).findings]
+    assert where == ["parameters: 0.bias", "training/loss"]
+
+
+def test_half_written_files_are_a_remark(run):
+    (run / "weights" / "c" / "0" / "2.abc.partial").touch()
+    verdict = verify(run)
+    assert verdict.findings == []
+    assert "1 half-written files" in verdict.remarks[0]
+
+
+@pytest.mark.parametrize("name", ["loss/c/2", "gradient_norm/c/2/0"])
+@pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
+def test_the_file_of_the_last_iterate_alone_is_checked_too(tmp_path, problem, name, damage):
+    """128 iterations are two whole blocks, and θ_128 begins a file of its own."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=128, device="cpu"))
+    lca.allocate(path, problem(), lca.AllocateConfig(device="cpu"))
+    assert verify(path).findings == []
+    damage(path / "lca" / "train" / name)
+    (finding,) = verify(path, repair=True).findings
+    assert finding.where == f"lca/train/{name.split('/')[0]}, block 1 (iterations 64 to 127)"
+    lca.allocate(path, problem(), lca.AllocateConfig(device="cpu"))
+    assert verify(path).findings == []
+
+
+def test_a_store_that_is_being_written_is_not_repaired(run):
+    with open_run(run).lock(), pytest.raises(lca.LCAError, match="is being written by process"):
+        verify(run, repair=True)
