@@ -11,7 +11,7 @@ OUT ?= reproduction
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
+demo: .venv/demo ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
 	$(BIN)/lca allocate demo/digits.zarr
 	$(BIN)/lca analyze helping demo/digits.zarr
@@ -28,38 +28,42 @@ demo: .venv/made ## train, allocate, analyze and draw two nets on embedded digit
 test: .venv/made ## run the tests
 	$(BIN)/python -m pytest
 
-integrations: $(INTEGRATIONS)/made ## run the recipes with the real Lightning and transformers, in an environment of their own
-	$(INTEGRATIONS)/bin/python -m pytest tests/test_recipes.py
+integrations: $(INTEGRATIONS)/made ## run the examples with the real Lightning and transformers, in an environment of their own
+	$(INTEGRATIONS)/bin/python -m pytest tests/docs/test_examples.py
 
 reproduce-paper: .venv/made ## redo the paper, SCALE=smoke (digits, minutes), cpu (a day) or paper (on a GPU)
 	$(BIN)/python scripts/reproduce_paper.py --scale $(SCALE) --out $(OUT)
 
 bench: .venv/made ## measure recording, allocation and the alternatives, onto bench/page.txt, in more than an hour
-	$(BIN)/python scripts/bench_page.py --out bench
+	PYTHONPATH=scripts $(BIN)/python -m bench.page --out bench
 
-check: .venv/made ## format, lint and types, in seconds
+check: .venv/made ## format, lint, types and the order of imports, in seconds
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/made ## rewrite the files as check wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean: ## remove what make has built, but for reproduction
-	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find docs lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is older than setup.cfg after every change of it, and the environment is then made anew.
-.venv/made: setup.cfg
+# Both stamps are older than setup.cfg after every change of it, and the environment is then made anew.
+.venv/demo: setup.cfg
 	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[animation,report]"
+	touch $@
+
+# What development needs, added to what the demo needs.
+.venv/made: .venv/demo
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
 	touch $@
 
-# Apart, since these bring many packages that nothing else here needs. Both import torchvision where there is one, and
-# fail where it is not of torch's build, as the one from PyPI beside a torch for the CPU; no recipe needs it.
+# Apart, since these bring many packages that nothing else here needs.
 $(INTEGRATIONS)/made: setup.cfg
 	$(PYTHON) -m venv --clear $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)" pytest --editable ".[integrations]"
-	$(INTEGRATIONS)/bin/pip uninstall --quiet --yes torchvision
 	touch $@

@@ -1,3 +1,5 @@
+"""python -m lca, for torchrun."""
+
 from lca.cli.main import main
 
 main()

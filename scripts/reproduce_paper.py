@@ -22,22 +22,22 @@ import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lca.errors import Interrupted, LCAError
+from lca.runtime.workers import Workers, join_workers
+from lca.text import duration, pluralize, size
 from paper.experiments import EXPERIMENTS, SCALES
 from paper.forecast import device_name, forecast
 from paper.making import Work, make, plan
 from paper.page import write_page
 
-from lca.errors import Interrupted, LCAError
-from lca.runtime.workers import Workers, join_workers
-from lca.text import duration, pluralize, size
 
-
-def tell_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_processes: int) -> None:
+def print_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_processes: int) -> None:
     every = [work for runs in works.values() for work in runs]
     found = forecast(every, data_dir)
+    n_allocations = sum(len(work.allocations) for work in every)
     print(
-        f"{count(len(works), 'experiment')}, {count(len(every), 'run')}, "
-        f"{count(sum(len(work.allocations) for work in every), 'allocation')}, {found.n_missing:,} of them missing: "
+        f"{pluralize(len(works), 'experiment')}, {pluralize(len(every), 'run')}, "
+        f"{pluralize(n_allocations, 'allocation')}, {found.n_missing:,} of them missing: "
         f"about {duration(found.seconds / n_processes)} and {size(found.n_bytes)} with {device_name()}",
         flush=True,
     )
@@ -64,7 +64,8 @@ def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers)
                     raise
                 failures[name] = f"{work.path.name}: {error}"
         if team.first:
-            told = f"{count(len(runs), 'run')}, {count(sum(len(work.allocations) for work in runs), 'allocation')}"
+            n_allocations = sum(len(work.allocations) for work in runs)
+            told = f"{pluralize(len(runs), 'run')}, {pluralize(n_allocations, 'allocation')}"
             took = "there already" if found_there else duration(time.perf_counter() - begin)
             told += f": {took}" if name not in failures else f"; failed: {failures[name]}"
             print(f"{i:3d}/{len(works)}  {name:<30}  {told}", flush=True)
@@ -82,10 +83,10 @@ def main() -> None:
     options = parser.parse_args()
     sizes, folder = SCALES[options.scale], options.out / options.scale
 
-    def wanted(name: str) -> bool:
+    def is_chosen(name: str) -> bool:
         return any(fnmatchcase(name, glob) for glob in options.only)
 
-    works = plan(sizes, folder / "runs", wanted, options.runs)
+    works = plan(sizes, folder / "runs", is_chosen, options.runs)
     if not works:
         parser.error(
             f"no experiment is like {' or '.join(options.only)}; there are {', '.join(e.name for e in EXPERIMENTS)}"
@@ -94,13 +95,13 @@ def main() -> None:
     try:
         with join_workers() as team:
             if team.first and not options.page:
-                tell_forecast(works, options.data_dir, team.size)
+                print_forecast(works, options.data_dir, team.size)
             if not options.page:
                 failures = make_all(works, options.data_dir, team)
             if team.first:
                 every = plan(sizes, folder / "runs", lambda name: True)
                 print(write_page(every, folder, options.scale, options.data_dir, failures))
-                team.count("page")
+                team.add("page")
             team.wait("page")
     except LCAError as error:
         sys.exit(f"{error}\nWhat is made is kept; the same command goes on.")

@@ -5,8 +5,9 @@ import asyncio
 import numpy as np
 from torch import nn
 
-from lca.store.parameters import ParameterTable
-from lca.store.run_writer import create_run
+from lca.model.parameters import build_table
+from lca.store.allocation_writer import AllocationWriter
+from lca.store.run_writer import RunWriter, create_run
 
 NAN = np.nan
 
@@ -20,15 +21,16 @@ def make_run(path, lca, *, model=None, weights=None, block=None, training=None, 
     """A complete run with the allocation `train`; lca: (K, T). weights: (K, T+1), zeros unless given."""
     lca = np.asarray(lca, np.float32)
     K, T = lca.shape
-    run = create_run(path, ParameterTable.of(model or small_net()), {"train": training} if training else {})
+    writer = create_run(path, build_table(model or small_net()), {"train": training} if training else {})
+    run = writer.run
     assert run.parameters.size == K
     if block:
-        run._set(block=block)
+        writer.set_attributes(block=block)
     weights = np.zeros((K, T + 1)) if weights is None else np.asarray(weights)
     for begin in range(0, T + 1, 64):
-        asyncio.run(run.write_iterates(begin, np.ascontiguousarray(weights[:, begin : begin + 64].T, np.float32)))
-    run.commit(T + 1, {})
-    run.finish()
+        asyncio.run(writer.write_iterates(begin, np.ascontiguousarray(weights[:, begin : begin + 64].T, np.float32)))
+    writer.commit(T + 1, {})
+    writer.finish()
     add_allocation(run, "train", lca, **allocation)
     return run
 
@@ -65,19 +67,51 @@ def add_allocation(
         optional.append("gradient_sign")
     if not keep:
         del values["lca"]
-    allocation = run.create_allocation(name, attributes, optional)
-    for i, span in enumerate(allocation.iteration_blocks):
+    allocation = RunWriter(run).create_allocation(name, attributes, optional)
+    writer = AllocationWriter(allocation)
+    for i, span in enumerate(allocation.blocks_of_run):
         last = span.stop == T
         rows = {key: value[span.start : span.stop + (last and len(value) == T + 1)] for key, value in values.items()}
-        allocation.write_block(i, rows)
-    allocation.finish()
+        writer.write_block(i, rows)
+    writer.finish()
     return allocation
 
 
-def columns_of(report, title=""):
-    """The columns of the table of this title, as they are written for programs."""
-    (found,) = (table["columns"] for table in report.to_json()["tables"] if table["title"] == title)
-    return found
+def random_lca(seed, T=10, shift=0.0):
+    """LCA of small_net, (7, T), normally distributed about a shift."""
+    return np.random.default_rng(seed).normal(shift, 1, (7, T)).astype(np.float32)
+
+
+def conv_net():
+    """A convolution, a norm and a dense layer: 54 + 3 + 6 + 60 + 5 parameters, CONV_SIZE in all."""
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5))
+
+
+CONV_SIZE = 128
+
+
+def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.3):
+    """A run of conv_net with LCA of random signs and zeros, random weights and signs, and iterations of each status."""
+    rng = np.random.default_rng(1)
+    lca = rng.normal(size=(CONV_SIZE, T)) * 10.0 ** rng.integers(-9, 0, (CONV_SIZE, T))
+    lca[rng.random((CONV_SIZE, T)) < zeros] = 0
+    status = rng.choice([0, 1, 1, 1, 1, 2, 3], T)
+    lca[:, (status == 0) | (status == 3)] = np.nan
+    weights = rng.normal(size=(CONV_SIZE, T + 1)).round(1)
+    positive = rng.random((CONV_SIZE, T + 1)) < 0.5
+    loss = np.where(rng.random(T + 1) < 0.1, np.nan, 1.0)
+    if monkeypatch:
+        monkeypatch.setattr("lca.store.run_writer.CHUNK_PARAMETERS", chunk)
+    arrays = {"weights": weights, "status": status, "gradient_positive": positive, "loss": loss}
+    run = make_run(path, lca, model=conv_net(), block=block, **arrays)
+    return run, {"lca": lca, "status": status, "weights": weights, "positive": positive, "loss": loss}
+
+
+def columns_of(found, title=""):
+    """The columns of the table of this title, as they are written for programs; found: an Answer, or a result."""
+    answer = found.to_answer() if hasattr(found, "to_answer") else found
+    (columns,) = (table["columns"] for table in answer.to_json()["tables"] if table["title"] == title)
+    return columns
 
 
 LCA = [

@@ -1,6 +1,6 @@
 """Gradient accumulation: an iterate for each step of the optimizer, however many batches led to it.
 
-    .venv/bin/python scripts/recipes/accumulation.py
+    .venv/bin/python docs/examples/accumulation.py
 
 Writes accumulation.zarr and prints the LCA of each layer. Batches that no step has followed moved nothing.
 """

@@ -1,6 +1,6 @@
 """Mixed precision: autocast and a gradient scaler, whose skipped steps are iterations without motion.
 
-    .venv/bin/python scripts/recipes/amp.py
+    .venv/bin/python docs/examples/amp.py
 
 Writes amp.zarr and prints the LCA of each layer. The recorder is given the scaler too, for the optimizer never hears of
 a step that is skipped. The parameters are float32, and so is the loss that is allocated, unless

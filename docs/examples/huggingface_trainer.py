@@ -1,6 +1,6 @@
 """The Trainer of Hugging Face transformers, on a tiny GPT-2 that is made here: nothing is downloaded.
 
-    .venv-integrations/bin/python scripts/recipes/huggingface_trainer.py
+    .venv-integrations/bin/python docs/examples/huggingface_trainer.py
 
 Writes huggingface_trainer.zarr and prints the LCA of each layer. There are trainer.state.global_step + 1 iterates,
 whatever gradient_accumulation_steps is; tied embeddings are counted once. Three things matter:

@@ -1,6 +1,6 @@
 """Lightning: a callback that records while `Trainer.fit` trains.
 
-    .venv-integrations/bin/python scripts/recipes/lightning_trainer.py
+    .venv-integrations/bin/python docs/examples/lightning_trainer.py
 
 Writes lightning_trainer.zarr and prints the LCA of each layer. Lightning counts steps of the optimizer, not batches:
 there are trainer.global_step + 1 iterates, whatever accumulate_grad_batches is.

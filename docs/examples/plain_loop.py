@@ -1,6 +1,6 @@
 """A loop of one's own: the recorder is attached to the optimizer, and the loop stays as it is.
 
-    .venv/bin/python scripts/recipes/plain_loop.py
+    .venv/bin/python docs/examples/plain_loop.py
 
 Writes plain_loop.zarr, with an iterate for each optimizer.step(), and prints the LCA of each layer. Where the loop can
 see the recorder, `recorder.log(accuracy=…)` keeps numbers of its own beside the iterates.

@@ -29,7 +29,7 @@ from lca.allocation.trajectory import Trajectory
 from lca.config import resolve
 from lca.errors import LCAError, storage_errors
 from lca.problem.objective import Objective, prepare
-from lca.problem.problem import Problem, require_problem
+from lca.problem.problem import Problem
 from lca.problem.sampling import estimate_standard_error
 from lca.runtime.device import resolve_device
 from lca.runtime.progress import make_progress_bar
@@ -53,13 +53,12 @@ def allocate(
 ) -> Summary:
     """Allocate the loss changes of a finished run to its parameters, and write the arrays of `lca/NAME`.
 
-    An interrupted allocation is continued; a finished one is only summed up. Under torchrun its processes share the
-    work, and the result is the same. On SIGINT or SIGTERM it stops after the iteration and keeps what is done.
+    An interrupted allocation is continued, a finished one only summed up. torchrun's processes share the work, with the
+    same result. On SIGINT or SIGTERM it stops after the iteration and keeps what is done.
 
     Args:
         path: The run store, a path or a URL.
-        problem: The problem that the run was trained on. Its model is used and left as it was; its weights do not
-            matter.
+        problem: The problem that the run was trained on; its model is used and left as it was.
         config: How to allocate.
         overwrite: Replace an existing allocation of the same name.
         progress: Show a progress bar on stderr.
@@ -75,40 +74,33 @@ def allocate(
         Interrupted: If it was stopped by a signal.
 
     Example:
-        >>> summary = lca.allocate("run.zarr", problem, by_class=True)
-        >>> print(summary)
+        >>> print(lca.allocate("run.zarr", problem, by_class=True))
     """
-    require_problem(problem)
     config = resolve(AllocateConfig, config, options)
     run = open_run(path, "r+")
     iterations = config.range(run.n_iterations)
     notes = require_same_problem(run, problem, config)
     objective = _prepare(problem, config)
-    name = str(config.name)
     with storage_errors(path, ("What is allocated is kept. Fix this. ", *CONTINUE)), ExitStack() as stack:
         workers = stack.enter_context(join_workers())
         if workers.first:
             overwrite = overwrite and not workers.restarted
             if overwrite or not is_finished(run, config):
-                stack.enter_context(RunWriter(run).lock(name))
-            open_allocation(run, problem, objective, config, overwrite)
-            if is_finished(run, config):
-                consolidated.ensure(run.path)
-            workers.add(Phase.OPENED)
-        workers.wait(Phase.OPENED)
-        if config.split not in run.attributes.get("splits", {}):  # otherwise each has compared it with the record
-            require_same_data_everywhere(workers, problem.split(config.split))
-        if not run.allocation(name).complete:
-            chosen = read_format(run.allocation(name))
-            with _make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
+                stack.enter_context(RunWriter(run).lock(str(config.name)))
+        _open_together(workers, run, problem, objective, config, overwrite)
+        allocation = run.allocation(str(config.name))
+        if not allocation.complete:
+            with (
+                _make_gradient(objective, config, read_format(allocation)) as gradient,
+                Trajectory(run, gradient.device) as theta,
+            ):
                 gradient.notes += notes
                 _check_first(run, gradient, theta, config, iterations, workers, on_preflight)
                 stop = stack.enter_context(catch_stop_signals())
-                shown = progress and workers.first
-                bar = stack.enter_context(make_progress_bar(len(iterations), "allocate", shown=shown))
-                team = Teamwork(workers, bar, stop)
-                _allocate(Task(run, run.allocation(name), gradient, theta, config, team))
-        return summarize(run.allocation(name))
+                bar = make_progress_bar(len(iterations), "allocate", shown=progress and workers.first)
+                team = Teamwork(workers, stack.enter_context(bar), stop)
+                _allocate(Task(run, allocation, gradient, theta, config, team))
+        return summarize(run.allocation(allocation.name))
 
 
 def check(path: Path | str, problem: Problem, config: AllocateConfig | None = None, **options: Any) -> Preflight:
@@ -126,7 +118,6 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     Raises:
         LCAError: If the problem is not the one of the run, or its loss is not a function of the parameters.
     """
-    require_problem(problem)
     config = resolve(AllocateConfig, config, options)
     run = open_run(path)
     iterations = config.range(run.n_iterations)
@@ -137,6 +128,20 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     with _make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
         gradient.notes += notes
         return preflight(run, gradient, theta(iterations[0]), config, iterations)
+
+
+def _open_together(
+    workers: Workers, run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool
+) -> None:
+    """The first process opens the allocation, and the others wait."""
+    if workers.first:
+        open_allocation(run, problem, objective, config, overwrite)
+        if is_finished(run, config):
+            consolidated.ensure(run.path)
+        workers.add(Phase.OPENED)
+    workers.wait(Phase.OPENED)
+    if config.split not in run.attributes.get("splits", {}):  # otherwise each has compared it with the record
+        require_same_data_everywhere(workers, problem.split(config.split))
 
 
 def _prepare(problem: Problem, config: AllocateConfig) -> Objective:

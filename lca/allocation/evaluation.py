@@ -1,6 +1,6 @@
 """The loss and the accuracy of a model at given parameters, for questions that need the model again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Evaluator:
         self._objectives: dict[str, Objective] = {}
         self._checked: set[str] = set()
 
-    def __call__(self, run: Run, thetas: Sequence[NDArray[np.floating]], split: str) -> "list[Measurement]":
+    def __call__(self, run: Run, thetas: Iterable[NDArray[np.floating]], split: str) -> "list[Measurement]":
         """Measure loss and accuracy over a split at each of the parameters (K,), in batches as the run's allocation.
 
         Raises LCAError if the problem is not the one of the run.
@@ -58,9 +58,7 @@ class Evaluator:
     def _require_same(self, run: Run) -> None:
         if str(run.path) in self._checked:
             return
-        run.parameters.require_same(
-            build_table(self.problem.model), str(run.path), f"the model of {self.problem.name}"
-        )
+        run.parameters.require_same(build_table(self.problem.model), str(run.path), f"the model of {self.problem.name}")
         require_same_fixed(run, self.problem.model)
         for split in self.splits:
             require_same_data(run, self.problem, split)
@@ -69,7 +67,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Measurement:
-    """loss: over the split, in the loss's unit. accuracy: from 0 to 1; NaN if the problem does not say what is right."""
+    """loss: over the split, in the loss's unit. accuracy: from 0 to 1; NaN if the problem does not define it."""
 
     loss: float
     accuracy: float

@@ -13,7 +13,7 @@ from lca.model.evaluation_mode import has_batchnorm
 from lca.model.parameters import build_table, get_trainable, require_same_model
 from lca.problem.batches import Batch
 from lca.problem.objective import Objective
-from lca.problem.problem import Problem
+from lca.problem.problem import Problem, require_problem
 from lca.problem.provenance import compute_digest, require_same_data, require_same_fixed
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.runtime.workers import Phase, Workers
@@ -29,6 +29,7 @@ def is_finished(run: Run, config: AllocateConfig) -> bool:
 
 def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> list[str]:
     """Raise unless the run is complete, and of this model and data; returns notes on what differs harmlessly."""
+    require_problem(problem)
     _require_complete(run)
     tensors = get_trainable(problem.model)
     require_same_model(run, tensors, build_table(problem.model, tensors), f"the model of {problem.name}")

@@ -1,37 +1,38 @@
-"""Which part of the parameters helps in an iteration?     [arXiv 1909.01440, section 3, table 1, figures 3a, c, d]"""
+"""How many parameters help in an iteration?     [arXiv 1909.01440, section 3, table 1, figures 3a, c, d]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.answer import Column, Report, Table
-from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.iterations import Iterations, choose_iterations
+from lca.analysis.question import Result, question
 from lca.analysis.statistics import mean_and_deviation
 from lca.analysis.tiles import Segments, Tile, feed
 from lca.store.allocation import Allocation
 from lca.store.audit import Audit, mean_with_confidence
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
-from lca.store.summary import read
 from lca.text import plus_minus
 
-N_BINS = 50  # of the histogram over parameters, as in the paper's figure 3d
+N_HELPING_BINS = 50  # of the histogram over parameters, as in the paper's figure 3d
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Helping:
+@dataclass(frozen=True, repr=False)
+class Helping(Result):
     """Parameters by the sign of their LCA.
 
     helped, hurt, zero: (T, tensor), how many have LCA < 0, > 0 and = 0 in each iteration that counts.
     histogram: (50,), how many parameters helped in 0 to 2 %, … 98 to 100 % of the iterations that count; those without
-    effect, whose LCA was 0 in all of them, are left out and counted in n_without_effect.
-    tensors, layers: their names; layer: (tensor,), which layer each tensor is of. loss: (T+1,), L(θ_t).
-    audit: how far the signs may be wrong; None if the allocation was not audited.
+    effect, whose LCA was 0 in all of them, are left out of it and counted in n_without_effect.
+    tensors, layers: their names; layer: (tensor,), the index in layers of each tensor's layer. loss: (T+1,), L(θ_t).
+    audit: how many signs may be wrong; None if the allocation was not audited.
     """
 
     helped: Counts
@@ -70,22 +71,45 @@ class Helping:
         helped, hurt, zero = (100 * count / n_parameters for count in counts)
         return helped, hurt, zero
 
+    @classmethod
+    def tabulate(cls, results: Sequence[Self]) -> Answer:
+        """The percentage helping in total, by layer and by tensor, over runs of the same model     [table 1]"""
+        first = results[0]
+        by_layer = np.array([[result.percentage, *result.percentage_by_layer] for result in results])
+        by_tensor = np.array([result.percentage_by_tensor for result in results])
+        return Answer(
+            "helping",
+            [
+                Table("layer", ["all parameters", *first.layers], {"helping %": Column(by_layer)}),
+                Table("tensor", first.tensors, {"helping %": Column(by_tensor)}, "by tensor"),
+            ],
+            [result.iterations for result in results],
+            _describe(results),
+            {
+                "histogram": np.array([result.histogram for result in results]),
+                "n_without_effect": [result.n_without_effect for result in results],
+                **{name: [getattr(r, name).sum(axis=1) for r in results] for name in ("helped", "hurt", "zero")},
+            },
+        )
+
 
 class SignCounts:
-    """Counts the signs of the LCA as its tiles come by."""
+    """Takes the tiles of `lca`, and counts its signs."""
 
     def __init__(self, table: ParameterTable, chosen: Iterations) -> None:
         self.table, self.chosen = table, chosen
         self.segments = Segments.of_tensors(table)
         self.helped, self.hurt = np.zeros((2, len(table), len(chosen.counted)), np.int64)
-        self.histogram = np.zeros(N_BINS, np.int64)
+        self.histogram = np.zeros(N_HELPING_BINS, np.int64)
         self.n_without_effect = 0
-        self._times: dict[int, Counts] = {}  # by strip: (2, rows), iterations in which a parameter helped, and moved L
+        self._times: dict[
+            int, Counts
+        ] = {}  # by strip: (2, rows), iterations in which each parameter helped, and moved L
 
     def add(self, tile: Tile) -> None:
         n = tile.values.shape[1]
         for counts, flags in ((self.helped, tile.helped), (self.hurt, tile.hurt)):
-            which, found = self.segments.counts(tile.rows, flags)
+            which, found = self.segments.count(tile.rows, flags)
             counts[which, tile.columns] += found[:, :n]
         if tile.first:
             self._times[tile.rows.start] = np.zeros((2, len(tile.values)), np.int64)
@@ -95,12 +119,11 @@ class SignCounts:
         if tile.last:
             del self._times[tile.rows.start]
             moved = times_moved > 0
-            bins = np.minimum(N_BINS * times_helped[moved] // self.chosen.n, N_BINS - 1)
-            self.histogram += np.bincount(bins, minlength=N_BINS)
+            bins = np.minimum(N_HELPING_BINS * times_helped[moved] // self.chosen.n, N_HELPING_BINS - 1)
+            self.histogram += np.bincount(bins, minlength=N_HELPING_BINS)
             self.n_without_effect += int((~moved).sum())
 
     def result(self, allocation: Allocation) -> Helping:
-        layers = self.table.layers
         helped, hurt = self.helped.T, self.hurt.T
         audit = allocation.attributes.get("audit_result")
         return Helping(
@@ -111,69 +134,65 @@ class SignCounts:
             n_without_effect=self.n_without_effect,
             iterations=self.chosen,
             tensors=[parameter.name for parameter in self.table],
-            layers=layers,
-            layer=np.array([layers.index(parameter.layer) for parameter in self.table]),
-            loss=read(allocation, "loss"),
+            layers=self.table.layers,
+            layer=self.table.layer_index,
+            loss=allocation.read("loss"),
             audit=Audit(**audit) if audit else None,
         )
 
 
-def helping(run: Run, name: str = "train", unconverged: bool = False) -> Helping:
-    """Count the signs of the LCA."""
+@question
+def helping(run: Run, *, name: str = "train", unconverged: bool = False) -> Helping:
+    """How many parameters help in an iteration?     [arXiv 1909.01440, section 3, table 1, figure 3]
+
+    A parameter helps in an iteration if its LCA is below 0, and hurts if it is above.
+
+    Args:
+        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
+        name: The allocation to ask about; it must hold the LCA of each parameter.
+        unconverged: Whether iterations that did not converge count too.
+
+    Returns:
+        The number of parameters of each sign, by tensor and iteration; percentages are of the parameters with non-zero
+        LCA.
+
+    Raises:
+        LCAError: If the run has no such allocation, or no iteration of it counts.
+
+    Example:
+        >>> lca.analysis.helping(["run-0.zarr", "run-1.zarr"])
+    """
     allocation = run.allocation(name)
-    counts = SignCounts(run.parameters, iterations(allocation, unconverged))
+    counts = SignCounts(run.parameters, choose_iterations(allocation, unconverged))
     feed(run, allocation.lca, counts.chosen.counted, [counts])
     return counts.result(allocation)
 
 
-def report(results: Sequence[Helping]) -> Report:
-    """The percentage helping in total, by layer and by tensor, over runs of the same model     [table 1]"""
-    first = results[0]
-    by_layer = Table(
-        "layer",
-        ["all parameters", *first.layers],
-        {"helping %": Column(np.array([[r.percentage, *r.percentage_by_layer] for r in results]))},
-    )
-    by_tensor = Table(
-        "tensor", first.tensors, {"helping %": Column(np.array([r.percentage_by_tensor for r in results]))}, "by tensor"
-    )
+def _describe(results: Sequence[Helping]) -> list[str]:
+    """How often single parameters help, and how exact the percentages are."""
     histogram = np.array([result.histogram for result in results])
-    centres = 100 / N_BINS * (np.arange(N_BINS) + 0.5)
+    without_effect = np.array([result.n_without_effect for result in results])
+    n_parameters = histogram.sum(1) + without_effect
+    centres = 100 / N_HELPING_BINS * (np.arange(N_HELPING_BINS) + 0.5)
     of_each = histogram @ centres / np.maximum(histogram.sum(1), 1)
-    notes = [
+    return [
         f"a parameter with any effect helps in {_spread(of_each)} % of the iterations: {_sketch(histogram.sum(0))} "
         "from 0 to 100 %",
-        f"without effect: {_spread(np.array([r.n_without_effect for r in results]) / _n_parameters(first) * 100)} % "
-        "of the parameters",
+        f"without effect: {_spread(without_effect / n_parameters * 100)} % of the parameters",
         *(_describe_audit(result, i, len(results)) for i, result in enumerate(results)),
     ]
-    return Report(
-        "helping",
-        [by_layer, by_tensor],
-        [r.iterations for r in results],
-        notes,
-        {
-            "histogram": histogram,
-            "n_without_effect": [r.n_without_effect for r in results],
-            **{name: [getattr(r, name).sum(axis=1) for r in results] for name in ("helped", "hurt", "zero")},
-        },
-    )
 
 
 def _describe_audit(result: Helping, i: int, n_runs: int) -> str:
     of_run = f"run {i}, " if n_runs > 1 else ""
     if result.audit is None:
-        return f"{of_run}audit: none, so how many signs are wrong is not known"
+        return f"{of_run}audit: none, so it is unknown how many signs are wrong"
     shift, shift_half = mean_with_confidence(result.audit.helping_shift)
     wrong, wrong_half = (100 * value for value in mean_with_confidence(result.audit.sign_change))
     return (
         f"{of_run}audit: the percentage is off by {plus_minus(shift, shift_half, 3)} points, "
         f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)"
     )
-
-
-def _n_parameters(result: Helping) -> int:
-    return int(result.histogram.sum()) + result.n_without_effect
 
 
 def _spread(values: Floats) -> str:

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.answer import Column, Report, Table
-from lca.analysis.iterations import Iterations, iterations
-from lca.analysis.tiles import WINDOW, Segments, Tile, Words, feed, words
+from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.iterations import Iterations, choose_iterations
+from lca.analysis.question import Result, question
+from lca.analysis.tiles import WINDOW, Segments, Tile, Words, feed, pack_words
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 from lca.store.schema import Status
-from lca.store.summary import read
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,19 +21,19 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Changes:
-    """counts: (tensor,), changes of sign, summed over the parameters. n: T, the points whose signs could change."""
+    """Changes of sign. counts: (tensor,), summed over the parameters. n: the points in time whose sign could change."""
 
     counts: Counts
     n: int
 
 
-@dataclass(frozen=True)
-class Oscillation:
+@dataclass(frozen=True, repr=False)
+class Oscillation(Result):
     """Changes of direction from one iteration to the next.
 
-    turns: of the weights, where the product of two successive motions is below 0. of_lca: the same of the LCA, between
-    iterations that both count. crossings: of the gradient between two iterates, from positive to not positive or back;
-    None if they were not asked for. table: the parameters.
+    table: the parameters. turns: of the weights, where the product of two successive motions is below 0. of_lca: the
+    same of the LCA, between iterations that both count. crossings: of the gradient between two iterates, from positive
+    to not positive or back; None if they were not requested.
     """
 
     table: ParameterTable
@@ -44,28 +45,45 @@ class Oscillation:
     def iterations_per(self, changes: Changes) -> Floats:
         """T over the mean count of a parameter, for all and for each layer, (1 + layer,).
 
-        inf where nothing changes, NaN where nothing could."""
+        inf where nothing changes, NaN where nothing could.
+        """
         counts = self.table.sum_by_layer(changes.counts.astype(np.float64))
         sizes = self.table.sum_by_layer(np.array(self.table.sizes, np.float64))
         with np.errstate(divide="ignore", invalid="ignore"):
             per_parameter = np.append(counts.sum(), counts) / np.append(sizes.sum(), sizes)
             return np.asarray(changes.n / per_parameter)
 
+    @classmethod
+    def tabulate(cls, results: Sequence[Self]) -> Answer:
+        """Iterations per change of direction, of all parameters and by layer, over runs     [figure S7]"""
+        kinds = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
+        columns = {
+            heading: Column(np.array([result.iterations_per(getattr(result, kind)) for result in results]), 1)
+            for heading, kind in kinds.items()
+            if all(getattr(result, kind) is not None for result in results)
+        }
+        rows = ["all parameters", *results[0].table.layers]
+        return Answer(
+            "oscillation",
+            [Table("layer", rows, columns, "iterations per change of direction")],
+            [result.iterations for result in results],
+        )
+
 
 class SignChanges:
-    """Counts where a sign is the opposite of the one before, along each row; 64 columns to a word."""
+    """Counts where a sign is the opposite of the one before it along each row, 64 columns at a time."""
 
     def __init__(self, table: ParameterTable) -> None:
         self.segments = Segments.of_tensors(table)
         self.counts = np.zeros(len(table), np.int64)
         self._last: dict[int, tuple[Words, Words]] = {}  # by strip: whether the last column was < 0, and > 0
 
-    def count(self, tile: Tile, below: Words, above: Words) -> None:
-        """below, above: where the columns of the tile are < 0 and > 0, a word a row."""
+    def accumulate(self, tile: Tile, below: Words, above: Words) -> None:
+        """below, above: where the columns of the tile are < 0 and > 0, one word per row."""
         start, one = tile.rows.start, np.uint64(1)
         was_below, was_above = (0, 0) if tile.first else self._last[start]
         changed = below & (above << one | was_above) | above & (below << one | was_below)
-        which, sums = self.segments.sums(tile.rows, np.bitwise_count(changed), np.int64)
+        which, sums = self.segments.sum(tile.rows, np.bitwise_count(changed), np.int64)
         self.counts[which] += sums
         last = np.uint64(tile.values.shape[1] - 1)
         self._last[start] = below >> last & one, above >> last & one
@@ -77,7 +95,7 @@ class TurnsOfLCA(SignChanges):
     """Takes the tiles of `lca`."""
 
     def add(self, tile: Tile) -> None:
-        self.count(tile, tile.helped_words, tile.hurt_words)
+        self.accumulate(tile, tile.helped_words, tile.hurt_words)
 
 
 class Turns(SignChanges):
@@ -99,7 +117,7 @@ class Turns(SignChanges):
         self._before[tile.rows.start] = tile.values[:, -1].copy()
         if tile.last:
             del self._before[tile.rows.start]
-        self.count(tile, words(down), words(up))
+        self.accumulate(tile, pack_words(down), pack_words(up))
 
 
 class Crossings:
@@ -137,18 +155,18 @@ class Crossings:
 
 
 class Directions:
-    """What counts all changes of direction of a run; crossings is None where they are not asked for."""
+    """The consumers that count all changes of direction of a run; crossings is None unless requested."""
 
     def __init__(self, run: Run, name: str, chosen: Iterations, crossings: bool) -> None:
         self.allocation = run.allocation(name)
         self.run, self.table, self.chosen = run, run.parameters, chosen
-        self.finite = read(self.allocation, "status") != Status.NOT_FINITE
-        self.known = np.isfinite(read(self.allocation, "loss"))
+        self.finite = self.allocation.read("status") != Status.NOT_FINITE
+        self.known = np.isfinite(self.allocation.read("loss"))
         self.turns, self.of_lca = Turns(self.table), TurnsOfLCA(self.table)
         self.crossings = Crossings(self.table) if crossings else None
 
     def feed_others(self) -> None:
-        """Read the weights and the signs of the gradient; the LCA is another's to read."""
+        """Read the weights and the signs of the gradient; the caller reads the LCA."""
         feed(self.run, self.run.weights, np.append(True, self.finite), [self.turns])
         if self.crossings:
             feed(self.run, self.allocation.gradient_sign, self.known, [self.crossings])
@@ -158,40 +176,42 @@ class Directions:
         return Oscillation(
             table=self.table,
             turns=Changes(self.turns.counts, int(self.finite.sum())),
-            of_lca=Changes(self.of_lca.counts, _with_neighbour(self.chosen.counted)),
+            of_lca=Changes(self.of_lca.counts, _count_with_neighbour(self.chosen.counted)),
             crossings=Changes(crossings.counts, int((self.known[1:] & self.known[:-1]).sum())) if crossings else None,
             iterations=self.chosen,
         )
 
 
-def oscillation(run: Run, name: str = "train", unconverged: bool = False, crossings: bool = True) -> Oscillation:
-    """Count the changes of direction. crossings: of the gradient, for which its signs have to be in the store."""
+@question
+def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, crossings: bool = True) -> Oscillation:
+    """How often do weights, gradients and LCA change direction?     [arXiv 1909.01440, section 3, figures S7, S8]
+
+    Args:
+        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
+        name: The allocation to ask about; it must hold the LCA of each parameter.
+        unconverged: Whether iterations that did not converge count too.
+        crossings: Whether to count where the gradient crosses 0, for which the allocation must hold its signs.
+
+    Returns:
+        The number of changes of direction, by tensor; `iterations_per` gives iterations per change.
+
+    Raises:
+        LCAError: If the run has no such allocation, it lacks an array, or no iteration of it counts.
+
+    Example:
+        >>> result = lca.analysis.oscillation("run.zarr", crossings=False)
+        >>> result.iterations_per(result.turns)
+    """
     allocation = run.allocation(name)
     if crossings:
-        _ = allocation.gradient_sign  # an error now, not after the rest
-    directions = Directions(run, name, iterations(allocation, unconverged), crossings)
+        _ = allocation.gradient_sign  # raises now rather than after the rest
+    directions = Directions(run, name, choose_iterations(allocation, unconverged), crossings)
     feed(run, allocation.lca, directions.chosen.counted, [directions.of_lca])
     directions.feed_others()
     return directions.result()
 
 
-def report(results: Sequence[Oscillation]) -> Report:
-    """Iterations per change of direction, of all parameters and by layer, over runs     [figure S7]"""
-    first = results[0]
-    figures = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
-    columns = {
-        heading: Column(np.array([result.iterations_per(getattr(result, name)) for result in results]), 1)
-        for heading, name in figures.items()
-        if all(getattr(result, name) is not None for result in results)
-    }
-    return Report(
-        "oscillation",
-        [Table("layer", ["all parameters", *first.table.layers], columns, "iterations per change of direction")],
-        [result.iterations for result in results],
-    )
-
-
-def _with_neighbour(counted: NDArray[np.bool_]) -> int:
-    """How many iterations count that have another one beside them."""
+def _count_with_neighbour(counted: NDArray[np.bool_]) -> int:
+    """How many iterations count whose predecessor or successor counts too."""
     pairs = counted[1:] & counted[:-1]
     return int((np.append(pairs, False) | np.append(False, pairs)).sum())

@@ -1,28 +1,22 @@
 """Is LCA a measure of a weight's importance?     [left open by arXiv 1909.01440, section 6.2]
 
-The weights of the last iterate are set to 0 but for a part, chosen by LCA, by magnitude or at random, and the loss and
-the accuracy of what is left are measured, without training any further.
+The weights of the last iterate are set to 0 except for a part, chosen by LCA, by magnitude or at random. The loss and
+the accuracy of what is left are measured, without further training.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lca.allocation.full_gradient import FullGradient
 from lca.analysis._curves import ParameterTotals
-from lca.analysis.answer import Column, Report, Table
-from lca.analysis.iterations import Iterations, iterations
+from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.iterations import Iterations, choose_iterations
+from lca.analysis.question import Result, question
 from lca.analysis.tiles import feed
 from lca.errors import UsageError
-from lca.problem.objective import prepare
-from lca.problem.problem import Problem
-from lca.problem.provenance import require_same_data, require_same_fixed
-from lca.runtime.device import resolve_device
-from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 
 PRUNED = (0.5, 0.8, 0.9, 0.95, 0.98)
@@ -31,12 +25,33 @@ CRITERIA = ("LCA", "magnitude", "random")
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """pruned: (p,), the parts of the kernels' weights that are set to 0, 0 first; biases and norms stay.
+class Measured(Protocol):
+    """loss: in its unit. accuracy: from 0 to 1; NaN where the problem does not define it."""
 
-    loss, accuracy: by split, (criterion, p), in the loss's unit and as a part of 1; criteria: their names. Accuracies
-    are NaN where the problem does not say which examples are right.
+    @property
+    def loss(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+
+
+class Evaluate(Protocol):
+    """Evaluates the model of a run at parameters θ (K,), over all examples of a split; lca.Evaluator is one.
+
+    splits: those that can be evaluated.
+    """
+
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+    def __call__(self, run: Run, thetas: Iterable[NDArray[Any]], split: str, /) -> Sequence[Measured]: ...
+
+
+@dataclass(frozen=True, repr=False)
+class Pruned(Result):
+    """The loss and the accuracy of what is left.
+
+    pruned: (p,), the parts of the kernels' weights that are set to 0, the first of which is 0; biases and norms stay.
+    criteria: their names. loss, accuracy: by split, (criterion, p), in the loss's unit and from 0 to 1; accuracies are
+    NaN where the problem does not define them.
     """
 
     pruned: Floats
@@ -45,27 +60,52 @@ class Pruned:
     accuracy: dict[str, Floats]
     iterations: Iterations
 
+    @classmethod
+    def tabulate(cls, results: Sequence[Self]) -> Answer:
+        """The loss and the accuracy of what is left, by split and by criterion, over runs."""
+        notes = ["of the kernels' weights, over all layers together; biases and norms stay; without further training"]
+        tables = [_tabulate_split(results, split) for split in results[0].loss]
+        return Answer("prune", tables, [result.iterations for result in results], notes)
 
+
+@question
 def prune(
     run: Run,
-    problem: Problem,
+    evaluate: Evaluate,
+    *,
     name: str = "train",
     unconverged: bool = False,
-    *,
     pruned: Sequence[float] = PRUNED,
-    splits: Sequence[str] = ("train", "val"),
     seed: int = 0,
-    device: str = "auto",
 ) -> Pruned:
-    """Prune the last iterate by the most negative total LCA, by magnitude and at random (seed), and measure.
+    """Is LCA a measure of a weight's importance?     [left open by arXiv 1909.01440, section 6.2]
 
-    problem: the one that the run was trained on. splits: those of them that it has are measured.
+    Sets weights of the last iterate to 0: those of the least negative total LCA, of the smallest magnitude, or drawn at
+    random; and measures what is left.
+
+    Args:
+        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
+        evaluate: Measures loss and accuracy at given parameters, such as lca.Evaluator(problem).
+        name: The allocation to ask about; it must hold the LCA of each parameter.
+        unconverged: Whether iterations that did not converge count too.
+        pruned: The parts of the kernels' weights to set to 0, each between 0 and 1.
+        seed: The seed of the random choice.
+
+    Returns:
+        The loss, in its unit (nats for cross-entropy), and the accuracy by split, criterion and part.
+
+    Raises:
+        LCAError: If the run has no such allocation, no iteration of it counts, or the model is another one.
+        UsageError: If a part is not between 0 and 1.
+
+    Example:
+        >>> lca.analysis.prune("run.zarr", lca.Evaluator(problem), pruned=(0.5, 0.9))
     """
     if not all(0 < part < 1 for part in pruned):
-        raise UsageError(f"pruned is {', '.join(f'{part:g}' for part in pruned)}; parts between 0 and 1 were wanted.")
-    run.parameters.require_same(ParameterTable.of(problem.model), str(run.path), f"the model of {problem.name}")
+        found = ", ".join(f"{part:g}" for part in pruned)
+        raise UsageError("pruned", expected="parts between 0 and 1", found=found)
     allocation = run.allocation(name)
-    chosen = iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation, unconverged)
     totals = ParameterTotals(run.parameters)
     feed(run, allocation.lca, chosen.counted, [totals])
     theta = np.asarray(run.weights[:, run.n_iterations])
@@ -76,22 +116,21 @@ def prune(
         "random": np.random.default_rng(seed).random(len(theta)),
     }
     parts = [0.0, *pruned]
-    require_same_fixed(run, problem.model)
     loss, accuracy = {}, {}
-    for split in (split for split in splits if split in problem.splits):
-        require_same_data(run, problem, split)
-        with _measuring(problem, split, device, int(allocation.attributes["batch_size"])) as measure:
-            figures = np.array(
-                [[measure(without(theta, kernels, importance[c], part)) for part in parts] for c in CRITERIA]
-            )
-        loss[split], accuracy[split] = figures[..., 0], figures[..., 1]
+    for split in evaluate.splits:
+        # One at a time, because many copies of θ may not fit into memory.
+        thetas = (set_least_to_zero(theta, kernels, importance[c], part) for c in CRITERIA for part in parts)
+        measured = evaluate(run, thetas, split)
+        shape = len(CRITERIA), len(parts)
+        loss[split] = np.array([each.loss for each in measured]).reshape(shape)
+        accuracy[split] = np.array([each.accuracy for each in measured]).reshape(shape)
     return Pruned(np.array(parts), list(CRITERIA), loss, accuracy, chosen)
 
 
-def without(
-    theta: NDArray[np.float32], candidates: NDArray[np.int64], importance: Floats, part: float
-) -> NDArray[np.float32]:
-    """theta (K,) with the least important part of the candidates set to 0."""
+def set_least_to_zero(
+    theta: NDArray[np.floating], candidates: NDArray[np.int64], importance: Floats, part: float
+) -> NDArray[np.floating]:
+    """theta (K,) with the least important part of the candidates set to 0; importance: (K,)."""
     n = round(part * len(candidates))
     least = candidates[np.argsort(importance[candidates], kind="stable")[:n]]
     pruned = theta.copy()
@@ -99,42 +138,14 @@ def without(
     return pruned
 
 
-@contextmanager
-def _measuring(
-    problem: Problem, split: str, device: str, batch_size: int
-) -> Iterator[Callable[[NDArray[np.float32]], tuple[float, float]]]:
-    """theta (K,) -> the loss over the split and the part of its examples that are right."""
-    where = resolve_device(device)
-    problem.model.to(where)
-    ready = prepare(problem, split, where)
-
-    with FullGradient(
-        problem.model, problem.losses, ready.data, batch_size, scale=ready.scale, weigh=ready.weigh
-    ) as full:
-
-        def measure(theta: NDArray[np.float32]) -> tuple[float, float]:
-            at = torch.from_numpy(theta).to(where)
-            loss = full.mean(at).item()
-            right = full.mean(at, problem.correct).item() if problem.correct else float("nan")
-            return loss, right
-
-        yield measure
-
-
-def report(results: Sequence[Pruned]) -> Report:
-    """The loss and the accuracy of what is left, by split and by criterion, over runs."""
+def _tabulate_split(results: Sequence[Pruned], split: str) -> Table:
     first = results[0]
+    columns = {}
+    for i, criterion in enumerate(first.criteria):
+        columns[f"loss, {criterion}"] = Column(np.array([result.loss[split][i] for result in results]), 3)
+    for i, criterion in enumerate(first.criteria):
+        accuracy = np.array([100 * result.accuracy[split][i] for result in results])
+        if np.isfinite(accuracy).all():
+            columns[f"accuracy %, {criterion}"] = Column(accuracy, 1)
     rows = ["nothing", *(f"{100 * part:g} %" for part in first.pruned[1:])]
-
-    def table(split: str) -> Table:
-        columns = {}
-        for i, criterion in enumerate(first.criteria):
-            columns[f"loss, {criterion}"] = Column(np.array([result.loss[split][i] for result in results]), 3)
-        for i, criterion in enumerate(first.criteria):
-            accuracy = np.array([100 * result.accuracy[split][i] for result in results])
-            if np.isfinite(accuracy).all():
-                columns[f"right %, {criterion}"] = Column(accuracy, 1)
-        return Table("set to 0", rows, columns, f"{split} loss (nats) and accuracy")
-
-    notes = ["of the kernels' weights, over all layers together; biases and norms stay; not trained any further"]
-    return Report("prune", [table(split) for split in first.loss], [result.iterations for result in results], notes)
+    return Table("set to 0", rows, columns, f"{split} loss (nats) and accuracy")

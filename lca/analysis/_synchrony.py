@@ -1,24 +1,25 @@
 """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
-A moment of learning is an iteration with a lower LCA than the one before and the one after; of each layer the 20
-deepest are taken. An iteration is synchronised if it is among those of every layer. By chance it would be so as often
-as if each layer were shifted in time, at random, by an iteration or two.
+A moment of learning is an iteration with a lower LCA than the one before and the one after; the 20 deepest of each
+layer are used. An iteration is synchronised if it is among those of every layer. The baseline is the number that remain
+synchronised if each layer is shifted in time, at random, by an iteration or two.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.answer import Column, Report, Table
-from lca.analysis.iterations import Iterations, iterations
-from lca.errors import LCAError, UsageError
+from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.iterations import Iterations, choose_iterations
+from lca.analysis.peaks import N_PEAKS, Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronised
+from lca.analysis.question import Result, question
+from lca.errors import Argument, LCAError, UsageError
 from lca.store.allocation import Allocation
 from lca.store.run import Run
-from lca.store.summary import read
 
-N_PEAKS = 20
 SHIFTS = (-2, -1, 0, 1, 2)
 REPEATS = 1_000
 
@@ -28,9 +29,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Series:
-    """The peaks of one quantity. peaks: (class, layer, 20), the iterations of the deepest minima, deepest first; −1
-    where there are fewer. synchronised: for each class the iterations that are among the peaks of every layer.
-    baseline: (repeat,), how many there are by chance, in all classes together.
+    """The peaks of one quantity.
+
+    peaks: (class, layer, 20), the iterations of the deepest minima, deepest first; −1 where there are fewer.
+    synchronised: for each class, the iterations that are among the peaks of every layer. baseline: (repeat,), how many
+    there are by chance, in all classes together.
     """
 
     peaks: Counts
@@ -39,16 +42,17 @@ class Series:
 
     @property
     def n(self) -> int:
-        """Synchronised iterations, in all classes together."""
+        """The number of synchronised iterations, in all classes together."""
         return sum(map(len, self.synchronised))
 
 
-@dataclass(frozen=True)
-class Synchrony:
-    """series: by name: "LCA", "gradient norm" and "motion", whose peaks are maxima; where asked for "LCA by class".
+@dataclass(frozen=True, repr=False)
+class Synchrony(Result):
+    """The peaks of each layer, and the iterations that all layers share.
 
-    layers: their names. still: those that are left out, for they never have a peak, such as frozen ones.
-    classes: what the classes are called. shifts, seed: of the baseline.
+    series: by name: "LCA", "gradient norm" and "motion", whose peaks are maxima; if requested, "LCA by class".
+    layers: their names. still: those that are left out because they never have a peak, such as frozen ones.
+    classes: the names of the classes. shifts, seed: of the baseline.
     """
 
     series: dict[str, Series]
@@ -59,124 +63,78 @@ class Synchrony:
     seed: int
     iterations: Iterations
 
-
-def deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
-    """values (T, …) -> (…, n), where the series has its deepest local minima, deepest first; −1 where it has fewer.
-
-    A minimum is lower than both neighbours; beside a NaN there is none, nor at the ends.
-    """
-    peaks = Peaks(values.shape[1:], n)
-    peaks.add(0, values)
-    return peaks.iterations
-
-
-class Peaks:
-    """The deepest minima of series that come by in stretches, in order of time."""
-
-    def __init__(self, shape: tuple[int, ...], n: int = N_PEAKS) -> None:
-        self.iterations = np.full((*shape, n), -1)
-        self._depths = np.full((*shape, n), np.inf)
-        self._last = np.full((0, *shape), np.nan)
-
-    def add(self, begin: int, values: Floats) -> None:
-        """values (t, …), of the iterations from begin on."""
-        values = np.concatenate([self._last, values])
-        begin -= len(self._last)
-        self._last = values[-2:]
-        inner = values[1:-1]
-        lower = (inner < values[:-2]) & (inner < values[2:])
-        depths = np.moveaxis(np.where(lower, inner, np.inf), 0, -1)
-        there = np.broadcast_to(np.arange(begin + 1, begin + 1 + len(inner)), depths.shape)
-        depths = np.concatenate([self._depths, depths], axis=-1)
-        there = np.concatenate(
-            [self.iterations, np.where(np.isinf(depths[..., self._depths.shape[-1] :]), -1, there)], -1
-        )
-        order = np.argsort(depths, axis=-1, kind="stable")[..., : self._depths.shape[-1]]
-        self._depths = np.take_along_axis(depths, order, -1)
-        self.iterations = np.take_along_axis(there, order, -1)
+    @classmethod
+    def tabulate(cls, results: Sequence[Self]) -> Answer:
+        """Synchronised iterations beside those by chance, over runs; the p-value is that of the sum over the runs."""
+        first = results[0]
+        arrays = {
+            "peaks": [
+                {what: {"peaks": s.peaks.tolist(), "synchronised": s.synchronised} for what, s in result.series.items()}
+                for result in results
+            ],
+            "layers": first.layers,
+            "classes": first.classes,
+        }
+        iterations = [result.iterations for result in results]
+        return Answer("synchrony", [_tabulate_series(results)], iterations, _describe(results), arrays)
 
 
-def synchronised(peaks: Counts) -> list[int]:
-    """peaks (layer, n) -> the iterations that are among those of every layer, ascending."""
-    common = set.intersection(*({*row.tolist()} for row in peaks)) - {-1}
-    return sorted(common)
-
-
-def shifted_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Counts:
-    """peaks (class, layer, n) -> (repeat,), how many iterations all layers share, in all classes together, when each
-    layer in each class is shifted by one of `shifts`, drawn at random.
-
-    An iteration is shared if every layer has, for the first layer's peak at it, one at the difference of their shifts.
-    """
-    draws = np.random.default_rng(seed).choice(np.asarray(shifts), (repeats, *peaks.shape[:2]))
-    counts = np.zeros(repeats, np.int64)
-    differences = np.unique(np.subtract.outer(shifts, shifts))
-    for c, layers in enumerate(peaks):
-        first = layers[0][layers[0] >= 0]
-        shared = np.ones((repeats, len(first)), bool)
-        for i, other in enumerate(layers[1:], start=1):
-            # by the difference of the shifts, whether each peak of the first layer meets one of this layer
-            meets = np.isin(first + differences[:, None], other[other >= 0])
-            by = np.searchsorted(differences, draws[:, c, 0] - draws[:, c, i])
-            shared &= meets[by]
-        counts += shared.sum(axis=1)
-    return counts
-
-
-def p_value(observed: int, baseline: Counts | Floats) -> float:
-    """One-sided: how likely chance is to give at least as many; never 0     [Phipson and Smyth 2010]"""
-    return float((1 + np.sum(baseline >= observed)) / (1 + len(baseline)))
-
-
+@question
 def synchrony(
     run: Run,
+    *,
     name: str = "train",
     unconverged: bool = False,
-    *,
     by_class: bool = False,
     shifts: Sequence[int] = SHIFTS,
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Synchrony:
-    """Peaks and synchronised iterations of the LCA by layer and, as controls, of the norms of gradient and motion.
+    """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
-    by_class: of the LCA of each class as well, for which it has to be in the store.
-    The gradient's is that of the iterate where an iteration starts; of a layer it is the norm over all its tensors.
+    Finds the peaks of the LCA of each layer and, as controls, those of the norms of gradient and motion. The gradient
+    is the one at the start of an iteration; the norm of a layer is taken over all its tensors.
+
+    Args:
+        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
+        name: The allocation to ask about.
+        unconverged: Whether iterations that did not converge count too.
+        by_class: Whether to find the peaks of the LCA of each class too, which the allocation must hold.
+        shifts: The shifts, in iterations, from which those of the baseline are drawn.
+        repeats: The number of draws.
+        seed: The seed of the draws.
+
+    Returns:
+        The 20 deepest peaks of each layer, the iterations that all layers share, and how many they share by chance.
+
+    Raises:
+        LCAError: If the run has no such allocation, or no three successive iterations of it count.
+        UsageError: If there are fewer than two repeats, or no shifts.
+
+    Example:
+        >>> lca.analysis.synchrony("run.zarr", by_class=True).series["LCA"].synchronised
     """
     if repeats < 2 or not shifts:
-        raise UsageError(f"repeats is {repeats} and shifts {list(shifts)}; two repeats and one shift were wanted.")
-    allocation, table = run.allocation(name), run.parameters
-    chosen = iterations(allocation, unconverged)
+        expected, found = "at least two repeats and one shift", f"{repeats} and {list(shifts)}"
+        raise UsageError("repeats and shifts", expected=expected, found=found)
+    allocation = run.allocation(name)
+    chosen = choose_iterations(allocation, unconverged)
     if not np.any(chosen.counted[:-2] & chosen.counted[1:-1] & chosen.counted[2:]):
-        raise LCAError(
-            f"no three successive iterations of {allocation.path} count, so that there is no peak. "
-            f"Allocate all of a longer run, `{allocation.command()}`, or give --unconverged."
+        remedy = (
+            *("Allocate every iteration of a longer run, ", allocation.remake()),
+            *(", or pass ", Argument("unconverged", True), "."),
         )
-
-    def of_norm(array: str) -> Floats:
-        squares = table.sum_by_layer(read(allocation, array)[: len(chosen.counted)] ** 2)
-        return -np.sqrt(np.where(chosen.counted[:, None], squares, np.nan))
-
-    lca = np.where(chosen.counted[:, None], table.sum_by_layer(read(allocation, "tensor_lca")), np.nan)
-    of_lca = deepest_minima(lca)
-    moving = np.asarray((of_lca >= 0).any(axis=1))
-    if not moving.any():
-        raise LCAError(f"no layer has a moment of learning in {allocation.path}: the LCA never has a minimum.")
-    peaks = {
-        "LCA": of_lca[None, moving],
-        "gradient norm": deepest_minima(of_norm("gradient_norm"))[None, moving],
-        "motion": deepest_minima(of_norm("motion_norm"))[None, moving],
-    }
-    if by_class:
-        peaks["LCA by class"] = _peaks_by_class(allocation, chosen)[:, moving]
+        raise LCAError(f"no three successive iterations of {allocation.path} count, so there is no peak", remedy=remedy)
+    peaks, moving = _find_peaks(allocation, chosen, by_class)
+    layers = run.parameters.layers
     series = {
-        what: Series(at, [synchronised(of_class) for of_class in at], shifted_baseline(at, shifts, repeats, seed))
+        what: Series(at, [find_synchronised(of_class) for of_class in at], draw_baseline(at, shifts, repeats, seed))
         for what, at in peaks.items()
     }
     return Synchrony(
         series=series,
-        layers=[layer for layer, moves in zip(table.layers, moving, strict=True) if moves],
-        still=[layer for layer, moves in zip(table.layers, moving, strict=True) if not moves],
+        layers=[layer for layer, moves in zip(layers, moving, strict=True) if moves],
+        still=[layer for layer, moves in zip(layers, moving, strict=True) if not moves],
         classes=allocation.classes,
         shifts=tuple(shifts),
         seed=seed,
@@ -184,57 +142,95 @@ def synchrony(
     )
 
 
-def _peaks_by_class(allocation: Allocation, chosen: Iterations) -> Counts:
-    """(class, layer, 20), block by block: classes by layers by iterations may be many."""
-    table, array = allocation.run.parameters, allocation.class_lca
+def _find_peaks(
+    allocation: Allocation, chosen: Iterations, by_class: bool
+) -> tuple[dict[str, Counts], NDArray[np.bool_]]:
+    """The peaks (class, layer, 20) of each quantity, of the layers that ever move; and which these are, (layer,)."""
+    table, counted = allocation.parameters, chosen.counted[:, None]
+
+    def find_maxima_of_norm(array: str) -> Counts:
+        squares = table.sum_by_layer(allocation.read(array)[: len(counted)] ** 2)
+        return find_deepest_minima(-np.sqrt(np.where(counted, squares, np.nan)))
+
+    of_lca = find_deepest_minima(np.where(counted, table.sum_by_layer(allocation.read("tensor_lca")), np.nan))
+    moving = np.asarray((of_lca >= 0).any(axis=1))
+    if not moving.any():
+        raise LCAError(
+            f"no layer has a moment of learning in {allocation.path}, because its LCA never has a minimum",
+            remedy="Ask about a longer run.",
+        )
+    peaks = {
+        "LCA": of_lca[None, moving],
+        "gradient norm": find_maxima_of_norm("gradient_norm")[None, moving],
+        "motion": find_maxima_of_norm("motion_norm")[None, moving],
+    }
+    if by_class:
+        peaks["LCA by class"] = _find_peaks_by_class(allocation, chosen)[:, moving]
+    return peaks, moving
+
+
+def _find_peaks_by_class(allocation: Allocation, chosen: Iterations) -> Counts:
+    """(class, layer, 20), block by block, because classes × layers × iterations may be many."""
+    table, array = allocation.parameters, allocation.class_lca
     peaks = Peaks((array.shape[1], len(table.layers)))
-    for span in allocation.iteration_blocks:
+    for span in allocation.blocks_of_run:
         values = table.sum_by_layer(np.asarray(array[span]))
         peaks.add(span.start, np.where(chosen.counted[span, None, None], values, np.nan))
     return peaks.iterations
 
 
-def report(results: Sequence[Synchrony]) -> Report:
-    """Synchronised iterations beside those by chance, over runs; the p-value is that of the sum over the runs."""
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table. observed: by run. chance: by run, (repeat,) each."""
+
+    observed: list[float]
+    chance: list[Floats]
+    p: float
+
+
+def _tabulate_series(results: Sequence[Synchrony]) -> Table:
     first = results[0]
-    rows: dict[str, tuple[list[float], list[Floats], float]] = {}
+    rows: dict[str, _Row] = {}
     for what in (what for what in first.series if all(what in result.series for result in results)):
-        series = [result.series[what] for result in results]
-        observed, chance = [s.n for s in series], [s.baseline.astype(np.float64) for s in series]
-        # Their draws may be the same, so that one run's are put in another order before they are added.
-        apart = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(chance)]
-        p = p_value(sum(observed), np.sum(apart, axis=0))
-        rows[what] = [float(n) for n in observed], chance, p
+        row = rows[what] = _add_runs([result.series[what] for result in results])
         if what == "LCA by class":
             n = len(first.classes)
-            rows["the same, a class"] = [m / n for m in observed], [b / n for b in chance], p
+            rows["the same, per class"] = _Row([m / n for m in row.observed], [b / n for b in row.chance], row.p)
     repeats = len(first.series["LCA"].baseline)
 
-    def text(p: float) -> str:
+    def column(figure: Any, digits: int) -> Column:
+        return Column(np.array([[figure(b) for b in row.chance] for row in rows.values()]).T, digits)
+
+    def format_smallest(p: float) -> str:
         return f"< 1/{repeats + 1}" if p * (repeats + 1) < 1.5 else f"{p:.2g}"
 
-    table = Table(
+    return Table(
         "peaks of",
         list(rows),
         {
-            "synchronised": Column(np.array([observed for observed, _, _ in rows.values()]).T, 1),
-            "by chance": Column(np.array([[b.mean() for b in chance] for _, chance, _ in rows.values()]).T, 2),
-            "sd of chance": Column(np.array([[b.std(ddof=1) for b in chance] for _, chance, _ in rows.values()]).T, 2),
-            "p (one-sided)": Column.of([p for _, _, p in rows.values()], text=text),
+            "synchronised": Column(np.array([row.observed for row in rows.values()]).T, 1),
+            "by chance": column(np.mean, 2),
+            "sd of chance": column(lambda b: np.std(b, ddof=1), 2),
+            "p (one-sided)": Column.of([row.p for row in rows.values()], text=format_smallest),
         },
     )
+
+
+def _add_runs(series: Sequence[Series]) -> _Row:
+    """The figures of one quantity over runs; p is that of the sum over them."""
+    observed, chance = [s.n for s in series], [s.baseline.astype(np.float64) for s in series]
+    # The runs' draws may be the same, so each run's are permuted before they are added.
+    permuted = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(chance)]
+    return _Row([float(n) for n in observed], chance, compute_p(sum(observed), np.sum(permuted, axis=0)))
+
+
+def _describe(results: Sequence[Synchrony]) -> list[str]:
+    """What a synchronised iteration is and what chance means, and which layers are left out."""
+    first = results[0]
+    repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
     note = (
         f"iterations that are among the {N_PEAKS} deepest peaks of every one of {len(first.layers)} layers; chance: "
-        f"each shifted by one of {', '.join(f'{s:+d}' if s else '0' for s in first.shifts)}, {repeats:,} times"
+        f"each layer shifted by one of {shifts}, {repeats:,} times"
     )
     still = list(dict.fromkeys(layer for result in results for layer in result.still))
-    notes = [note, *([f"left out, for they have no peak: {', '.join(still)}"] if still else [])]
-    arrays = {
-        "peaks": [
-            {what: {"peaks": s.peaks.tolist(), "synchronised": s.synchronised} for what, s in result.series.items()}
-            for result in results
-        ],
-        "layers": first.layers,
-        "classes": first.classes,
-    }
-    return Report("synchrony", [table], [result.iterations for result in results], notes, arrays)
+    return [note, *([f"left out because they have no peak: {', '.join(still)}"] if still else [])]

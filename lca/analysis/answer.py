@@ -49,8 +49,8 @@ class Column:
 class Table:
     """A table; str() gives it as text.
 
-    heading: of the rows. rows: what the values belong to. columns: by their headings, which name the unit. title: of the
-    table.
+    heading: of the rows. rows: what the values belong to. columns: by their headings, which name the unit.
+    title: of the table.
     """
 
     heading: str

@@ -11,7 +11,12 @@ Edges = NDArray[np.int64]
 
 def make_edges(n: int, at_most: int) -> Edges:
     """The bounds (bin + 1,) of at most this many bins of n things, all of the same length except the last."""
-    return np.unique(np.append(np.arange(0, n, ceil_div(n, at_most)), n))
+    return make_edges_every(n, ceil_div(n, at_most))
+
+
+def make_edges_every(n: int, length: int) -> Edges:
+    """The bounds (bin + 1,) of bins of this many of n things, the last of which may be shorter."""
+    return np.unique(np.append(np.arange(0, n, length), n))
 
 
 def thin(n: int, at_most: int) -> Edges:
@@ -22,6 +27,11 @@ def thin(n: int, at_most: int) -> Edges:
 def find_centres(edges: Edges) -> Floats:
     """The centre of each bin of iterations."""
     return (edges[:-1] + edges[1:] - 1) / 2
+
+
+def count_in_bins(flags: NDArray[np.bool_], edges: Edges) -> NDArray[np.int64]:
+    """How many flags (n,) are set in each bin, (bin,)."""
+    return np.asarray(np.add.reduceat(flags, edges[:-1], dtype=np.int64))
 
 
 def mean_in_bins(values: Floats, edges: Edges, axis: int = 0) -> Floats:

@@ -1,0 +1,1 @@
+"""The commands of the shell: parse, one library call, print."""

@@ -1,273 +1,261 @@
-"""`lca analyze QUESTION RUN...`: one command a question."""
+"""`lca analyze QUESTION RUN...`: one command per question, each with the options that its function has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lca import analysis
+from lca.analysis.answer import Answer
+from lca.cli.errors import render
 from lca.cli.options import (
-    Command,
+    Decorator,
     Grouped,
+    argument_options,
     data_options,
-    grouped,
+    device_option,
     json_option,
     name_option,
-    open_alike,
-    print_reports,
-    problem_of,
     problem_option,
     runs_argument,
+    split_groups,
+    stack,
     unconverged_option,
 )
+from lca.cli.output import write_json
 from lca.errors import UsageError
+from lca.store.run import open_run
 
 
 @click.group()
 def analyze() -> None:
-    """Ask a question about runs that are allocated.
+    """Ask a question about allocated runs.
 
     Over several runs of the same model each figure is mean ± standard deviation. Iterations that are not allocated, did
     not converge or are not finite are left out and counted.
     """
 
 
-def question(name: str, cls: type[click.Command] = click.Command) -> Callable[[Command], click.Command]:
-    """A command on runs, with the options that all questions have."""
-
-    def decorate(command: Command) -> click.Command:
-        for option in (json_option, unconverged_option, name_option, runs_argument):
-            command = option(command)
-        return analyze.command(name, cls=cls)(command)
-
-    return decorate
+SHARED = (runs_argument, name_option, unconverged_option, json_option)
 
 
-@question("helping")
-def analyze_helping(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """The percentage of parameters that help in an iteration, of those with non-zero LCA; and how often each helps.
+def add_question(
+    name: str,
+    question: Callable[..., Any],
+    short: str,
+    help: str,
+    helps: Mapping[str, str] | None = None,
+    shared: Sequence[Decorator] = SHARED,
+    **settings: Any,
+) -> None:
+    """Add a command that asks a question and prints its answer.
+
+    helps, settings: of the question's own arguments, see argument_options.
+    """
+
+    def command(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
+        print_answer(question(list(runs), **options).to_answer(), json_file)
+
+    options = argument_options(question, helps or {}, **settings)
+    analyze.command(name, help=help, short_help=short)(stack([*shared, options])(command))
+
+
+add_question(
+    "helping",
+    analysis.helping,
+    "Percentage of parameters that help.",
+    """Show the percentage of parameters with non-zero LCA that help in an iteration, and how often each helps.
 
     \b
     lca analyze helping run-0.zarr run-1.zarr run-2.zarr --json helping.json
-    """
-    from lca.analysis._helping import helping, report
-
-    print_reports([report([helping(run, name, unconverged) for run in open_alike(runs)])], json_file)
-
-
-@question("layers")
-def analyze_layers(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """The total LCA of each layer, its biases and norms with its kernel. Below 0 it helped, above it hurt.
+    """,
+)
+add_question(
+    "layers",
+    analysis.layers,
+    "Total LCA of each layer.",
+    """Show the total LCA of each layer, its biases and norms with its kernel. Below 0 it helped, above 0 it hurt.
 
     \b
     lca analyze layers run.zarr
-    """
-    from lca.analysis._layers import layers, report
-
-    print_reports([report([layers(run, name, unconverged) for run in open_alike(runs)])], json_file)
-
-
-@question("neurons")
-def analyze_neurons(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """The LCA of each neuron or output channel, its slice of the kernel with its bias and norm.
+    """,
+)
+add_question(
+    "neurons",
+    analysis.neurons,
+    "LCA of each neuron or channel.",
+    """Show the LCA of each neuron or output channel: its slice of the kernel with its bias and norm.
 
     \b
     lca analyze neurons run.zarr --json neurons.json
-    """
-    from lca.analysis._neurons import MAX_CELLS, neurons, report
-
-    results = [neurons(run, name, unconverged, MAX_CELLS // len(runs)) for run in open_alike(runs)]
-    print_reports([report(results, runs)], json_file)
-
-
-@question("oscillation")
-@click.option("--crossings/--no-crossings", default=True, help="Of the gradient; they take its signs.")
-def analyze_oscillation(
-    runs: Sequence[str], name: str, unconverged: bool, crossings: bool, json_file: Path | None
-) -> None:
-    """How often weights turn, gradients cross 0 and LCA changes sign.
+    """,
+)
+add_question(
+    "oscillation",
+    analysis.oscillation,
+    "How often directions change.",
+    """Show how often weights turn, gradients cross 0 and LCA changes sign.
 
     The crossings need `lca allocate RUN --gradient-signs`.
 
     \b
     lca analyze oscillation run.zarr
-    """
-    from lca.analysis._oscillation import oscillation, report
-
-    results = [oscillation(run, name, unconverged, crossings) for run in open_alike(runs)]
-    print_reports([report(results)], json_file)
-
-
-@question("tails")
-def analyze_tails(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """How heavy-tailed the LCA of single parameters in single iterations is.
+    """,
+    {"crossings": "Count the zero crossings of the gradient, which needs its signs."},
+)
+add_question(
+    "tails",
+    analysis.tails,
+    "How heavy-tailed the LCA is.",
+    """Show how heavy-tailed the LCA of single parameters in single iterations is.
 
     \b
     lca analyze tails run.zarr
-    """
-    from lca.analysis._tails import report, tails
-
-    print_reports([report([tails(run, name, unconverged) for run in open_alike(runs)])], json_file)
-
-
-@question("synchrony")
-@click.option("--by-class", is_flag=True, help="For each class as well; it takes `lca allocate RUN --by-class`.")
-@click.option("--without-0", is_flag=True, help="By chance, every layer is shifted: no shift of 0 is drawn.")
-@click.option("--repeats", default=1_000, show_default=True, help="Draws of the shifts.")
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
-def analyze_synchrony(
-    runs: Sequence[str],
-    name: str,
-    unconverged: bool,
-    by_class: bool,
-    without_0: bool,
-    repeats: int,
-    seed: int,
-    json_file: Path | None,
-) -> None:
-    """Whether the layers have their moments of learning in the same iterations, against what chance gives.
-
-    \b
-    lca analyze synchrony run.zarr --by-class
-    """
-    from lca.analysis._synchrony import SHIFTS, report, synchrony
-
-    shifts = [shift for shift in SHIFTS if shift or not without_0]
-    options: dict[str, Any] = {"by_class": by_class, "shifts": shifts, "repeats": repeats, "seed": seed}
-    print_reports([report([synchrony(run, name, unconverged, **options) for run in open_alike(runs)])], json_file)
-
-
-@question("overfit")
-@click.option("--against", default="val", show_default=True, help="The allocation of a split that was not trained on.")
-def analyze_overfit(runs: Sequence[str], name: str, unconverged: bool, against: str, json_file: Path | None) -> None:
-    """Which layers and neurons learn what does not generalise: LCA of the train loss against that of another split.
+    """,
+)
+add_question(
+    "overfit",
+    analysis.overfit,
+    "What is learned but does not generalise.",
+    """Show which layers and neurons learn what does not generalise: the LCA on train against that on another split.
 
     \b
     lca allocate run.zarr --split val
     lca analyze overfit run.zarr
-    """
-    from lca.analysis._overfit import overfit, report
-
-    results = [overfit(run, name, against, unconverged) for run in open_alike(runs)]
-    print_reports([report(results, runs)], json_file)
-
-
-@question("compare", cls=Grouped)
-def analyze_compare(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """Two groups of runs, A... -- B..., by layer and in their final losses, with Welch's t-test.
-
-    \b
-    lca analyze compare regular-?.zarr -- frozen-?.zarr
-    """
-    from lca.analysis._compare import compare, report
-
-    groups = grouped(runs)
-    if len(groups) != 2:
-        raise UsageError("two groups of runs were wanted, with -- between them: lca analyze compare A... -- B...")
-    opened, n = open_alike([run for group in groups for run in group]), len(groups[0])
-    print_reports([report(compare(opened[:n], opened[n:], name, unconverged))], json_file)
-
-
-@question("trend")
-@click.option("--option", required=True, help="Of the training, or of a layer in it: learning_rate, last:momentum.")
-@click.option("--layer", default="*", show_default=True, help="Whose LCA: a name, a glob, first or last.")
-@click.option("--delay", is_flag=True, help="Take a momentum m as the delay m / (1 − m), in iterations.")
-def analyze_trend(
-    runs: Sequence[str],
-    name: str,
-    unconverged: bool,
-    option: str,
-    layer: str,
-    delay: bool,
-    json_file: Path | None,
-) -> None:
-    """The LCA of each layer against a training option that the runs differ in, with the line through it.
-
-    \b
-    lca analyze trend momentum-*.zarr --option last:momentum --delay
-    """
-    from lca.analysis._trend import report, trend
-
-    result = trend(open_alike(runs), option, layer=layer, delay=delay, name=name, unconverged=unconverged)
-    print_reports([report(result)], json_file)
-
-
-@analyze.command("error")
-@runs_argument
-@click.option("--name", "names", multiple=True, help="An allocation; repeat it.  [default: all that are complete]")
-@json_option
-def analyze_error(runs: Sequence[str], names: Sequence[str], json_file: Path | None) -> None:
-    """How exact the allocations are, of the sum and of the parts; by rule, where there are several.
-
-    \b
-    lca allocate run.zarr --rule first-order --name first-order --keep tensors
-    lca analyze error run.zarr
-    """
-    from lca.analysis._error import error, report
-
-    print_reports([report([error(run, names) for run in open_alike(runs)])], json_file)
-
-
-@question("subset")
-@click.option("--against", multiple=True, help="An allocation over a subset; repeat it.  [default: all of the split]")
-def analyze_subset(
-    runs: Sequence[str], name: str, unconverged: bool, against: Sequence[str], json_file: Path | None
-) -> None:
-    """How well allocations over a part of the examples agree with the one over all.
+    """,
+    {"against": "Allocation of a split that was not trained on."},
+)
+add_question(
+    "subset",
+    analysis.subset,
+    "How well a subset of examples agrees.",
+    """Show how well allocations over a part of the examples agree with the one over all.
 
     \b
     lca allocate run.zarr --examples 5000 --name subset-5000
     lca analyze subset run.zarr
+    """,
+    {"against": "Allocation over a subset. Repeatable.  [default: all of the split]"},
+)
+add_question(
+    "error",
+    analysis.error,
+    "How exact the allocations are.",
+    """Show how exact the allocations are, of the sum and of the parts, by rule where there are several.
+
+    \b
+    lca allocate run.zarr --rule first-order --name first-order --keep tensors
+    lca analyze error run.zarr
+    """,
+    {"names": "Allocation to include. Repeatable.  [default: all complete ones]"},
+    shared=(runs_argument, json_option),
+    names={"flag": "--name"},
+)
+add_question(
+    "trend",
+    analysis.trend,
+    "LCA against a training option.",
+    """Fit the LCA of each layer against a training option that the runs differ in.
+
+    \b
+    lca analyze trend momentum-*.zarr --option last:momentum --delay
+    """,
+    {
+        "option": "Option of the training, or of a layer in it, such as learning_rate or last:momentum.",
+        "layer": "Layers whose LCA is fitted (name, glob, first or last).",
+        "delay": "Plot against the delay m/(1 − m) instead of the momentum m.",
+    },
+    option={"required": True},
+)
+
+
+@analyze.command("synchrony", short_help="Whether layers learn at the same time.")
+@stack([*SHARED])
+@argument_options(
+    analysis.synchrony,
+    {
+        "by_class": "Also for each class, which needs `lca allocate RUN --by-class`.",
+        "repeats": "Number of random shifts for the chance level.",
+        "seed": "Random seed for the shifts.",
+    },
+)
+@click.option("--without-0", is_flag=True, help="Exclude shift 0 from the chance model.")
+def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
+    """Show whether the layers learn in the same iterations, compared with chance.
+
+    \b
+    lca analyze synchrony run.zarr --by-class
     """
-    from lca.analysis._subset import report, subset
+    shifts = tuple(shift for shift in analysis.SHIFTS if shift or not without_0)
+    print_answer(analysis.synchrony(list(runs), shifts=shifts, **options).to_answer(), json_file)
 
-    print_reports([report([subset(run, name, against, unconverged) for run in open_alike(runs)])], json_file)
+
+@analyze.command("compare", cls=Grouped, short_help="Compare two groups of runs.")
+@stack([*SHARED])
+def analyze_compare(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
+    """Compare two groups of runs, A... -- B..., by layer and in their final losses, with Welch's t-test.
+
+    \b
+    lca analyze compare regular-?.zarr -- frozen-?.zarr
+    """
+    groups = split_groups(runs)
+    if len(groups) != 2:
+        found = f"{len(groups)} groups"
+        raise UsageError("RUN...", expected="two groups of runs with -- between them, A... -- B...", found=found)
+    first, second = groups
+    print_answer(analysis.compare(first, second, **options).to_answer(), json_file)
 
 
-@question("prune")
-@click.option("--percent", multiple=True, type=float, help="Of the weights to set to 0; repeat it.  [50 80 90 95 98]")
-@click.option("--seed", default=0, show_default=True, help="Of the choice at random.")
-@click.option("--device", default="auto", show_default=True)
+@analyze.command("prune", short_help="Prune by LCA, by magnitude and at random.")
+@stack([*SHARED])
+@click.option(
+    "--percent", multiple=True, type=float, help="Percentage of the weights to set to 0. Repeatable.  [50 80 90 95 98]"
+)
+@argument_options(analysis.prune, {"seed": "Random seed for the random-pruning baseline."})
+@device_option
 @problem_option
 @data_options
 def analyze_prune(
     runs: Sequence[str],
-    name: str,
-    unconverged: bool,
+    json_file: Path | None,
     percent: Sequence[float],
-    seed: int,
     device: str,
     problem: str | None,
     data_dir: Path | None,
     download: bool,
-    json_file: Path | None,
+    **options: Any,
 ) -> None:
-    """Loss and accuracy with only the weights of the most negative LCA left, or the largest, or some at random.
+    """Measure loss and accuracy with only the weights of the most negative LCA left, or the largest, or random ones.
 
     \b
     lca analyze prune run.zarr --percent 50 --percent 90
     """
-    from lca.analysis._prune import PRUNED, prune, report
+    from lca.allocation.evaluation import Evaluator
+    from lca.cli.loading import load_problem
 
-    opened = open_alike(runs)
-    parts = [value / 100 for value in percent] or PRUNED
-    loaded = problem_of(opened[0], problem, data_dir, download)
-    results = [prune(run, loaded, name, unconverged, pruned=parts, seed=seed, device=device) for run in opened]
-    print_reports([report(results)], json_file)
+    evaluate = Evaluator(load_problem(open_run(runs[0]), problem, data_dir, download), device=device)
+    options |= {"pruned": [value / 100 for value in percent]} if percent else {}
+    print_answer(analysis.prune(list(runs), evaluate, **options).to_answer(), json_file)
 
 
-@question("all")
-def analyze_all(runs: Sequence[str], name: str, unconverged: bool, json_file: Path | None) -> None:
-    """Every question that the stores have arrays for, each array being read once where that can be.
+@analyze.command("all", short_help="Every question the stores can answer.")
+@stack([*SHARED])
+def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
+    """Ask every question that the stores have arrays for, reading each array once where possible.
 
     \b
     lca analyze all run.zarr --json all.json
     """
-    from lca.analysis._everything import everything, report
-    from lca.analysis._neurons import MAX_CELLS
+    found = analysis.combine(analysis.everything(list(runs), **options))
+    for i, answer in enumerate(found.answers):
+        click.echo(("\n\n" if i else "") + f"{answer.question.upper()}\n\n{answer}")
+    write_json({answer.question: answer.to_json() for answer in found.answers}, json_file)
+    for question, lacking in found.unanswered.items():
+        click.echo(f"not answered: {question}: {lacking.describe(render)}", err=True)
 
-    cells = MAX_CELLS // len(runs)
-    reports, unanswered = report([everything(run, name, unconverged, cells) for run in open_alike(runs)], runs)
-    print_reports(reports, json_file, headings=True)
-    for question, lacks in unanswered.items():
-        click.echo(f"not answered: {question}: {lacks}", err=True)
+
+def print_answer(answer: Answer, json_file: Path | None) -> None:
+    """Print an answer, and write it for programs if a file is given."""
+    click.echo(str(answer))
+    write_json(answer.to_json(), json_file)

@@ -1,88 +1,98 @@
-"""What the commands of `lca plot` share: the group, the options that figures have, and how one is saved."""
+"""What the commands of `lca plot` share: the group, the options of a look, and how a figure is drawn and saved."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import wraps
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from lca.cli.options import Command, name_option, runs_argument
+from lca import figures
+from lca.cli.options import (
+    Decorator,
+    argument_options,
+    config_options,
+    keep_given,
+    name_option,
+    runs_argument,
+    stack,
+    unconverged_option,
+)
 from lca.errors import UsageError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lca.figures import Look
-    from lca.store.run import Run
+from lca.figures.style import DPI, require_suffix
 
 
 @click.group()
 def plot() -> None:
-    """Draw a figure of runs that are allocated. Green helps, red hurts."""
+    """Draw a figure of allocated runs. Green helps, red hurts."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """The options that all figures have."""
-
-    out: Path
-    dpi: int
-    title: str | None
-    style: str
-    colors: str
-    layers: str = "*"
-    iterations: str | None = None
-
-    def save(self, runs: "Sequence[Run]", name: str, draw: "Callable[[Look], Figure]") -> None:
-        """Draw and write the file."""
-        from lca.figures import COLOURS, Look, heading, save
-        from lca.figures.style import require_suffix
-
-        require_suffix(self.out)
-        title = heading(runs, name) if self.title is None else self.title
-        look = Look(title, COLOURS[self.colors], self.layers, slice_of(self.iterations), self.style)
-        save(draw(look), self.out, self.dpi)
-        click.echo(str(self.out))
+LOOK = ("title", "style", "colors")
+LAYERS, ITERATIONS = "layers", "iterations"
+OF_A_LOOK = (*LOOK, LAYERS, ITERATIONS)
 
 
-def slice_of(text: str | None) -> tuple[int | None, int | None]:
+def look_options(*names: str) -> Decorator:
+    """The options of a Look: those that all figures have, and these."""
+    return config_options(figures.Look, (*LOOK, *names))
+
+
+def make_look(options: dict[str, Any]) -> figures.Look:
+    """Take the options of a Look out of those of a command."""
+    given = keep_given({name: options.pop(name, None) for name in OF_A_LOOK})
+    if ITERATIONS in given:
+        given[ITERATIONS] = parse_range(given[ITERATIONS])
+    return figures.Look(**given)
+
+
+def parse_range(text: str) -> tuple[int | None, int | None]:
     """ "A:B" -> its ends."""
-    begin, colon, end = (":" if text is None else text).partition(":")
+    begin, colon, end = text.partition(":")
     if not colon or not all(part == "" or part.isdecimal() for part in (begin, end)):
-        raise UsageError(f"iterations is {text!r}; A:B was wanted, such as 0:200 or 400:.")
+        raise UsageError("iterations", expected="A:B, such as 0:200 or 400:", found=repr(text))
     return int(begin) if begin else None, int(end) if end else None
 
 
-LOOK_OPTIONS = (
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="The picture: .png, .svg or .pdf."),
-    click.option("--dpi", default=160, show_default=True, type=click.IntRange(1), help="Pixels an inch, of a .png."),
-    click.option("--title", help="[default: the problem and the loss]"),
-    click.option(
-        "--style", type=click.Choice(["screen", "paper"]), default="screen", show_default=True, help="A column's size."
-    ),
-    click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True),
+OUT = stack(
+    [
+        click.option(
+            "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Picture: .png, .svg or .pdf."
+        ),
+        click.option(
+            "--dpi",
+            default=DPI,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Resolution of a .png, in dots per inch.",
+        ),
+    ]
 )
-LAYERS = click.option("--layers", default="*", show_default=True, metavar="GLOB", help="Only these.")
-ITERATIONS = click.option("--iterations", metavar="A:B", help="Only these.")
+SHARED = (runs_argument, name_option, unconverged_option, OUT)
 
 
-def figure(
-    name: str, *choices: Callable[[Command], Command], cls: type[click.Command] = click.Command
-) -> Callable[[Command], click.Command]:
-    """A command on runs; `drawing` has the options that all figures have, and those of the choices that it heeds."""
+def draw(figure: Callable[..., Any], runs: Any, name: str, out: Path, dpi: int, options: dict[str, Any]) -> None:
+    """Draw a figure of runs, or of groups of them by label, and write the file."""
+    require_suffix(out)
+    figures.save(figure(runs, make_look(options), name=name, **options), out, dpi)
+    click.echo(str(out))
 
-    def decorate(command: Command) -> click.Command:
-        @wraps(command)
-        def with_drawing(**options: Any) -> None:
-            look = {field.name: options.pop(field.name) for field in fields(Drawing) if field.name in options}
-            command(drawing=Drawing(**look), **options)
 
-        decorated: Command = with_drawing
-        options: list[Callable[[Command], Command]] = [runs_argument, name_option, *LOOK_OPTIONS, *choices]
-        for option in reversed(options):
-            decorated = option(decorated)
-        return plot.command(name, cls=cls)(decorated)
+def add_figure(
+    name: str,
+    figure: Callable[..., Any],
+    short: str,
+    help: str,
+    look: Sequence[str] = (),
+    helps: Mapping[str, str] | None = None,
+    shared: Sequence[Decorator] = SHARED,
+    **settings: Any,
+) -> None:
+    """Add a command that draws a figure.
 
-    return decorate
+    look: which of layers and iterations the figure heeds. helps, settings: of its own arguments, see argument_options.
+    """
+
+    def command(runs: Sequence[str], name: str, out: Path, dpi: int, **options: Any) -> None:
+        draw(figure, list(runs), name, out, dpi, options)
+
+    options = [look_options(*look), argument_options(figure, helps or {}, **settings)]
+    plot.command(name, help=help, short_help=short)(stack([*shared, *options])(command))

@@ -2,72 +2,58 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lca.cli.drawing import ITERATIONS, LAYERS, slice_of
-from lca.cli.options import name_option, open_alike, run_argument, runs_argument, unconverged_option
+from lca import figures
+from lca.cli.drawing import ITERATIONS, LAYERS, make_look, plot
+from lca.cli.options import config_options, keep_given, name_option, run_argument, runs_argument, unconverged_option
 from lca.errors import UsageError
 
 
-@click.command()
+@plot.command(short_help="The training as a film.")
 @run_argument
 @name_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The film: .mp4, .webm or .gif.")
-@LAYERS
-@ITERATIONS
-@click.option("--every", default=1, show_default=True, help="Show one of so many iterations.")
-@click.option("--smooth", default=1, show_default=True, help="The mean of so many iterations, up to each.")
-@click.option("--fps", default=24, show_default=True, help="Frames a second.")
-@click.option("--size", default="1280x720", show_default=True, metavar="WxH", help="In pixels.")
-@click.option("--title", help="[default: the problem and the loss]")
-@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
-def animation(
-    path: str,
-    name: str,
-    out: Path,
-    layers: str,
-    iterations: str | None,
-    every: int,
-    smooth: int,
-    fps: int,
-    size: str,
-    title: str | None,
-    colors: str,
-) -> None:
-    """The training as a film: the LCA of every parameter, each layer as a matrix, with the loss beneath.
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Film: .mp4, .webm or .gif."
+)
+@config_options(figures.Look, ["title", "colors", LAYERS, ITERATIONS])
+@config_options(figures.Film, without=["width", "height"])
+@click.option(
+    "--size", metavar="WxH", help=f"Size in pixels.  [default: {figures.Film().width}x{figures.Film().height}]"
+)
+def animation(path: str, name: str, out: Path, size: str | None, **options: Any) -> None:
+    """Draw the training as a film: the LCA of every parameter, each layer as a matrix, above the loss.
 
     \b
     lca plot animation run.zarr --iterations 0:220 --out training.mp4
     """
-    from lca import figures
+    look = make_look(options)
+    film = figures.Film(**keep_given(options), **(parse_size(size) if size else {}))
+    n = figures.animation(path, out, look, film, name=name)
+    click.echo(f"{out}: {n:,} frames, {n / film.fps:.1f} s")
 
-    width, x, height = size.partition("x")
+
+def parse_size(text: str) -> dict[str, int]:
+    """ "1280x720" -> width and height."""
+    width, x, height = text.partition("x")
     if not (x and width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"size is {size!r}; WxH was wanted, such as 1280x720.")
-    (run,) = open_alike([path])
-    heading = figures.heading([run], name) if title is None else title
-    look = figures.Look(heading, figures.COLOURS[colors], layers, slice_of(iterations))
-    n = figures.animation(run, out, look, figures.Film(fps, every, smooth, int(width), int(height)), name)
-    click.echo(f"{out}: {n:,} frames, {n / fps:.1f} s")
+        raise UsageError("size", expected="WxH, such as 1280x720", found=repr(text))
+    return {"width": int(width), "height": int(height)}
 
 
-@click.command()
+@plot.command(short_help="One page with all the answers.")
 @runs_argument
 @name_option
 @unconverged_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The page, .html.")
-@click.option("--title", help="[default: the problem and the loss]")
-@click.option("--colors", type=click.Choice(["green-red", "blue-orange"]), default="green-red", show_default=True)
-def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, title: str | None, colors: str) -> None:
-    """One page that tells the story of a run, or of several side by side; it opens from disk, without network.
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page: .html.")
+@config_options(figures.Look, ["title", "colors"])
+def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **options: Any) -> None:
+    """Write one page about a run, or about several side by side; it opens from disk, without a network.
 
     \b
     lca plot report run.zarr --out report.html
     """
-    from lca import figures
-
-    opened = open_alike(runs)
-    look = figures.Look(figures.heading(opened, name) if title is None else title, figures.COLOURS[colors])
-    figures.report(opened, out, look, name, unconverged)
+    figures.report(list(runs), out, make_look(options), name=name, unconverged=unconverged)
     click.echo(str(out))

@@ -1,17 +1,45 @@
-"""The commands: parse, one library call, one summary. torch and matplotlib are imported where they are used."""
+"""`lca`: the commands, each loaded when it is used."""
+
+from importlib import import_module
 
 import click
 
-from lca.cli.allocate import allocate, check
-from lca.cli.analyze import analyze
-from lca.cli.film import animation, report
-from lca.cli.options import Shell, open_run, run_argument
-from lca.cli.plot import plot
-from lca.cli.train import import_, init, problems, train
-from lca.text import describe_run, describe_verdict
+from lca.cli.errors import Shell
+
+# Command -> where it is defined, and what it does.
+COMMANDS = {
+    "train": ("lca.cli.train:train", "Train a network and record every iterate."),
+    "allocate": ("lca.cli.allocate:allocate", "Divide the loss change among parameters."),
+    "analyze": ("lca.cli.analyze:analyze", "Ask a question about allocated runs."),
+    "plot": ("lca.cli.plot:plot", "Draw a figure, a film or a report."),
+    "info": ("lca.cli.store:info", "Show what a run holds."),
+    "verify": ("lca.cli.store:verify", "Check a run for damage, and repair it."),
+    "check": ("lca.cli.allocate:check", "Check a problem before allocating."),
+    "problems": ("lca.cli.problems:problems", "List the built-in problems."),
+    "init": ("lca.cli.problems:init", "Write a problem file to start from."),
+    "import": ("lca.cli.importing:import_", "Create a run from checkpoints."),
+}
 
 
-@click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
+class Root(Shell):
+    """Imports the module of a command only when the command is used: looking at a run must not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="loss-change-allocation")
 def main() -> None:
     """Which parameters learned, and when?
@@ -24,36 +52,3 @@ def main() -> None:
     lca analyze layers run.zarr               ask
     lca plot helping run.zarr --out a.png     look
     """
-
-
-@main.command()
-@run_argument
-def info(path: str) -> None:
-    """What RUN holds, how far it is, how large it is, and the command that made it."""
-    click.echo(describe_run(open_run(path)))
-
-
-@main.command()
-@run_argument
-@click.option("--repair", is_flag=True, help="Mark what is damaged as not done, so that the same command redoes it.")
-@click.pass_context
-def verify(context: click.Context, /, path: str, repair: bool) -> None:
-    """Read every chunk of RUN and check it: checksums, shapes, the parameter table, the iterates, what is done.
-
-    Exits with 1, and a list, if anything is wrong.
-
-    \b
-    lca verify run.zarr --repair
-    """
-    from lca.store.verify import verify
-
-    verdict = verify(path, repair)
-    click.echo(describe_verdict(verdict, path))
-    if verdict.findings:
-        context.exit(1)
-
-
-for film in (animation, report):
-    plot.add_command(film)
-for command in (train, problems, init, import_, allocate, check, analyze, plot):
-    main.add_command(command)

@@ -1,101 +1,133 @@
-"""What the commands share: errors, options, how runs are opened and results printed. It imports what is heavy late."""
+"""Options derived from the library: names, types, defaults, choices and help stand there, and nowhere else."""
 
-import json
-import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from importlib import import_module
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
-from lca.errors import LCAError, UsageError
-from lca.text import describe_report
-
-if TYPE_CHECKING:
-    from lca.analysis.answer import Report
-    from lca.problem.problem import Problem
-    from lca.store.run import Run
+from lca.errors import UsageError
 
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 
-class Shell(click.Group):
-    """The one place where an expected error becomes a message and an exit status."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:
-            raise click.UsageError(str(error)) from error
-        except LCAError as error:
-            raise click.ClickException(str(error)) from error
+def config_options(config: Any, names: Collection[str] = (), *, without: Collection[str] = ()) -> Decorator:
+    """An option for each field of a configuration, or for some. What the user does not give stays None."""
+    hints = get_type_hints(config)
+    chosen = [each for each in fields(config) if (not names or each.name in names) and each.name not in without]
+    return stack([_make_option(each, hints[each.name]) for each in chosen])
 
 
-class ConfigOption(click.Option):
-    """An option whose default is a field of a configuration. It is looked up when help is printed, not before."""
-
-    config = ""
-
-    def get_help_extra(self, ctx: click.Context) -> Any:
-        extra = super().get_help_extra(ctx)
-        module, _, name = self.config.partition(":")
-        default = {field.name: field.default for field in fields(getattr(import_module(module), name))}[str(self.name)]
-        if default is not None and default != ():
-            extra["default"] = str(default)
-        return extra
-
-
-class TrainOption(ConfigOption):
-    config = "lca.training:TrainConfig"
+def _make_option(each: "Field[Any]", hint: Any) -> Decorator:
+    metadata = each.metadata
+    flag = metadata["flag"] or f"--{each.name.replace('_', '-')}"
+    kind, is_repeatable = _resolve_type(hint)
+    if metadata["choices"]:
+        kind = click.Choice(metadata["choices"])
+    default = metadata["unset"] or ("" if each.default in (None, (), "", False) else str(each.default))
+    help = metadata["help"] + (f"  [default: {default}]" if default else "")
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", each.name, default=None, help=help)
+    metavar = metadata["metavar"] or None
+    return click.option(flag, each.name, type=kind, multiple=is_repeatable, metavar=metavar, help=help)
 
 
-class AllocateOption(ConfigOption):
-    config = "lca.config:AllocateConfig"
+def _resolve_type(hint: Any) -> tuple[Any, bool]:
+    """The type of a value, and whether it is repeatable: Sequence[float] -> float, True; int | None -> int, False."""
+    if get_origin(hint) is Sequence or getattr(get_origin(hint), "__name__", "") == "Sequence":
+        return get_args(hint)[0], True
+    if get_origin(hint) is tuple:  # written as text, which the command reads
+        return str, False
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return (kinds[0] if kinds else hint), False
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
+def argument_options(
+    function: Callable[..., Any], helps: Mapping[str, str], **settings: Mapping[str, Any]
+) -> Decorator:
+    """An option for each of these keyword arguments of a function, with the function's own defaults.
+
+    helps: by name of the argument. settings: of click.option, by name of the argument; `flag` renames the option.
+    """
+    parameters = inspect.signature(function).parameters
+    return stack([_make_argument(parameters[name], help, dict(settings.get(name, {}))) for name, help in helps.items()])
+
+
+def _make_argument(parameter: inspect.Parameter, help: str, settings: dict[str, Any]) -> Decorator:
+    default = parameter.default
+    flag = settings.pop("flag", f"--{parameter.name.replace('_', '-')}")
+    if isinstance(default, bool):
+        if default:
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        return click.option(flag, parameter.name, is_flag=True, default=default, help=help, **settings)
+    if isinstance(default, tuple):
+        shown = f"  [default: {' '.join(map(str, default))}]" if default and "type" not in settings else ""
+        return click.option(flag, parameter.name, multiple=True, default=default, help=help + shown, **settings)
+    has_default = default not in (None, parameter.empty)
+    settings.setdefault("type", type(default) if has_default else None)
+    default = default if has_default else None
+    return click.option(flag, parameter.name, default=default, show_default=has_default, help=help, **settings)
+
+
+def stack(options: Sequence[Decorator]) -> Decorator:
+    """Several options as one decorator, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for each in reversed(options):
+            command = each(command)
+        return command
+
+    return decorate
+
+
+def keep_given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those that the user gave; the others have the default of their configuration."""
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def data_options(command: Command) -> Command:
-    for option in (
-        click.option("--download", is_flag=True, help="Fetch the data set into the data folder if it is not there."),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="The folder that holds MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
-            "[default: LCA_DATA, else ~/.cache/lca]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-problem_option = click.option(
-    "--problem",
-    metavar="PROBLEM",
-    help="path/file.py:factory or package.module:factory, where the run is of a problem of your own.",
-)
-
-
-def runs_argument(command: Command) -> Command:
-    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())(command)
+    return {key: value for key, value in options.items() if value is not None and value != ()}
 
 
 run_argument = click.argument("path", metavar="RUN", type=click.Path())  # or a URL, so it stays a string
-name_option = click.option("--name", default="train", show_default=True, help="The allocation in the store.")
-json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here as well."
-)
+runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
+name_option = click.option("--name", default="train", show_default=True, help="Allocation to use.")
 unconverged_option = click.option(
-    "--unconverged", is_flag=True, help="Count the iterations whose residual stayed over the tolerance as well."
+    "--unconverged", is_flag=True, help="Also count the iterations whose residual stayed above the tolerance."
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result as JSON."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Device to use; auto is CUDA if there is one, else the CPU."
+)
+problem_option = click.option(
+    "--problem",
+    metavar="PROBLEM",
+    help="Problem that the run was trained on, as path/file.py:factory or package.module:factory; "
+    "a built-in one is known from the run.",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a problem option (see `lca problems`). Repeatable.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what exists under this name.")
+data_options = stack(
+    [
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder with MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
+            "[default: LCA_DATA, else ~/.cache/lca]",
+        ),
+        click.option("--download", is_flag=True, help="Download the dataset into the data folder if it is missing."),
+    ]
 )
 
-BETWEEN_GROUPS = "\x1d"  # what `--` becomes, which click would drop: ASCII's group separator, which no path has
+BETWEEN_GROUPS = "\x1d"  # stands for `--`, which click would drop: ASCII's group separator, which no path contains
 
 
 class Grouped(click.Command):
@@ -105,8 +137,8 @@ class Grouped(click.Command):
         return super().parse_args(ctx, [BETWEEN_GROUPS if arg == "--" else arg for arg in args])
 
 
-def grouped(runs: Sequence[str]) -> list[list[str]]:
-    """The groups of runs, of a Grouped command; an error if one is empty."""
+def split_groups(runs: Sequence[str]) -> list[list[str]]:
+    """The groups of runs of a Grouped command; UsageError if one is empty."""
     groups: list[list[str]] = [[]]
     for run in runs:
         if run == BETWEEN_GROUPS:
@@ -114,61 +146,15 @@ def grouped(runs: Sequence[str]) -> list[list[str]]:
         else:
             groups[-1].append(run)
     if not all(groups):
-        raise UsageError("a group of runs is empty; A... -- B... was wanted, with runs on either side of --.")
+        raise UsageError(
+            "the groups of runs", expected="RUN... -- RUN..., with runs on either side of --", found="an empty group"
+        )
     return groups
 
 
-def open_run(path: Path | str) -> "Run":
-    from lca.store.run import open_run
-
-    return open_run(path)
-
-
-def open_alike(paths: Sequence[Path | str]) -> "list[Run]":
-    """Runs of the same model, so that they can be averaged."""
-    runs = [open_run(path) for path in paths]
-    for path, run in zip(paths, runs, strict=True):
-        runs[0].parameters.require_same(run.parameters, str(paths[0]), str(path))
-    return runs
-
-
-def problem_of(run: "Run", name: str | None, data_dir: Path | None, download: bool) -> "Problem":
-    """The problem that a run was trained on: of this name, or else the built-in one that the store names.
-
-    What a store names is never imported: it may be anyone's. Its options, plain values, are passed on.
-    """
-    from lca.problem.loading import load
-    from lca.problem.zoo.presets import PRESETS
-
-    name, stored = name or run.attributes.get("problem"), name is None
-    if stored and name not in PRESETS:
-        raise LCAError(
-            f"{run.path} was not trained on a built-in problem: it names {name!r}. Give the one it was trained on with "
-            "--problem path/file.py:factory, or from Python: lca.allocate(path, problem)."
-        )
-    options = run.attributes.get("problem_options", {})
-    if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):
-        raise LCAError(f"{run.path} has options of the problem that are no plain values: {options}.")
-    seed = run.attributes.get("train", {}).get("seed", 0)  # of weights and buffers that are drawn and not recorded
-    return load(str(name), options=options, data_dir=data_dir, download=download, seed=int(seed))
-
-
-def print_reports(reports: "Sequence[Report]", json_file: Path | None, headings: bool = False) -> None:
-    """One after the other; headings: with the question over each. For programs a single one, or all by question."""
-    for i, report in enumerate(reports):
-        heading = f"{report.question.upper()}\n\n" if headings else ""
-        click.echo(("\n\n" if i else "") + heading + describe_report(report))
-    values = {report.question: report.to_json() for report in reports}
-    write_json(values if headings else values[reports[0].question], json_file)
-
-
-def write_json(values: Any, json_file: Path | None) -> None:
-    """Write what was printed for programs, if a file is given."""
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-        click.echo(str(json_file))
-
-
-def command_line() -> str:
-    return shlex.join(["lca", *sys.argv[1:]])
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, … by name."""
+    for text in settings:
+        if not all(text.partition("=")):
+            raise UsageError("--set", expected="NAME=VALUE, such as width=0.5", found=repr(text))
+    return dict(text.split("=", 1) for text in settings)

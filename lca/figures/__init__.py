@@ -1,10 +1,10 @@
-"""Figures, one file each: the result of an analysis goes in, a matplotlib Figure comes out, which `save` writes.
+"""Figures, one file each: a run goes in, or the result of its analysis, and a matplotlib Figure comes out.
 
-    figure = lca.figures.helping(lca.analysis.helping(run))
+    figure = lca.figures.helping("run.zarr")
     lca.figures.save(figure, "helping.png")
 
 A Look says how to draw: title, colours, which layers and iterations, on a screen or in a paper. These are the functions
-that `lca plot` calls. A film and a report are written as they are made.
+that `lca plot` calls. `animation` and `report` write their files themselves.
 """
 
 from lca.figures._animation import Film as Film
@@ -27,8 +27,12 @@ from lca.figures._prune import prune as prune
 from lca.figures._report import report as report
 from lca.figures._subset import subset as subset
 from lca.figures._trend import trend as trend
-from lca.figures.style import COLOURS as COLOURS
-from lca.figures.style import Colours as Colours
+from lca.figures.asking import heading as heading
 from lca.figures.style import Look as Look
-from lca.figures.style import heading as heading
 from lca.figures.style import save as save
+
+_PUBLIC = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))
+
+
+def __dir__() -> list[str]:
+    return _PUBLIC

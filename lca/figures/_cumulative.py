@@ -6,30 +6,68 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lca.analysis._layers import Layers
-from lca.figures.style import DEFAULT, INK, Look, head, line, plain, tidy, time_axis
+from lca import analysis
+from lca.analysis import Layers
+from lca.figures.asking import Runs, list_given, open_one, require_one, require_results
+from lca.figures.axes import draw_line, escape_text, set_time_axis, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
+
+STYLES = {"-": "solid", "--": "dashed", ":": "dotted"}  # of the lines of each allocation
 
 
-def cumulative(results: Mapping[str, Layers], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.layers, of the same run, by the name of the allocation; three at most."""
+def cumulative(
+    runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
+) -> Figure:
+    """Draw the cumulative LCA of each layer over time, on the training loss and on val's where that is allocated.
+
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.layers`, or up to three of the same run by the names of
+            their allocations.
+        look: Title, colours and style, and the layers and iterations that are shown.
+        name: Name of the allocation; drawn next to it is "val", if it is complete.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs.
+
+    Example:
+        >>> lca.figures.cumulative("run.zarr", lca.figures.Look(layers="fc*"))
+    """
+    if isinstance(runs, Mapping):
+        require_results(runs, Layers)
+        return _draw(runs, look)
+    given = list_given(runs)
+    require_one(given)
+    if isinstance(given[0], Layers):
+        return _draw({name: given[0]}, look)
+    run, look = open_one(given, look, name)
+    has_val = "val" in run.allocations and run.allocation("val").complete
+    names = dict.fromkeys([name, *(["val"] if has_val else [])])
+    return _draw({each: analysis.layers(run, name=each, unconverged=unconverged) for each in names}, look)
+
+
+def _draw(results: Mapping[str, Layers], look: Look) -> Figure:
     layers = next(iter(results.values())).layers
     curves = {name: np.where(np.isnan(result.lca), np.nan, result.cumulative) for name, result in results.items()}
-    chosen = look.chosen(layers)
-    span = look.span(len(next(iter(curves.values()))))
+    chosen = look.choose_layers(layers)
+    span = look.choose_iterations(len(next(iter(curves.values()))))
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
     with look.figure(7.2, max(3.6, 1.2 + 0.19 * len(chosen))) as figure:
         axes = figure.subplots()
-        for name, style in zip(curves, ("-", "--", ":"), strict=False):
+        x = np.arange(span.start, span.stop)
+        for name, style in zip(curves, STYLES, strict=False):
             for i, colour in zip(chosen, colours, strict=True):
-                label = plain(layers[i]) if style == "-" else None
-                line(axes, np.arange(span.start, span.stop), curves[name][span, i], style, color=colour, label=label)
+                label = escape_text(layers[i]) if style == "-" else None
+                draw_line(axes, x, curves[name][span, i], style, color=colour, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel("cumulative LCA (nats)")
-        styles = ", ".join(f"{name} {word}" for name, word in zip(curves, ("solid", "dashed", "dotted"), strict=False))
-        figure.legend(
-            loc="outside right upper", frameon=False, fontsize="small", title=styles if len(curves) > 1 else None
-        )
-        head(axes, look.title)
-        time_axis(axes, span)
+        styles = ", ".join(f"{name} {word}" for name, word in zip(curves, STYLES.values(), strict=False))
+        title = styles if len(curves) > 1 else None
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small", title=title)
+        set_title(axes, look.title)
+        set_time_axis(axes, span)
         tidy(axes)
     return figure

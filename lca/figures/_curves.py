@@ -1,30 +1,65 @@
 """Single parameters over time: their cumulative LCA.     [arXiv 1909.01440, section 2.2]"""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lca.analysis._curves import Curves
-from lca.figures.style import DEFAULT, INK, Look, head, line, plain, tidy, time_axis
+from lca import analysis
+from lca.analysis import Curves
+from lca.figures.asking import Runs, ask_one
+from lca.figures.axes import draw_line, escape_text, set_time_axis, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 MAX_NAMED = 20
 
 
-def curves(result: Curves, look: Look = DEFAULT) -> Figure:
-    """result: of lca.analysis.curves."""
-    span = look.span(result.lca.shape[1])
+def curves(
+    runs: Runs[Curves],
+    look: Look = DEFAULT,
+    *,
+    name: str = "train",
+    unconverged: bool = False,
+    parameters: Sequence[str] = ("best", "worst"),
+    seed: int = 0,
+) -> Figure:
+    """Draw the cumulative LCA of single parameters over time.
+
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.curves`.
+        look: Title and style, and the iterations that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+        parameters: "best", "worst" or "random" for five each; an index into θ, such as "4"; a tensor, such as
+            "fc1.bias", or one of its parameters, such as "fc1.weight[3, 7]".
+        seed: Random seed for "random".
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs; or there is no such parameter.
+
+    Example:
+        >>> lca.figures.curves("run.zarr", parameters=["best", "fc3.bias"])
+    """
+    options = {"parameters": parameters, "seed": seed}
+    result, look = ask_one(analysis.curves, Curves, runs, look, name=name, unconverged=unconverged, **options)
+    span = look.choose_iterations(result.lca.shape[1])
     n = len(result.names)
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, n))
     with look.figure(7.2, max(3.6, 1.2 + 0.19 * min(n, MAX_NAMED))) as figure:
         axes = figure.subplots()
         cumulative = np.where(np.isnan(result.lca), np.nan, result.cumulative)
-        for name, curve, colour in zip(result.names, cumulative, colours, strict=True):
-            line(axes, np.arange(span.start, span.stop), curve[span], color=colour, label=plain(name), linewidth=1)
+        x = np.arange(span.start, span.stop)
+        for parameter, curve, colour in zip(result.names, cumulative, colours, strict=True):
+            draw_line(axes, x, curve[span], color=colour, label=escape_text(parameter), linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel("cumulative LCA (nats)\nhelps below 0, hurts above")
         if n <= MAX_NAMED:
             figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-        head(axes, look.title)
-        time_axis(axes, span)
+        set_title(axes, look.title)
+        set_time_axis(axes, span)
         tidy(axes)
     return figure

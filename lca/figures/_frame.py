@@ -5,38 +5,62 @@ from math import ceil
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.errors import UsageError
-from lca.figures.matrices import EMPTY, matrices
-from lca.figures.style import DEFAULT, Look, plain, scale_of
-from lca.store.run import Run
+from lca.analysis.question import RunLike
+from lca.errors import Argument, UsageError
+from lca.figures.asking import open_one
+from lca.figures.axes import escape_text, make_scale
+from lca.figures.matrices import EMPTY, make_matrices
+from lca.figures.style import DEFAULT, Look
+from lca.store.chunks import read_part
+from lca.store.run import verify_remedy
 
 COLUMNS = 4
 
 
-def frame(run: Run, iteration: int = 0, look: Look = DEFAULT, name: str = "train") -> Figure:
-    """name: of the allocation. UsageError if it has not this iteration."""
+def frame(
+    runs: RunLike, look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False, iteration: int = 0
+) -> Figure:
+    """Draw the LCA of every parameter in one iteration, each layer as a matrix.
+
+    Args:
+        runs: A path or a Run.
+        look: Title, colours and style, and the layers that are shown.
+        name: Name of the allocation.
+        unconverged: Has no effect: an iteration that did not converge can be drawn.
+        iteration: Number of the iteration, from 0.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs; or the iteration is not allocated.
+
+    Example:
+        >>> lca.figures.frame("run.zarr", iteration=20)
+    """
+    run, look = open_one(runs, look, name)
     allocation, table = run.allocation(name), run.parameters
     if not 0 <= iteration < run.n_iterations or not np.asarray(allocation.status[iteration]).any():
         raise UsageError(
-            f"iteration {iteration} is not allocated in {allocation.path}; give one of its {run.n_iterations:,} with "
-            f"--iteration, from 0 to {run.n_iterations - 1:,}."
+            f"iteration {iteration} is not allocated in {allocation.path}",
+            remedy=("Pass an ", Argument("iteration"), f" from 0 to {run.n_iterations - 1:,} that is."),
         )
-    lca = np.asarray(allocation.lca[:, iteration], np.float64)
-    shown = matrices(table, [table.layers[i] for i in look.chosen(table.layers)])
-    norm = scale_of(lca)
+    where = slice(None), iteration
+    lca = read_part(allocation.lca, where, f"{allocation.path}/lca", verify_remedy(run.path)).astype(np.float64)
+    shown = make_matrices(table, [table.layers[i] for i in look.choose_layers(table.layers)])
+    norm = make_scale(lca)
     rows = ceil(len(shown) / COLUMNS)
     with look.figure(7.2, 0.9 + 1.7 * rows) as figure:
         panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes, matrix in zip(panels, shown, strict=False):
             values = np.ma.masked_where(matrix.places == EMPTY, lca[matrix.places])
             picture = axes.imshow(values, cmap=look.colours.map, norm=norm, aspect="auto", interpolation="nearest")
-            axes.set_title(plain(matrix.name), fontsize="small")
+            axes.set_title(escape_text(matrix.name), fontsize="small")
             axes.set_xticks([])
             axes.set_yticks([])
         for axes in panels[len(shown) :]:
             axes.remove()
         figure.colorbar(picture, ax=panels[: len(shown)].tolist(), extend="both", label="LCA (nats)", fraction=0.04)
-        figure.suptitle(
-            plain(f"{look.title}, iteration {iteration:,}".removeprefix(", ")), x=0.01, ha="left", fontsize="medium"
-        )
+        title = f"{look.title or ''}, iteration {iteration:,}".removeprefix(", ")
+        figure.suptitle(escape_text(title), x=0.01, ha="left", fontsize="medium")
     return figure

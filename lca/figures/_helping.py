@@ -3,18 +3,39 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._helping import Helping
-from lca.figures.style import DEFAULT, INK, Look, head, loss_line, tidy, time_axis
+from lca import analysis
+from lca.analysis import Helping
+from lca.figures.asking import Runs, ask_one
+from lca.figures.axes import draw_loss, set_time_axis, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping(result: Helping, look: Look = DEFAULT) -> Figure:
-    """result: of lca.analysis.helping."""
+def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+    """Draw the shares of the parameters that helped, hurt and did neither in each iteration, with the loss above.
+
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.helping`.
+        look: Title, colours and style, and the iterations that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs.
+
+    Example:
+        >>> figure = lca.figures.helping("run.zarr", lca.figures.Look(iterations=(0, 200)))
+        >>> lca.figures.save(figure, "helping.png")
+    """
+    result, look = ask_one(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
-        span, colours = look.span(len(result.helped)), look.colours
+        span, colours = look.choose_iterations(len(result.helped)), look.colours
         iterates = np.arange(span.start, span.stop + 1)
-        loss_line(top, iterates, result.loss)
-        head(top, look.title)
+        draw_loss(top, iterates, result.loss)
+        set_title(top, look.title)
 
         helped, hurt, zero = (share[span] for share in result.shares())
         edges = iterates - 0.5
@@ -29,7 +50,7 @@ def helping(result: Helping, look: Look = DEFAULT) -> Figure:
         bottom.axhline(50, color=INK, linewidth=0.7, linestyle=":")
         bottom.set_ylim(0, 100)
         bottom.set_ylabel("parameters (%)")
-        time_axis(bottom, span, iterates=True)
+        set_time_axis(bottom, span, iterates=True)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         tidy(top, bottom)
     return figure

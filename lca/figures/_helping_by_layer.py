@@ -1,22 +1,41 @@
 """The percentage helping of each layer, over runs.     [arXiv 1909.01440, figure 3c]"""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._helping import Helping
+from lca import analysis
+from lca.analysis import Helping
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, tidy, width_for
+from lca.figures.asking import Runs, ask
+from lca.figures.axes import choose_width, name_layers, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping_by_layer(results: Helping | Sequence[Helping], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.helping, of one run or several: the mean, and its deviation."""
-    results = one_or_more(results)
-    chosen = look.chosen(results[0].layers)
+def helping_by_layer(
+    runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
+) -> Figure:
+    """Draw the percentage helping of each layer; over several runs the mean, with the standard deviation.
+
+    Args:
+        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.helping`.
+        look: Title, colours and style, and the layers that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else.
+
+    Example:
+        >>> lca.figures.helping_by_layer(["run-0.zarr", "run-1.zarr"])
+    """
+    results, look = ask(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
+    chosen = look.choose_layers(results[0].layers)
     names = [results[0].layers[i] for i in chosen]
     mean, deviation = mean_and_deviation([result.percentage_by_layer[chosen] for result in results])
-    with look.figure(width_for(names), 3.2) as figure:
+    with look.figure(choose_width(names), 3.2) as figure:
         axes = figure.subplots()
         positions = np.arange(len(names))
         axes.bar(positions, mean, width=0.7, color=look.colours.help)
@@ -26,6 +45,6 @@ def helping_by_layer(results: Helping | Sequence[Helping], look: Look = DEFAULT)
         axes.set_ylim(0, 100)
         axes.set_ylabel("parameters helping (%)\nof those with an effect")
         name_layers(axes, names)
-        head(axes, look.title)
+        set_title(axes, look.title)
         tidy(axes)
     return figure

@@ -1,22 +1,40 @@
 """In how many of the iterations a parameter helps.     [arXiv 1909.01440, figure 3d]"""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._helping import N_BINS, Helping
-from lca.figures.style import DEFAULT, INK, Look, head, one_or_more, tidy
+from lca import analysis
+from lca.analysis import Helping
+from lca.figures.asking import Runs, ask
+from lca.figures.axes import set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping_by_parameter(results: Helping | Sequence[Helping], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.helping, of one run or several: the mean, and a line for each.
+def helping_by_parameter(
+    runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
+) -> Figure:
+    """Draw a histogram of the parameters, by the share of the iterations in which each helps.
 
-    Parameters without effect are left out.
+    Parameters without effect are left out. Over several runs it is the mean, and a line for each.
+
+    Args:
+        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.helping`.
+        look: Title, colours and style.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else.
+
+    Example:
+        >>> lca.figures.helping_by_parameter(["run-0.zarr", "run-1.zarr"])
     """
-    results = one_or_more(results)
+    results, look = ask(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
     shares = np.array([100 * result.histogram / max(result.histogram.sum(), 1) for result in results])
-    edges = np.linspace(0, 100, N_BINS + 1)
+    edges = np.linspace(0, 100, shares.shape[1] + 1)
     with look.figure(4.8, 3.2) as figure:
         axes = figure.subplots()
         axes.stairs(shares.mean(axis=0), edges, fill=True, color=look.colours.help, alpha=0.85)
@@ -26,6 +44,6 @@ def helping_by_parameter(results: Helping | Sequence[Helping], look: Look = DEFA
         axes.set_xlim(0, 100)
         axes.set_xlabel("iterations in which a parameter helps (%)")
         axes.set_ylabel("parameters (%)")
-        head(axes, look.title)
+        set_title(axes, look.title)
         tidy(axes)
     return figure

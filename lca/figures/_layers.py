@@ -1,35 +1,91 @@
 """The total LCA of each layer, over runs; groups of runs as colours.     [arXiv 1909.01440, figures 4, S11 to S14]"""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._layers import Layers
+from lca import analysis
+from lca.analysis import Layers
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, plain, tidy, width_for
+from lca.errors import UsageError
+from lca.figures.asking import Runs, add_heading, ask, list_given, open_given
+from lca.figures.axes import choose_width, escape_text, name_layers, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 WIDTH = 0.78  # of the bars of a layer together
 
+Groups = Mapping[str, Runs[Layers]] | Sequence[Sequence[Any]]
 
-def layers(groups: Mapping[str, Sequence[Layers]] | Sequence[Layers] | Layers, look: Look = DEFAULT) -> Figure:
-    """groups: results of lca.analysis.layers, a run each, by what their group is called; or those of a single
-    group, or of a single run.
 
-    A single group is coloured by who helps and who hurts.
+def layers(
+    runs: Runs[Layers] | Groups,
+    look: Look = DEFAULT,
+    *,
+    name: str = "train",
+    unconverged: bool = False,
+    labels: Sequence[str] = (),
+) -> Figure:
+    """Draw the total LCA of each layer as bars; over several runs the mean, with the standard deviation.
+
+    A single group of runs is coloured by which layers help and which hurt.
+
+    Args:
+        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.layers`. To compare groups of runs, a
+            mapping from the label of each group to its runs or results, or a sequence of groups.
+        look: Title, colours and style, and the layers that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+        labels: Labels of a sequence of groups; A, B, … by default.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or the number of labels is not that of the groups.
+
+    Example:
+        >>> lca.figures.layers({"regular": ["a-0.zarr", "a-1.zarr"], "frozen": ["b-0.zarr", "b-1.zarr"]})
     """
-    groups = groups if isinstance(groups, Mapping) else {"runs": one_or_more(groups)}
+    groups = _name_groups(runs, labels)
+    given = [each for group in groups.values() for each in group]
+    if not given or not all(isinstance(each, Layers) for each in given):
+        opened = open_given(given, "lca.analysis.Layers")
+        look, remaining = add_heading(look, opened, name), iter(opened)
+        groups = {label: [next(remaining) for _ in group] for label, group in groups.items()}
+    results = {
+        label: ask(analysis.layers, Layers, group, look, name=name, unconverged=unconverged)[0]
+        for label, group in groups.items()
+    }
+    return _draw(results, look)
+
+
+def _name_groups(runs: Any, labels: Sequence[str]) -> dict[str, list[Any]]:
+    """The runs or results of each group, by its label."""
+    if isinstance(runs, Mapping):
+        return {str(label): list_given(group) for label, group in runs.items()}
+    given = list_given(runs)
+    is_grouped = bool(given) and all(isinstance(each, Sequence) and not isinstance(each, str | bytes) for each in given)
+    groups = [list(group) for group in given] if is_grouped else [given]
+    if labels and len(labels) != len(groups):
+        raise UsageError("labels", expected=f"{len(groups)}, one for each group of runs", found=str(len(labels)))
+    return dict(zip(labels or [chr(ord("A") + i) for i in range(len(groups))], groups, strict=True))
+
+
+def _draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
     first = next(iter(groups.values()))[0]
-    chosen = look.chosen(first.layers)
+    chosen = look.choose_layers(first.layers)
     names = [first.layers[i] for i in chosen]
     positions, width = np.arange(len(names)), WIDTH / len(groups)
-    with look.figure(width_for(names), 3.6) as figure:
+    with look.figure(choose_width(names), 3.6) as figure:
         axes = figure.subplots()
         for i, (label, results) in enumerate(groups.items()):
             mean, deviation = mean_and_deviation([result.total[chosen] for result in results])
             at = positions + (i - (len(groups) - 1) / 2) * width
-            colour = look.colours.of(mean) if len(groups) == 1 else look.colours.others[i % len(look.colours.others)]
-            axes.bar(at, mean, width, color=colour, label=plain(f"{label} (n = {len(results)})"))
+            others = look.colours.others
+            colour = look.colours.by_sign(mean) if len(groups) == 1 else others[i % len(others)]
+            axes.bar(at, mean, width, color=colour, label=escape_text(f"{label} (n = {len(results)})"))
             if len(results) > 1:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
@@ -37,7 +93,7 @@ def layers(groups: Mapping[str, Sequence[Layers]] | Sequence[Layers] | Layers, l
         axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
         if len(groups) > 1:
             figure.legend(loc="outside upper left", frameon=False)  # clear of the bars, wherever they are
-        head(axes, look.title)
+        set_title(axes, look.title)
         tidy(axes)
         axes.spines["bottom"].set_visible(False)
     return figure

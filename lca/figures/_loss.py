@@ -3,22 +3,42 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._error import LossCurve
-from lca.figures.style import DEFAULT, INK, Look, head, loss_line, tidy, time_axis
+from lca import analysis
+from lca.analysis import LossCurve
+from lca.figures.asking import Runs, ask_one
+from lca.figures.axes import draw_loss, set_time_axis, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 
 
-def loss(result: LossCurve, look: Look = DEFAULT) -> Figure:
-    """result: of lca.analysis.loss_curve."""
-    span, colours = look.span(len(result.allocated)), look.colours
+def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+    """Draw the loss of a run, what the parts of its change sum to, and the residual.
+
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.loss_curve`.
+        look: Title, colours and style, and the iterations that are shown.
+        name: Name of the allocation.
+        unconverged: Has no effect: iterations that did not converge are always drawn.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs.
+
+    Example:
+        >>> lca.figures.save(lca.figures.loss("run.zarr"), "loss.png")
+    """
+    result, look = ask_one(analysis.loss_curve, LossCurve, runs, look, name=name)
+    span, colours = look.choose_iterations(len(result.allocated)), look.colours
     iterates = np.arange(span.start, span.stop + 1)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-        loss_line(top, iterates, result.loss, label="loss")
+        draw_loss(top, iterates, result.loss, label="loss")
         for i, stretch in enumerate(result.stretches):
             label = "L₀ + Σ A" if i == 0 else None
-            top.plot(stretch, result.summed(stretch), "--", color=colours.others[1], label=label)
+            top.plot(stretch, result.rebuild_loss(stretch), "--", color=colours.others[1], label=label)
         top.legend(frameon=False)
-        head(top, look.title)
+        set_title(top, look.title)
         residual = result.residual[span]
         bottom.plot(iterates[:-1], residual, ".", color=INK, markersize=2)
         for sign in (-1, 1):
@@ -26,6 +46,6 @@ def loss(result: LossCurve, look: Look = DEFAULT) -> Figure:
         largest = np.nanmax(np.abs(residual), initial=0)
         bottom.set_ylim(*(sign * 1.15 * max(largest, result.tolerance) for sign in (-1, 1)))
         bottom.set_ylabel("residual (nats)\ndotted: tolerance")
-        time_axis(bottom, span, iterates=True)
+        set_time_axis(bottom, span, iterates=True)
         tidy(top, bottom)
     return figure

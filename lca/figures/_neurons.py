@@ -1,54 +1,76 @@
 """The LCA of each neuron over time.     [arXiv 1909.01440, figure S2]"""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lca.analysis._neurons import Neurons
-from lca.figures.style import DEFAULT, INK, Floats, Look, head, plain, scale_of, time_axis
+from lca import analysis
+from lca.analysis import Neurons
+from lca.analysis.bins import count_in_bins, make_edges, mean_in_bins
+from lca.figures.asking import Runs, ask_one
+from lca.figures.axes import Floats, escape_text, make_scale, set_time_axis, set_title
+from lca.figures.style import DEFAULT, INK, Look
 
 MAX_COLUMNS = 1_000  # of the picture; more time than that is averaged
 MAX_NEURONS = 2_000
 
 
-def neurons(result: Neurons, look: Look = DEFAULT) -> Figure:
-    """result: of lca.analysis.neurons. A row for each neuron, by layer, white at 0."""
+def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+    """Draw the LCA of each neuron over time: a row for each neuron, by layer, white at 0.
+
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.neurons`.
+        look: Title, colours and style, and the layers and iterations that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs.
+
+    Example:
+        >>> lca.figures.neurons("run.zarr", lca.figures.Look(layers="fc1", iterations=(0, 200)))
+    """
+    result, look = ask_one(analysis.neurons, Neurons, runs, look, name=name, unconverged=unconverged)
     layers = list(dict.fromkeys(result.units.layer))
-    shown = [layers[i] for i in look.chosen(layers)]
+    shown = [layers[i] for i in look.choose_layers(layers)]
     rows = [i for i, layer in enumerate(result.units.layer) if layer in shown]
-    span = look.span(int(result.edges[-1]))
-    bins = (result.edges[:-1] < span.stop) & (result.edges[1:] > span.start)
-    n_counted = np.add.reduceat(result.iterations.counted, result.edges[:-1], dtype=np.int64)
-    lca = result.lca[rows][:, bins] / np.where(n_counted > 0, n_counted, 1)[bins]
-    step, group = -(-lca.shape[1] // MAX_COLUMNS), -(-len(rows) // MAX_NEURONS)
-    picture = np.ma.masked_invalid(_mean_over(_mean_over(lca, step, 1), group, 0))
+    span = look.choose_iterations(int(result.edges[-1]))
+    picture = np.ma.masked_invalid(_average(result, rows, span))
     with look.figure(7.2, min(2 + len(rows) / 40, 7)) as figure:
         axes = figure.subplots()
-        extent = (span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5)
         colours = axes.imshow(
             picture,
             cmap=look.colours.map,
-            norm=scale_of(np.asarray(picture.filled(np.nan))),
+            norm=make_scale(np.asarray(picture.filled(np.nan))),
             aspect="auto",
             interpolation="nearest",
-            extent=extent,
+            extent=(span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5),
         )
         figure.colorbar(colours, extend="both", label="LCA in an iteration (nats)", fraction=0.05)
-        bounds = [next(i for i, row in enumerate(rows) if result.units.layer[row] == layer) for layer in shown]
-        for bound in bounds[1:]:
-            axes.axhline(bound - 0.5, color=INK, linewidth=0.6)
-        middles = [(a + b - 1) / 2 for a, b in zip(bounds, [*bounds[1:], len(rows)], strict=True)]
-        axes.set_yticks(middles, [plain(layer) for layer in shown])
-        axes.tick_params(axis="y", length=0)
-        head(axes, look.title)
-        time_axis(axes, span)
+        _divide_layers(axes, [result.units.layer[row] for row in rows])
+        set_title(axes, look.title)
+        set_time_axis(axes, span)
     return figure
 
 
-def _mean_over(values: Floats, n: int, axis: int) -> Floats:
-    """The means of every n along an axis, over what is not NaN."""
-    if n == 1:
-        return values
-    starts = np.arange(0, values.shape[axis], n)
-    there = np.add.reduceat(np.isfinite(values), starts, axis=axis, dtype=int)
-    sums = np.add.reduceat(np.nan_to_num(values), starts, axis=axis)
-    return np.asarray(np.divide(sums, there, out=np.full(sums.shape, np.nan), where=there > 0))
+def _average(result: Neurons, rows: list[int], span: slice) -> Floats:
+    """The mean LCA of these neurons per iteration, (neuron, column), with no more of either than the picture has."""
+    bins = (result.edges[:-1] < span.stop) & (result.edges[1:] > span.start)
+    n_counted = count_in_bins(result.iterations.counted, result.edges)
+    lca = result.lca[rows][:, bins] / np.where(n_counted > 0, n_counted, 1)[bins]
+    columns = mean_in_bins(lca, make_edges(lca.shape[1], MAX_COLUMNS), axis=1)
+    return mean_in_bins(columns, make_edges(len(rows), MAX_NEURONS), axis=0)
+
+
+def _divide_layers(axes: Axes, layers: list[str]) -> None:
+    """Lines between layers and their names; layers: that of each row."""
+    shown = list(dict.fromkeys(layers))
+    bounds = [layers.index(layer) for layer in shown]
+    for bound in bounds[1:]:
+        axes.axhline(bound - 0.5, color=INK, linewidth=0.6)
+    middles = [(a + b - 1) / 2 for a, b in zip(bounds, [*bounds[1:], len(layers)], strict=True)]
+    axes.set_yticks(middles, [escape_text(layer) for layer in shown])
+    axes.tick_params(axis="y", length=0)

@@ -5,30 +5,71 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lca.analysis._oscillation import Oscillation, report
+from lca import analysis
+from lca.analysis import Oscillation
 from lca.analysis.statistics import mean_and_deviation
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, one_or_more, tidy, width_for
+from lca.figures.asking import Runs, ask
+from lca.figures.axes import Floats, choose_width, name_layers, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
+from lca.store.run import Run
+
+CHANGES = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
 
 
-def oscillation(results: Oscillation | Sequence[Oscillation], look: Look = DEFAULT) -> Figure:
-    """results: of lca.analysis.oscillation, of one run or several."""
-    results = one_or_more(results)
-    table = report(results).tables[0]
-    rows = [0, *(1 + i for i in look.chosen(results[0].table.layers))]
-    names = ["all", *(table.rows[i] for i in rows[1:])]
-    width = 0.8 / len(table.columns)
-    with look.figure(width_for(names) + 0.5, 3.4) as figure:
+def oscillation(
+    runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
+) -> Figure:
+    """Draw the iterations per turn of a weight, crossing of its gradient through 0, and turn of its LCA.
+
+    Args:
+        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.oscillation`. Crossings are drawn if
+            all of them have the signs of the gradient.
+        look: Title, colours and style, and the layers that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else.
+
+    Example:
+        >>> lca.figures.oscillation("run.zarr")
+    """
+    results, look = ask(_ask_oscillation, Oscillation, runs, look, name=name, unconverged=unconverged)
+    layers = results[0].table.layers
+    chosen = look.choose_layers(layers)
+    names = ["all", *(layers[i] for i in chosen)]
+    bars = {
+        label: _compute_periods(results, change)[:, [0, *(1 + i for i in chosen)]]
+        for label, change in CHANGES.items()
+        if all(getattr(result, change) is not None for result in results)
+    }
+    width = 0.8 / len(bars)
+    with look.figure(choose_width(names) + 0.5, 3.4) as figure:
         axes = figure.subplots()
-        for i, (what, column) in enumerate(table.columns.items()):
-            values = np.where(np.isfinite(column.values), column.values, np.nan)[:, rows]
+        for i, (label, values) in enumerate(bars.items()):
             mean, deviation = mean_and_deviation(values)
-            at = np.arange(len(names)) + (i - (len(table.columns) - 1) / 2) * width
-            axes.bar(at, mean, width, color=look.colours.others[i], label=what)
+            at = np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width
+            axes.bar(at, mean, width, color=look.colours.others[i], label=label)
             if len(results) > 1:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=0.8)
         name_layers(axes, names)
         axes.set_ylabel("iterations per change")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
-        head(axes, look.title)
+        set_title(axes, look.title)
         tidy(axes)
     return figure
+
+
+def _ask_oscillation(runs: Sequence[Run], *, name: str, unconverged: bool) -> Sequence[Oscillation]:
+    """With the crossings of the gradient if all runs have its signs."""
+    crossings = all("gradient_sign" in run.allocation(name).arrays for run in runs)
+    return analysis.oscillation(runs, name=name, unconverged=unconverged, crossings=crossings)
+
+
+def _compute_periods(results: Sequence[Oscillation], change: str) -> Floats:
+    """(run, 1 + layer), iterations per change of all parameters and by layer; NaN where there is no change."""
+    periods = np.array([result.iterations_per(getattr(result, change)) for result in results])
+    return np.where(np.isfinite(periods), periods, np.nan)

@@ -3,49 +3,100 @@
 [arXiv 1909.01440, figures 6, S16 to S19]
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lca.analysis._synchrony import Synchrony
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, tidy, time_axis
+from lca import analysis
+from lca.analysis import Synchrony
+from lca.analysis._synchrony import Series
+from lca.errors import UsageError
+from lca.figures.asking import Runs, ask_one
+from lca.figures.axes import name_layers, set_time_axis, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Colours, Look
+from lca.store.run import Run
 
+BY_CLASS = "LCA by class"
+QUANTITIES = ("LCA", BY_CLASS, "gradient norm", "motion")
 ROW, NAMED_ROW = 0.11, 0.19  # inches
 TALLEST = 12.0
 
 
-def peaks(result: Synchrony, look: Look = DEFAULT, what: str | None = None) -> Figure:
-    """result: of lca.analysis.synchrony. what: whose peaks, "LCA", "gradient norm", "motion" or "LCA by class".
+def peaks(
+    runs: Runs[Synchrony],
+    look: Look = DEFAULT,
+    *,
+    name: str = "train",
+    unconverged: bool = False,
+    what: str | None = None,
+) -> Figure:
+    """Draw the iterations in which each layer learns most, those that all layers share in another colour.
 
-    By class unless it is said, if the result has that.
+    Args:
+        runs: A path or a Run; or a result of `lca.analysis.synchrony`.
+        look: Title, colours and style, and the layers and iterations that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+        what: Whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion"; by default those of the LCA, by
+            class if the store has it.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or several runs; or the result does not have these peaks.
+
+    Example:
+        >>> lca.figures.peaks("run.zarr", what="gradient norm")
     """
-    what = what or ("LCA by class" if "LCA by class" in result.series else "LCA")
-    series, chosen_layers = result.series[what], look.chosen(result.layers)
-    n_layers = len(chosen_layers)
-    n_classes = len(series.peaks)
-    span = look.span(len(result.iterations.counted))
+    if what is not None and what not in QUANTITIES:
+        raise UsageError("what", expected=f"one of {', '.join(QUANTITIES)}", found=repr(what))
+    question = partial(_ask_synchrony, what=what)
+    result, look = ask_one(question, Synchrony, runs, look, name=name, unconverged=unconverged)
+    what = what or (BY_CLASS if BY_CLASS in result.series else "LCA")
+    if what not in result.series:
+        raise UsageError("what", expected=f"one of {', '.join(result.series)}", found=repr(what))
+    series, chosen = result.series[what], look.choose_layers(result.layers)
+    n_layers, n_classes = len(chosen), len(series.peaks)
+    span = look.choose_iterations(len(result.iterations.counted))
     row = ROW if n_classes > 1 else NAMED_ROW
     with look.figure(7.2, min(max(2.2, 1.0 + row * n_classes * (n_layers + 1)), TALLEST)) as figure:
         axes = figure.subplots()
-        for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
-            bottom = c * (n_layers + 1)
-            for layer, at in enumerate(of_class[chosen_layers]):
-                there = at[(at >= span.start) & (at < span.stop)]
-                together = np.isin(there, shared)
-                for those, colour in ((~together, INK), (together, look.colours.hurt)):
-                    heights = np.full(those.sum(), bottom + layer)
-                    axes.plot(there[those], heights, ".", color=colour, markersize=4 if colour != INK else 3)
-            if c:
-                axes.axhline(bottom - 1, color="#cccccc", linewidth=0.6)
+        _draw_peaks(axes, series, chosen, span, look.colours)
         if n_classes > 1:
             middles = np.arange(n_classes) * (n_layers + 1) + (n_layers - 1) / 2
             axes.set_yticks(middles, result.classes)
             axes.set_ylabel(f"class; in it {n_layers} layers,\nthe first one lowest")
         else:
-            name_layers(axes, [result.layers[i] for i in chosen_layers], vertical=True)
+            name_layers(axes, [result.layers[i] for i in chosen], vertical=True)
         axes.set_ylim(-1, n_classes * (n_layers + 1) - 1)
         chance = series.baseline.mean()
-        told = f"peaks of {what}; in all {len(result.layers)} layers: {series.n}, by chance {chance:.1f}"
-        head(axes, f"{look.title}\n{told}" if look.title else told)
-        time_axis(axes, span)
+        counts = f"peaks of {what}; in all {len(result.layers)} layers: {series.n}, by chance {chance:.1f}"
+        set_title(axes, f"{look.title}\n{counts}" if look.title else counts)
+        set_time_axis(axes, span)
         tidy(axes)
     return figure
+
+
+def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str, unconverged: bool) -> Sequence[Synchrony]:
+    """By class as well, if that is drawn."""
+    (run,) = runs
+    by_class = what == BY_CLASS or (what is None and "class_lca" in run.allocation(name).arrays)
+    return [analysis.synchrony(run, name=name, unconverged=unconverged, by_class=by_class)]
+
+
+def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colours: Colours) -> None:
+    """A row of dots for each layer, from below; layers of a class together, and a line between two classes."""
+    for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
+        bottom = c * (len(layers) + 1)
+        for row, iterations in enumerate(of_class[layers]):
+            at = iterations[(iterations >= span.start) & (iterations < span.stop)]
+            together = np.isin(at, shared)
+            for those, colour, size in ((~together, INK, 3), (together, colours.hurt, 4)):
+                heights = np.full(those.sum(), bottom + row)
+                axes.plot(at[those], heights, ".", color=colour, markersize=size)
+        if c:
+            axes.axhline(bottom - 1, color="#cccccc", linewidth=0.6)

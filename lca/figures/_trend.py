@@ -1,39 +1,97 @@
 """LCA of the layers against an option of the training.     [arXiv 1909.01440, figure 5]"""
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lca.analysis._trend import Trend
-from lca.figures.style import DEFAULT, INK, Look, head, name_layers, plain, tidy, width_for
+from lca import analysis
+from lca.analysis import Trend
+from lca.errors import Argument, UsageError
+from lca.figures.asking import Runs, ask, require_one
+from lca.figures.axes import choose_width, escape_text, name_layers, set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
+from lca.store.run import Run
 
 
-def trend(result: Trend, look: Look = DEFAULT) -> Figure:
-    """result: of lca.analysis.trend.
+def trend(
+    runs: Runs[Trend],
+    look: Look = DEFAULT,
+    *,
+    name: str = "train",
+    unconverged: bool = False,
+    option: str | None = None,
+    layer: str = "*",
+    delay: bool = False,
+) -> Figure:
+    """Draw the total LCA of each layer, a colour for each value of an option; at the right, the last layer with a fit.
 
-    At the left all layers, a colour for each value of the option; at the right the last of them with its line.
+    Args:
+        runs: A sequence of paths or Runs that differ in the option; or a result of `lca.analysis.trend`.
+        look: Title, colours and style, and the layers that are shown.
+        name: Name of the allocation.
+        unconverged: Whether iterations that did not converge count.
+        option: Option of the training, such as "learning_rate", or of a layer in it, such as "last:momentum"; needed if
+            runs are given.
+        layer: Layers to fit: a name, a glob, "first" or "last".
+        delay: Whether a momentum m is shown as the delay m / (1 − m), in iterations.
+
+    Returns:
+        The figure, which `lca.figures.save` writes.
+
+    Raises:
+        UsageError: `runs` is something else, or `option` is missing, no number, or the same in all runs.
+
+    Example:
+        >>> lca.figures.trend(["m-0.zarr", "m-5.zarr", "m-9.zarr"], option="last:momentum", delay=True)
     """
-    chosen = look.chosen(result.layers)
-    names, values = [result.layers[i] for i in chosen], np.unique(result.x)
-    with look.figure(width_for(names) + 3, 3.6) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[width_for(names), 3])
-        colours = colormaps["viridis"](np.linspace(0, 0.9, len(values)))
-        for value, colour in zip(values, colours, strict=True):
-            mean = result.lca[result.x == value][:, chosen].mean(axis=0)
-            left.plot(np.arange(len(names)), mean, "o-", color=colour, markersize=3, label=f"{value:g}")
-        left.axhline(0, color=INK, linewidth=0.8)
+    question = partial(_ask_trend, option=option, layer=layer, delay=delay)
+    results, look = ask(question, Trend, runs, look, name=name, unconverged=unconverged)
+    require_one(results)
+    result = results[0]
+    chosen = look.choose_layers(result.layers)
+    names = [result.layers[i] for i in chosen]
+    with look.figure(choose_width(names) + 3, 3.6) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[choose_width(names), 3])
+        _draw_layers(left, result, chosen)
         name_layers(left, names)
-        left.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
-        left.legend(title=plain(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
-        head(left, look.title)
-        last = chosen[-1]
-        right.scatter(result.x, result.lca[:, last], color=look.colours.of(result.lca[:, last]), s=16, zorder=2)
-        if np.isfinite(result.slope[last]):
-            ends = np.array([values[0], values[-1]])
-            line = result.intercept[last] + result.slope[last] * ends
-            right.plot(ends, line, color=INK, linestyle="--", label=f"R² = {result.r_squared[last]:.3f}")
-            right.legend(frameon=False)
-        right.set_xlabel(plain(result.option))
-        right.set_ylabel(plain(f"LCA of {result.layers[last]} (nats)"))
+        set_title(left, look.title)
+        _draw_fit(right, result, chosen[-1], look)
         tidy(left, right)
     return figure
+
+
+def _ask_trend(
+    runs: Sequence[Run], *, option: str | None, layer: str, delay: bool, name: str, unconverged: bool
+) -> Sequence[Trend]:
+    if option is None:
+        remedy = ("Pass ", Argument("option"), ', such as "learning_rate".')
+        raise UsageError("the option of the training that the trend is against is missing", remedy=remedy)
+    return [analysis.trend(runs, option, layer=layer, delay=delay, name=name, unconverged=unconverged)]
+
+
+def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
+    """A line over the layers for each value of the option."""
+    values = np.unique(result.x)
+    for value, colour in zip(values, colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True):
+        mean = result.lca[result.x == value][:, layers].mean(axis=0)
+        axes.plot(np.arange(len(layers)), mean, "o-", color=colour, markersize=3, label=f"{value:g}")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
+    axes.legend(title=escape_text(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
+
+
+def _draw_fit(axes: Axes, result: Trend, layer: int, look: Look) -> None:
+    """A point for each run, and the line of least squares."""
+    lca = result.lca[:, layer]
+    axes.scatter(result.x, lca, color=look.colours.by_sign(lca), s=16, zorder=2)
+    if np.isfinite(result.slope[layer]):
+        ends = np.array([result.x.min(), result.x.max()])
+        fitted = result.intercept[layer] + result.slope[layer] * ends
+        axes.plot(ends, fitted, color=INK, linestyle="--", label=f"R² = {result.r_squared[layer]:.3f}")
+        axes.legend(frameon=False)
+    axes.set_xlabel(escape_text(result.option))
+    axes.set_ylabel(escape_text(f"LCA of {result.layers[layer]} (nats)"))

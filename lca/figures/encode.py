@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lca.errors import LCAError, UsageError
+from lca.errors import Argument, LCAError, UsageError
+from lca.figures.style import require_suffix
+from lca.store.paths import PARTIAL, whole_file
 from lca.text import size
 
 Frame = NDArray[np.uint8]
+Write = Callable[[Frame], object]
 
 # Each frame of a GIF has a palette of its own, so that none has to wait for the last.
 X264 = "-c:v libx264 -preset veryfast -crf 20 -pix_fmt yuv420p -movflags +faststart"
@@ -22,44 +25,36 @@ VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -crf 30 -b:v 0 -pix_fmt yu
 PALETTES = "[0:v]split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
 FFMPEG = {".mp4": X264.split(" "), ".webm": VP9.split(" "), ".gif": ["-filter_complex", PALETTES]}
 PILLOW_LIMIT = 10**9  # bytes: it keeps all frames until the end
+INSTALL = "pip install 'loss-change-allocation[animation]'"
 
 
 @contextmanager
-def encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Iterator[Callable[[Frame], object]]:
-    """What takes the frames (height, width, 3), one by one. A film that does not come to its end is removed."""
+def open_encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Iterator[Write]:
+    """A function that takes the frames (height, width, 3), one by one. After an exception no film is left."""
+    require_suffix(path, tuple(FFMPEG))
     suffix = path.suffix.lower()
-    if suffix not in FFMPEG:
+    has_ffmpeg = find_spec("imageio_ffmpeg") is not None
+    if not has_ffmpeg and suffix != ".gif":
         raise UsageError(
-            f"cannot write {path.name!r}: its suffix is {suffix or 'missing'}; {', '.join(FFMPEG)} are known."
+            f"imageio-ffmpeg, which writes {suffix} films, is not installed",
+            remedy=f"Install it with: {INSTALL}, or write a .gif, for which it is not needed.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    by_ffmpeg = find_spec("imageio_ffmpeg") is not None
-    if not by_ffmpeg and suffix != ".gif":
-        raise UsageError(
-            f"{suffix} needs a package of its own: pip install 'loss-change-allocation[animation]'. "
-            "A .gif can be written without."
-        )
-    making = path.with_name(f"{path.stem}.partial{suffix}")
-    try:
-        with (
-            _ffmpeg(making, fps, width, height)
-            if by_ffmpeg
-            else _pillow(making, fps, width * height * n_frames) as write
-        ):
+    with whole_file(path) as partial:
+        n_bytes = width * height * n_frames
+        film = _use_ffmpeg(partial, fps, width, height) if has_ffmpeg else _use_pillow(partial, fps, n_bytes)
+        with film as write:
             yield write
-        making.replace(path)
-    finally:
-        making.unlink(missing_ok=True)
 
 
 @contextmanager
-def _ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Callable[[Frame], object]]:
-    """Raises LCAError with ffmpeg's own words where it fails, also at the end, as on a full disk."""
+def _use_ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Write]:
+    """Raises LCAError with ffmpeg's own words if it fails, also at the end, as on a full disk."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
     command = [get_ffmpeg_exe(), "-y", "-loglevel", "error", *frames, *FFMPEG[path.suffix.lower()], str(path)]
-    with TemporaryFile() as words, Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=words) as process:
+    with TemporaryFile() as messages, Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=messages) as process:
         assert process.stdin is not None
         try:
             stdin = process.stdin
@@ -71,17 +66,23 @@ def _ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Callable[
             process.kill()
             raise
         if process.wait():
-            words.seek(0)
-            told = words.read().decode(errors="replace").strip() or "it says nothing"
-            raise LCAError(f"ffmpeg could not write {path.name.replace('.partial', '')}: {told}")
+            messages.seek(0)
+            reason = messages.read().decode(errors="replace").strip() or "it gives no reason"
+            raise LCAError(f"ffmpeg could not write {path.name.replace(PARTIAL, '')}: {reason}")
 
 
 @contextmanager
-def _pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Callable[[Frame], object]]:
+def _use_pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Write]:
     if n_bytes > PILLOW_LIMIT:
         raise UsageError(
-            f"a GIF of this length takes {size(n_bytes)} of memory without ffmpeg. Show fewer iterations (--every, "
-            "--iterations), make it smaller, or: pip install 'loss-change-allocation[animation]'."
+            f"a GIF of this length takes {size(n_bytes)} of memory without ffmpeg",
+            remedy=(
+                "Show fewer iterations (",
+                Argument("every"),
+                ", ",
+                Argument("iterations"),
+                f"), make it smaller, or install ffmpeg with: {INSTALL}.",
+            ),
         )
     frames: list[Image.Image] = []
     yield lambda frame: frames.append(Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE))

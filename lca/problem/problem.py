@@ -95,8 +95,8 @@ def _read_split(split: str, data: "Dataset[Any] | DataLoader[Any]", in_memory: i
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(
             f"the examples of {split} cannot be collated into tensors ({why})",
-            remedy="Pass the tensors themselves, a Dataset of tensors and numbers of equal shapes, or a DataLoader whose "
-            "collate_fn makes tensors.",
+            remedy="Pass the tensors themselves, a Dataset of tensors and numbers of equal shapes, or a DataLoader "
+            "whose collate_fn makes tensors.",
         ) from error
 
 
@@ -117,5 +117,8 @@ def require_problem(problem: object) -> None:
     """Raise UsageError unless this is a Problem."""
     if not isinstance(problem, Problem):
         raise UsageError(
-            "problem", expected="an lca.Problem", found=describe_value(problem) if problem is not None else "None", remedy="See lca.Problem and lca.load."
+            "problem",
+            expected="an lca.Problem",
+            found=describe_value(problem) if problem is not None else "None",
+            remedy="See lca.Problem and lca.load.",
         )

@@ -25,8 +25,8 @@ def compute_digest(data: "Batch | StreamedDataset") -> str:
             if name not in of_tensor:
                 of_tensor[name] = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode())
             of_tensor[name].update(_get_bytes(tensor))
-    told = [count_examples(data), *((name, found.hexdigest()) for name, found in sorted(of_tensor.items()))]
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    content = [count_examples(data), *((name, found.hexdigest()) for name, found in sorted(of_tensor.items()))]
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _get_bytes(tensor: Tensor) -> Any:
@@ -54,12 +54,12 @@ def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
     wrong = [name for name in others if name in frozen]
     if wrong:
         raise LCAError(
-            f"{wrong[0]} is frozen, so that {run.path} does not hold it, and it has other values here than when "
-            f"recording began ({len(wrong)} of {len(frozen)} frozen tensors have): the loss would be another. Give the "
-            "model with the values it was trained with, such as from the same seed or file."
+            f"{wrong[0]} is frozen, so {run.path} does not hold it, and its values differ from those when recording "
+            f"began ({len(wrong)} of {len(frozen)} frozen tensors differ): the loss would not be the same",
+            remedy="Pass the model with the values it was trained with, such as from the same seed or file.",
         )
     return [
-        f"the buffer {name} is not what it was when recording began; the loss is computed with what it is here"
+        f"the buffer {name} differs from when recording began; the loss is computed with its present values"
         for name in others
     ]
 
@@ -81,7 +81,8 @@ def require_same_data(run: Run, problem: Problem, split: str) -> None:
     found: dict[str, Any] = {"examples": count_examples(data), "sha256": compute_digest(data)}
     if found != recorded:
         raise LCAError(
-            f"the {split} split of {problem.name} differs from the one that {run.path} was recorded with: "
-            f"{found['examples']:,} examples with SHA-256 {found['sha256'][:12]}…, "
-            f"{recorded['examples']:,} with {recorded['sha256'][:12]}… were wanted. Give the data it was trained on."
+            f"the {split} split of {problem.name} is not the one that {run.path} was recorded with",
+            expected=f"{recorded['examples']:,} examples with SHA-256 {recorded['sha256'][:12]}…",
+            found=f"{found['examples']:,} with SHA-256 {found['sha256'][:12]}…",
+            remedy="Pass the data it was trained on.",
         )

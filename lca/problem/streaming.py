@@ -124,7 +124,9 @@ class StreamedDataset:
             n += length(batch)
             n_bytes += sum(x.nbytes for x in get_tensors(batch))
             if len({len(x) for x in get_tensors(batch)}) > 1:
-                raise ValueError(f"a batch has tensors of {' and '.join(str(len(x)) for x in get_tensors(batch))} examples")
+                raise ValueError(
+                    f"a batch has tensors of {' and '.join(str(len(x)) for x in get_tensors(batch))} examples"
+                )
             if parts is not None and n_bytes <= limit and _can_join(batch, parts):
                 parts.append(batch)
             else:
@@ -212,7 +214,7 @@ def iterate_pieces(data: "Batch | StreamedDataset", scale: Callable[[Batch], Bat
 def prefetch(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterator[tuple[Batch, T]]:
     """Batches, each with something that goes with it, on the device.
 
-    On CUDA each is copied while the one before it is in use; the host waits for none of them, and three are there at
+    On CUDA each is copy_ahead while the one before it is in use; the host waits for none of them, and three are there at
     most: the memory of one that is not in use any more is that of the next but one, for a copy waits for all that was
     asked of the device before it.
     """
@@ -222,13 +224,13 @@ def prefetch(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterat
         return
     copies = _copy_stream(device)
 
-    def copied(item: tuple[Batch, T]) -> tuple[Batch, T, torch.cuda.Event]:
+    def copy_ahead(item: tuple[Batch, T]) -> tuple[Batch, T, torch.cuda.Event]:
         copies.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(copies):
             there = map_tensors(item[0], lambda x: _pin(x).to(device, non_blocking=True))
         return there, item[1], copies.record_event()
 
-    for now, _ in pairwise(chain(map(copied, batches), [None])):
+    for now, _ in pairwise(chain(map(copy_ahead, batches), [None])):
         assert now is not None
         batch, beside, arrived = now
         torch.cuda.current_stream(device).wait_event(arrived)
@@ -242,7 +244,7 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _pin(x: Tensor) -> Tensor:
-    """From where it can be copied without being waited for."""
+    """From where it can be copy_ahead without being waited for."""
     return x if x.is_cuda or x.is_pinned() else x.pin_memory()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lca.errors import LCAError, UsageError
+from lca.errors import Argument, LCAError, UsageError
 from lca.problem.problem import Problem
 
 GROUP = "lca.problems"  # of the entry points by which a package adds names
@@ -41,7 +41,7 @@ def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Proble
     place, _, function = list_plugins().get(name, name).rpartition(":")
     is_module = all(part.isidentifier() for part in place.split("."))
     if not function.isidentifier() or not (is_module or place.endswith(".py")):
-        raise UsageError(f"problem is {name!r}; {EXAMPLE} was wanted.")
+        raise UsageError("problem", expected=EXAMPLE, found=repr(name))
     factory = getattr(_import_place(place), function, None)
     if not callable(factory):
         raise UsageError(
@@ -57,7 +57,7 @@ def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Proble
         except (Exception, SystemExit) as error:
             raise LCAError(f"{name} raised:\n\n{_format_traceback(error)}") from error
     if not isinstance(problem, Problem):
-        raise LCAError(f"{name} returned a {type(problem).__name__}; a lca.Problem was wanted.")
+        raise LCAError(f"what {name} returned", expected="an lca.Problem", found=f"a {type(problem).__name__}")
     return replace(problem, name=name, options=arguments)
 
 
@@ -67,7 +67,7 @@ def _import_place(place: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"there is no file {path} in {Path.cwd()}; {EXAMPLE} was wanted.")
+        raise UsageError(f"there is no file {path} in {Path.cwd()}", remedy=f"Name the problem as {EXAMPLE}.")
     name = f"lca_problem_{path.stem}"
     if name in sys.modules and Path(str(sys.modules[name].__file__)) == path.resolve():
         return sys.modules[name]
@@ -92,7 +92,8 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(
-                f"there is no module {error.name!r}, neither installed nor in {Path.cwd()}; {EXAMPLE} was wanted."
+                f"there is no module {error.name!r}, neither installed nor in {Path.cwd()}",
+                remedy=f"Name the problem as {EXAMPLE}.",
             ) from None
         raise LCAError(f"{name} raised on import:\n\n{_format_traceback(error)}") from error
     except (Exception, SystemExit) as error:
@@ -116,7 +117,9 @@ def _read_arguments(factory: Callable[..., Any], name: str, options: Mapping[str
             raise UsageError(f"{name} has no option {key!r}; it takes {takes}.")
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in options:
-            raise UsageError(f"{name} needs the option {key!r}: --set {key}=…; it takes {takes}.")
+            raise UsageError(
+                f"{name} needs the option {key!r}; it takes {takes}", remedy=("Pass it in ", Argument("options"), ".")
+            )
     return {
         key: _read_value(key, value, named[key].default if key in named else None) for key, value in options.items()
     }
@@ -131,8 +134,8 @@ def _read_value(name: str, value: Any, default: Any) -> Any:
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
         return type(default)(value)
     except (KeyError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise UsageError(f"{name} is {value!r}; {wanted} was wanted.") from None
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise UsageError(name, expected=expected, found=repr(value)) from None
 
 
 def _list_functions(module: ModuleType) -> str:

@@ -20,7 +20,6 @@ from lca.problem.problem import Problem
 from lca.problem.provenance import describe_splits
 from lca.recording.recorder import Recorder
 from lca.store.run import Run, open_run
-from lca.text import pluralize
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints of training loops keep the model's
@@ -40,10 +39,10 @@ def import_checkpoints(
     problem: whose model they are of. Files are read with `weights_only`, so that none of them can run code; a tensor
     that the model does not train is not looked at.
     """
-    wanted = get_trainable(problem.model)
+    parameters = get_trainable(problem.model)
     checkpoints = [file for place in files for file in _in_order(place)]
     if len(checkpoints) < 2:
-        raise UsageError(f"{pluralize(len(checkpoints), 'checkpoint')} given; a trajectory takes two or more.")
+        raise UsageError("checkpoints", expected="two or more, for a trajectory", found=str(len(checkpoints)))
     _require_rising(checkpoints)
     attributes = {
         "problem": problem.name,
@@ -53,11 +52,11 @@ def import_checkpoints(
         **({"command": command} if command else {}),
     }
     for file in [*checkpoints, checkpoints[0]]:  # all are looked at before anything is made, or replaced
-        _set(wanted, _read(file), file)
+        _set(parameters, _read(file), file)
     _require_same_fixed(problem.model, checkpoints)
     with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
         for file in checkpoints[1:]:
-            _set(wanted, _read(file), file)
+            _set(parameters, _read(file), file)
             recorder.record()
     return open_run(path)
 
@@ -66,15 +65,16 @@ def _in_order(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise UsageError(f"there is no checkpoint {place}.")
+        raise UsageError(f"{place} does not exist", remedy="Name checkpoints, or a folder that holds them.")
     found = [file for file in place.iterdir() if file.suffix in SUFFIXES and file.is_file()]
     if not found:
-        raise UsageError(f"{place} holds no checkpoint; files ending in {', '.join(SUFFIXES)} were wanted.")
+        raise UsageError(str(place), expected=f"files ending in {', '.join(SUFFIXES)}", found="none")
     kinds = sorted({"#".join(_parts(file.name)[::2]) for file in found})
     if len(kinds) > 1:
         raise UsageError(
-            f"the files of {place} do not differ by their numbers alone ({', '.join(kinds[:4])}), so that their order "
-            "is not known. Give the files themselves, in order."
+            f"the names of the files in {place} differ in more than their numbers ({', '.join(kinds[:4])}), so their "
+            "order is not known",
+            remedy="Pass the files themselves, in order.",
         )
     return sorted(found, key=lambda file: [int(number) for number in _parts(file.name)[1::2]])
 
@@ -85,8 +85,8 @@ def _require_rising(files: Sequence[Path]) -> None:
     alike = len({"#".join(_parts(str(file))[::2]) for file in files}) == 1
     if alike and numbers != sorted(numbers):
         raise UsageError(
-            f"{files[0]}, {files[1]}, … are not in the order of their numbers, in which a shell's * does not put them. "
-            "Give their folder, or sort them: $(ls -v …)."
+            f"{files[0]}, {files[1]}, … are not in the order of their numbers; a shell's * does not sort them that way",
+            remedy="Pass their folder, or sort them: $(ls -v …).",
         )
 
 
@@ -98,13 +98,16 @@ def _parts(name: str) -> list[str]:
 def _read(file: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint, by name."""
     if file.suffix == ".safetensors" and find_spec("safetensors") is None:
-        raise UsageError(f"{file} needs a package of its own: pip install 'loss-change-allocation[safetensors]'.")
+        raise UsageError(
+            f"reading {file} needs a package that is not installed",
+            remedy="Install it with: pip install 'loss-change-allocation[safetensors]'",
+        )
     try:
         loaded: Any = _load(file)
     except UnpicklingError as error:
         raise LCAError(
-            f"{file} holds more than tensors, which might run code, so that it is not read. Save model.state_dict() "
-            "itself, without objects of other kinds."
+            f"{file} holds more than tensors, which might run code, so it is not read",
+            remedy="Save model.state_dict() itself, without objects of other kinds.",
         ) from error
     except Exception as error:  # damaged files raise many kinds
         why = str(error).partition("\n")[0] or type(error).__name__
@@ -113,7 +116,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
-        raise LCAError(f"{file} holds a {type(loaded).__name__}; a state_dict was wanted.")
+        raise LCAError(str(file), expected="a state_dict", found=f"a {type(loaded).__name__}")
     return {name: tensor for name, tensor in loaded.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
@@ -126,19 +129,24 @@ def _load(file: Path) -> Any:
 
 
 @torch.no_grad()
-def _set(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
-    """Give the model's parameters the values of a checkpoint, whose names may have what a wrapper puts before them."""
-    prefix = _prefix(wanted, found)
-    missing = [name for name in wanted if prefix + name not in found]
+def _set(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    """Set the model's parameters to those of a checkpoint, whose names may have the prefix of a wrapper."""
+    prefix = _prefix(parameters, found)
+    missing = [name for name in parameters if prefix + name not in found]
     if missing:
         raise LCAError(
-            f"{file} has no {missing[0]!r}, and {len(missing)} of the model's {len(wanted)} parameters in all are not "
-            f"in it; it has {', '.join(list(found)[:5])}, … Give the problem whose model it is of."
+            f"{file} lacks {len(missing)} of the model's {len(parameters)} parameters, the first of them "
+            f"{missing[0]!r}; it has {', '.join(list(found)[:5])}, …",
+            remedy="Pass the problem whose model it is of.",
         )
-    for name, tensor in wanted.items():
+    for name, tensor in parameters.items():
         value = found[prefix + name]
         if value.shape != tensor.shape:
-            raise LCAError(f"{file}: {name} is {tuple(value.shape)}; the model's {tuple(tensor.shape)} was wanted.")
+            raise LCAError(
+                f"the shape of {name} in {file}",
+                expected=f"the model's {tuple(tensor.shape)}",
+                found=str(tuple(value.shape)),
+            )
         tensor.copy_(value)
 
 
@@ -156,12 +164,13 @@ def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:
         if value.shape != tensor.shape or not torch.equal(value, tensor.to(value)):
             raise LCAError(
                 f"{files[0]} has other values of {name} than the problem's model. It is not trained, so a run does "
-                "not hold it, and the loss would be another: let the problem's function load it, as from this file."
+                "not hold it, and the loss would not be the same",
+                remedy="Let the problem's function load it, such as from this file.",
             )
 
 
-def _prefix(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+def _prefix(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """What stands before the names in a checkpoint, such as "module."."""
-    first = next(iter(wanted))
+    first = next(iter(parameters))
     prefixes = (name.removesuffix(first) for name in found if name == first or name.endswith(f".{first}"))
-    return next((p for p in prefixes if all(p + name in found for name in wanted)), "")
+    return next((p for p in prefixes if all(p + name in found for name in parameters)), "")

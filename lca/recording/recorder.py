@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lca.errors import Argument, Interrupted, LCAError, UsageError
+from lca.errors import Interrupted, LCAError, UsageError
 from lca.model.parameters import build_table, get_named_parameters, require_same_model
 from lca.model.vectors import assign, choose_dtype
 from lca.problem.provenance import describe_fixed, require_same_fixed
@@ -19,7 +19,7 @@ from lca.recording import resume_state
 from lca.recording.block_writer import BlockWriter
 from lca.recording.staging import Staging
 from lca.store.paths import locate
-from lca.store.run import Run, open_run
+from lca.store.run import open_run
 from lca.store.run_writer import RunWriter, create_run
 
 # What is written counts, and a state to resume from is saved, at the end of a block, but not more often than this, nor
@@ -116,7 +116,7 @@ class Recorder:
         scaler: a gradient scaler skips the step where gradients overflow, and the optimizer never hears of it. Given
         here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
         """
-        optimizer = _unwrapped(optimizer)
+        optimizer = _unwrap(optimizer)
         if optimizer in self._attached:
             raise UsageError("this optimizer is attached already: each of its steps would be recorded twice.")
         self._attached.append(optimizer)
@@ -219,24 +219,11 @@ class Recorder:
             self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
 
     def _write_block(self) -> None:
-        self._require_same_parameters()
+        _require_unchanged(self._model, self._chosen, self._frozen)
         if self._n_rows:
             begin = self.n_iterates - self._n_rows
             self._writer.write(begin, self._buffer, self._n_rows, self._staging.event())
             self._n_rows = 0
-
-    def _require_same_parameters(self) -> None:
-        for name, tensor in get_named_parameters(self._model).items():
-            if name in self._frozen and tensor.requires_grad:
-                raise LCAError(
-                    f"{name} did not require a gradient when recording began, and does now, so its motion is not "
-                    "recorded. Let it require one from the start, and freeze it by leaving it out of the optimizer."
-                )
-            if self._chosen.get(name, tensor) is not tensor:
-                raise LCAError(
-                    f"{name} is another tensor than when recording began, so its motion is not recorded. "
-                    "Begin to record after the model has its final parameters."
-                )
 
     def _commit(self, with_state: bool = True) -> None:
         state = self._capture() if with_state and self._capture else None
@@ -245,7 +232,22 @@ class Recorder:
         self._committed = time.monotonic()
 
 
-def _unwrapped(optimizer: Any) -> Optimizer:
+def _require_unchanged(model: nn.Module, chosen: Mapping[str, Tensor], frozen: Collection[str]) -> None:
+    """Raise LCAError if a parameter was thawed or replaced since recording began."""
+    for name, tensor in get_named_parameters(model).items():
+        if name in frozen and tensor.requires_grad:
+            raise LCAError(
+                f"{name} did not require a gradient when recording began, and does now, so its motion is not recorded",
+                remedy="Let it require one from the start, and freeze it by leaving it out of the optimizer.",
+            )
+        if chosen.get(name, tensor) is not tensor:
+            raise LCAError(
+                f"{name} is a different tensor than when recording began, so its motion is not recorded",
+                remedy="Begin to record after the model has its final parameters.",
+            )
+
+
+def _unwrap(optimizer: Any) -> Optimizer:
     """The optimizer in the wrapper that `accelerate` gives, which hands its steps on and takes no hooks itself.
 
     No other wrapper is opened: one that moves the parameters after the step inside would be recorded too early.
@@ -277,4 +279,5 @@ def _require_recordable(named: Mapping[str, Tensor]) -> None:
                 "torch.view_as_complex."
             )
         if tensor.requires_grad and tensor.dtype not in REAL:
-            raise LCAError(f"{name} is {tensor.dtype}; one of {', '.join(map(str, REAL))} was wanted.")
+            expected = f"one of {', '.join(map(str, REAL))}"
+            raise LCAError(f"the dtype of {name}", expected=expected, found=str(tensor.dtype))

@@ -76,11 +76,11 @@ class Workers:
         while (i := self._store.add(f"next/{phase}", 1) - 1) < n:
             yield i
 
-    def add(self, phase: Phase, n: int = 1) -> int:
+    def add(self, phase: str, n: int = 1) -> int:
         """Add n to the count of all processes; returns the sum."""
         return self._store.add(f"count/{phase}", n)
 
-    def wait(self, phase: Phase, n: int = 1, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def wait(self, phase: str, n: int = 1, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Until all processes together have counted to n; LCAError if one of the others shows no sign of life."""
         began = time.monotonic()
         while self.add(phase, 0) < n:

@@ -38,7 +38,7 @@ class AllocationWriter:
         allocation.attributes[name] = value
         if value is None:
             del allocation.attributes[name]
-        with consolidated.dropping(allocation.run_path):
+        with consolidated.drop_for_changes(allocation.run_path):
             allocation.group.attrs["lca"] = allocation.attributes
 
     def finish(self) -> None:

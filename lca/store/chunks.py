@@ -109,7 +109,7 @@ def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArr
         raise DamagedError(f"{name} is damaged: {error}", remedy=remedy) from error
 
 
-def missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
+def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
     """The coordinates of the files that an array at `path` should have on disk and lacks."""
     per_file = array.shards or array.chunks
     grid = [range(ceil_div(n, m)) for n, m in zip(array.shape, per_file, strict=True)]

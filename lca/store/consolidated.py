@@ -27,7 +27,7 @@ def write(path: Location) -> None:
 
 
 @contextmanager
-def dropping(path: Location) -> Iterator[None]:
+def drop_for_changes(path: Location) -> Iterator[None]:
     """For changes to metadata below the root."""
     drop(path)
     yield

@@ -87,7 +87,7 @@ class Local:
             self.path.unlink(missing_ok=True)
 
     @contextmanager
-    def making(self) -> Iterator[Path]:
+    def create_folder(self) -> Iterator[Path]:
         """The place of a folder to make a store in; afterwards it is here, as a whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
@@ -150,7 +150,7 @@ class Remote:
                 self.call("rm", [f"{self.path}/{name}" if name else self.path for name in some])
 
     @contextmanager
-    def making(self) -> Iterator[Path]:
+    def create_folder(self) -> Iterator[Path]:
         with TemporaryDirectory() as folder:
             made = Path(folder) / "new"
             yield made

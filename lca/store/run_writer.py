@@ -149,7 +149,7 @@ def create_run(
     K = parameters.size
     length = block_length(K, np.dtype(dtype).itemsize)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    with path.making() as folder:  # which then appears as a whole: half a store would block the next attempt
+    with path.create_folder() as folder:  # which then appears as a whole: half a store would block the next attempt
         group = zarr.create_group(folder)
         create_array(group, "weights", dtype, (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
         group.create_group("training")

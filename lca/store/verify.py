@@ -16,7 +16,7 @@ from lca.errors import Call, DamagedError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
-from lca.store.chunks import Array, missing_files, read_part
+from lca.store.chunks import Array, find_missing_files, read_part
 from lca.store.paths import ROOT, half_written
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
@@ -123,7 +123,7 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
         RunWriter(run).reopen()
 
     yield from _check_recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
-    missing = {coordinates[1] for coordinates in missing_files(run.path / "weights", run.weights)}
+    missing = {coordinates[1] for coordinates in find_missing_files(run.path / "weights", run.weights)}
     last: NDArray[np.unsignedinteger[Any]] | None = None
     still: list[int] = []
     diverged = False
@@ -176,7 +176,7 @@ def _check_allocation(allocation: Allocation) -> Iterator[Finding]:
     missing = {
         (name, coordinates[ARRAYS[name][1][0] in ("parameter", "packed")])
         for name in allocation.arrays
-        for coordinates in missing_files(allocation.path / name, getattr(allocation, name))
+        for coordinates in find_missing_files(allocation.path / name, getattr(allocation, name))
     }
     done = allocation.read("blocks")
     if allocation.complete and not done.all():

@@ -92,10 +92,7 @@ def train(
     existing = _find_existing(location, plan) if resume else None
     if existing is not None and existing.status == "complete":
         return existing
-    if existing is None:
-        initial = find_initial(plan.config.init_from, location)
-    else:
-        initial = existing.attributes.get("initial")
+    initial = existing.attributes.get("initial") if existing else find_initial(plan.config.init_from, location)
     model = problem.model.to(plan.device).train()
     optimizer = make_optimizer(model, plan.config)
     if initial and not (existing and resume_state.load(existing)):
@@ -110,8 +107,7 @@ def train(
         overwrite=overwrite,
         resume=existing is not None,
     )
-    # Deterministic as well, or resuming would not end with the same iterates.
-    with use_precision("fp32", plan.device):
+    with use_precision("fp32", plan.device):  # and deterministic, or resuming would not end with the same iterates
         _run_loop(plan, optimizer, recorder, progress)
     return recorder.run
 

@@ -1,6 +1,6 @@
 """What an allocation costs beyond its passes, how near a pass is to the machine's peak, and what each rule buys.
 
-    .venv/bin/python scripts/bench_allocate.py [--data-dir FOLDER] [--only overhead memory …] [--repeats 3]
+    PYTHONPATH=scripts .venv/bin/python -m bench.allocate [--data-dir FOLDER] [--only overhead memory …] [--repeats 3]
 
 overhead  Wall time of a whole `lca.allocate`, probe, preflight and audit included, over that of a bare loop of as many
           full-set passes at the same batch size, the loop timed right before and after it. Wanted: 1.05 at most. And
@@ -28,20 +28,22 @@ from statistics import median
 from unittest.mock import patch
 
 import torch
-from bench_record import make_problem, peak_resident
 from torch.utils.flop_counter import FlopCounterMode
 
 import lca
+from bench.machine import peak_resident, start_module
+from bench.record import make_problem
 from lca.allocation.allocate import allocate
-from lca.store.audit import mean_with_confidence
-from lca.problem.batches import split_batch, take
+from lca.allocation.batch_size import BatchFormat, choose_batch_format
 from lca.allocation.config import AllocateConfig
-from lca.errors import LCAError
 from lca.allocation.full_gradient import FullGradient
+from lca.errors import LCAError
 from lca.model.evaluation_mode import evaluation_mode
 from lca.model.parameters import flatten
-from lca.allocation.batch_size import fastest_layout
+from lca.problem.batches import split_batch, take
+from lca.problem.objective import Objective
 from lca.problem.problem import Problem
+from lca.store.audit import mean_with_confidence
 from lca.store.summary import Summary
 from lca.text import size, table
 
@@ -64,26 +66,26 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def bare_loop(problem: Problem, batch_size: int, channels_last: bool, n_passes: int) -> None:
+def bare_loop(problem: Problem, batch_format: BatchFormat, n_passes: int) -> None:
     """Full-set passes as one would write them: the loss and its gradient, no more."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if batch_format.channels_last else torch.contiguous_format
     x, y = problem.train
-    data = (x.contiguous(memory_format=layout), y)
+    data = (x.contiguous(memory_format=memory_format), y)
     with evaluation_mode(problem.model):
         for _ in range(n_passes):
             problem.model.zero_grad()
-            for batch in split_batch(data, batch_size):
+            for batch in split_batch(data, batch_format.batch_size):
                 (problem.losses(problem.model, batch).sum() / len(y)).backward()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def passes_counted(n_examples: int) -> Iterator[list[int]]:
+def count_passes(n_examples: int) -> Iterator[list[int]]:
     """The full-set passes done inside, as the length of the list; those of the probe are of a part of the set."""
     done: list[int] = []
     evaluate = FullGradient._evaluate
 
     def counting(self: FullGradient, *arguments: object) -> object:
-        if len(self.data[0]) == n_examples:
+        if self.objective.n_examples == n_examples:
             done.append(1)
         return evaluate(self, *arguments)  # type: ignore[arg-type]
 
@@ -104,7 +106,7 @@ def peak_gflops(device: str = "cpu") -> float:
 
 def flops_of(problem: Problem, batch_size: int) -> int:
     with FlopCounterMode(display=False) as flops:
-        bare_loop(problem, batch_size, channels_last=False, n_passes=1)
+        bare_loop(problem, BatchFormat(batch_size), n_passes=1)
     return int(flops.get_total_flops())
 
 
@@ -117,25 +119,25 @@ def overhead(name: str, data_dir: Path | None, n_examples: int, iterations: int,
         path = Path(folder) / "run.zarr"
         record(problem, path, iterations)
         with evaluation_mode(problem.model):
-            layout = fastest_layout(problem.model, problem.losses, problem.train)
+            batch_format = choose_batch_format(Objective(problem.model, problem.losses, problem.train))
         n_bare = max(3, iterations // 6)
 
         def bare() -> float:
-            return seconds(lambda: bare_loop(problem, layout.batch_size, layout.channels_last, n_bare)) / n_bare
+            return seconds(lambda: bare_loop(problem, batch_format, n_bare)) / n_bare
 
         bare()
         for _ in range(repeats):
             before = bare()
             peak.append(peak_gflops())
-            with passes_counted(n_examples) as done:
+            with count_passes(n_examples) as done:
                 allocated = seconds(lambda: allocate(path, problem, config, overwrite=True))
             pass_s += [before, bare()]
             ratios.append(allocated / len(done) / ((pass_s[-2] + pass_s[-1]) / 2))
-    gflops = flops_of(problem, layout.batch_size) / median(pass_s) / 1e9
+    gflops = flops_of(problem, batch_format.batch_size) / median(pass_s) / 1e9
     return [
         f"{name} ({len(flatten(problem.model)):,})",
         f"{n_examples:,}",
-        f"{layout.batch_size:,}{' nhwc' if layout.channels_last else ''}",
+        f"{batch_format.batch_size:,}{' nhwc' if batch_format.channels_last else ''}",
         f"{1e3 * median(pass_s):.1f}",
         f"{median(ratios):.3f}",
         f"{min(ratios):.3f} … {max(ratios):.3f}",
@@ -151,9 +153,8 @@ def peak_memory(name: str, data_dir: Path | None, n_examples: int, iterations: i
         record(problem, path, iterations)
         arguments = ["--peak", name, str(path), str(n_examples)]
         arguments += ["--data-dir", str(data_dir)] if data_dir else []
-        done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-    in_use = make(name, data_dir, n_examples).train
-    return int(done.stdout.split()[-1]), sum(x.nbytes for x in (*problem.train, *in_use))
+        in_use = make(name, data_dir, n_examples).train
+    return int(start_module("bench.allocate", *arguments).split()[-1]), sum(x.nbytes for x in (*problem.train, *in_use))
 
 
 def rules(data_dir: Path | None, iterations: str) -> list[list[str]]:
@@ -201,11 +202,9 @@ def errors(summary: Summary) -> list[str]:
 def pass_ms(problem: Problem, config: AllocateConfig) -> float:
     """Of a full-set pass, the best of five."""
     device = next(problem.model.parameters()).device
-    data = tuple(x.to(device) for x in problem.train)
-    layout = fastest_layout(problem.model, problem.losses, data)
-    with FullGradient(
-        problem.model, problem.losses, layout.of(data), layout.batch_size, precision=config.precision
-    ) as gradient:
+    objective = Objective(problem.model, problem.losses, tuple(x.to(device) for x in problem.train))
+    batch_format = choose_batch_format(objective)
+    with FullGradient(batch_format.apply(objective), batch_format.batch_size, precision=config.precision) as gradient:
         return 1e3 * min(seconds(lambda: float(gradient(gradient.theta).loss)) for _ in range(6))
 
 
@@ -223,27 +222,59 @@ def on_gpu(name: str, data_dir: Path | None) -> list[str]:
     problem = make(name, data_dir)
     problem.model.to("cuda")
     data = tuple(x.to("cuda") for x in problem.train)
-    layout = fastest_layout(problem.model, problem.losses, data)
+    objective = Objective(problem.model, problem.losses, data)
+    batch_format = choose_batch_format(objective)
 
     def pass_s() -> float:
-        with FullGradient(problem.model, problem.losses, layout.of(data), layout.batch_size) as gradient:
+        with FullGradient(batch_format.apply(objective), batch_format.batch_size) as gradient:
             best = min(seconds(lambda: float(gradient(gradient.theta).loss)) for _ in range(10))
             print(*gradient.notes, sep="\n", file=sys.stderr)
             return best
 
     graph_s = pass_s()
-    with patch("lca.gradient.capture", lambda function, device: (function, None)):
+    with patch("lca.allocation.full_gradient.capture", lambda function, device: (function, None)):
         eager_s = pass_s()
-    gflops = flops_of(replace(problem, train=data), layout.batch_size) / graph_s / 1e9
+    gflops = flops_of(replace(problem, train=data), batch_format.batch_size) / graph_s / 1e9
     return [
         f"{name} ({len(flatten(problem.model)):,})",
         f"{len(data[0]):,}",
-        f"{layout.batch_size:,}",
+        f"{batch_format.batch_size:,}",
         f"{1e3 * graph_s:.2f}",
         f"{1e3 * eager_s:.2f}",
         f"{gflops:.0f}",
         f"{gflops / peak_gflops('cuda'):.2f}",
     ]
+
+
+def print_overhead(data_dir: Path | None, iterations: int, repeats: int) -> None:
+    sets = [("mnist-fc", 55_000), ("mnist-lenet", 2_000), ("mnist-lenet", 500), ("digits-resnet", 1_500)]
+    rows = [overhead(name, data_dir, N, iterations, repeats) for name, N in sets]
+    header = ["problem (K)", "examples", "batch", "pass ms", "allocate/bare", "range", "GFLOP/s", "of peak"]
+    print(table(header, rows), "\n", flush=True)
+
+
+def print_memory(data_dir: Path | None) -> None:
+    rows = []
+    for name, N in (("mnist-fc", 55_000), ("mnist-lenet", 500)):
+        peaks, (split, _) = zip(*(peak_memory(name, data_dir, N, T) for T in (64, 256)), strict=True)
+        rows.append([name, size(split), *map(size, peaks), size(max(peaks) - split)])
+    print(table(["peak memory", "split", "T = 64", "T = 256", "beyond the split"], rows), "\n", flush=True)
+
+
+def print_rules(data_dir: Path | None) -> None:
+    header = ["rule", "precision", "pass ms", "gradients/it", "residual", "total %", "parts %", "signs %", "helping"]
+    print(table(header, rules(data_dir, "100:164")), "\n", flush=True)
+
+
+def print_gpu(data_dir: Path | None) -> None:
+    print(torch.cuda.get_device_name())
+    rows = []
+    for name in ("mnist-fc", "mnist-lenet", "cifar-resnet"):
+        try:
+            rows.append(on_gpu(name, data_dir))
+        except LCAError as error:
+            print(error, file=sys.stderr)
+    print(table(["problem (K)", "examples", "batch", "graph ms", "eager ms", "GFLOP/s", "of peak"], rows))
 
 
 def main() -> None:
@@ -263,40 +294,15 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} repetitions\n")
     if "overhead" in options.only:
-        sets = [("mnist-fc", 55_000), ("mnist-lenet", 2_000), ("mnist-lenet", 500), ("digits-resnet", 1_500)]
-        rows = [overhead(name, options.data_dir, N, options.iterations, options.repeats) for name, N in sets]
-        header = ["problem (K)", "examples", "batch", "pass ms", "allocate/bare", "range", "GFLOP/s", "of peak"]
-        print(table(header, rows), "\n", flush=True)
+        print_overhead(options.data_dir, options.iterations, options.repeats)
     if "memory" in options.only:
-        rows = []
-        for name, N in (("mnist-fc", 55_000), ("mnist-lenet", 500)):
-            peaks, (split, _) = zip(*(peak_memory(name, options.data_dir, N, T) for T in (64, 256)), strict=True)
-            rows.append([name, size(split), *map(size, peaks), size(max(peaks) - split)])
-        print(table(["peak memory", "split", "T = 64", "T = 256", "beyond the split"], rows), "\n", flush=True)
+        print_memory(options.data_dir)
     if "rules" in options.only:
-        header = [
-            "rule",
-            "precision",
-            "pass ms",
-            "gradients/it",
-            "residual",
-            "total %",
-            "parts %",
-            "signs %",
-            "helping",
-        ]
-        print(table(header, rules(options.data_dir, "100:164")), "\n", flush=True)
+        print_rules(options.data_dir)
     if "quick" in options.only:
         print(f"digits-fc, 300 iterations: {quick():.1f} s\n", flush=True)
     if "gpu" in options.only and torch.cuda.is_available():
-        print(torch.cuda.get_device_name())
-        rows = []
-        for name in ("mnist-fc", "mnist-lenet", "cifar-resnet"):
-            try:
-                rows.append(on_gpu(name, options.data_dir))
-            except LCAError as error:
-                print(error, file=sys.stderr)
-        print(table(["problem (K)", "examples", "batch", "graph ms", "eager ms", "GFLOP/s", "of peak"], rows))
+        print_gpu(options.data_dir)
 
 
 if __name__ == "__main__":

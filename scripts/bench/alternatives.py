@@ -1,6 +1,7 @@
 """What one would do without lca, side by side with it in one run: time, disk, memory, and how right the parts are.
 
-    .venv/bin/python scripts/bench_alternatives.py [--data-dir FOLDER] [--picture FILE] [--json FILE] [--only paper lca]
+    PYTHONPATH=scripts .venv/bin/python -m bench.alternatives [--data-dir FOLDER] [--picture FILE]
+                                                               [--json FILE] [--only paper lca]
 
 mnist-fc on the genuine MNIST, by its recipe: SGD 0.05 with momentum 0.9, 880 iterations. The training itself is not
 counted: its iterates are recorded once and replayed to each method, which keeps them in its own way (`recording`).
@@ -42,22 +43,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import machine
 import numpy as np
 import torch
-from alternatives import fixed_step, paper_flow, picture, reference, stages
-from alternatives.comparison import Ratio, Result, methods_table, ratios, ratios_table
-from alternatives.full_set import FullSetGradient
-from alternatives.iterates import copied
-from alternatives.kill import Trial, kill_and_restart
-from alternatives.stages import PROBLEM, Task
 
 import lca
-from lca.store.audit import compare
-from lca.store.chunks import BLOCK
+from bench import machine
+from bench.flows import fixed_step, paper_flow, picture, reference, stages
+from bench.flows.comparison import Ratio, Result, methods_table, ratios, ratios_table
+from bench.flows.full_set import FullSetGradient
+from bench.flows.iterates import copy_iterates
+from bench.flows.kill import Trial, kill_and_restart
+from bench.flows.stages import PROBLEM, Task
+from lca.allocation.batch_size import choose_batch_format
 from lca.model.evaluation_mode import evaluation_mode
-from lca.allocation.batch_size import fastest_layout
+from lca.problem.objective import Objective
 from lca.problem.zoo.presets import recipe
+from lca.store.audit import compare_parts
+from lca.store.chunks import BLOCK
 
 TRIAL_ITERATIONS, TRIAL_EXAMPLES, TRIAL_BATCH = 3 * BLOCK, 2_000, 500
 N_BARE = 5  # passes, of which the median counts
@@ -88,11 +90,11 @@ METHODS = {  # in their order; lca right after what it is held against, as the m
 }
 
 
-def trained(data_dir: Path | None, iterations: int, folder: Path) -> tuple[str, int]:
+def record_trajectory(data_dir: Path | None, iterations: int, folder: Path) -> tuple[str, int]:
     """The iterates of the recipe, cut to so many iterations, in a file; and how many parameters each has."""
     problem, path = stages.load_problem(data_dir), folder / "trained.zarr"
     config = lca.TrainConfig(**recipe(PROBLEM, {"iterations": iterations}), device="cpu")
-    iterates = copied(lca.train(problem, path, config), folder / "iterates.f32")
+    iterates = copy_iterates(lca.train(problem, path, config), folder / "iterates.f32")
     shutil.rmtree(path)
     return str(iterates.path), iterates.K
 
@@ -107,17 +109,19 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Task, FullSetGra
     problem = stages.load_problem(options.data_dir)
     data = problem.scale(problem.train) if problem.scale else problem.train
     with evaluation_mode(problem.model):
-        layout = fastest_layout(problem.model, problem.losses, data)
-    iterates, K = trained(options.data_dir, options.iterations, folder)
+        objective = Objective(problem.model, problem.losses, data)
+        batch_format = choose_batch_format(objective)
+    iterates, K = record_trajectory(options.data_dir, options.iterations, folder)
     sample = spread(options.iterations, options.sample)
     data_dir = str(options.data_dir) if options.data_dir else None
-    task = Task("", "", iterates, K, sample, asdict(layout), data_dir=data_dir)
-    return task, FullSetGradient(problem.model, problem.losses, layout.of(data), layout.batch_size)
+    task = Task("", "", iterates, K, sample, asdict(batch_format), data_dir=data_dir)
+    data = batch_format.apply(objective).data
+    return task, FullSetGradient(problem.model, problem.losses, data, batch_format.batch_size)
 
 
 def bare_s(gradient: FullSetGradient, task: Task) -> float:
     theta = task.trajectory[0]
-    return median(stages.timed(gradient, theta)[1] for _ in range(N_BARE))
+    return median(stages.time_call(gradient, theta)[1] for _ in range(N_BARE))
 
 
 def measure(method: str, task: Task, gradient: FullSetGradient, trial: Trial | None) -> dict[str, tuple[Result, Any]]:
@@ -144,9 +148,9 @@ def disk_bytes(folder: Path) -> int:
 
 def try_to_kill(methods: list[str], folder: Path, task: Task) -> dict[str, Trial | None]:
     """A trial of each method that writes as it goes; on few examples, as only passes are counted."""
-    iterates, _ = trained(task.data, TRIAL_ITERATIONS, folder)
-    layout = {"batch_size": TRIAL_BATCH, "channels_last": False}
-    task = replace(task, iterates=iterates, sample=[0], layout=layout, batch_size=TRIAL_BATCH)
+    iterates, _ = record_trajectory(task.data, TRIAL_ITERATIONS, folder)
+    batch_format = {"batch_size": TRIAL_BATCH, "channels_last": False}
+    task = replace(task, iterates=iterates, sample=[0], batch_format=batch_format, batch_size=TRIAL_BATCH)
     task = replace(task, n_examples=TRIAL_EXAMPLES, folder=str(folder / "trial"))
     return {
         name: kill_and_restart(METHODS[name].stages, task) if METHODS[name].writes_as_it_goes else None
@@ -154,22 +158,22 @@ def try_to_kill(methods: list[str], folder: Path, task: Task) -> dict[str, Trial
     }
 
 
-def with_errors(
+def measure_errors(
     found: Mapping[str, tuple[Result, Any]], task: Task, gradient: FullSetGradient
 ) -> tuple[dict[str, Result], list[float]]:
     """The results with their errors, and the reference's own error in each sampled iteration."""
     iterates, results, own = task.trajectory, {name: result for name, (result, _) in found.items()}, []
     for i, t in enumerate(task.sample):
         half, whole = reference.allocate(gradient, iterates[t], iterates[t + 1])
-        own.append(compare(half, half, whole)["part_error"])
+        own.append(compare_parts(half, half, whole)["part_error"])
         for name, (_, allocation) in found.items():
-            errors = compare(allocation[i].astype(np.float64), half, whole)
+            errors = compare_parts(allocation[i].astype(np.float64), half, whole)
             results[name].part_error.append(errors["part_error"])
             results[name].sign_error.append(errors["sign_change"])
     return results, own
 
 
-def against_the_paper(results: Mapping[str, Result]) -> list[Ratio]:
+def compare_with_paper(results: Mapping[str, Result]) -> list[Ratio]:
     others = [name for name in METHODS["paper"].variants if name in results and "lca" in results]
     return [ratio for name in others for ratio in ratios(results["lca"], name, results[name])]
 
@@ -182,7 +186,7 @@ def to_json(task: Task, results: Mapping[str, Result], own: list[float], found: 
         "parameters": task.K,
         "iterations": task.T,
         "sample": task.sample,
-        "layout": task.layout,
+        "batch_format": task.batch_format,
         "reference": {"intervals": reference.N, "error_at_half": own},
         "methods": {
             name: {**asdict(result), "seconds": result.seconds, "in_passes": result.in_passes}
@@ -201,10 +205,10 @@ def compare_all(options: argparse.Namespace, folder: Path) -> None:
     for method in options.only:
         found |= measure(method, replace(task, folder=str(folder / method)), gradient, trials[method])
         print(f"{method}: done after {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    results, own = with_errors(found, task, gradient)
-    ratios_found = against_the_paper(results)
+    results, own = measure_errors(found, task, gradient)
+    ratios_found = compare_with_paper(results)
     print(f"{PROBLEM}, {task.K:,} parameters, {task.T:,} iterations, of which {task.sample} are sampled")
-    print(f"a pass in batches of {task.layout['batch_size']:,}; {time.perf_counter() - begin:.0f} s in all\n")
+    print(f"a pass in batches of {task.batch_format['batch_size']:,}; {time.perf_counter() - begin:.0f} s in all\n")
     print(methods_table(results), "\n")
     print(f"the reference's own error: n = 32 is off by {100 * np.mean(own):.3g} % of Σ|A| from n = 64\n")
     if ratios_found:

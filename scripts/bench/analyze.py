@@ -1,6 +1,6 @@
 """How fast and in how little memory `lca analyze all` goes through a large store, beside a bare read of its arrays.
 
-    .venv/bin/python scripts/bench_analyze.py [--gigabytes 20] [--folder FOLDER] [--repeats 3]
+    PYTHONPATH=scripts .venv/bin/python -m bench.analyze [--gigabytes 20] [--folder FOLDER] [--repeats 3]
 
 The store is synthetic: LCA and weights of 1.3 M parameters with few bits of mantissa, so that 20 GB raw are 5 GB on
 disk, and the signs of the gradient. The bare read takes the same arrays, a file at a time, and does nothing with them.
@@ -12,7 +12,6 @@ About 8 minutes on two cores, most of it for making the store.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,9 +25,11 @@ from torch import nn
 from tqdm import tqdm
 
 import lca
+from bench.machine import peak_resident, start_module
 from lca.analysis import everything
+from lca.model.parameters import build_table
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import Array
-from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 from lca.store.run_writer import create_run
 from lca.text import size, table
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["all", "read"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
-        print(json.dumps(timed(options.folder / "run.zarr", options.task)))
+        print(json.dumps(time_task(options.folder / "run.zarr", options.task)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -61,8 +62,7 @@ def main() -> None:
         figures: dict[str, list[dict[str, float]]] = {"read": [], "all": []}
         for _ in range(options.repeats):
             for task, found in figures.items():
-                command = [sys.executable, __file__, "--folder", str(folder), "--task", task]
-                found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+                found.append(json.loads(start_module("bench.analyze", "--folder", str(folder), "--task", task)))
     rows = []
     for task, found in figures.items():
         seconds = [figure["seconds"] for figure in found]
@@ -80,7 +80,7 @@ def arrays(run: Run) -> Iterator[Array]:
     return (run.weights if name == "weights" else getattr(allocation, name) for name in NAMES)
 
 
-def timed(path: Path, task: str) -> dict[str, float]:
+def time_task(path: Path, task: str) -> dict[str, float]:
     """Seconds, and bytes of memory at the peak of this process."""
     run = lca.open(path)
     begin = time.perf_counter()
@@ -93,44 +93,45 @@ def timed(path: Path, task: str) -> dict[str, float]:
                 for left in range(0, array.shape[1], width):
                     array[top : top + height, left : left + width]
     seconds = time.perf_counter() - begin
-    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    return {"seconds": seconds, "memory": 1024 * int(peak)}  # getrusage would tell the parent's peak, if that is higher
+    return {"seconds": seconds, "memory": peak_resident()}
 
 
 def make_store(path: Path, gigabytes: float) -> None:
     """A complete run with one allocation; a block is another's, its parameters rotated."""
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
-    parameters = ParameterTable.of(model)
+    parameters = build_table(model)
     K = parameters.size
-    run = create_run(path, parameters, {"problem": "synthetic"})
-    T = max(round(gigabytes * 1e9 / (8.125 * K)) // run.block, 1) * run.block
+    run_writer = create_run(path, parameters, {"problem": "synthetic"})
+    run, length = run_writer.run, run_writer.run.blocks.length
+    T = max(round(gigabytes * 1e9 / (8.125 * K)) // length, 1) * length
     random = np.random.default_rng(0)
     rounding = BitRound(keepbits=BITS)
     lca_rows, theta_rows = (
-        rounding.decode(rounding.encode((random.normal(size=(run.block, K)) * scale).astype(np.float32)))
+        rounding.decode(rounding.encode((random.normal(size=(length, K)) * scale).astype(np.float32)))
         for scale in (1e-6, 1e-1)
     )
     run.weights.resize((K, T + 1))
-    run._set(iterates=T + 1, status="complete")
+    run_writer.set_attributes(iterates=T + 1, status="complete")
     attributes = {"split": "train", "rule": "simpson", "examples": 1, "examples_in_split": 1, "batch_size": 1}
     attributes |= {"tolerance": 1e-3, "total_tolerance": 1e-2}
-    allocation = run.create_allocation("train", attributes, ["lca", "gradient_sign"])
+    allocation = run_writer.create_allocation("train", attributes, ["lca", "gradient_sign"])
+    writer = AllocationWriter(allocation)
     small = {
         name: allocation.read_block(0, [name])[name] for name in allocation.arrays if name not in (*NAMES, "blocks")
     }
-    for block, span in enumerate(tqdm(allocation.iteration_blocks, "make", disable=not sys.stderr.isatty())):
+    for block, span in enumerate(tqdm(allocation.blocks_of_run, "make", disable=not sys.stderr.isatty())):
         shift = 4_099 * block
         rows, theta = np.roll(lca_rows, shift, axis=1), np.roll(theta_rows, shift, axis=1)
         run.weights[:, span] = theta.T
-        n = run.block + (span.stop == T)
+        n = length + (span.stop == T)
         others = {
-            name: np.resize(np.ones(1), (len(values[: run.block]), *values.shape[1:])) for name, values in small.items()
+            name: np.resize(np.ones(1), (len(values[:length]), *values.shape[1:])) for name, values in small.items()
         }
         others |= {name: np.ones((n, *others[name].shape[1:])) for name in ("loss", "gradient_norm")}
         others["gradient_sign"] = np.packbits(np.resize(rows < 0, (n, K)), axis=1)
-        allocation.write_block(block, {**others, "lca": rows})
+        writer.write_block(block, {**others, "lca": rows})
     run.weights[:, T] = theta_rows[0]
-    allocation.finish()
+    writer.finish()
 
 
 if __name__ == "__main__":

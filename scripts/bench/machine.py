@@ -2,6 +2,8 @@
 
 import os
 import platform
+import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,18 @@ def describe() -> list[tuple[str, str]]:
             ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]),
         ),
     ]
+
+
+def start_module(module: str, *arguments: str) -> str:
+    """Run a module of these scripts in a new process; what it printed. Raises CalledProcessError where it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def peak_resident() -> int:
+    """Bytes; from /proc, because what getrusage tells of a process begins with its parent's peak."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def _cpu() -> str:

@@ -1,8 +1,8 @@
 """One page of figures: what recording costs, what an allocation costs, and what one would do without lca.
 
-    .venv/bin/python scripts/bench_page.py [--data-dir FOLDER] [--out bench]        or: make bench
+    PYTHONPATH=scripts .venv/bin/python -m bench.page [--data-dir FOLDER] [--out bench]        or: make bench
 
-Runs bench_record.py, bench_allocate.py and bench_alternatives.py one after the other, prints what they print, under a
+Runs bench.record, bench.allocate and bench.alternatives one after the other, prints what they print, under a
 head that tells the machine, and keeps it as FOLDER/page.txt, with the picture and the figures of the last as
 alternatives.png and alternatives.json. More than an hour on two cores; nothing else should run meanwhile. The data are
 read from --data-dir, or as the scripts find them (LCA_DATA).
@@ -14,21 +14,18 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-import machine
-
+from bench import machine
 from lca.text import facts
-
-SCRIPTS = Path(__file__).parent
 
 
 def commands(out: Path, data_dir: Path | None) -> list[list[str]]:
-    """The name of each script and its arguments."""
+    """The module of each script and its arguments."""
     data = ["--data-dir", str(data_dir)] if data_dir else []
     kept = ["--picture", str(out / "alternatives.png"), "--json", str(out / "alternatives.json")]
     return [
-        ["bench_record.py", *data],
-        ["bench_allocate.py", *data],
-        ["bench_alternatives.py", *data, *kept],
+        ["bench.record", *data],
+        ["bench.allocate", *data],
+        ["bench.alternatives", *data, *kept],
     ]
 
 
@@ -39,7 +36,7 @@ def say(line: str, page: TextIO) -> None:
 
 def run(command: list[str], page: TextIO) -> None:
     """Raises CalledProcessError where the script fails; what it printed until then is on the page."""
-    arguments = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
+    arguments = [sys.executable, "-m", *command]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             say(line.rstrip("\n"), page)

@@ -1,6 +1,7 @@
 """What recording costs: a bare training loop against the same loop recorded, per codec, in one run.
 
-    .venv/bin/python scripts/bench_record.py [--data-dir FOLDER] [--repeats 5] [--iterations 512] [--problem NAME …]
+    PYTHONPATH=scripts .venv/bin/python -m bench.record [--data-dir FOLDER] [--repeats 5] [--iterations 512]
+                                                           [--problem NAME …]
 
 Prints, for each problem and codec, the wall time of the recorded loop over that of the bare one (the median of the
 ratios of interleaved pairs, with their range; the recorded time has everything in it, from making the store to its last
@@ -9,7 +10,6 @@ Without the data set, random images take its place: the times hold, the sizes do
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,15 +20,16 @@ from statistics import median
 import torch
 
 import lca
+from bench.machine import peak_resident, start_module
 from lca.errors import LCAError
-from lca.store.chunks import CODECS
-from lca.training.optimizers import make_optimizer
-from lca.store.parameters import ParameterTable
+from lca.model.parameters import build_table
 from lca.problem.problem import Problem
-from lca.text import size, table
-from lca.training.config import TrainConfig
-from lca.training.batch_order import draw_indices
 from lca.problem.zoo import presets
+from lca.store.chunks import CODECS
+from lca.text import size, table
+from lca.training.batch_order import draw_indices
+from lca.training.config import TrainConfig
+from lca.training.optimizers import make_optimizer
 
 CONFIG = TrainConfig(device="cpu")
 
@@ -55,7 +56,7 @@ def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> f
             loss = problem.losses(model, tuple(x[index] for x in data)).mean()
             if recorder:
                 recorder.log(loss=loss)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     if path:
@@ -86,7 +87,7 @@ def compare(name: str, data_dir: Path | None, iterations: int, repeats: int, cod
                 bare_ms.append(1e3 * seconds[0] / iterations)
                 run = lca.open(path)
                 sizes[codec] = run.disk_bytes("weights/c") / (4 * run.parameters.size * run.n_iterates)
-    K = ParameterTable.of(problem.model).size
+    K = build_table(problem.model).size
     return [
         [
             f"{name} ({K:,})",
@@ -101,18 +102,11 @@ def compare(name: str, data_dir: Path | None, iterations: int, repeats: int, cod
     ]
 
 
-def peak_resident() -> int:
-    """Bytes; from /proc, because what getrusage tells of a process begins with its parent's peak."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-
 def peak_memory(name: str, data_dir: Path | None, iterations: int) -> int:
     """Peak resident bytes of a fresh process that records so many iterations."""
     arguments = ["--peak", name, "--iterations", str(iterations)]
     arguments += ["--data-dir", str(data_dir)] if data_dir else []
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1])
+    return int(start_module("bench.record", *arguments).split()[-1])
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A pass over a data set that is read anew each time, against one over the same examples in memory.
 
-    .venv/bin/python scripts/bench_stream.py --data-dir DATA
+    PYTHONPATH=scripts .venv/bin/python -m bench.stream --data-dir DATA
 
 The genuine MNIST on mnist-fc: 55,000 examples, of which a data set of the usual kind gives one at a time, so that what
 is measured is mostly Python and the collating of small tensors. For data that decode images workers count for more. The
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import lca
 from lca.allocation.full_gradient import FullGradient
+from lca.problem.objective import Objective
 from lca.problem.streaming import StreamedDataset, read_dataset
 from lca.text import table
 
@@ -46,7 +47,8 @@ class ByBatch(Examples):
 
 
 def pass_s(problem: lca.Problem, data: Any) -> float:
-    with FullGradient(problem.model, problem.losses, data, BATCH_SIZE, scale=problem.scale) as gradient:
+    objective = Objective(problem.model, problem.losses, data, problem.scale)
+    with FullGradient(objective, BATCH_SIZE) as gradient:
         times = []
         for _ in range(4):  # the first one starts the workers
             begin = time.perf_counter()
@@ -61,7 +63,7 @@ def main() -> None:
     problem = lca.load("mnist-fc", data_dir=parser.parse_args().data_dir)
     in_memory = pass_s(problem, problem.train)
     rows = [["in memory", f"{1e3 * in_memory:.0f} ms", "1"]]
-    with patch("lca.stream.HOST_SHARE", 0.0):
+    with patch("lca.problem.streaming.HOST_SHARE", 0.0):
         for what, kind in (("one example at a time", Examples), ("many at a time", ByBatch)):
             for workers in (0, 1, 2):
                 streamed = read_dataset(DataLoader(kind(*problem.train), num_workers=workers))

@@ -1,14 +1,15 @@
 """How an allocation scales over processes: two of one thread against one of two, and a simulation of up to 1,024.
 
-    .venv/bin/python scripts/bench_workers.py [--data-dir FOLDER] [--examples 20000] [--out scaling.png]
+    PYTHONPATH=scripts .venv/bin/python -m bench.workers [--data-dir FOLDER] [--examples 20000] [--out scaling.png]
 
 Measured: `torchrun --nproc-per-node=2 -m lca allocate` with one thread each against `lca allocate` with two, on
 mnist-fc; the throughput is that of the iterations between two lengths of the same run, so that starting up does not
 count, and the ratio the median of interleaved pairs. Wanted: 0.95 at least, on two cores.
 
-Simulated: the queue of `lca.workers` with the pass times and the subintervals that were measured here, for short and
-long runs, with and without refinement: each worker takes the next open block. Beside it a static division, in which
-each worker is given as many neighbouring blocks as any other. Speed-ups count the time that a worker takes to start.
+Simulated: the queue of `lca.runtime.workers` with the pass times and the subintervals that were measured here, for
+short and long runs, with and without refinement: each worker takes the next open block. Beside it a static division, in
+which each worker is given as many neighbouring blocks as any other. Speed-ups count the time that a worker takes to
+start.
 
 About 10 minutes on two cores. Without the data set random images take its place.
 """
@@ -26,17 +27,19 @@ from statistics import median
 
 import numpy as np
 import torch
-from bench_allocate import make, record, seconds
-from bench_record import make_problem
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import lca
+from bench.allocate import make, record, seconds
+from bench.record import make_problem
 from lca.allocation.allocate import allocate
+from lca.allocation.batch_size import choose_batch_format
 from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
+from lca.problem.objective import Objective
+from lca.store.blocks import ceil_div
 from lca.store.chunks import BLOCK
-from lca.allocation.batch_size import fastest_layout
 from lca.text import table
 
 Floats = NDArray[np.float64]
@@ -76,8 +79,8 @@ def measure(data_dir: Path | None) -> tuple[Floats, NDArray[np.int64]]:
         allocate(path, problem, AllocateConfig(tolerance=2e-5, total_tolerance=1e9, audit=0, device="cpu"))
         intervals = np.asarray(lca.open(path).allocation("train").intervals[:], np.int64)
     whole = make("mnist-fc", data_dir)
-    size = fastest_layout(whole.model, whole.losses, whole.train).batch_size
-    with FullGradient(whole.model, whole.losses, whole.train, size) as gradient:
+    objective = Objective(whole.model, whole.losses, whole.train)
+    with FullGradient(objective, choose_batch_format(objective).batch_size) as gradient:
         times = [seconds(lambda: float(gradient(gradient.theta).loss)) for _ in range(41)][1:]
     return np.array(times), intervals
 
@@ -90,7 +93,7 @@ def block_seconds(pass_s: Floats, intervals: Sequence[int] | NDArray[np.int64], 
     return np.add.reduceat(iteration_s, np.arange(0, T, BLOCK))
 
 
-def queued(blocks: Floats, n_workers: int) -> float:
+def simulate_queue(blocks: Floats, n_workers: int) -> float:
     """Seconds until all is done where each worker takes the next open block."""
     free = [0.0] * n_workers
     for block_s in blocks:
@@ -98,7 +101,7 @@ def queued(blocks: Floats, n_workers: int) -> float:
     return max(free)
 
 
-def divided(blocks: Floats, n_workers: int) -> float:
+def simulate_division(blocks: Floats, n_workers: int) -> float:
     """Seconds until all is done where each worker has its share of neighbouring blocks from the start."""
     return max(float(part.sum()) for part in np.array_split(blocks, n_workers))
 
@@ -106,8 +109,8 @@ def divided(blocks: Floats, n_workers: int) -> float:
 def speed_ups(blocks: Floats, start_s: float) -> dict[str, list[float]]:
     alone = start_s + blocks.sum()
     return {
-        "queue": [alone / (start_s + queued(blocks, n)) for n in WORKERS],
-        "static": [alone / (start_s + divided(blocks, n)) for n in WORKERS],
+        "queue": [alone / (start_s + simulate_queue(blocks, n)) for n in WORKERS],
+        "static": [alone / (start_s + simulate_division(blocks, n)) for n in WORKERS],
     }
 
 
@@ -116,7 +119,7 @@ def draw(curves: dict[tuple[int, str], dict[str, list[float]]], out: Path) -> No
     lengths = sorted({T for T, _ in curves})
     for axes, T in zip(figure.subplots(1, len(lengths), sharey=True), lengths, strict=True):
         axes.plot(WORKERS, WORKERS, color="#c9c4b8", linewidth=1, label="ideal")
-        n_blocks = -(-T // BLOCK)
+        n_blocks = ceil_div(T, BLOCK)
         axes.axhline(n_blocks, color="#c9c4b8", linewidth=1, linestyle=":")
         axes.text(1, n_blocks * 1.05, f"{n_blocks:,} blocks", fontsize=8, color="#6b675f")
         for kind, colour in (("two passes each", "#2a9d4e"), ("refined", "#d1495b")):

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from paper.making import Work
 
 import lca
 from lca.analysis import helping, layers
@@ -14,6 +13,7 @@ from lca.analysis._helping import Helping
 from lca.analysis._layers import Layers
 from lca.errors import LCAError
 from lca.store.run import Run
+from paper.making import Work
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ class Archive:
     def _answer(self, question: Callable[..., T], run: Run, name: str, options: Mapping[str, Any]) -> T:
         key = (question, str(run.path), name, *options.items())
         if key not in self._answers:
-            self._answers[key] = question(run, name, **options)
+            self._answers[key] = question(run, name=name, **options)
         answer: T = self._answers[key]
         return answer
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
+from lca.analysis import error
+from lca.store.run import Run
 from paper.archive import Archive
 from paper.experiments import RULES
 from paper.measured import Measured
-
-from lca.analysis import error
-from lca.store.run import Run
 
 
 def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[str, str]]:

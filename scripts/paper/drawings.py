@@ -7,12 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from paper.archive import Archive
-from paper.certainty import allocations_by_rule
-from paper.experiments import SWEEP
-from paper.findings import ALLCNN, FC, LENET, RATES_OF_RUNS, RESNET, TABLE_1
-from paper.hurting import REGULAR, delayed, losses
-from paper.noise import rate_curve
 
 from lca import figures
 from lca.analysis import (
@@ -29,6 +23,13 @@ from lca.analysis import (
     trend,
 )
 from lca.figures.style import DEFAULT, INK, Look, head, tidy
+from lca.store.blocks import ceil_div
+from paper.archive import Archive
+from paper.certainty import allocations_by_rule
+from paper.experiments import SWEEP
+from paper.findings import ALLCNN, FC, LENET, RATES_OF_RUNS, RESNET, TABLE_1
+from paper.hurting import REGULAR, experiments_by_delay, losses
+from paper.noise import rate_curve
 
 FILM_S = 30  # at most
 MOMENT = 20  # the iteration of the paper's figure 2
@@ -40,7 +41,7 @@ def film(archive: Archive, path: Path, experiment: str) -> Path:
     """As MP4, or GIF where there is no ffmpeg."""
     run = archive.first(experiment)
     path = path.with_suffix(".mp4" if find_spec("imageio_ffmpeg") else ".gif")
-    every = -(-run.n_iterations // (FILM_S * figures.Film().fps))
+    every = ceil_div(run.n_iterations, FILM_S * figures.Film().fps)
     figures.animation(run, path, film=figures.Film(every=every))
     return path
 
@@ -85,7 +86,7 @@ def draw_oscillation(archive: Archive, look: Look, experiment: str) -> Figure:
 
 
 def draw_trend(archive: Archive, look: Look) -> Figure:
-    runs = [run for experiment in delayed().values() for run in archive.runs(experiment)]
+    runs = [run for experiment in experiments_by_delay().values() for run in archive.runs(experiment)]
     return figures.trend(trend(runs, "last:momentum", delay=True), look)
 
 

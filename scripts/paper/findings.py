@@ -303,7 +303,7 @@ MOMENTS = [
         "Figure 6",
         "MNIST–FC: 9.4 iterations a class are peaks of all layers, by chance 0.4 (p < 0.001)",
         "within 3 of 9.4, and p < 0.01 against random shifts",
-        partial(moments.synchronised_by_class, experiment=FC),
+        partial(moments.layers_peak_together_by_class, experiment=FC),
         ["peaks-by-class"],
     ),
     *(
@@ -311,7 +311,7 @@ MOMENTS = [
             where,
             f"{name}: iterations that are peaks of all layers are more than by chance (p < 1e-6)",
             "p < 0.01 against random shifts, over all runs",
-            partial(moments.synchronised, experiment=each),
+            partial(moments.layers_peak_together, experiment=each),
             figures,
         )
         for where, each, name, figures in (

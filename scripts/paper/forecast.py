@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from paper.making import Work
 
 import lca
 from lca.errors import LCAError
@@ -14,6 +13,7 @@ from lca.model.parameters import flatten
 from lca.problem.batches import map_tensors
 from lca.problem.streaming import count_examples, take_first
 from lca.runtime.device import resolve_device
+from paper.making import Work
 
 N_TIMED = {"cpu": 500, "cuda": 2_000}  # examples in the passes that are timed
 POINTS = {"simpson": 2, "trapezoid": 1, "first-order": 1}  # gradients an iteration, where the next one shares its end
@@ -64,7 +64,7 @@ def _needed(work: Work, missing: list[str], cost: Cost) -> tuple[float, float]:
     """Seconds and bytes."""
     T, K = work.n_iterations, cost.n_parameters
     examples, n_bytes = 0.0, 0.0
-    if not work.trained:
+    if not work.is_trained:
         examples += T * work.training.batch_size
         n_bytes += 4 * K * (T + 1) * STORED["weights"]
     for name in missing:

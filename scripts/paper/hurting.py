@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
 from paper.archive import Archive, Floats
 from paper.experiments import MOMENTUM
-from paper.measured import Measured, against, all_of, clearly, clearly_less, spread, told_of
+from paper.measured import Measured, against, all_of, clearly, clearly_less, describe_layer, spread
 
 REGULAR = "cifar-resnet-sgd"
 FIRST, LAST = 0, -1
@@ -14,7 +15,7 @@ N_FIRST = 10  # iterations that are the first few
 
 def first_and_last_hurt(archive: Archive, experiment: str) -> Measured:
     totals, names = archive.totals(experiment), archive.layer_names(experiment)
-    told = ", ".join(told_of(names[i], totals[:, i]) for i in (FIRST, LAST))
+    told = ", ".join(describe_layer(names[i], totals[:, i]) for i in (FIRST, LAST))
     return Measured(told, all_of(clearly(totals[:, i], +1) for i in (FIRST, LAST)))
 
 
@@ -34,19 +35,19 @@ def all_help(archive: Archive, experiment: str) -> Measured:
 
 def layer_hurts(archive: Archive, experiment: str, layer: int) -> Measured:
     totals, name = archive.totals(experiment)[:, layer], archive.layer_names(experiment)[layer]
-    return Measured(told_of(name, totals), clearly(totals, +1))
+    return Measured(describe_layer(name, totals), clearly(totals, +1))
 
 
 def last_hurts_at_first(archive: Archive, experiment: str) -> Measured:
     """The LCA of the last layer in the first iterations."""
     results, name = archive.layers(experiment), archive.layer_names(experiment)[LAST]
     found = np.array([np.nansum(result.lca[:N_FIRST, LAST]) for result in results])
-    return Measured(told_of(f"{name}, {N_FIRST} iterations:", found), clearly(found, +1))
+    return Measured(describe_layer(f"{name}, {N_FIRST} iterations:", found), clearly(found, +1))
 
 
 def last_two_inconsistent(archive: Archive, experiment: str) -> Measured:
     totals, names = archive.totals(experiment)[:, -2:], archive.layer_names(experiment)[-2:]
-    told = ", ".join(told_of(name, values) for name, values in zip(names, totals.T, strict=True))
+    told = ", ".join(describe_layer(name, values) for name, values in zip(names, totals.T, strict=True))
     clear = [clearly(values, sign) for values in totals.T for sign in (+1, -1)]
     return Measured(told, None if None in clear else not any(clear))
 
@@ -119,7 +120,7 @@ def slow_as_frozen(archive: Archive) -> Measured:
     return Measured(told, bool(to_frozen < to_regular))
 
 
-def delayed() -> dict[int, str]:
+def experiments_by_delay() -> dict[int, str]:
     """The experiment of each delay of the last layer's momentum."""
     return {**{delay: f"cifar-resnet-delay-{delay}" for delay in MOMENTUM}, 9: REGULAR}
 
@@ -143,6 +144,6 @@ def others_by_delay(archive: Archive) -> Measured:
 
 
 def _by_delay(archive: Archive, of: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
-    experiments = delayed()
+    experiments = experiments_by_delay()
     means = [float(of(archive.totals(experiment)).mean()) for experiment in experiments.values()]
     return np.array(list(experiments), np.float64), np.array(means)

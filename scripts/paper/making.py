@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper.experiments import EXPERIMENTS, Experiment, Options, Size
-
 import lca
 from lca.errors import LCAError
 from lca.problem.zoo.presets import PRESETS, recipe
 from lca.runtime.workers import Workers
 from lca.store.allocation import Allocation
 from lca.store.run import Run
+from paper.experiments import EXPERIMENTS, Experiment, Options, Size
 
 PROBED = ("name", "device", "batch_size", "channels_last")  # of an allocation, chosen when it is made
 
@@ -34,19 +33,23 @@ class Work:
     allocations: Mapping[str, Options]
 
     @property
-    def trained(self) -> bool:
+    def is_trained(self) -> bool:
         return self.path.exists() and lca.open(self.path).status == "complete"
 
     @property
     def missing(self) -> list[str]:
         """The allocations that are not finished. LCAError where what is there was made by another table."""
-        if not self.trained:
+        if not self.is_trained:
             return list(self.allocations)
         run = lca.open(self.path)
-        _require_same(self.path, _described(run), self._wanted())
+        _require_same(self.path, _describe_run(run), self._expect())
         there = {name: run.allocation(name) for name in self.allocations if name in run.allocations}
         for name, allocation in there.items():
-            _require_same(f"{self.path}, {name},", _made(allocation), _wanted(self.config(name), allocation))
+            _require_same(
+                f"{self.path}, {name},",
+                _describe_allocation(allocation),
+                _expect_allocation(self.config(name), allocation),
+            )
         return [name for name in self.allocations if not (name in there and there[name].complete)]
 
     def config(self, name: str) -> lca.AllocateConfig:
@@ -64,7 +67,7 @@ class Work:
     def load(self, data_dir: Path | None) -> lca.Problem:
         return lca.load(self.problem, options=self.options, data_dir=data_dir, seed=self.training.seed)
 
-    def _wanted(self) -> dict[str, Any]:
+    def _expect(self) -> dict[str, Any]:
         preset = PRESETS.get(self.problem)
         training = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self.training).items()}
         for chosen in ("device", "epochs"):
@@ -74,17 +77,18 @@ class Work:
 
 
 def plan(
-    sizes: Mapping[str, Size], folder: Path, wanted: Callable[[str], bool], at_most: int | None = None
+    sizes: Mapping[str, Size], folder: Path, is_chosen: Callable[[str], bool], at_most: int | None = None
 ) -> dict[str, list[Work]]:
     """The runs of each experiment, at most so many, by its name."""
     return {
-        experiment.name: [_work(experiment, size, folder, seed) for seed in range(min(experiment.runs, size.runs))][
-            :at_most
-        ]
+        experiment.name: _works(experiment, sizes[experiment.problem], folder)[:at_most]
         for experiment in EXPERIMENTS
-        if wanted(experiment.name)
-        for size in [sizes[experiment.problem]]
+        if is_chosen(experiment.name)
     }
+
+
+def _works(experiment: Experiment, size: Size, folder: Path) -> list[Work]:
+    return [_work(experiment, size, folder, seed) for seed in range(min(experiment.runs, size.runs))]
 
 
 def _work(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
@@ -104,7 +108,7 @@ def _work(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
 def _allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, Options]:
     options = {**size.train, **experiment.allocation}
     found: dict[str, Options] = {}
-    if size.whole is not None and experiment.allocation.get("keep") != "layers":
+    if size.whole is not None and experiment.allocation.get("keep") != "tensors":
         found["whole"] = size.whole  # first, for table 1
     found["train"] = options
     if experiment.val:
@@ -125,16 +129,16 @@ def make(work: Work, data_dir: Path | None, team: Workers, progress: bool) -> No
     if not missing:
         return
     problem = work.load(data_dir)
-    if not work.trained and team.first:
+    if not work.is_trained and team.first:
         lca.train(problem, work.path, work.training, resume=True, progress=progress)
     if team.first:
-        team.count(f"trained/{work.path}")
+        team.add(f"trained/{work.path}")
     team.wait(f"trained/{work.path}")
     for name in missing:
         lca.allocate(work.path, problem, work.config(name), progress=progress)
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _describe_run(run: Run) -> dict[str, Any]:
     return {
         "problem": Path(run.attributes["problem"]).name,
         "problem_options": run.attributes["problem_options"],
@@ -142,12 +146,12 @@ def _described(run: Run) -> dict[str, Any]:
     }
 
 
-def _made(allocation: Allocation) -> dict[str, Any]:
+def _describe_allocation(allocation: Allocation) -> dict[str, Any]:
     return {**allocation.attributes, "by_class": bool(allocation.classes)}
 
 
-def _wanted(config: lca.AllocateConfig, allocation: Allocation) -> dict[str, Any]:
-    chosen = config.range(allocation.run.n_iterations)
+def _expect_allocation(config: lca.AllocateConfig, allocation: Allocation) -> dict[str, Any]:
+    chosen = config.range(allocation.n_iterations)
     return {
         **{name: value for name, value in vars(config).items() if name not in PROBED},
         "iterations": [chosen.start, chosen.stop, chosen.step],

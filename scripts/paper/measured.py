@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from paper.archive import Archive
 
-from lca.analysis.answer import p_value
+from lca.analysis.answer import format_p
 from lca.analysis.statistics import differs_between, differs_from_zero, mean_and_deviation
 from lca.text import plus_minus
+from paper.archive import Archive
 
 Floats = NDArray[np.float64]
 
@@ -42,16 +42,16 @@ def spread(values: Any, digits: int = 2, unit: str = "") -> str:
     return plus_minus(float(mean), float(deviation), digits) + (f" {unit}" if unit else "")
 
 
-def told_of(name: str, values: Floats) -> str:
+def describe_layer(name: str, values: Floats) -> str:
     """values (run,), in nats, with the p-value that their mean is 0."""
     p = differs_from_zero(values[:, None])[0]
-    return f"{name} {spread(values, 4, 'nats')}" + ("" if np.isnan(p) else f" (p = {p_value(p)})")
+    return f"{name} {spread(values, 4, 'nats')}" + ("" if np.isnan(p) else f" (p = {format_p(p)})")
 
 
 def against(changed: Floats, regular: Floats) -> str:
     """Both (run,), in nats, with the p-value that they are the same."""
     p = p_between(changed, regular)
-    return f"{spread(changed, 4)} against {spread(regular, 4)} nats" + ("" if np.isnan(p) else f" (p = {p_value(p)})")
+    return f"{spread(changed, 4)} against {spread(regular, 4)} nats" + ("" if np.isnan(p) else f" (p = {format_p(p)})")
 
 
 def p_between(changed: Floats, regular: Floats) -> float:

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
-from paper.archive import Archive
-from paper.measured import Measured, spread
 
 from lca.analysis import synchrony
 from lca.analysis._synchrony import Series, p_value
+from paper.archive import Archive
+from paper.measured import Measured, spread
 
 
-def synchronised_by_class(archive: Archive, experiment: str) -> Measured:
+def layers_peak_together_by_class(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(synchrony, experiment, by_class=True)
     told, p = _against_chance([r.series["LCA by class"] for r in results], len(results[0].classes))
     found = np.mean([r.series["LCA by class"].n / len(r.classes) for r in results])
     return Measured(f"{told}, a class", bool(p < 0.01 and abs(found - 9.4) <= 3))
 
 
-def synchronised(archive: Archive, experiment: str) -> Measured:
+def layers_peak_together(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(synchrony, experiment)
     told, p = _against_chance([result.series["LCA"] for result in results])
     return Measured(f"{told}, {len(results[0].layers)} layers", bool(p < 0.01))

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lca.analysis import Helping, Layers, helping, oscillation, tails
 from paper.archive import Archive
 from paper.experiments import RATES
 from paper.measured import Measured, all_of, clearly, spread
-
-from lca.analysis import Helping, Layers, helping, oscillation, tails
 
 SAMPLED = slice(10, None, 20)  # the iterations over which learning rates are compared
 

@@ -1,11 +1,11 @@
 """What the paper leaves to others.     [arXiv 1909.01440, sections 5 and 6.2]"""
 
 import numpy as np
-from paper.archive import Archive
-from paper.measured import Measured, told_of
-from paper.moments import synchronised
 
 from lca.analysis import overfit, prune, subset
+from paper.archive import Archive
+from paper.measured import Measured, describe_layer
+from paper.moments import layers_peak_together
 
 
 def agreement_of_subsets(archive: Archive, experiment: str) -> Measured:
@@ -22,7 +22,7 @@ def agreement_of_subsets(archive: Archive, experiment: str) -> Measured:
 def overfitting(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(overfit, experiment, "train", "val")
     gap = np.array([np.nansum(result.gap, axis=0) for result in results])
-    told = "; ".join(told_of(name, values) for name, values in zip(results[0].layers, gap.T, strict=True))
+    told = "; ".join(describe_layer(name, values) for name, values in zip(results[0].layers, gap.T, strict=True))
     return Measured(f"learned on train and not on val: {told}", None)
 
 
@@ -38,4 +38,4 @@ def transformer(archive: Archive, experiment: str) -> Measured:
     percentage, totals = archive.helping(experiment)[0].percentage, archive.totals(experiment)[0]
     hurting = [name for name, total in zip(archive.layer_names(experiment), totals, strict=True) if total > 0]
     told = f"{percentage:.1f} % help; layers that hurt: {', '.join(hurting) or 'none'}"
-    return Measured(f"{told}; common peaks: {synchronised(archive, experiment).told}", None)
+    return Measured(f"{told}; common peaks: {layers_peak_together(archive, experiment).told}", None)

@@ -10,18 +10,18 @@ from os.path import relpath
 from pathlib import Path
 
 import torch
+
+import lca
+from lca.analysis.iterations import choose_iterations, describe_left_out
+from lca.errors import LCAError
+from lca.problem.zoo.presets import PRESETS
+from lca.text import pluralize
 from paper.archive import Archive, NotMade
 from paper.drawings import draw
 from paper.findings import FINDINGS
 from paper.forecast import device_name
 from paper.making import Work
 from paper.measured import Finding, Measured
-
-import lca
-from lca.analysis.iterations import described, iterations
-from lca.errors import LCAError
-from lca.problem.zoo.presets import PRESETS
-from lca.text import pluralize
 
 ABOUT = {
     "smoke": "Smoke: embedded digits stand in for MNIST and CIFAR-10, and small networks for large ones. This shows "
@@ -64,7 +64,7 @@ def write_page(
     notes = [
         ABOUT[scale],
         f"{tally(rows)}. {RULE}",
-        made_with(),
+        describe_versions(),
         *(f"{name} failed: {w}" for name, w in failures.items()),
     ]
     (folder / "index.md").write_text(markdown(rows, folder, notes), encoding="utf-8")
@@ -99,20 +99,20 @@ def describe(used: Sequence[tuple[Work, str]]) -> str:
     alike: dict[str, set[Path]] = {}
     for work, name in used:
         alike.setdefault(_basis(work, name), set()).add(work.path)
-    return "; ".join(f"{count(len(paths), 'run')} of {basis}" for basis, paths in alike.items())
+    return "; ".join(f"{pluralize(len(paths), 'run')} of {basis}" for basis, paths in alike.items())
 
 
 def _basis(work: Work, name: str) -> str:
     run = lca.open(work.path)
     allocation = run.allocation(name)
-    attributes, counted, T = allocation.attributes, iterations(allocation), run.n_iterations
+    attributes, counted, T = allocation.attributes, choose_iterations(allocation), run.n_iterations
     examples, n_examples, split = (attributes[key] for key in ("examples", "examples_in_split", "split"))
     n = counted.n
     parts = [
         work.experiment + _stand_in(work),
         f"{T:,} of the {work.whole:,} iterations trained" if work.whole > T else "",
         f"{n:,} of {T:,} iterations allocated" if n < T else f"all {T:,} iterations",
-        described([counted]) if len(allocation.iterations) != n else "",
+        describe_left_out([counted]) if len(allocation.iterations) != n else "",
         f"{examples:,} of {n_examples:,} {split} examples"
         if examples < n_examples
         else f"all {n_examples:,} {split} examples",
@@ -138,7 +138,7 @@ def tally(rows: Sequence[Row]) -> str:
     return f"{len(rows)} findings: " + ", ".join(f"{n[each]} {each}" for each in VERDICTS)
 
 
-def made_with() -> str:
+def describe_versions() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("loss-change-allocation", "numpy"))
     return (
         f"Means ± standard deviations over runs. Page made with {device_name()}, Python {platform.python_version()}, "

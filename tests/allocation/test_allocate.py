@@ -1,20 +1,26 @@
+"""What an allocation is asked to hold: a slice of the iterations, signs, fewer bits, only sums."""
+
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from lca.allocation.allocator import worst_iteration
 from torch import nn
 
 import lca
+from lca.allocation.block_pass import BlockPass
+from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
-from lca.errors import LCAError, UsageError
+from lca.errors import LCAError
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.schema import Status
+from lca.store.verify import verify
 
 PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
 
 
-def arrays(path, name="train"):
+def read(path, name="train"):
     allocation = lca.open(path).allocation(name)
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
 
@@ -30,9 +36,17 @@ def brute_force(problem, theta0, theta1, n=400):
     return (theta1 - theta0) * mean
 
 
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+
+
+def allocate(run, problem, name, **options):
+    summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
+    return lca.open(run).allocation(name), summary
+
+
 def test_every_part_agrees_with_brute_force(run, problem):
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    stored = arrays(run)
+    stored = read(run)
     weights = torch.from_numpy(lca.open(run).weights[:]).double()
     for t in (0, 1, 17, 63, 64, 99):
         expected = brute_force(problem(), weights[:, t], weights[:, t + 1])
@@ -42,7 +56,7 @@ def test_every_part_agrees_with_brute_force(run, problem):
 
 def test_every_array_is_what_the_schema_says(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(batch_size=13, device="cpu"))
-    stored, opened = arrays(run), lca.open(run)
+    stored, opened = read(run), lca.open(run)
     weights = torch.from_numpy(opened.weights[:])
     model, (x, y) = problem().model, problem().train
     losses, norms = [], []
@@ -84,86 +98,6 @@ def test_the_split_decides_whose_loss(run, problem):
     assert summary.loss_end == pytest.approx(float(nn.functional.cross_entropy(model(x), y).detach()), rel=1e-5)
 
 
-def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
-    passes = []
-    original = FullGradient._evaluate
-    monkeypatch.setattr(FullGradient, "_evaluate", lambda *a: passes.append(1) or original(*a))
-    summary = lca.allocate(
-        run, problem(), lca.AllocateConfig(tolerance=1.0, total_tolerance=1.0, audit=0, batch_size=60, device="cpu")
-    )
-    assert len(passes) == PREFLIGHT + 2 * 100 + 1
-    assert summary.gradients_per_iteration == 2
-
-
-def test_large_steps_are_refined_and_the_limit_is_reported(tmp_path, problem):
-    config = lca.TrainConfig(batch_size=20, iterations=20, learning_rate=8.0, momentum=0.9, device="cpu")
-    lca.train(problem(), tmp_path / "wild.zarr", config)
-    summary = lca.allocate(tmp_path / "wild.zarr", problem(), lca.AllocateConfig(device="cpu"))
-    assert summary.refined > 0
-    limited = lca.allocate(
-        tmp_path / "wild.zarr", problem(), lca.AllocateConfig(name="short", max_intervals=4, device="cpu")
-    )
-    stored = arrays(tmp_path / "wild.zarr", "short")
-    assert limited.unconverged == (stored["status"] == Status.AT_LIMIT).sum() > 0
-    assert (stored["intervals"][stored["status"] == Status.AT_LIMIT] == 4).all()
-    assert not limited.within_bounds
-
-
-def test_the_total_is_refined_where_each_iteration_is_within_its_tolerance(tmp_path, problem):
-    config = lca.TrainConfig(batch_size=20, iterations=30, learning_rate=1.0, device="cpu")
-    lca.train(problem(), tmp_path / "run.zarr", config)
-    loose = lca.AllocateConfig(name="loose", batch_size=60, tolerance=10.0, total_tolerance=100.0, device="cpu")
-    before = lca.allocate(tmp_path / "run.zarr", problem(), loose)
-    total = 0.1 * abs(before.cumulative_residual / before.change)
-    after = lca.allocate(
-        tmp_path / "run.zarr",
-        problem(),
-        lca.AllocateConfig(batch_size=60, tolerance=10.0, total_tolerance=total, device="cpu"),
-    )
-    assert before.refined == 0
-    assert 0 < after.refined < 30
-    assert abs(after.cumulative_residual) <= total * abs(after.change)
-    loose, refined = arrays(tmp_path / "run.zarr", "loose"), arrays(tmp_path / "run.zarr")
-    touched = refined["intervals"] > 2
-    assert np.array_equal(loose["lca"][:, ~touched], refined["lca"][:, ~touched])
-    np.testing.assert_allclose(refined["lca"].sum(0, dtype=np.float64), refined["allocated"], atol=1e-6)
-    np.testing.assert_allclose(refined["tensor_lca"].sum(1), refined["allocated"], atol=1e-9)
-
-
-def test_which_iteration_is_refined_next():
-    config = lca.AllocateConfig(total_tolerance=0.01, max_intervals=8)
-    loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
-    intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
-
-    def worst(*residual, status=status, eps=2.0**-23):
-        arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
-        return worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
-
-    assert worst(0.003, 0.003, 0.003, 0.0) is None  # 0.009 of a bound of 0.01
-    assert worst(0.02, -0.019, 0.001, 0.0) is None  # they cancel, and the total is what is bounded
-    assert worst(0.004, 0.02, 0.5, 0.0) == 1  # 2 is worse, but at the limit
-    assert worst(-0.03, 0.002, 0.5, 0.0) == 0
-    assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, and float32's rounding
-    assert worst(0.0, 0.0, 0.5, 1e-7, eps=2.0**-52) == 3
-    assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
-
-
-def test_a_loss_that_becomes_nan_is_a_status(tmp_path, problem):
-    model = problem().model
-    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
-        for t in range(5):
-            with torch.no_grad():
-                model[0].weight += 0.01 if t != 3 else float("nan")
-            recorder.record()
-    summary = lca.allocate(tmp_path / "run.zarr", problem(), lca.AllocateConfig(device="cpu"))
-    stored = arrays(tmp_path / "run.zarr")
-    assert stored["status"].tolist() == [1, 1, 1, 3, 3]
-    assert np.isnan(stored["lca"][:, 3:]).all()
-    assert np.isfinite(stored["lca"][:, :3]).all()
-    assert summary.not_finite == 2
-    assert not summary.within_bounds
-
-
 def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monkeypatch):
     lca.allocate(run, problem(), lca.AllocateConfig(name="whole", audit=0, batch_size=20, device="cpu"))
     passes = []
@@ -178,14 +112,14 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     monkeypatch.setattr(FullGradient, "_evaluate", stops)
     with pytest.raises(KeyboardInterrupt):
         lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
-    assert arrays(run)["blocks"].tolist() == [1, 0]
-    assert np.isfinite(arrays(run)["loss"][:64]).all()
-    assert np.isnan(arrays(run)["loss"][64:]).all()  # the other block's to write
+    assert read(run)["blocks"].tolist() == [1, 0]
+    assert np.isfinite(read(run)["loss"][:64]).all()
+    assert np.isnan(read(run)["loss"][64:]).all()  # the other block's to write
     assert lca.open(run).allocation("train").n_allocated == 64
     passes.clear()
     lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert len(passes) == PREFLIGHT + 2 * 36 + 1
-    whole, resumed = arrays(run, "whole"), arrays(run)
+    whole, resumed = read(run, "whole"), read(run)
     for name in whole:
         np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
     passes.clear()
@@ -193,101 +127,90 @@ def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monke
     assert passes == []
 
 
-def test_blocks_are_allocated_in_any_order(tmp_path, problem):
-    path, config = tmp_path / "run.zarr", lca.AllocateConfig(device="cpu")
-    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, device="cpu"))
-    lca.allocate(path, problem(), config)
-    whole = arrays(path)
-    allocation = lca.open(path, "r+").allocation("train")
-    for lost in (0, 2):
-        allocation.undo(lost)
-        allocation.lca[:, allocation.iteration_blocks[lost]] = np.nan
-    lca.allocate(path, problem(), config)
-    for name, values in arrays(path).items():
-        np.testing.assert_array_equal(values, whole[name], err_msg=name)
-
-
-def test_the_batch_size_is_chosen_once(run, problem, monkeypatch):
-    chosen = iter([7, 11])
-    monkeypatch.setattr("lca.probe.fastest_batch_size", lambda *_: next(chosen))
-    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    assert lca.open(run).allocation("train").attributes["batch_size"] == 7
-    lca.allocate(run, problem(), lca.AllocateConfig(batch_size=7, device="cpu"))
-    with pytest.raises(UsageError, match="batch_size 7 there and 8 here"):
-        lca.allocate(run, problem(), lca.AllocateConfig(batch_size=8, device="cpu"))
-
-
-def test_with_batchnorm_the_batch_size_is_the_papers_and_recorded(tmp_path, problem):
-    torch.manual_seed(0)
-    given = problem(model=nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)))
-    path = tmp_path / "run.zarr"
-    lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=10, device="cpu"))
-    buffers = {name: buffer.clone() for name, buffer in given.model.named_buffers()}
-    summary = lca.allocate(path, given, lca.AllocateConfig(device="cpu"))
-    attributes = lca.open(path).allocation("train").attributes
-    assert (attributes["batch_size"], attributes["batchnorm"]) == (5_000, "batch statistics")
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("3:9", range(3, 9)),
+        ("::30", range(0, 100, 30)),
+        ("90:", range(90, 100)),
+        (":70:69", range(0, 70, 69)),
+        ("64:100", range(64, 100)),
+    ],
+)
+def test_a_slice_has_the_values_of_the_whole_and_gaps_elsewhere(run, problem, given, wanted):
+    whole, _ = allocate(run, problem, "whole")
+    part, summary = allocate(run, problem, "part", iterations=given)
+    there = np.isin(np.arange(100), wanted)
+    for name in ("lca", "allocated", "residual", "intervals", "status", "tensor_lca", "motion_norm"):
+        a, b = (np.moveaxis(getattr(x, name)[:], -1 if name == "lca" else 0, 0) for x in (whole, part))
+        np.testing.assert_array_equal(a[there], b[there], err_msg=name)
+        assert (np.isnan(b[~there]) if b.dtype.kind == "f" else b[~there] == 0).all(), name
+    np.testing.assert_array_equal(whole.loss[:][wanted], part.loss[:][wanted])
+    seen = set(wanted) | {t + 1 for t in wanted if t + 1 not in (64,)}  # 64 is stored with the block it begins
+    assert set(np.flatnonzero(np.isfinite(part.loss[:]))) == seen | ({64} & set(wanted))
+    assert part.blocks[:].all()
+    assert (summary.iterations, part.n_allocated) == (len(wanted), len(wanted))
+    changes = np.diff(whole.loss[:])[list(wanted)]
+    assert summary.change == pytest.approx(changes.sum(), abs=1e-12)
+    assert summary.loss_end == pytest.approx(whole.loss[wanted[-1] + 1], abs=1e-12)
     assert summary.within_bounds
-    assert all(torch.equal(buffer, buffers[name]) for name, buffer in given.model.named_buffers())
-
-
-def test_other_options_than_those_of_the_store_are_refused(run, problem):
-    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    with pytest.raises(UsageError, match=r"other options: tolerance 0.001 there and 0.01 here"):
-        lca.allocate(run, problem(), lca.AllocateConfig(tolerance=0.01, device="cpu"))
-    lca.allocate(run, problem(), lca.AllocateConfig(tolerance=0.01, device="cpu"), overwrite=True)
-
-
-def test_data_that_differ_are_refused(run, problem):
-    other = problem()
-    other.train[0][0, 0] += 1
-    with pytest.raises(LCAError, match="the train split of small differs from the one that .* was recorded with"):
-        lca.allocate(run, other)
-
-
-def test_a_model_that_differs_is_refused(run, problem):
-    other = problem(model=nn.Sequential(nn.Linear(2, 9), nn.Tanh(), nn.Linear(9, 3)))
-    with pytest.raises(LCAError, match=r"parameter 0 is 0.weight \(9, 2\), 0.weight \(8, 2\) was wanted"):
-        lca.allocate(run, other)
-
-
-def test_an_unfinished_run_is_refused(tmp_path, problem):
-    stops = lambda model, batch: (_ for _ in ()).throw(KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt):
-        lca.train(
-            lca.Problem(problem().model, stops, problem().train),
-            tmp_path / "run.zarr",
-            lca.TrainConfig(batch_size=20, iterations=9),
-        )
-    with pytest.raises(
-        LCAError, match=r"is unfinished: it holds 1 of 10 iterates; resume it with lca.train\(…, resume=True\)"
-    ):
-        lca.allocate(tmp_path / "run.zarr", problem())
-
-
-def test_a_run_without_iterations_is_refused(tmp_path, problem):
-    with lca.Recorder(tmp_path / "run.zarr", problem().model):
-        pass
-    with pytest.raises(LCAError, match="holds no iteration"):
-        lca.allocate(tmp_path / "run.zarr", problem())
-
-
-def test_a_split_that_is_not_there_is_named(run, problem):
-    with pytest.raises(UsageError, match="small has no split 'test'; it has train, val"):
-        lca.allocate(run, problem(), lca.AllocateConfig(split="test"))
+    assert not verify(run).findings
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tolerance": 0}, "tolerance is 0"),
-        ({"total_tolerance": float("nan")}, "total_tolerance is nan"),
-        ({"max_intervals": 12}, "max_intervals is 12; a power of two"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"rule": "boole"}, "unknown rule 'boole'; the known ones are simpson, trapezoid, first-order"),
-        ({"audit": 1.5}, "audit is 1.5"),
-    ],
+    ("number", "words"), [("ENOSPC", "the disk is full"), ("EROFS", "the disk is read-only"), ("EDQUOT", "quota")]
 )
-def test_bad_options_are_named(options, message):
-    with pytest.raises(UsageError, match=message):
-        lca.AllocateConfig(**options)
+def test_a_disk_that_takes_no_more_is_told_and_nothing_is_lost(run, problem, monkeypatch, number, words):
+    import errno
+
+    original = AllocationWriter.write_block
+
+    def full(self, block, *arguments, **options):
+        if block == 1:
+            raise OSError(getattr(errno, number), "no")
+        original(self, block, *arguments, **options)
+
+    monkeypatch.setattr(AllocationWriter, "write_block", full)
+    with pytest.raises(
+        LCAError,
+        match=rf"{words}.*run.zarr. What is allocated is kept. Fix this. To continue, repeat the call without overwrite.",
+    ):
+        lca.allocate(run, problem(), AllocateConfig(**CONFIG))
+    assert lca.open(run).allocation("train").n_allocated == 64
+    monkeypatch.setattr(AllocationWriter, "write_block", original)
+    assert lca.allocate(run, problem(), AllocateConfig(**CONFIG)).within_bounds
+
+
+def test_two_allocations_of_the_same_name_at_once_are_refused(run, problem, monkeypatch):
+    original = BlockPass.run
+
+    def meanwhile(self):
+        with pytest.raises(LCAError, match="is being written by process"):
+            lca.allocate(run, problem(), AllocateConfig(**CONFIG))
+        lca.allocate(run, problem(), AllocateConfig(name="other", **CONFIG, iterations="0:1"))
+        original(self)
+
+    calls = iter([meanwhile, original, original])
+    monkeypatch.setattr(BlockPass, "run", lambda self: next(calls)(self))
+    lca.allocate(run, problem(), AllocateConfig(**CONFIG))
+    assert lca.open(run).allocations == ["other", "train"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_whole_allocation_on_cuda_agrees_with_the_cpu(tmp_path, problem):
+    """Blocks read ahead and written behind, classes, signs, the refinement of the total, and the audit."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, learning_rate=1.0, device="cpu"))
+    allocations = []
+    for device in ("cpu", "cuda"):
+        config = lca.AllocateConfig(
+            name=device, device=device, by_class=True, gradient_signs=True, tolerance=10, total_tolerance=1e-5
+        )
+        given = replace(problem(), groups=lambda batch: batch[1])
+        summary = lca.allocate(path, given, config)
+        assert len(summary.audit.iterations) == 5
+        assert summary.refined > 0
+        allocations.append(lca.open(path).allocation(device))
+    for name in ("lca", "loss", "class_lca", "tensor_lca", "gradient_norm", "motion_norm"):
+        cpu, cuda = (getattr(allocation, name)[:] for allocation in allocations)
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-3, atol=1e-5, err_msg=name)

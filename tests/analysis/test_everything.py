@@ -4,11 +4,10 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
-from handmade import add_allocation
-from test_tiles import random_run
+from handmade import add_allocation, random_run
 
 import lca.analysis as analysis
-from lca.analysis._everything import everything, report
+from lca.analysis._everything import combine, everything
 
 
 def same(a, b):
@@ -50,23 +49,29 @@ def test_unconverged_iterations_are_counted_if_asked_for(run):
         assert not same(found, getattr(analysis, question)(run))
 
 
-def test_the_reports_come_in_order(run):
-    reports, unanswered = report([everything(run)] * 2, ["a", "b"])
-    assert set(unanswered) == {"prune", "synchrony by class"}
-    assert unanswered["prune"] == f"it takes the model: `lca analyze prune {run.path}`; so it is with b"
+def test_the_answers_come_in_order(run):
+    found = combine(everything([run, run]))
+    assert set(found.unanswered) == {"prune", "synchrony by class"}
+    prune = f"lca.analysis.prune('{run.path}', evaluate)"
+    assert str(found.unanswered["prune"]) == f"it needs the model. Ask it with {prune}. The same holds for {run.path}."
     order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
-    assert [of.question for of in reports] == order
+    assert [answer.question for answer in found.answers] == order
 
 
-def test_what_is_lacking_is_named_with_its_command(tmp_path):
+def test_what_is_lacking_is_named_with_its_call(tmp_path):
     run, made = random_run(tmp_path / "run.zarr", 70)
     add_allocation(run, "sums", made["lca"], keep=False)
-    found = everything(run, "sums")
+    found = everything(run, name="sums")
     assert set(found.answers) == {"layers", "error", "synchrony"}
     assert set(found.unanswered) >= {"helping", "neurons", "oscillation", "tails", "overfit", "subset", "prune"}
-    assert f"`lca allocate {run.path} --split val`" in found.unanswered["overfit"]
-    assert f"`lca allocate {run.path} --name sums --keep lca --overwrite`" in found.unanswered["helping"]
-    assert f"`lca allocate {run.path} --by-class --overwrite`" in everything(run).unanswered["synchrony by class"]
+    unanswered = {
+        question: str(lacking) for question, lacking in (everything(run).unanswered | found.unanswered).items()
+    }
+    assert f"lca.allocate('{run.path}', problem, split='val')" in unanswered["overfit"]
+    assert f"('{run.path}', problem, name='sums', keep='lca', overwrite=True)" in unanswered["helping"]
+    assert f"('{run.path}', problem, name='sums', by_class=True, overwrite=True)" in unanswered["synchrony by class"]
+    shell = found.unanswered["overfit"].describe(lambda call: f"`{call.function} {call.path} {call.arguments}`")
+    assert f"Allocate one with `allocate {run.path} (Argument(name='split', value='val'),)`." in shell
 
 
 def test_a_part_of_the_iterations_is_no_hindrance(tmp_path):
@@ -74,9 +79,10 @@ def test_a_part_of_the_iterations_is_no_hindrance(tmp_path):
     status = np.zeros(70)
     status[::10] = 1
     add_allocation(run, "some", made["lca"], status=status)
-    found = everything(run, "some")
-    assert "no three successive iterations" in found.unanswered["synchrony"]
-    assert "--name some --gradient-signs --overwrite`" in found.unanswered["crossings of the gradient"]
+    found = everything(run, name="some")
+    assert "no three successive iterations" in str(found.unanswered["synchrony"])
+    crossings = str(found.unanswered["crossings of the gradient"])
+    assert "name='some', gradient_signs=True, overwrite=True)" in crossings
     assert found.answers["helping"].iterations.n == 7
 
 
@@ -84,12 +90,12 @@ def test_a_question_that_one_run_cannot_answer_does_not_hinder_the_others(tmp_pa
     other, made = random_run(tmp_path / "run.zarr", 70)
     add_allocation(other, "val", made["lca"], status=[2] * 70, attributes={"split": "val"})
     lacking = everything(other).unanswered
-    assert "did not converge" in lacking["overfit"]
-    assert "no allocation over a part of the examples" in lacking["subset"]
-    reports, unanswered = report([everything(run), everything(other)], ["a", "b"])
+    assert "did not converge" in str(lacking["overfit"])
+    assert "no allocation over a part of the examples" in str(lacking["subset"])
+    found = combine(everything([run, other]))
     order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "error"]
-    assert [of.question for of in reports] == order
-    assert "did not converge" in unanswered["overfit"]
+    assert [answer.question for answer in found.answers] == order
+    assert "did not converge" in str(found.unanswered["overfit"])
 
 
 def test_val_is_held_out_rather_than_test_and_only_from_train(tmp_path):
@@ -97,4 +103,14 @@ def test_val_is_held_out_rather_than_test_and_only_from_train(tmp_path):
     for split in ("test", "val"):
         add_allocation(run, split, np.nan_to_num(made["lca"]), attributes={"split": split})
     assert everything(run).answers["overfit"].names == ("train", "val")
-    assert "overfit" not in everything(run, "val").answers
+    assert "overfit" not in everything(run, name="val").answers
+
+
+def test_its_tables_are_those_of_all_questions(run):
+    results = everything([run, run])
+    answer, found = results.to_answer(), combine(results)
+    assert repr(results) == str(answer)
+    assert len(answer.tables) == sum(len(of.tables) for of in found.answers)
+    assert any(table.title == "helping: by tensor" for table in answer.tables)
+    assert any(note.startswith("not answered: prune: it needs the model.") for note in answer.notes)
+    assert set(answer.to_json()) > {"helping", "layers", "tails"}

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from handmade import make_run
 
-from lca.analysis import oscillation
-from lca.analysis._oscillation import report
+from lca.analysis import Oscillation, oscillation
 from lca.errors import LCAError
 
 T = 6
@@ -56,7 +55,7 @@ def test_turns_and_crossings(tmp_path):
     np.testing.assert_allclose(result.iterations_per(result.turns), [6 / (10 / 7), 6 / (3 / 3), 6 / (7 / 4)])
     np.testing.assert_allclose(result.iterations_per(result.of_lca), [6 / (10 / 7), 6 / (6 / 3), 6 / (4 / 4)])
     np.testing.assert_allclose(result.iterations_per(result.crossings), [6 / (11 / 7), 6 / (7 / 3), 6 / (4 / 4)])
-    columns = report([result]).tables[0].columns
+    columns = Oscillation.tabulate([result]).tables[0].columns
     np.testing.assert_allclose(columns["weight turns"].values, [[4.2, 6, 24 / 7]])
     np.testing.assert_allclose(columns["gradient crosses 0"].values, [[42 / 11, 18 / 7, 6]])
     np.testing.assert_allclose(columns["LCA turns"].values, [[4.2, 3, 6]])
@@ -84,7 +83,7 @@ def test_with_gaps_everywhere_there_is_nothing_to_count(tmp_path):
     result = oscillation(run, crossings=False)
     assert np.isnan(result.iterations_per(result.of_lca)).all()
     assert result.crossings is None
-    assert list(report([result]).tables[0].columns) == ["weight turns", "LCA turns"]
+    assert list(Oscillation.tabulate([result]).tables[0].columns) == ["weight turns", "LCA turns"]
 
 
 def test_what_never_turns_takes_for_ever(tmp_path):
@@ -93,15 +92,15 @@ def test_what_never_turns_takes_for_ever(tmp_path):
     assert np.isinf(result.iterations_per(result.of_lca)).all()
 
 
-def test_without_the_signs_the_command_is_named(tmp_path):
+def test_without_the_signs_the_call_that_keeps_them_is_named(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA)
     with pytest.raises(
-        LCAError, match=r"no gradient_sign. Make it anew with `lca allocate .*run.zarr --gradient-signs --over"
+        LCAError, match=r"no gradient_sign. Replace it with .*run.zarr', problem, gradient_signs=True, overwrite=True"
     ):
         oscillation(run)
 
 
-def test_the_report_has_what_all_runs_have(tmp_path):
+def test_the_table_has_what_all_runs_have(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE)
     results = [oscillation(run), oscillation(run, crossings=False)]
-    assert list(report(results).tables[0].columns) == ["weight turns", "LCA turns"]
+    assert list(Oscillation.tabulate(results).tables[0].columns) == ["weight turns", "LCA turns"]

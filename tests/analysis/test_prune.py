@@ -7,7 +7,7 @@ from torch import nn
 
 import lca
 from lca.analysis import prune
-from lca.analysis._prune import report, without
+from lca.analysis._prune import set_least_to_zero
 from lca.errors import LCAError, UsageError
 from lca.problem.losses import cross_entropy
 
@@ -22,18 +22,22 @@ def allocated(tmp_path_factory):
     return lca.open(path)
 
 
+def evaluator(problem):
+    return lca.Evaluator(problem, device="cpu")
+
+
 def test_the_least_important_go_first():
     theta = np.arange(1, 7, dtype=np.float32)
     importance = np.array([5.0, 1, 4, 2, 0, 3])
     candidates = np.array([0, 1, 2, 3, 5])  # not the fifth
-    assert without(theta, candidates, importance, 0.4).tolist() == [1, 0, 3, 0, 5, 6]
-    assert without(theta, candidates, importance, 0.0).tolist() == theta.tolist()
-    assert without(theta, candidates, importance, 0.98).tolist() == [0, 0, 0, 0, 5, 0]
+    assert set_least_to_zero(theta, candidates, importance, 0.4).tolist() == [1, 0, 3, 0, 5, 6]
+    assert set_least_to_zero(theta, candidates, importance, 0.0).tolist() == theta.tolist()
+    assert set_least_to_zero(theta, candidates, importance, 0.98).tolist() == [0, 0, 0, 0, 5, 0]
     assert theta.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_losses_and_accuracies_are_those_of_the_masked_network(allocated, problem):
-    result = prune(allocated, problem(), pruned=(0.5, 0.8), device="cpu")
+    result = prune(allocated, evaluator(problem()), pruned=(0.5, 0.8))
     A = allocated.allocation("train").lca[:].astype(np.float64).sum(1)
     theta = allocated.weights[:, -1]
     kernels = np.r_[0:16, 24:48]  # a 2-8-3 net
@@ -53,29 +57,32 @@ def test_losses_and_accuracies_are_those_of_the_masked_network(allocated, proble
     assert result.criteria == ["LCA", "magnitude", "random"]
     assert result.pruned.tolist() == [0, 0.5, 0.8]
     assert len(set(result.loss["train"][:, 0])) == 1  # nothing pruned is the same by each
-    again = prune(allocated, problem(), pruned=(0.5, 0.8), device="cpu", seed=1)
+    again = prune(allocated, evaluator(problem()), pruned=(0.5, 0.8), seed=1)
     assert again.loss["train"][:2].tolist() == result.loss["train"][:2].tolist()
     assert again.loss["train"][2, 1] != result.loss["train"][2, 1]
 
 
-def test_the_report_has_a_table_a_split(allocated, problem):
-    told = report([prune(allocated, problem(), device="cpu")])
-    assert [table.title for table in told.tables] == ["train loss (nats) and accuracy", "val loss (nats) and accuracy"]
-    assert list(told.tables[0].rows) == ["nothing", "50 %", "80 %", "90 %", "95 %", "98 %"]
+def test_each_split_has_a_table(allocated, problem):
+    answer = prune(allocated, evaluator(problem())).to_answer()
+    assert [table.title for table in answer.tables] == [
+        "train loss (nats) and accuracy",
+        "val loss (nats) and accuracy",
+    ]
+    assert list(answer.tables[0].rows) == ["nothing", "50 %", "80 %", "90 %", "95 %", "98 %"]
     names = ("LCA", "magnitude", "random")
-    assert list(told.tables[0].columns) == [*(f"loss, {n}" for n in names), *(f"right %, {n}" for n in names)]
+    assert list(answer.tables[0].columns) == [*(f"loss, {n}" for n in names), *(f"accuracy %, {n}" for n in names)]
 
 
 def test_without_knowing_what_is_right_there_is_no_accuracy(allocated, problem):
     given = problem()
     custom = lca.Problem(given.model, lambda model, batch: cross_entropy(model, batch), given.train)
-    result = prune(allocated, custom, pruned=(0.5,), device="cpu")
+    result = prune(allocated, evaluator(custom), pruned=(0.5,))
     assert np.isnan(result.accuracy["train"]).all()
-    assert list(report([result]).tables[0].columns) == ["loss, LCA", "loss, magnitude", "loss, random"]
+    assert list(result.to_answer().tables[0].columns) == ["loss, LCA", "loss, magnitude", "loss, random"]
 
 
 def test_another_model_or_part_is_refused(allocated, problem):
     with pytest.raises(LCAError, match="is not the model that"):
-        prune(allocated, problem(model=nn.Linear(2, 3)), device="cpu")
-    with pytest.raises(UsageError, match="pruned is 0.5, 1; parts between 0 and 1 were wanted"):
-        prune(allocated, problem(), pruned=(0.5, 1), device="cpu")
+        prune(allocated, evaluator(problem(model=nn.Linear(2, 3))))
+    with pytest.raises(UsageError, match="pruned: expected parts between 0 and 1, found 0.5, 1"):
+        prune(allocated, evaluator(problem()), pruned=(0.5, 1))

@@ -7,64 +7,8 @@ import pytest
 from handmade import columns_of, make_run
 from torch import nn
 
-from lca.analysis import synchrony
-from lca.analysis._synchrony import Peaks, deepest_minima, p_value, report, shifted_baseline, synchronised
+from lca.analysis import Synchrony, synchrony
 from lca.errors import LCAError, UsageError
-from lca.text import describe_report
-
-
-def minima(values, n):
-    """The deepest local minima of one series, by a plain loop."""
-    found = [t for t in range(1, len(values) - 1) if values[t] < values[t - 1] and values[t] < values[t + 1]]
-    best = sorted(found, key=lambda t: (values[t], t))[:n]
-    return best + [-1] * (n - len(best))
-
-
-def test_minima_by_hand():
-    values = np.array([-9.0, -1, -5, -2, -7, -7, -1, -3, -2, -8])
-    # −9 and −8 are at the ends, −7, −7 is flat
-    assert deepest_minima(values, 3).tolist() == [2, 7, -1]
-    values[3] = np.nan  # then −5 has no neighbour after it
-    assert deepest_minima(values, 3).tolist() == [7, -1, -1]
-
-
-@pytest.mark.parametrize("stretch", [1, 2, 7, 64, 300])
-def test_minima_in_stretches_are_those_of_the_whole(stretch):
-    values = np.random.default_rng(0).normal(size=(300, 2, 3)).round(1)  # with ties
-    values[50] = np.nan
-    peaks = Peaks((2, 3), 20)
-    for begin in range(0, 300, stretch):
-        peaks.add(begin, values[begin : begin + stretch])
-    expected = [[minima(values[:, i, j], 20) for j in range(3)] for i in range(2)]
-    assert peaks.iterations.tolist() == expected
-    assert deepest_minima(values).tolist() == expected
-
-
-def test_synchronised_is_in_every_layer():
-    assert synchronised(np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1]])) == [3, 5]
-    assert synchronised(np.array([[3], [4]])) == []
-    assert synchronised(np.array([[8, 2]])) == [2, 8]
-
-
-def test_the_baseline_is_the_count_after_shifting():
-    rng = np.random.default_rng(1)
-    peaks = np.array([[rng.choice(60, 20, replace=False) for _ in range(3)] for _ in range(4)])
-    peaks[0, 0, -5:] = -1
-    shifts = (-2, -1, 0, 1, 2)
-    found = shifted_baseline(peaks, shifts, 50, seed=3)
-    draws = np.random.default_rng(3).choice(shifts, (50, 4, 3))
-    for r in range(50):
-        moved = [[{int(t) + draws[r, c, i] for t in peaks[c, i] if t >= 0} for i in range(3)] for c in range(4)]
-        assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
-
-
-def test_a_single_layer_is_always_with_itself():
-    assert (shifted_baseline(np.array([[[4, 8, -1]]]), (-1, 0, 1), 5, 0) == 2).all()
-
-
-def test_p_is_never_0():
-    assert p_value(5, np.array([1, 2, 5, 7, 0])) == pytest.approx(3 / 6)
-    assert p_value(99, np.zeros(1000)) == pytest.approx(1 / 1001)
 
 
 def made(path, **options):
@@ -118,10 +62,10 @@ def test_without_a_shift_of_0_others_are_drawn(tmp_path):
     assert np.mean(result.series["LCA"].baseline == 20) == pytest.approx(1 / 4, abs=0.06)
 
 
-def test_the_report_adds_the_runs(tmp_path):
+def test_the_table_adds_the_runs(tmp_path):
     results = [synchrony(made(tmp_path / f"{i}.zarr")[0], by_class=True, seed=0) for i in range(2)]
-    told = report(results)
-    rows = columns_of(told)
+    answer = Synchrony.tabulate(results)
+    rows = columns_of(answer)
     # Each of the two has all 20 by chance in a fifth of the draws, and independently of the other, though the draws are
     # the same.
     baseline = results[0].series["LCA"].baseline
@@ -131,15 +75,15 @@ def test_the_report_adds_the_runs(tmp_path):
     assert rows["by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
     p = (1 + (chance >= 40).sum()) / 1001
     assert rows["p (one-sided)"]["LCA"]["mean"] == pytest.approx(p)
-    assert rows["synchronised"]["the same, a class"]["values"] == [10, 10]
-    assert told.to_json()["peaks"][0]["LCA by class"]["synchronised"][1] == []
+    assert rows["synchronised"]["the same, per class"]["values"] == [10, 10]
+    assert answer.to_json()["peaks"][0]["LCA by class"]["synchronised"][1] == []
 
 
 def test_the_smallest_p_is_printed_as_a_bound(tmp_path):
     run, _ = made(tmp_path / "run.zarr")
     result = synchrony(run)
     never = {what: replace(series, baseline=np.zeros(1000)) for what, series in result.series.items()}
-    lines = describe_report(report([replace(result, series=never)])).splitlines()
+    lines = str(replace(result, series=never)).splitlines()
     assert [line.split("  ")[-1].strip() for line in lines[2:5]] == ["< 1/1001", "1", "< 1/1001"]
 
 
@@ -155,21 +99,21 @@ def test_what_does_not_count_is_no_peak(tmp_path):
     assert gone in synchrony(run, unconverged=True).series["LCA"].peaks
 
 
-def test_what_is_lacking_is_told(tmp_path):
+def test_what_is_lacking_is_named(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.zeros((7, 9)), status=[1, 1, 0] * 3)
     with pytest.raises(LCAError, match="no three successive iterations"):
         synchrony(run)
     lca = np.tile([0, -1, 0], (7, 3))
     run = make_run(tmp_path / "other.zarr", lca, motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4)))
     with pytest.raises(
-        LCAError, match=r"no class_lca. Make it anew with `lca allocate .*other.zarr --by-class --overwrite`"
+        LCAError, match=r"no class_lca. Replace it with .*other.zarr', problem, by_class=True, overwrite=True\)"
     ):
         synchrony(run, by_class=True)
-    with pytest.raises(UsageError, match="two repeats and one shift were wanted"):
+    with pytest.raises(UsageError, match="expected at least two repeats and one shift, found 1 and"):
         synchrony(run, repeats=1)
 
 
-def test_a_frozen_layer_is_left_out_and_told(tmp_path):
+def test_a_frozen_layer_is_left_out_and_named(tmp_path):
     run, peaks = made(tmp_path / "run.zarr")
     model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(1, 1))
     lca = np.concatenate([run.allocation("train").lca[:], np.zeros((2, 200))])
@@ -178,11 +122,11 @@ def test_a_frozen_layer_is_left_out_and_told(tmp_path):
     result = synchrony(frozen)
     assert (result.layers, result.still) == (["0", "1"], ["2"])
     assert result.series["LCA"].synchronised == [peaks[-20:].tolist()]
-    assert "left out, for they have no peak: 2" in describe_report(report([result]))
+    assert "left out because they have no peak: 2" in str(result)
 
 
 def test_a_small_p_is_not_printed_as_0(tmp_path):
     run, _ = made(tmp_path / "run.zarr")
     result = synchrony(run)
     rare = {what: replace(s, baseline=np.arange(10_000) // 9_997 * 40) for what, s in result.series.items()}
-    assert "0.0004" in describe_report(report([replace(result, series=rare)])).splitlines()[2]
+    assert "0.0004" in str(replace(result, series=rare)).splitlines()[2]

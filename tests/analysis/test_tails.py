@@ -6,8 +6,9 @@ from handmade import columns_of, make_run
 from scipy import stats
 from torch import nn
 
-from lca.analysis import tails
-from lca.analysis._tails import DEVIATIONS, TOP, Magnitudes, report, sample_step, weibull_shape
+from lca.analysis import Tails, tails
+from lca.analysis._tails import DEVIATIONS, TOP, choose_sample_step
+from lca.analysis.magnitudes import fit_weibull_shape
 
 
 def run_of(path, values, T=50, **options):
@@ -57,44 +58,11 @@ def test_a_gaussian_is_a_gaussian(tmp_path):
             assert result.beyond(part, k) == pytest.approx(1, abs=0.01 if k == 1 else 0.03 if k == 2 else 0.15)
 
 
-def test_shares_worked_out_by_hand():
-    magnitudes = Magnitudes(np.array([1.0, 2.0, 10.0]), np.array([6, 3, 1]))
-    assert (magnitudes.n, magnitudes.total) == (10, 22)
-    assert magnitudes.share_of_top(0.1) == pytest.approx(10 / 22)
-    assert magnitudes.share_of_top(0.2) == pytest.approx(12 / 22)
-    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # a half of the third value
-    assert magnitudes.share_beyond(1.5) == pytest.approx(16 / 22)
-    assert magnitudes.share_beyond(2.0) == pytest.approx(10 / 22)
-    # mean absolute difference over twice the mean: Σ|x_i − x_j| = 2 (6·3·1 + 6·1·9 + 3·1·8) = 192
-    assert magnitudes.gini == pytest.approx(192 / (2 * 10**2 * 2.2))
-    assert Magnitudes(np.array([3.0]), np.array([5])).gini == pytest.approx(0)
-
-
-@pytest.mark.parametrize("k", [0.2, 0.7, 1.0, 3.5])
-@pytest.mark.parametrize("scale", [1e-9, 1.0])
-def test_the_shape_of_greatest_likelihood_is_that_of_scipy(k, scale):
-    values = stats.weibull_min.rvs(k, scale=scale, size=20_000, random_state=np.random.default_rng(2))
-    shape = weibull_shape(values)
-    assert shape == pytest.approx(k, rel=0.03)
-    fitted, _, _ = stats.weibull_min.fit(values / values.mean(), floc=0)
-    assert shape == pytest.approx(fitted, rel=1e-3)
-
-    def likelihood(c):  # at the best scale for this shape
-        return stats.weibull_min.logpdf(values, c, scale=(values**c).mean() ** (1 / c)).sum()
-
-    assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0]])
-def test_no_shape_without_two_different_values(values):
-    assert np.isnan(weibull_shape(np.array(values)))
-
-
 def test_the_sample_is_every_so_many_th_of_all_values(tmp_path, monkeypatch, heavy):
-    monkeypatch.setattr("lca.store.CHUNK_PARAMETERS", 300)
+    monkeypatch.setattr("lca.store.run_writer.CHUNK_PARAMETERS", 300)
     steps = []
     for wanted in (2**18, 1_000):
-        monkeypatch.setitem(tails.__globals__, "N_SAMPLE", wanted)
+        monkeypatch.setattr("lca.analysis._tails.N_SAMPLE", wanted)
         T = 150
         status = np.ones(T)
         status[20:40] = 2
@@ -104,26 +72,26 @@ def test_the_sample_is_every_so_many_th_of_all_values(tmp_path, monkeypatch, hea
         flat = np.arange(0, taken.size, step)
         sample = taken.ravel()[flat][status[flat % T] == 1].astype(np.float64)
         assert (result.n_helped_sampled, result.n_hurt_sampled) == ((sample < 0).sum(), (sample > 0).sum())
-        assert result.weibull_helped == pytest.approx(weibull_shape(np.sort(-sample[sample < 0])), rel=1e-9)
-        assert result.weibull_hurt == pytest.approx(weibull_shape(np.sort(sample[sample > 0])), rel=1e-9)
+        assert result.weibull_helped == pytest.approx(fit_weibull_shape(np.sort(-sample[sample < 0])), rel=1e-9)
+        assert result.weibull_hurt == pytest.approx(fit_weibull_shape(np.sort(sample[sample > 0])), rel=1e-9)
         steps.append(step)
     assert steps == [1, 199]  # 199,950 values by 1,000, and no divisor in common with T
 
 
 def test_the_step_meets_every_iteration():
     for n, T in ((10**9, 880), (10**6, 64), (50, 7)):
-        step = sample_step(n, T)
+        step = choose_sample_step(n, T)
         assert set(np.arange(0, min(n, step * T), step) % T) == set(range(T)) or step == 1
 
 
-def test_the_report_states_the_sample(tmp_path, heavy):
+def test_a_note_states_the_sample(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
-    told = report([result, result])
-    assert told.tables[1].columns["Weibull k, helping"].values.tolist() == [[result.weibull_helped]] * 2
-    assert told.notes[0].startswith(
+    answer = Tails.tabulate([result, result])
+    assert answer.tables[1].columns["Weibull k, helping"].values.tolist() == [[result.weibull_helped]] * 2
+    assert answer.notes[0].startswith(
         f"k by maximum likelihood on one of every 1 values: {result.n_helped_sampled:,} help"
     )
-    percent = told.tables[0].columns["both"].values[0]
+    percent = answer.tables[0].columns["both"].values[0]
     assert percent[0] == 100
     assert percent[-1] == result.both.gini
 
@@ -132,7 +100,7 @@ def test_a_run_that_only_helps(tmp_path):
     result = tails(make_run(tmp_path / "run.zarr", -np.arange(1, 71).reshape(7, 10)))
     assert result.hurt.n == 0
     assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull_hurt]).all()
-    assert columns_of(report([result]))["hurting"]["Gini coefficient"]["mean"] is None
+    assert columns_of(Tails.tabulate([result]))["hurting"]["Gini coefficient"]["mean"] is None
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0])
@@ -140,12 +108,12 @@ def test_values_that_are_all_the_same_have_no_kurtosis(tmp_path, value):
     result = tails(make_run(tmp_path / "run.zarr", np.full((7, 10), value)))
     assert np.isnan(result.kurtosis)
     assert (result.n_zero, result.helped.n) == ((0, 70) if value else (70, 0))
-    assert columns_of(report([result]), "the whole distribution")["zero %"]["LCA"]["mean"] == (0 if value else 100)
+    assert columns_of(result, "the whole distribution")["zero %"]["LCA"]["mean"] == (0 if value else 100)
 
 
 def test_programs_get_a_histogram(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
-    written = report([result]).to_json()
+    written = Tails.tabulate([result]).to_json()
     edges = np.array(written["edges"])
     assert (len(edges), np.all(np.diff(edges) > 0)) == (101, True)
     assert sum(written["helped"][0]) == pytest.approx(result.helped.n)

@@ -4,44 +4,22 @@ import itertools
 
 import numpy as np
 import pytest
-from handmade import make_run
-from torch import nn
+from handmade import CONV_SIZE, random_run
 
 from lca.analysis import helping, neurons, oscillation, tails
-from lca.analysis.tiles import Segments, feed, tiles, words
-from lca.errors import LCAError
-
-MODEL = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5))  # K = 54 + 3 + 6 + 60 + 5
-K = 128
-
-
-def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.3):
-    """A run with LCA of random signs and zeros, random weights and signs, and iterations of each status."""
-    rng = np.random.default_rng(1)
-    lca = rng.normal(size=(K, T)) * 10.0 ** rng.integers(-9, 0, (K, T))
-    lca[rng.random((K, T)) < zeros] = 0
-    status = rng.choice([0, 1, 1, 1, 1, 2, 3], T)
-    lca[:, (status == 0) | (status == 3)] = np.nan
-    weights = rng.normal(size=(K, T + 1)).round(1)
-    positive = rng.random((K, T + 1)) < 0.5
-    loss = np.where(rng.random(T + 1) < 0.1, np.nan, 1.0)
-    if monkeypatch:
-        monkeypatch.setattr("lca.store.CHUNK_PARAMETERS", chunk)
-    run = make_run(
-        path, lca, model=MODEL, block=block, weights=weights, status=status, gradient_positive=positive, loss=loss
-    )
-    return run, {"lca": lca, "status": status, "weights": weights, "positive": positive, "loss": loss}
+from lca.analysis.tiles import Segments, feed, iterate_tiles, pack_words
+from lca.errors import DamagedError
 
 
 @pytest.mark.parametrize(
     ("T", "chunk", "block", "strip"), [(300, 16_384, None, 50), (130, 50, 8, 99), (64, 128, 64, 128), (5, 7, None, 3)]
 )
 def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
-    monkeypatch.setattr("lca.analysis.tiles.STRIP", strip)
+    monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", strip)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
-    found = np.full((K, T), np.inf, np.float32)
+    found = np.full((CONV_SIZE, T), np.inf, np.float32)
     reached = {}
-    for tile in tiles(run, run.allocation("train").lca):
+    for tile in iterate_tiles(run, run.allocation("train").lca):
         assert np.isinf(found[tile.rows, tile.columns]).all()
         found[tile.rows, tile.columns] = tile.values
         assert tile.values.shape[1] <= 64
@@ -50,22 +28,22 @@ def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
         assert tile.columns.start == reached.get((tile.rows.start, tile.rows.stop), 0)
         reached[tile.rows.start, tile.rows.stop] = tile.columns.stop
     np.testing.assert_array_equal(found, made["lca"].astype(np.float32))
-    assert len(reached) == sum(-(-min(chunk, K - top) // strip) for top in range(0, K, chunk))
+    assert len(reached) == sum(-(-min(chunk, CONV_SIZE - top) // strip) for top in range(0, CONV_SIZE, chunk))
     assert set(reached.values()) == {T}
 
 
 def test_the_first_column_is_the_lowest_bit():
     flags = np.zeros((3, 64), bool)
     flags[0, 0] = flags[1, 63] = flags[2, 5] = True
-    assert words(flags).tolist() == [1, 2**63, 32]
+    assert pack_words(flags).tolist() == [1, 2**63, 32]
 
 
 def test_segments_sum_what_of_them_is_in_the_rows():
     segments = Segments([0, 2, 3, 7])
     values = np.arange(7)[:, None] * [1, 10]
-    which, sums = segments.sums(slice(1, 5), values[1:5], np.int64)
+    which, sums = segments.sum(slice(1, 5), values[1:5], np.int64)
     assert (which, sums.tolist()) == (slice(0, 3), [[1, 10], [2, 20], [7, 70]])
-    which, sums = segments.sums(slice(3, 6), values[3:6], np.float64)
+    which, sums = segments.sum(slice(3, 6), values[3:6], np.float64)
     assert (which, sums.tolist()) == (slice(2, 3), [[12, 120]])
 
 
@@ -75,11 +53,11 @@ def test_counts_are_sums(monkeypatch):
     segments = Segments([0, 100, 101, 900, 5_000, 5_003])
     for rows in (slice(0, 2_000), slice(3_100, 5_003), slice(100, 101)):
         part = flags[: rows.stop - rows.start]
-        which, counts = segments.counts(rows, part)
-        expected, sums = segments.sums(rows, part, np.int64)
+        which, counts = segments.count(rows, part)
+        expected, sums = segments.sum(rows, part, np.int64)
         assert which == expected
         np.testing.assert_array_equal(counts, sums)
-    assert segments.counts(slice(0, 900), np.ones((900, 64), bool))[1][:, 0].tolist() == [100, 1, 799]
+    assert segments.count(slice(0, 900), np.ones((900, 64), bool))[1][:, 0].tolist() == [100, 1, 799]
 
 
 def in_memory(made):
@@ -107,9 +85,9 @@ def in_memory(made):
     ("T", "chunk", "block", "strip"), [(300, 16_384, None, 8), (300, 48, 8, 99), (129, 8, 64, 99), (192, 40, 16, 24)]
 )
 def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, block, strip):
-    monkeypatch.setattr("lca.analysis.tiles.STRIP", strip)
-    monkeypatch.setattr("lca.layout.MAX_CHUNK_FILES", 2)  # so that some chunks lie several to a file
-    monkeypatch.setattr("lca.layout.CHUNKS_PER_FILE", 2)
+    monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", strip)
+    monkeypatch.setattr("lca.store.chunks.MAX_CHUNK_FILES", 2)  # so that some chunks lie several to a file
+    monkeypatch.setattr("lca.store.chunks.CHUNKS_PER_FILE", 2)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     expected = in_memory(made)
     signs = helping(run)
@@ -134,21 +112,19 @@ def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, b
     )
 
 
-def test_a_damaged_chunk_is_told(tmp_path):
+def test_a_damaged_chunk_is_an_error(tmp_path):
     run, _ = random_run(tmp_path / "run.zarr", 70)
     chunk = tmp_path / "run.zarr/lca/train/lca/c/0/1"
     chunk.write_bytes(chunk.read_bytes()[:-9] + b"x" * 9)
-    with pytest.raises(LCAError, match="lca/train/lca is damaged"):
+    with pytest.raises(DamagedError, match="lca/train/lca is damaged"):
         helping(run)
 
 
 @pytest.mark.parametrize("array", ["lca/train/lca", "lca/train/gradient_sign", "weights"])
-def test_a_lost_file_is_told_and_not_read_as_0(tmp_path, array):
+def test_a_lost_file_is_an_error_and_not_read_as_0(tmp_path, array):
     run, _ = random_run(tmp_path / "run.zarr", 70)
     (tmp_path / "run.zarr" / array / "c/0/1").unlink()
-    with pytest.raises(
-        LCAError, match=rf"run.zarr/{array} is damaged: 1 of its files are missing. See `lca verify .*`"
-    ):
+    with pytest.raises(DamagedError, match=rf"run.zarr/{array} is damaged: 1 of its files are missing. See lca.verify"):
         oscillation(run)
 
 

@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import lca
 from lca.store.summary import summarize
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # What these warn of is their own affair, or that a training in a test has no GPU and no workers that load its data.
 LIGHTNING = [
@@ -47,7 +47,7 @@ def load(name):
     """A recipe as a module, not run."""
     if name in MARKS:
         needs({"lightning_trainer": "lightning", "huggingface_trainer": "transformers"}[name])
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "recipes" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import lca
 from lca.cli.main import main
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def console_blocks():
@@ -102,11 +102,11 @@ def test_every_command_is_in_the_table(command):
         assert re.search(rf"^\| (`[a-z-]+`, )*`{figure}`[ ,]", README, re.M)
 
 
-def test_every_recipe_is_in_the_table():
-    recipes = {path.name for path in (Path(__file__).parent.parent / "scripts" / "recipes").glob("*.py")}
-    assert recipes == set(re.findall(r"^\| \[(\w+\.py)\]\(scripts/recipes/\1\) ", README, re.M))
+def test_every_example_is_in_the_table():
+    examples = {path.name for path in (Path(__file__).parents[2] / "docs" / "examples").glob("*.py")}
+    assert examples == set(re.findall(r"^\| \[(\w+\.py)\]\(docs/examples/\1\) ", README, re.M))
 
 
 def test_pictures_are_there():
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (Path(__file__).parent.parent / picture).exists()
+        assert (Path(__file__).parents[2] / picture).exists()

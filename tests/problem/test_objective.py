@@ -1,58 +1,39 @@
 from dataclasses import replace
-from itertools import combinations, product
 
 import numpy as np
 import pytest
 import torch
+from conftest import small_problem
 
 import lca
+from lca.allocation.full_gradient import FullGradient
 from lca.errors import UsageError
-from lca.problem import objective as split_module
-from lca.problem.objective import Split, move_to_device, prepare
-from lca.problem.sampling import draw_stratified, estimate_standard_error
+from lca.model.parameters import flatten
+from lca.problem import objective as objective_module
+from lca.problem.batches import get_tensors
+from lca.problem.objective import Objective, move_to_device, prepare
+
+BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
+
 
 CPU = torch.device("cpu")
 
 
-def test_a_subset_has_the_classes_in_proportion():
-    labels = np.repeat([7, 3, 9], [50, 30, 20])
-    index = draw_stratified(labels, 10, seed=0)
-    assert [int((labels[index] == label).sum()) for label in (7, 3, 9)] == [5, 3, 2]
-    assert (np.diff(index) > 0).all()
-    assert np.array_equal(index, draw_stratified(labels, 10, seed=0))
-    assert not np.array_equal(index, draw_stratified(labels, 10, seed=1))
+def test_too_many_classes_are_refused(run, problem):
+    given = replace(problem(), groups=lambda batch: torch.arange(60))
+    lca.allocate(run, given, lca.AllocateConfig(**BY_CLASS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lca.problem.objective.MAX_CLASSES", 59)
+        with pytest.raises(
+            UsageError, match="the classes of small: expected at most 59, found 60. .* leave out by_class"
+        ):
+            lca.allocate(run, given, lca.AllocateConfig(**BY_CLASS, name="other"))
+    assert lca.open(run).allocations == ["train"]
 
 
-def test_what_does_not_divide_goes_to_the_largest_rests():
-    labels = np.repeat([0, 1, 2], [46, 30, 24])  # shares of 7: 3.22, 2.1, 1.68
-    index = draw_stratified(labels, 7, seed=3)
-    assert [int((labels[index] == c).sum()) for c in range(3)] == [3, 2, 2]
-    assert len(draw_stratified(labels, 100, seed=0)) == 100
-
-
-def test_every_example_is_as_likely():
-    counts = sum(np.bincount(draw_stratified(np.repeat([0, 1], 4), 4, seed), minlength=8) for seed in range(400))
-    assert counts.sum() == 1600
-    assert (abs(counts - 200) < 50).all()  # five standard deviations of a binomial
-
-
-def test_the_standard_error_is_right_on_average_over_all_samples():
-    """Over all stratified samples of a small population, the mean squared error told is the variance of the mean."""
-    generator = np.random.default_rng(0)
-    strata = [generator.normal(0, 1, 4), generator.normal(5, 3, 6)]
-    told, means = [], []
-    for a, b in product(combinations(range(4), 2), combinations(range(6), 3)):
-        losses = np.concatenate([strata[0][list(a)], strata[1][list(b)]])
-        labels = np.repeat([0, 1], [2, 3])
-        part = Split((torch.zeros(5),), None, None, None, [0, 1], labels, {0: 4, 1: 6})
-        told.append(estimate_standard_error(losses, np.ones(5), part) ** 2)
-        means.append(losses.mean())
-    assert np.mean(told) == pytest.approx(np.var(means), rel=1e-12)
-
-
-def test_a_whole_split_has_no_sampling_error():
-    part = Split((torch.zeros(3),), None, None, None, [0], np.zeros(3, int), {0: 3})
-    assert estimate_standard_error(np.array([1.0, 2.0, 5.0]), np.ones(3), part) == 0
+def test_groups_are_needed(run, problem):
+    with pytest.raises(UsageError, match="small has no groups. Give it some, .* or leave out by_class"):
+        lca.allocate(run, problem(), lca.AllocateConfig(**BY_CLASS))
 
 
 def test_bytes_are_scaled_at_once_where_that_fits(monkeypatch):
@@ -62,11 +43,11 @@ def test_bytes_are_scaled_at_once_where_that_fits(monkeypatch):
     assert left is None
     assert torch.equal(images, torch.arange(12.0).view(4, 3) / 2)
     assert torch.equal(labels, data[1])
-    monkeypatch.setattr(split_module, "memory", lambda device: 4 * (4 * 12 + 8 * 4) - 1)
+    monkeypatch.setattr(objective_module, "get_memory_bytes", lambda device: 4 * (4 * 12 + 8 * 4) - 1)
     kept, left = move_to_device(data, scale, CPU)
     assert left is scale
     assert torch.equal(kept[0], data[0])
-    monkeypatch.setattr(split_module, "memory", lambda device: 4 * (4 * 12 + 8 * 4))
+    monkeypatch.setattr(objective_module, "get_memory_bytes", lambda device: 4 * (4 * 12 + 8 * 4))
     assert move_to_device(data, scale, CPU)[1] is None
 
 
@@ -75,7 +56,7 @@ def test_scaling_by_batch_gives_the_same_allocation(tmp_path, monkeypatch):
     lca.train(problem, path, lca.TrainConfig(iterations=5, device="cpu"))
     config = lca.AllocateConfig(batch_size=500, device="cpu")
     lca.allocate(path, problem, config)
-    monkeypatch.setattr(split_module, "SCALED_SHARE", 0.0)
+    monkeypatch.setattr(objective_module, "SCALED_SHARE", 0.0)
     lca.allocate(path, problem, replace(config, name="bytes"))
     at_once, by_batch = (lca.open(path).allocation(name).lca[:] for name in ("train", "bytes"))
     np.testing.assert_array_equal(at_once, by_batch)
@@ -110,5 +91,24 @@ def test_without_groups_a_subset_is_drawn_from_all_alike(run, problem):
 
 
 def test_more_examples_than_there_are(run, problem):
-    with pytest.raises(UsageError, match="61 examples were asked for; the train split of small has 60"):
+    with pytest.raises(
+        UsageError, match="examples: expected 1 to 60, the examples of the train split of small, found 61"
+    ):
         lca.allocate(run, problem(), lca.AllocateConfig(examples=61, device="cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_split_that_does_not_fit_on_the_device_stays_on_the_host(monkeypatch):
+    given = small_problem()
+    device = torch.device("cuda")
+    given.model.to(device)
+    theta = flatten(given.model)
+    with FullGradient(Objective(given.model, given.losses, prepare(given, "train", device).data), 16) as full:
+        expected = full(theta)
+    monkeypatch.setattr("lca.problem.objective.get_memory_bytes", lambda device: 0)
+    split = prepare(given, "train", device)
+    assert all(x.device.type == "cpu" for x in get_tensors(split.data))
+    with FullGradient(Objective(given.model, given.losses, split.data), 16) as full:
+        found = full(theta)
+    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-6)
+    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-4, atol=1e-6)

@@ -1,19 +1,20 @@
 """What is not recorded and L depends on: frozen parameters and buffers have to be those of the training."""
 
+import hashlib
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import small_problem
+from datasets import Iterated, Listed, X, Y
 from torch import nn
 
 import lca
-from lca.cli.options import problem_of
 from lca.errors import LCAError
 from lca.model.parameters import get_fixed_tensors
-from lca.problem.provenance import describe_fixed
-from lca.recording.checkpoints import import_checkpoints
+from lca.problem import streaming as stream
+from lca.problem.provenance import compute_digest, describe_fixed
+from lca.problem.streaming import StreamedDataset, read_dataset
 
 CPU = lca.AllocateConfig(device="cpu", audit=0)
 
@@ -52,6 +53,28 @@ def trained(path, frozen, seed=0, folder=None):
     return given
 
 
+def test_data_are_known_by_their_names_and_not_by_their_order():
+    assert compute_digest({"x": X, "y": Y}) == compute_digest({"y": Y, "x": X})
+    assert compute_digest({"x": X, "y": X + 1}) != compute_digest({"y": X, "x": X + 1})
+    assert compute_digest((X, Y)) == compute_digest([X, Y])
+    assert compute_digest((X.bfloat16(),)) != compute_digest(((X + 1).bfloat16(),))
+    of_x = hashlib.sha256(b"torch.float32(2,)" + X.numpy().tobytes()).hexdigest()
+    of_y = hashlib.sha256(b"torch.int64()" + Y.numpy().tobytes()).hexdigest()
+    expected = hashlib.sha256(f"[11, ('/0', '{of_x}'), ('/1', '{of_y}')]".encode())
+    assert compute_digest((X, Y)) == expected.hexdigest()
+
+
+@pytest.mark.parametrize("kind", [Listed, Iterated])
+def test_data_in_memory_and_streamed_have_the_same_digest(kind, monkeypatch):
+    monkeypatch.setattr(stream, "READ_AT_ONCE", 4)
+    in_memory = read_dataset(kind((X, Y)))
+    assert torch.equal(in_memory["x"], X)
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
+    assert isinstance(read_dataset(kind((X, Y))), StreamedDataset)
+    assert compute_digest(read_dataset(kind((X, Y)))) == compute_digest(in_memory) == compute_digest({"x": X, "y": Y})
+    assert compute_digest(read_dataset(kind((X + 1, Y)))) != compute_digest(in_memory)
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_same_values_give_the_same_loss(tmp_path, frozen):
     given = trained(tmp_path / "run.zarr", frozen)
@@ -68,7 +91,8 @@ def test_other_frozen_parameters_are_refused(tmp_path):
     other = small_problem(model=Features(1, frozen=True))
     for question in (lca.allocate, lca.check):
         with pytest.raises(
-            LCAError, match=r"random is frozen.* \(1 of 1 frozen tensors have\): the loss would be another"
+            LCAError,
+            match=r"random is frozen.* \(1 of 1 frozen tensors differ\): the loss would not be the same. Pass the model",
         ):
             question(tmp_path / "run.zarr", other, CPU)
     assert lca.open(tmp_path / "run.zarr").allocations == []
@@ -116,12 +140,12 @@ def test_other_buffers_are_told(tmp_path):
     given = trained(tmp_path / "run.zarr", frozen=False)
     other = small_problem(model=Features(1, frozen=False))
     (note,) = lca.check(tmp_path / "run.zarr", other, CPU).notes
-    assert note.startswith("the buffer random is not what it was when recording began")
+    assert note.startswith("the buffer random differs from when recording began")
     told = []
-    lca.allocate(tmp_path / "run.zarr", other, CPU, report=lambda checked: told.extend(checked.notes))
+    lca.allocate(tmp_path / "run.zarr", other, CPU, on_preflight=lambda checked: told.extend(checked.notes))
     assert told == [note]
     (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, which has counted
-    assert note.startswith("the buffer n is not")
+    assert note.startswith("the buffer n differs")
 
 
 def test_a_problem_of_another_name_is_told(tmp_path):
@@ -142,40 +166,3 @@ def test_running_statistics_and_wrappers_do_not_matter():
     model[2].random.data += 1e-7
     after = describe_fixed(model)
     assert {name for name in after if after[name] != before[name]} == {"2.random"}
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_checkpoints_of_other_fixed_values_are_refused(tmp_path, frozen):
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    trained(tmp_path / "run.zarr", frozen, folder=folder)
-    with pytest.raises(LCAError, match=r"0\.pt has other values of random than the problem's model.*load it"):
-        import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(1, frozen)))
-    assert not (tmp_path / "new.zarr").exists()
-    run = import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(0, frozen)))  # n is let be
-    np.testing.assert_array_equal(run.weights[:], lca.open(tmp_path / "run.zarr").weights[:, :4])
-
-
-MINE = """
-import torch
-from torch import nn
-import lca
-
-def problem():
-    model = nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
-    x = torch.linspace(-1, 1, 40).reshape(20, 2)
-    return lca.Problem(model, train=(x, (x[:, 0] > 0).long()))
-"""
-
-
-def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "frozen_base.py").write_text(MINE)
-    name = "frozen_base.py:problem"
-    problem = lca.load(name, seed=3)
-    run = lca.train(problem, "run.zarr", lca.TrainConfig(seed=3, iterations=2, batch_size=10, device="cpu"))
-    again = problem_of(run, name, None, False)
-    assert torch.equal(again.model[0].weight, problem.model[0].weight)
-    lca.allocate("run.zarr", again, CPU)
-    with pytest.raises(LCAError, match=r"0\.weight is frozen.*from the same seed"):
-        lca.allocate("run.zarr", lca.load(name), lca.AllocateConfig(device="cpu", name="other"))

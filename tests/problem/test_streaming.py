@@ -7,54 +7,51 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_problem
+from datasets import Iterated, Listed, X, Y, losses
 from torch import nn
 from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
-    default_collate,
 )
 
 import lca
-from lca.allocation.batch_size import fastest_layout
+from lca.allocation.batch_size import choose_batch_format
 from lca.allocation.full_gradient import FullGradient
 from lca.errors import LCAError, UsageError
-from lca.model.parameters import flatten
 from lca.problem import streaming as stream
 from lca.problem.batches import get_tensors, length
-from lca.problem.objective import prepare
-from lca.problem.provenance import digest
+from lca.problem.objective import Objective
 from lca.problem.streaming import StreamedDataset, prefetch, read_dataset
 
-CPU = torch.device("cpu")
-X, Y = torch.arange(22.0).reshape(11, 2), torch.arange(11) % 3
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        return iter([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)])
 
 
-class Listed(Dataset):
-    """Examples of a split, one at a time."""
+class Shifted(TensorDataset):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x - 100, y
 
-    def __init__(self, data):
-        self.data = data
+
+class OfTensors(torch.utils.data.Dataset):
+    """Whose attribute `tensors` is something else."""
+
+    tensors = [torch.zeros(3)] * 4
 
     def __len__(self):
-        return len(self.data[0])
+        return 4
 
     def __getitem__(self, i):
-        return {"x": self.data[0][i], "y": self.data[1][i]}
+        return {"y": i, "x": self.tensors[i] + i} if i % 2 else {"x": self.tensors[i] + i, "y": i}
 
 
-class Told(IterableDataset):
-    def __init__(self, data):
-        self.data = data
-
-    def __iter__(self):
-        return ({"x": x, "y": y} for x, y in zip(*self.data, strict=True))
-
-
-def losses(model, batch):
-    return nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -65,59 +62,6 @@ def no_memory(monkeypatch):
 
 def whole(batches):
     return [torch.cat(parts) for parts in zip(*(get_tensors(batch) for batch in batches), strict=True)]
-
-
-@pytest.mark.parametrize("kind", [Listed, Told])
-def test_what_does_not_fit_is_streamed_with_the_same_examples(kind, no_memory):
-    streamed = read_dataset(kind((X, Y)))
-    assert isinstance(streamed, StreamedDataset)
-    assert len(streamed) == 11
-    for size in (1, 4, 11, 50):
-        for _ in range(2):  # as often as it is asked for
-            parts = list(streamed.batches(size))
-            assert [length(part) for part in parts] == [min(size, 11 - i) for i in range(0, 11, size)]
-            assert torch.equal(whole(parts)[0], X)
-            assert torch.equal(whole(parts)[1], Y)
-    assert torch.equal(streamed.head(3)["x"], X[:3])
-    assert length(streamed.head(100)) == 11
-    some = streamed.pick([1, 2, 7])
-    assert len(some) == 3
-    assert torch.equal(whole(some.batches(2))[0], X[[1, 2, 7]])
-    assert torch.equal(whole(streamed.map(lambda batch: batch["x"] + 1).batches(3))[0], X + 1)
-
-
-@pytest.mark.parametrize("kind", [Listed, Told])
-def test_data_in_memory_and_streamed_have_the_same_digest(kind, monkeypatch):
-    monkeypatch.setattr(stream, "READ_AT_ONCE", 4)
-    in_memory = read_dataset(kind((X, Y)))
-    assert torch.equal(in_memory["x"], X)
-    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
-    assert isinstance(read_dataset(kind((X, Y))), StreamedDataset)
-    assert digest(read_dataset(kind((X, Y)))) == digest(in_memory) == digest({"x": X, "y": Y})
-    assert digest(read_dataset(kind((X + 1, Y)))) != digest(in_memory)
-
-
-def test_what_fits_is_decided_by_its_bytes(monkeypatch):
-    n_bytes = X.nbytes + Y.nbytes
-    monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
-    monkeypatch.setattr(stream, "memory", lambda device: n_bytes)
-    assert not isinstance(read_dataset(Listed((X, Y))), StreamedDataset)
-    monkeypatch.setattr(stream, "memory", lambda device: n_bytes - 1)
-    assert isinstance(read_dataset(Listed((X, Y))), StreamedDataset)
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads, from Python 3.12 on
-def test_of_a_loader_its_data_set_its_collate_and_its_workers_are_used(no_memory):
-    def doubled(examples):
-        return torch.stack([2 * example["x"] for example in examples])
-
-    loader = DataLoader(Listed((X, Y)), batch_size=3, shuffle=True, collate_fn=doubled, num_workers=2)
-    streamed = read_dataset(loader)
-    again = streamed.batches(4)
-    for _ in range(2):
-        assert torch.equal(whole(again)[0], 2 * X)
-    told = read_dataset(DataLoader(Told((X, Y)), batch_size=3, num_workers=2))  # of whose workers each would read it all
-    assert torch.equal(whole(told.batches(4))[0], X)
 
 
 def named(number):
@@ -131,6 +75,77 @@ class Telling(Listed):
 
     def __getitem__(self, i):
         return torch.tensor([i, self.worker, signal.getsignal(signal.SIGINT) == signal.SIG_IGN])
+
+
+class Augmented(Listed):
+    def __getitem__(self, i):
+        return self.data[0][i] + torch.rand(2)
+
+
+def of_words(model, batch):
+    return model(batch[..., None].float())[..., 0]
+
+
+def test_a_data_set_is_read_in_its_order():
+    assert all(torch.equal(a, b) for a, b in zip(read_dataset(TensorDataset(X, Y)), (X, Y), strict=True))
+    found = read_dataset(Streamed())
+    assert torch.equal(found["x"], X)
+    assert torch.equal(found["y"], Y)
+    listed = read_dataset([(x, int(y)) for x, y in zip(X, Y, strict=True)])
+    assert torch.equal(listed[1], Y)
+
+
+def test_a_data_set_says_itself_what_its_examples_are():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    assert torch.equal(read_dataset(Shifted(X, Y))[0], X - 100)
+    found = read_dataset(OfTensors())
+    assert found["x"][:, 0].tolist() == found["y"].tolist() == [0, 1, 2, 3]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", [Listed, Iterated])
+def test_what_does_not_fit_is_streamed_with_the_same_examples(kind, no_memory):
+    streamed = read_dataset(kind((X, Y)))
+    assert isinstance(streamed, StreamedDataset)
+    assert len(streamed) == 11
+    for size in (1, 4, 11, 50):
+        for _ in range(2):  # as often as it is asked for
+            parts = list(streamed.batches(size))
+            assert [length(part) for part in parts] == [min(size, 11 - i) for i in range(0, 11, size)]
+            assert torch.equal(whole(parts)[0], X)
+            assert torch.equal(whole(parts)[1], Y)
+    assert torch.equal(streamed.take_first(3)["x"], X[:3])
+    assert length(streamed.take_first(100)) == 11
+    some = streamed.select([1, 2, 7])
+    assert len(some) == 3
+    assert torch.equal(whole(some.batches(2))[0], X[[1, 2, 7]])
+    assert torch.equal(whole(streamed.map(lambda batch: batch["x"] + 1).batches(3))[0], X + 1)
+
+
+def test_what_fits_is_decided_by_its_bytes(monkeypatch):
+    n_bytes = X.nbytes + Y.nbytes
+    monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
+    monkeypatch.setattr(stream, "get_memory_bytes", lambda device: n_bytes)
+    assert not isinstance(read_dataset(Listed((X, Y))), StreamedDataset)
+    monkeypatch.setattr(stream, "get_memory_bytes", lambda device: n_bytes - 1)
+    assert isinstance(read_dataset(Listed((X, Y))), StreamedDataset)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads, from Python 3.12 on
+def test_of_a_loader_its_data_set_its_collate_and_its_workers_are_used(no_memory):
+    def doubled(examples):
+        return torch.stack([2 * example["x"] for example in examples])
+
+    loader = DataLoader(Listed((X, Y)), batch_size=3, shuffle=True, collate_fn=doubled, num_workers=2)
+    streamed = read_dataset(loader)
+    again = streamed.batches(4)
+    for _ in range(2):
+        assert torch.equal(whole(again)[0], 2 * X)
+    told = read_dataset(
+        DataLoader(Iterated((X, Y)), batch_size=3, num_workers=2)
+    )  # of whose workers each would read it all
+    assert torch.equal(whole(told.batches(4))[0], X)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -158,14 +173,9 @@ def test_a_loader_that_gives_a_part_of_its_data_is_refused(options, words):
 
 def test_a_loader_of_what_is_in_batches_already_is_refused():
     with pytest.raises(UsageError, match="batch_size=None"):
-        read_dataset(DataLoader(Told((X, Y)), batch_size=None))
+        read_dataset(DataLoader(Iterated((X, Y)), batch_size=None))
     whole_batches = DataLoader(Listed((X, Y)), batch_size=None)  # of single examples as well, without their batches
     assert torch.equal(read_dataset(whole_batches)["x"], X)
-
-
-class Augmented(Listed):
-    def __getitem__(self, i):
-        return self.data[0][i] + torch.rand(2)
 
 
 def test_examples_that_are_others_each_time_are_refused():
@@ -174,33 +184,6 @@ def test_examples_that_are_others_each_time_are_refused():
     with_nan = X.clone()
     with_nan[0, 1] = torch.nan
     assert torch.equal(read_dataset(Listed((with_nan, Y)))["x"].isnan(), with_nan.isnan())
-
-
-class Fewer(IterableDataset):
-    """Gives fewer examples each time."""
-
-    n = 12
-
-    def __iter__(self):
-        self.n -= 1
-        return iter([{"x": X[i], "y": Y[i]} for i in range(self.n)])
-
-
-def test_a_pass_that_lacks_examples_is_told(no_memory):
-    streamed = read_dataset(Fewer())
-    assert len(streamed) == 11
-    model = nn.Linear(2, 3)
-    with (
-        FullGradient(model, losses, streamed, 4) as full,
-        pytest.raises(LCAError, match="a pass gave 10 of 11 examples"),
-    ):
-        full(full.theta)
-    dropping = DataLoader(Listed((X, Y)), collate_fn=lambda examples: default_collate(examples[:3]))
-    with (
-        FullGradient(model, losses, read_dataset(dropping), 4) as full,
-        pytest.raises(LCAError, match="a pass gave 9 of 11 examples.*its collate_fn all that it is given"),
-    ):
-        full(full.theta)
 
 
 def test_an_iterator_that_is_used_up_is_told(no_memory):
@@ -213,19 +196,19 @@ def test_an_iterator_that_is_used_up_is_told(no_memory):
     streamed = read_dataset(Once())
     assert len(streamed) == 3
     with pytest.raises(LCAError, match="gives no example when it is read again"):
-        streamed.head(2)
+        streamed.take_first(2)
 
 
 def test_the_memory_is_for_all_splits_and_all_processes_together(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
     monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
-    monkeypatch.setattr(stream, "memory", lambda device: 2 * n_bytes)
+    monkeypatch.setattr(stream, "get_memory_bytes", lambda device: 2 * n_bytes)
     two = {"train": Listed((X, Y)), "val": Listed((X, Y))}
     splits = lca.Problem(nn.Linear(1, 1), **two).splits
     assert [isinstance(data, StreamedDataset) for data in splits.values()] == [False, False]
     splits = lca.Problem(nn.Linear(1, 1), **two, test=Listed((X, Y))).splits
     assert [isinstance(data, StreamedDataset) for data in splits.values()] == [False, False, True]
-    monkeypatch.setattr(stream, "n_sharing", lambda device: 2)
+    monkeypatch.setattr(stream, "count_sharing", lambda device: 2)
     splits = lca.Problem(nn.Linear(1, 1), **two).splits
     assert [isinstance(data, StreamedDataset) for data in splits.values()] == [False, True]
 
@@ -251,48 +234,19 @@ def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
 
     problem = lca.Problem(nn.Linear(1, 1), train=DataLoader(Words(), collate_fn=padded), weigh=lambda batch: batch >= 0)
     assert isinstance(problem.train, StreamedDataset)
-    full = FullGradient(problem.model, of_words, problem.train, 7, weigh=problem.weigh)
-    assert full.total_weight == sum(i % 5 + 1 + (i > 1_024) for i in range(1_030))
-    with full:
+    objective = Objective(problem.model, of_words, problem.train, weigh=problem.weigh)
+    with FullGradient(objective, 7) as full:
+        assert full.total_weight == sum(i % 5 + 1 + (i > 1_024) for i in range(1_030))
         found = full(torch.tensor([1.0, 0.5]))
     words = torch.cat([Words()[i] for i in range(1_030)]).double()
     assert float(found.loss) == pytest.approx(float((words + 0.5).mean()), rel=1e-6)
     torch.testing.assert_close(found.gradient, torch.stack([words.mean(), words[0] + 1]).float())
-    layout = fastest_layout(problem.model, of_words, problem.train, None, problem.weigh)
-    assert layout.batch_size >= 125
-
-
-def of_words(model, batch):
-    return model(batch[..., None].float())[..., 0]
+    assert choose_batch_format(objective).batch_size >= 125
 
 
 def test_examples_of_unequal_shapes_need_a_collate_function():
-    with pytest.raises(UsageError, match=r"train cannot be put together to tensors .*a DataLoader whose collate_fn"):
+    with pytest.raises(UsageError, match=r"train cannot be collated into tensors .*a DataLoader whose collate_fn"):
         lca.Problem(nn.Linear(1, 1), train=Listed(([torch.zeros(1), torch.zeros(2)], Y)))
-
-
-@pytest.mark.parametrize("options", [{}, {"by_class": True}, {"examples": 31}], ids=["whole", "by-class", "examples"])
-@pytest.mark.parametrize("kind", [Listed, Told])
-def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options, monkeypatch):
-    given = small_problem()
-    x, y = given.train
-    in_memory = replace(
-        given, losses=losses, train={"x": x, "y": y}, val=None, groups=lambda batch: batch["y"], correct=None
-    )
-    path = tmp_path / "run.zarr"
-    lca.train(in_memory, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=0.1, device="cpu"))
-    lca.allocate(path, in_memory, lca.AllocateConfig(batch_size=16, device="cpu", **options))
-    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
-    streamed = replace(in_memory, train=kind((x, y)))
-    assert isinstance(streamed.train, StreamedDataset)
-    lca.allocate(path, streamed, lca.AllocateConfig(batch_size=16, device="cpu", name="streamed", **options))
-    a, b = (lca.open(path).allocation(name) for name in ("train", "streamed"))
-    np.testing.assert_allclose(b.lca[:], a.lca[:], atol=1e-7)
-    np.testing.assert_allclose(b.loss[:], a.loss[:], rtol=1e-6)
-    if "by_class" in options:
-        np.testing.assert_allclose(b.class_lca[:], a.class_lca[:], atol=1e-6)
-        np.testing.assert_allclose(b.class_lca[:].sum(1), b.tensor_lca[:], atol=1e-7)
-    assert b.attributes["examples"] == a.attributes["examples"]
 
 
 def test_a_streamed_split_is_trained_on_in_the_same_random_order(tmp_path, no_memory):
@@ -305,30 +259,9 @@ def test_a_streamed_split_is_trained_on_in_the_same_random_order(tmp_path, no_me
         weights.append(lca.train(problem, tmp_path / f"{i}.zarr", config).weights[:])
     np.testing.assert_array_equal(*weights)
     with pytest.raises(UsageError, match=r"no random order to be trained in.*lca\.Recorder"):
-        lca.train(replace(small_problem(), losses=losses, train=Told((x, y)), val=None), tmp_path / "2.zarr", config)
-
-
-def test_data_elsewhere_than_the_model_are_brought_to_it(monkeypatch):
-    """As where a split does not fit on a CUDA device; here with a stand-in for the copying."""
-    given = small_problem()
-    theta = flatten(given.model)
-    with FullGradient(given.model, given.losses, given.train, 16) as full:
-        expected = full(theta)
-    split = prepare(given, "train", CPU)
-    moved = []
-
-    def copied(items, device):
-        for batch, beside in items:
-            moved.append(length(batch))
-            yield batch, beside
-
-    monkeypatch.setattr("lca.gradient.ahead", copied)
-    full = FullGradient(given.model, given.losses, split.data, 16)
-    full.is_there = False
-    with full:
-        found = full(theta)
-    assert moved == [16, 16, 16, 12]
-    assert torch.equal(found.gradient, expected.gradient)
+        lca.train(
+            replace(small_problem(), losses=losses, train=Iterated((x, y)), val=None), tmp_path / "2.zarr", config
+        )
 
 
 def test_nothing_is_copied_where_all_is_on_the_host():
@@ -347,35 +280,6 @@ def test_batches_are_copied_to_cuda_ahead_of_their_use():
     assert [(float(total), beside) for total, beside in sums] == [(1e6 * i, [i]) for i in range(8)]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_split_that_does_not_fit_on_the_device_stays_on_the_host(monkeypatch):
-    given = small_problem()
-    device = torch.device("cuda")
-    given.model.to(device)
-    theta = flatten(given.model)
-    with FullGradient(given.model, given.losses, prepare(given, "train", device).data, 16) as full:
-        expected = full(theta)
-    monkeypatch.setattr("lca.split.memory", lambda device: 0)
-    split = prepare(given, "train", device)
-    assert all(x.device.type == "cpu" for x in get_tensors(split.data))
-    with FullGradient(given.model, given.losses, split.data, 16) as full:
-        found = full(theta)
-    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-6)
-    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-4, atol=1e-6)
-
-
 def test_a_data_set_of_words_is_told(no_memory):
-    with pytest.raises(UsageError, match=r"cannot be put together to tensors \(a str\)"):
+    with pytest.raises(UsageError, match=r"cannot be collated into tensors \(a str\)"):
         lca.Problem(nn.Linear(1, 1), train=Listed((["a", "b"], [0, 1])))
-
-
-def test_weights_have_to_be_weights():
-    given = small_problem()
-    for weigh, words in (
-        (lambda batch: batch[1] - 1, "some are below 0"),
-        (lambda batch: 0 * batch[1], "sum to 0"),
-        (lambda batch: batch[1][:5], r"gave a tensor of shape \(5,\) for a batch of 60 examples"),
-        (lambda batch: 1.0, "gave a float"),
-    ):
-        with pytest.raises(LCAError, match=words):
-            FullGradient(given.model, given.losses, given.train, 16, weigh=weigh)

@@ -5,12 +5,46 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import small_problem
 from torch import nn
 
 import lca
 from lca.errors import LCAError, UsageError
 from lca.recording.checkpoints import import_checkpoints
-from lca.text import describe_run
+
+
+class Features(nn.Module):
+    """A trained layer on random features, which are a frozen parameter or a buffer."""
+
+    def __init__(self, seed, frozen):
+        super().__init__()
+        torch.manual_seed(seed)
+        random = torch.randn(2, 8)
+        if frozen:
+            self.random = nn.Parameter(random, requires_grad=False)
+        else:
+            self.register_buffer("random", random)
+        self.register_buffer("n", torch.zeros(()))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.training:
+            self.n += 1
+        return self.out(torch.cos(x @ self.random))
+
+
+def trained(path, frozen, seed=0, folder=None):
+    given = small_problem(model=Features(seed, frozen))
+    optimizer = torch.optim.SGD([p for p in given.model.parameters() if p.requires_grad], 0.1)
+    with lca.Recorder(path, given.model) as recorder:
+        recorder.attach(optimizer)
+        for step in range(4):
+            if folder:
+                torch.save(given.model.state_dict(), folder / f"{step}.pt")
+            optimizer.zero_grad()
+            given.losses(given.model, given.train).mean().backward()
+            optimizer.step()
+    return given
 
 
 @pytest.fixture
@@ -28,6 +62,23 @@ def checkpoints(tmp_path, problem):
         given.losses(given.model, given.train).mean().backward()
         optimizer.step()
     return folder, np.array(values)
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ("touched", "w")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_checkpoints_of_other_fixed_values_are_refused(tmp_path, frozen):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    trained(tmp_path / "run.zarr", frozen, folder=folder)
+    with pytest.raises(LCAError, match=r"0\.pt has other values of random than the problem's model.*load it"):
+        import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(1, frozen)))
+    assert not (tmp_path / "new.zarr").exists()
+    run = import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(0, frozen)))  # n is let be
+    np.testing.assert_array_equal(run.weights[:], lca.open(tmp_path / "run.zarr").weights[:, :4])
 
 
 def test_files_in_the_order_of_a_glob_are_refused(tmp_path, problem, checkpoints):
@@ -49,7 +100,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, problem, checkpo
         "step-1.pt",
         "step-2.pt",
     ]
-    assert "imported from 12 checkpoints, a coarse trajectory" in describe_run(run)
+    assert "imported from 12 checkpoints, a coarse trajectory" in repr(run)
 
 
 def test_it_is_allocated_with_a_certificate(tmp_path, problem, checkpoints):
@@ -91,11 +142,6 @@ def test_safetensors(tmp_path, problem, checkpoints):
     np.testing.assert_array_equal(run.weights[:].T, values[:2])
 
 
-class Evil:
-    def __reduce__(self):
-        return open, ("touched", "w")
-
-
 def test_a_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, _ = checkpoints
@@ -112,21 +158,23 @@ def test_a_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatc
 
 def test_what_does_not_fit_is_told(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
-    with pytest.raises(LCAError, match=r"step-0.pt: 0.weight is \(8, 2\); the model's \(4, 2\) was wanted"):
+    with pytest.raises(
+        LCAError, match=r"the shape of 0.weight in .*step-0.pt: expected the model's \(4, 2\), found \(8, 2\)"
+    ):
         other = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
         import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
-    with pytest.raises(LCAError, match=r"has no '0.weight_ih', and 2 of the model's 4 parameters in all are not in it"):
+    with pytest.raises(LCAError, match=r"lacks 2 of the model's 4 parameters, the first of them '0.weight_ih'"):
         other = nn.Sequential(nn.RNNCell(2, 8, bias=False), nn.Tanh(), nn.Linear(8, 3))
         import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
-    with pytest.raises(UsageError, match="1 checkpoint given; a trajectory takes two or more"):
+    with pytest.raises(UsageError, match="checkpoints: expected two or more, for a trajectory, found 1"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-0.pt"], problem())
-    with pytest.raises(UsageError, match="there is no checkpoint"):
+    with pytest.raises(UsageError, match="step-99.pt does not exist"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-99.pt"], problem())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"holds no checkpoint; files ending in \.pt"):
+    with pytest.raises(UsageError, match=r"empty: expected files ending in \.pt, .*, found none"):
         import_checkpoints(tmp_path / "run.zarr", [tmp_path / "empty"], problem())
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(LCAError, match="holds a list; a state_dict was wanted"):
+    with pytest.raises(LCAError, match="list.pt: expected a state_dict, found a list"):
         import_checkpoints(tmp_path / "run.zarr", [tmp_path / "list.pt", folder], problem())
     assert not (tmp_path / "run.zarr").exists()
 
@@ -145,7 +193,7 @@ def test_a_run_that_is_there_survives_a_checkpoint_that_is_damaged(tmp_path, pro
 def test_an_order_that_is_not_known_is_not_guessed(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     torch.save(problem().model.state_dict(), folder / "final.pt")
-    with pytest.raises(UsageError, match=r"do not differ by their numbers alone \(final.pt, step-#.pt\)"):
+    with pytest.raises(UsageError, match=r"differ in more than their numbers \(final.pt, step-#.pt\)"):
         import_checkpoints(tmp_path / "run.zarr", [folder], problem())
 
 
@@ -154,6 +202,6 @@ def test_damaged_safetensors_and_odd_names_are_told(tmp_path, problem, checkpoin
     folder, _ = checkpoints
     (tmp_path / "a.safetensors").write_bytes(b"12345678{")
     torch.save({0: torch.zeros(2)}, tmp_path / "odd.pt")
-    for name, message in (("a.safetensors", "cannot be read"), ("odd.pt", "has no '0.weight'")):
+    for name, message in (("a.safetensors", "cannot be read"), ("odd.pt", "the first of them '0.weight'")):
         with pytest.raises(LCAError, match=message):
             import_checkpoints(tmp_path / "run.zarr", [folder, tmp_path / name], problem())

@@ -264,8 +264,8 @@ def test_a_scalar_is_taken_as_it_is_when_told(tmp_path):
 
 
 def test_motion_across_blocks_and_commits(tmp_path, monkeypatch):
-    monkeypatch.setattr("lca.recorder.COMMIT_S", 0)
-    monkeypatch.setattr("lca.recorder.COMMIT_SHARE", float("inf"))
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
     model = nn.Linear(2, 1)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(200):
@@ -303,8 +303,8 @@ def test_memory_is_a_few_blocks_whatever_the_disk_does(tmp_path, monkeypatch):
 def test_a_full_disk_stops_the_training_and_the_store_is_sound(tmp_path, problem, monkeypatch):
     config = lca.TrainConfig(batch_size=20, iterations=400, device="cpu")
     lca.train(problem(), tmp_path / "whole.zarr", config)
-    monkeypatch.setattr("lca.recorder.COMMIT_S", 0)
-    monkeypatch.setattr("lca.recorder.COMMIT_SHARE", float("inf"))
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
     put = LocalStore.set
 
     async def full(self, key, value):

@@ -1,4 +1,4 @@
-"""The methods that scripts/bench_alternatives.py sets beside lca are what they are said to be."""
+"""The methods that scripts/bench/alternatives.py sets beside lca are what they are said to be."""
 
 import json
 import subprocess
@@ -9,21 +9,22 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from alternatives import fixed_step, notebook, paper_flow, picture, reference, stages
-from alternatives.comparison import Result, methods_table, ratios
-from alternatives.fixed_step import gauss_legendre, middles, riemann_trapezoid
-from alternatives.full_set import FullSetGradient, Passes
-from alternatives.iterates import Iterates, copied
-from alternatives.kill import Trial, kill_and_restart
-from alternatives.stages import Cost, Task
-from bench_alternatives import spread
-from bench_page import run as run_onto_page
 from matplotlib.figure import Figure
 from oracles import Separable, TinyNet
 from scipy import integrate, special
 from torch import nn
 
 import lca
+from bench.alternatives import spread
+from bench.flows import fixed_step, notebook, paper_flow, picture, reference, stages
+from bench.flows.comparison import Result, methods_table, ratios
+from bench.flows.fixed_step import gauss_legendre, middles, riemann_trapezoid
+from bench.flows.full_set import FullSetGradient, Passes
+from bench.flows.iterates import Iterates, copy_iterates
+from bench.flows.kill import Trial, kill_and_restart
+from bench.flows.stages import Cost, Task
+from bench.page import run as run_onto_page
+from lca.problem.losses import cross_entropy
 
 T = 5
 TRAIN, VAL = TinyNet.random(1, 61), TinyNet.random(2, 17)
@@ -35,7 +36,7 @@ def network():
 
 def full_set(net, passes=None):
     """Of a split, in float32, in batches that leave a rest."""
-    return FullSetGradient(network(), lca.problem.cross_entropy, (net.x.float(), net.y), 13, passes)
+    return FullSetGradient(network(), cross_entropy, (net.x.float(), net.y), 13, passes)
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_the_reference_is_composite_simpson_with_64_and_with_half_of_that():
 
 def test_iterates_are_read_from_their_file_as_the_run_has_them(tmp_path, run):
     recorded = lca.open(run)
-    iterates = copied(recorded, tmp_path / "iterates.f32")
+    iterates = copy_iterates(recorded, tmp_path / "iterates.f32")
     assert len(iterates) == 101
     np.testing.assert_array_equal(np.stack(list(iterates)), recorded.weights[:].T)
     np.testing.assert_array_equal(iterates[70], recorded.weights[:, 70])
@@ -195,8 +196,8 @@ def task(tmp_path, walk, monkeypatch):
         return lca.Problem(network(), train=train, val=val)
 
     monkeypatch.setattr(stages, "load_problem", tiny)
-    layout = {"batch_size": 13, "channels_last": False}
-    return Task("", str(tmp_path / "method"), str(tmp_path / "iterates.f32"), TinyNet.K, [1, 4], layout)
+    batch_format = {"batch_size": 13, "channels_last": False}
+    return Task("", str(tmp_path / "method"), str(tmp_path / "iterates.f32"), TinyNet.K, [1, 4], batch_format)
 
 
 PAPER = ("paper-record", "paper-gradients")
@@ -251,7 +252,7 @@ def test_a_trial_counts_the_passes_of_the_second_start(task, monkeypatch, again,
             raise subprocess.CalledProcessError(-9, "killed")
         return Cost(n_passes=400 if done.count(done[-1]) == 1 and task.folder.endswith("whole") else again)
 
-    monkeypatch.setattr("alternatives.kill.run", run)
+    monkeypatch.setattr("bench.flows.kill.run", run)
     trial = kill_and_restart(("record", "long"), task)
     assert trial == Trial(400, again)
     assert trial.went_on == went_on
@@ -304,9 +305,9 @@ def test_labels_touch_neither_each_other_nor_a_point(tmp_path, monkeypatch):
 
 def test_a_page_keeps_what_a_script_printed_and_tells_that_it_failed(tmp_path, monkeypatch):
     (tmp_path / "fails.py").write_text("print('a line')\nraise SystemExit(3)")
-    monkeypatch.setattr("bench_page.SCRIPTS", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (tmp_path / "page.txt").open("w") as page, pytest.raises(subprocess.CalledProcessError):
-        run_onto_page(["fails.py"], page)
+        run_onto_page(["fails"], page)
     assert (tmp_path / "page.txt").read_text() == "a line\n"
 
 

@@ -8,7 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+import lca
 import reproduce_paper
+from lca.errors import LCAError
+from lca.problem.zoo.presets import PRESETS
+from lca.runtime.workers import join_workers
 from paper import certainty, hurting, moments, noise
 from paper.archive import Archive, NotMade
 from paper.drawings import DRAWINGS, FILMS
@@ -18,11 +23,6 @@ from paper.forecast import forecast
 from paper.making import make, plan
 from paper.measured import Finding, Measured, all_of, clearly, clearly_less
 from paper.page import row_of, write_page
-
-import lca
-from lca.errors import LCAError
-from lca.problem.zoo.presets import PRESETS
-from lca.runtime.workers import join_workers
 
 SMALL = {**SCALES["smoke"], "mnist-fc": Size("digits-fc", iterations=12, runs=2, subsets=(100, 300, 800))}
 
@@ -341,7 +341,9 @@ def test_the_slow_layer_is_compared_with_both():
 
 
 def by_delay(last, others=lambda delay: -1.0):
-    totals = {each.replace("-", "_"): [[-1.0, others(d), last(d)]] for d, each in hurting.delayed().items()}
+    totals = {
+        each.replace("-", "_"): [[-1.0, others(d), last(d)]] for d, each in hurting.experiments_by_delay().items()
+    }
     totals["cifar_resnet_sgd"] *= 3  # of which there are more runs, and they count as one
     return Told(**totals)
 
@@ -455,10 +457,10 @@ def test_common_peaks_are_held_against_random_shifts():
     """One shift in 25 moves all layers alike and keeps every common peak, so that it takes several runs."""
     baseline = [10] * 4 + [1] * 96
     archive = Asked(one=[shifts(10, baseline)], three=[shifts(10, baseline)] * 3, none=[shifts(1, baseline)] * 3)
-    one = moments.synchronised(archive, "one")
+    one = moments.layers_peak_together(archive, "one")
     assert one == Measured(f"10.0, by chance 1.36 (p = {5 / 101:.2g}), 2 layers", False)
-    assert moments.synchronised(archive, "three").agrees
-    assert moments.synchronised(archive, "none").agrees is False
+    assert moments.layers_peak_together(archive, "three").agrees
+    assert moments.layers_peak_together(archive, "none").agrees is False
 
 
 def test_common_peaks_of_lca_are_not_those_of_its_factors():

@@ -8,11 +8,13 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from faults import dies
 from fsspec.implementations.memory import MemoryFileSystem
 
 import lca
 from lca.errors import LCAError, UsageError
 from lca.store.paths import Local, Remote, locate
+from lca.store.run_writer import RunWriter
 from lca.store.verify import verify
 
 URL = "memory://runs/run.zarr"
@@ -47,55 +49,11 @@ def allocate(place, problem, **options):
     lca.allocate(place, problem, lca.AllocateConfig(batch_size=60, device="cpu", audit=0.05), **options)
 
 
-class Died(Exception):
-    """As a process does."""
-
-
-def flat(arguments):
-    """The paths of an argument that is one or a list of them."""
-    (paths,) = arguments
-    return [paths] if isinstance(paths, str) else paths
-
-
-class Dies:
-    """The calls of a location's filesystem, until so many have changed something; from then on none does."""
-
-    def __init__(self, n):
-        self.n, self.call = n, Remote.call
-
-    def __get__(self, location, kind):
-        memory = fsspec.filesystem("memory")
-
-        def call(method, *arguments, **options):
-            if method in ("pipe_file", "rm"):
-                self.n -= 1
-                if self.n == -1 and method == "rm":  # an object store takes them one by one
-                    there = [name for path in flat(arguments) for name in memory.find(path)]
-                    for name in there[: len(there) // 2]:
-                        memory.rm(name)
-                if self.n < 0:
-                    raise Died
-            return self.call(location, method, *arguments, **options)
-
-        return call
-
-
-def dies(monkeypatch, n, action):
-    """Whether the action dies in the change after n of them."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Remote, "call", Dies(n))
-        try:
-            action()
-        except Died:
-            return True
-    return False
-
-
 @pytest.fixture
 def often(monkeypatch):
     """A state after every block."""
-    monkeypatch.setattr("lca.recorder.COMMIT_S", 0)
-    monkeypatch.setattr("lca.recorder.COMMIT_SHARE", float("inf"))
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +83,7 @@ def test_it_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
         allocate(place, problem())
     assert contents(URL) == contents(tmp_path / "run.zarr")
     assert lca.open(URL).disk_bytes() == sum(map(len, contents(URL).values()))
-    assert lca.open(URL).free_bytes() is None
+    assert lca.open(URL).path.free_bytes() is None
     assert verify(URL).findings == []
     np.testing.assert_array_equal(
         lca.open(URL).allocation("train").lca[:], lca.open(tmp_path / "run.zarr").allocation("train").lca[:]
@@ -180,18 +138,18 @@ def test_an_allocation_that_dies_at_any_write_goes_on_to_the_same_bytes(problem,
 def test_what_is_no_run_store_is_left_alone(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr/precious", b"mine")
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(UsageError, match="memory://runs/run.zarr exists and is no run store; it is left alone"):
+        with pytest.raises(UsageError, match="memory://runs/run.zarr exists and is not a run store, so it is kept"):
             lca.train(problem(), URL, config(), **options)
     assert contents(URL) == {"precious": b"mine"}
     assert locate(URL).exists()
-    with pytest.raises(UsageError, match="is no run store"):
+    with pytest.raises(UsageError, match="is not a run store"):
         lca.open(URL)
 
 
 def test_a_run_is_replaced_only_when_asked_and_alone(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbour")
     lca.train(problem(), URL, config())
-    with pytest.raises(UsageError, match="exists already; choose another place for the run, or replace it"):
+    with pytest.raises(UsageError, match="exists already. Choose another path, or pass overwrite=True to replace it"):
         lca.train(problem(), URL, config())
     assert lca.train(problem(), URL, config(iterations=3), overwrite=True).n_iterations == 3
     assert fsspec.filesystem("memory").cat_file("/runs/run.zarr.txt") == b"a neighbour"
@@ -241,7 +199,7 @@ def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
 def test_what_is_opened_to_read_is_not_written(problem):
     lca.train(problem(), URL, config(iterations=3))
     with pytest.raises(ValueError, match="read-only"):
-        lca.open(URL).reopen()
+        RunWriter(lca.open(URL)).reopen()
 
 
 def test_an_unknown_protocol_is_a_usage_error(problem):
@@ -250,7 +208,9 @@ def test_an_unknown_protocol_is_a_usage_error(problem):
 
 
 def test_a_missing_package_is_named():
-    program = "import sys; sys.modules['s3fs'] = None; from lca.location import locate; locate('s3://bucket/run.zarr')"
+    program = (
+        "import sys; sys.modules['s3fs'] = None; from lca.store.paths import locate; locate('s3://bucket/run.zarr')"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "LCAError: s3://bucket/run.zarr needs a package that is not installed" in done.stderr
     assert "pip install 'loss-change-allocation[cloud]'" in done.stderr

@@ -9,6 +9,7 @@ from torch import nn
 import lca
 from lca.cli.main import main
 from lca.store.run import open_run
+from lca.store.run_writer import RunWriter
 from lca.store.verify import verify
 
 
@@ -45,7 +46,7 @@ def test_one_bit_of_the_iterates_is_found_and_resuming_mends_it(run, problem, at
     flip(run / "weights" / "c" / "0" / "1", at)
     (finding,) = verify(run).findings
     assert finding.where == "weights, block 1 (iterates 64 to 100)"
-    with pytest.raises(lca.LCAError, match="block 1 of .*weights is damaged.*See `lca verify"):
+    with pytest.raises(lca.LCAError, match="block 1 of .*weights is damaged.*See lca.verify\\("):
         lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     assert lca.open(run).status == "complete"
     assert verify(run, repair=True).n_repaired == 1
@@ -109,17 +110,17 @@ def test_neighbours_that_were_not_the_same_when_recorded(run):
     opened = open_run(run, "r+")
     rows = np.array(opened.weights[:, :64]).T
     rows[11] = rows[10]
-    asyncio.run(opened.write_iterates(0, rows))
+    asyncio.run(RunWriter(opened).write_iterates(0, rows))
     opened.weights.resize((51, 101))
     findings = verify(run).findings
-    assert any(f.what == "iterates 10 and 11 are the same, and were not when recorded" for f in findings)
+    assert any(f.what == "iterates 10 and 11 are equal, and differed when they were recorded" for f in findings)
 
 
 def test_shapes_and_the_table_are_checked(run):
     opened = open_run(run, "r+")
     opened.training["loss"].resize((90,))
     opened.attributes["parameters"][1]["offset"] += 1
-    opened._set()
+    RunWriter(opened).set_attributes()
     where = [finding.where for finding in verify(run).findings]
     assert where == ["parameters: 0.bias", "training/loss"]
 
@@ -128,7 +129,7 @@ def test_half_written_files_are_a_remark(run):
     (run / "weights" / "c" / "0" / "2.abc.partial").touch()
     verdict = verify(run)
     assert verdict.findings == []
-    assert "1 half-written files" in verdict.remarks[0]
+    assert "1 half-written file of an interrupted process" in verdict.remarks[0]
 
 
 @pytest.mark.parametrize("name", ["loss/c/2", "gradient_norm/c/2/0"])
@@ -147,5 +148,5 @@ def test_the_file_of_the_last_iterate_alone_is_checked_too(tmp_path, problem, na
 
 
 def test_a_store_that_is_being_written_is_not_repaired(run):
-    with open_run(run).lock(), pytest.raises(lca.LCAError, match="is being written by process"):
+    with RunWriter(open_run(run)).lock(), pytest.raises(lca.LCAError, match="is being written by process"):
         verify(run, repair=True)

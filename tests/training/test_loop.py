@@ -1,18 +1,71 @@
+"""A training that was stopped, in whatever way, goes on and ends with the same bytes."""
+
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lca
-from lca.errors import LCAError, UsageError
+from lca.errors import Interrupted, UsageError
 from lca.model.parameters import flatten
+from lca.problem.losses import cross_entropy
 from lca.recording import resume_state as checkpoint
-from lca.store import run as store
+from lca.store.run import open_run
 from lca.training.batch_order import draw_indices
 
 
 def recorded(path):
     return torch.from_numpy(lca.open(path).weights[:]).T
+
+
+T = 8
+
+
+def train(tmp_path, problem, **options):
+    """(T+1, K) of a run of the small problem, batches of 20 of 60, so three to an epoch."""
+    config = lca.TrainConfig(**{"batch_size": 20, "iterations": T, "learning_rate": 0.1, "device": "cpu", **options})
+    run = lca.train(problem(), tmp_path / "run.zarr", config)
+    return torch.from_numpy(run.weights[:]).T.double(), run
+
+
+def chunks(path):
+    """The bytes of every file of the iterates."""
+    folder = Path(path) / "weights" / "c"
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def noisy():
+    """A net whose steps depend on the random state and on buffers: dropout and BatchNorm."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+
+def config(**options):
+    return lca.TrainConfig(**{"optimizer": "adam", "batch_size": 20, "iterations": 300, "device": "cpu", **options})
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A state after every block."""
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
+
+
+class StopsAt:
+    """Losses that do something at one of their calls."""
+
+    def __init__(self, call, action):
+        self.calls, self.call, self.action = 0, call, action
+
+    def __call__(self, model, batch):
+        self.calls += 1
+        if self.calls == self.call:
+            self.action()
+        return cross_entropy(model, batch)
 
 
 def test_the_iterates_are_those_of_sgd_with_momentum(tmp_path, problem):
@@ -68,47 +121,16 @@ def test_the_seed_decides_dropout(tmp_path, problem):
     assert torch.equal(a, b)
 
 
-def test_every_epoch_is_a_new_permutation_less_its_last_partial_batch():
-    drawn = draw_indices(50, 8, seed=0)
-    epochs = [torch.cat([next(drawn) for _ in range(6)]).tolist() for _ in range(3)]
-    for epoch in epochs:
-        assert len(set(epoch)) == 48
-        assert set(epoch) <= set(range(50))
-    assert epochs[0] != epochs[1] != epochs[2]
-
-
 def test_epochs_become_iterations(tmp_path, problem):
     run = lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=25, epochs=3, device="cpu"))
     assert run.n_iterations == 6
     assert run.attributes["train"]["iterations"] == 6
 
 
-def test_what_is_not_given_is_resolved():
-    assert (lca.TrainConfig().learning_rate, lca.TrainConfig().momentum, lca.TrainConfig().epochs) == (0.05, 0.9, 1)
-    adam = lca.TrainConfig(optimizer="adam", iterations=3)
-    assert (adam.learning_rate, adam.momentum, adam.epochs) == (0.001, None, None)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; the known ones are sgd, adam, adamw, rmsprop"),
-        ({"optimizer": "adam", "momentum": 0.9}, "adam has no momentum"),
-        ({"epochs": 1, "iterations": 1}, "not both"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"iterations": -3}, "iterations is -3"),
-        ({"learning_rate": 0}, "learning_rate is 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"momentum": 1.0}, "momentum is 1.0"),
-    ],
-)
-def test_bad_options_are_named(options, message):
-    with pytest.raises(UsageError, match=message):
-        lca.TrainConfig(**options)
-
-
 def test_a_batch_larger_than_the_split_is_refused(tmp_path, problem):
-    with pytest.raises(UsageError, match="a batch of 61 is larger than the training split of 60"):
+    with pytest.raises(
+        UsageError, match="batch_size: expected at most 60, the examples of the training split, found 61"
+    ):
         lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=61))
     assert not (tmp_path / "run.zarr").exists()
 
@@ -118,63 +140,118 @@ def test_a_device_that_is_not_there_is_named(tmp_path, problem):
         lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, device="abacus"))
 
 
-@pytest.mark.parametrize(("suffix", "iterate"), [("", 100), ("@0", 0), ("@37", 37)])
-def test_a_run_starts_from_an_iterate_of_another(tmp_path, run, problem, suffix, iterate):
-    config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{run}{suffix}", device="cpu", seed=3)
-    started = lca.train(problem(seed=9), tmp_path / "next.zarr", config)
-    assert torch.equal(recorded(tmp_path / "next.zarr")[0], recorded(run)[iterate])
-    assert started.attributes["initial"] == {"run": str(run), "iterate": iterate}
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ["last@8"]}, "freeze last@8 is never reached: the training has 8 iterations, 2.67 epochs of 3"),
+        ({"schedule": "step", "milestones": [1, 3]}, "milestone 3 is never reached"),
+    ],
+)
+def test_what_would_never_happen_is_refused(tmp_path, problem, options, message):
+    with pytest.raises(UsageError, match=message):
+        train(tmp_path, problem, **options)
+    assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_place_to_start_from_that_is_not_there(tmp_path, run, problem):
-    unfinished = tmp_path / "unfinished.zarr"
-    with pytest.raises(ZeroDivisionError), lca.Recorder(unfinished, problem().model):
-        raise ZeroDivisionError
-    for source, message in (
-        (f"{run}@101", "has no iterate 101; it has 101 of them, 0 first"),
-        (f"{tmp_path}/none.zarr@3", "none.zarr does not exist"),
-        (f"{unfinished}", "is unfinished, so its last iterate is not yet known"),
-        (f"{tmp_path}/next.zarr", "next.zarr does not exist"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            lca.train(problem(), tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=source))
-    other = problem(model=nn.Linear(2, 3))
-    with pytest.raises(LCAError, match=r"the model is not the model that .*run.zarr was recorded from"):
-        lca.train(other, tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=str(run)))
-    assert not (tmp_path / "next.zarr").exists()
-    with pytest.raises(UsageError, match="is to start from itself"):
-        lca.train(problem(), run, lca.TrainConfig(batch_size=20, init_from=str(run)), overwrite=True)
-    assert lca.open(run).n_iterations == 100
+def test_a_layer_that_is_not_there_is_named_before_anything_is_made(tmp_path, problem):
+    for options in ({"freeze": ["fc9"]}, {"layers": ["fc9:lr=1"]}):
+        with pytest.raises(UsageError, match="no layer matches 'fc9'. The layers are 0, 2; first and last work too"):
+            train(tmp_path, problem, **options)
+    assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_run_with_an_at_in_its_name_may_be_started_from(tmp_path, run, problem):
-    run.rename(tmp_path / "run@7")
-    config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{tmp_path}/run@7", device="cpu")
-    assert lca.train(problem(), tmp_path / "next.zarr", config).attributes["initial"]["iterate"] == 100
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("call", [1, 63, 64, 65, 200])
+def test_a_signal_ends_it_after_the_iteration_and_resuming_ends_the_same(tmp_path, problem, number, call):
+    before = signal.getsignal(signal.SIGINT)  # which a process in the background may have been given to ignore
+    lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
+    stopped = lca.Problem(
+        noisy(), StopsAt(call, lambda: os.kill(os.getpid(), number)), problem().train, problem().val, name="small"
+    )
+    with pytest.raises(Interrupted, match=rf"stopped by {number.name} after {call} of 300 iterations"):
+        lca.train(stopped, tmp_path / "run.zarr", config())
+    run = lca.open(tmp_path / "run.zarr")
+    assert (run.status, run.n_iterations) == ("training", call)
+    assert signal.getsignal(signal.SIGINT) is before
+    random_state = torch.rand(7)  # whatever happened in between does not matter
+    assert len(random_state) == 7
+    resumed = lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(), resume=True)
+    assert resumed.status == "complete"
+    assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
+    for name, array in lca.open(tmp_path / "whole.zarr").training.items():
+        assert resumed.training[name][:].tolist() == array[:].tolist(), name
 
 
-def test_resuming_needs_no_source_where_a_state_is_there(tmp_path, run, problem):
-    path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
-    lca.train(problem(), path, config)
-    before = recorded(path)
-    store.open_run(path, "r+").reopen()
-    run.rename(tmp_path / "elsewhere.zarr")
-    lca.train(problem(), path, config, resume=True)
-    assert torch.equal(recorded(path), before)
+@pytest.mark.parametrize("call", [30, 150, 290])
+def test_an_exception_loses_no_more_than_since_the_last_state(tmp_path, problem, often, call):
+    lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
+    stopped = lca.Problem(noisy(), StopsAt(call, lambda: 1 / 0), problem().train, problem().val, name="small")
+    with pytest.raises(ZeroDivisionError):
+        lca.train(stopped, tmp_path / "run.zarr", config())
+    assert lca.open(tmp_path / "run.zarr").n_iterations == call - 1
+    state = checkpoint.load(open_run(tmp_path / "run.zarr"))
+    assert (state["iterates"] if state else 0) == call // 64 * 64
+    lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(), resume=True)
+    assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
 
 
-def test_resuming_starts_from_the_iterate_of_the_first_time(tmp_path, run, problem):
-    """Also where there is no state yet, and the last iterate of the source has become another since."""
-    path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
-    source = store.open_run(run, "r+")
-    source.truncate(38)
-    source.finish()
-    lca.train(problem(), path, config)
-    before = recorded(path)
-    store.open_run(path, "r+").reopen()
-    (path / checkpoint.FILE).unlink()
-    assert torch.equal(before[0], recorded(run)[37])
-    lca.train(problem(), run, lca.TrainConfig(batch_size=20, iterations=50), overwrite=True)
-    lca.train(problem(), path, config, resume=True)
-    assert torch.equal(recorded(path)[0], recorded(run)[37])
-    assert lca.open(path).attributes["initial"]["iterate"] == 37
+def test_schedules_and_interventions_go_on_where_they_were(tmp_path, run, problem):
+    options = {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "schedule": "cosine",
+        "freeze": ("last@180",),
+        "layers": ("first:lr=0.02,momentum=0.5",),
+        "l2": 1e-3,
+        "init_from": f"{run}@50",
+    }
+    lca.train(problem(), tmp_path / "whole.zarr", config(**options))
+    stopped = lca.Problem(
+        problem().model,
+        StopsAt(150, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        problem().train,
+        problem().val,
+        name="small",
+    )
+    with pytest.raises(Interrupted):
+        lca.train(stopped, tmp_path / "run-2.zarr", config(**options))
+    resumed = lca.train(problem(), tmp_path / "run-2.zarr", config(**options), resume=True)
+    assert chunks(tmp_path / "run-2.zarr") == chunks(tmp_path / "whole.zarr")
+    for name, array in lca.open(tmp_path / "whole.zarr").training.items():
+        assert resumed.training[name][:].tolist() == array[:].tolist(), name
+    with pytest.raises(UsageError, match=r"freeze: stored \['last@180'\], requested \['last@100'\]"):
+        lca.train(problem(), tmp_path / "run-2.zarr", config(**{**options, "freeze": ("last@100",)}), resume=True)
+
+
+def test_resuming_what_is_finished_changes_nothing(tmp_path, problem):
+    lca.train(problem(), tmp_path / "run.zarr", config())
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")}
+    assert lca.train(problem(), tmp_path / "run.zarr", config(), resume=True).n_iterations == 300
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")} == before
+
+
+def test_resuming_what_is_not_there_begins_it(tmp_path, problem):
+    assert lca.train(problem(), tmp_path / "run.zarr", config(iterations=5), resume=True).n_iterations == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0.5}, "was trained with other options \\(learning_rate: stored 0.001, requested 0.5\\)"),
+        ({"iterations": 400}, "iterations: stored 300, requested 400"),
+        ({"codec": "lz4"}, "codec: stored zstd, requested lz4"),
+    ],
+)
+def test_another_configuration_is_refused(tmp_path, problem, options, message):
+    lca.train(problem(), tmp_path / "run.zarr", config())
+    with pytest.raises(UsageError, match=message):
+        lca.train(problem(), tmp_path / "run.zarr", config(**options), resume=True)
+
+
+def test_other_data_or_another_problem_is_refused(tmp_path, problem):
+    lca.train(problem(), tmp_path / "run.zarr", config())
+    with pytest.raises(UsageError, match="splits: stored other data, requested these data"):
+        lca.train(problem(n_examples=63), tmp_path / "run.zarr", config(), resume=True)
+    other = lca.Problem(problem().model, train=problem().train, val=problem().val, name="other")
+    with pytest.raises(UsageError, match="problem: stored small, requested other"):
+        lca.train(other, tmp_path / "run.zarr", config(), resume=True)

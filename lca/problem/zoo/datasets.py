@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lca.errors import LCAError
+from lca.errors import Argument, LCAError
 from lca.problem.batches import Batch
 from lca.problem.losses import Losses, cross_entropy, top_1
 
@@ -91,7 +91,7 @@ def cifar10(data_dir: Path | None, download: bool) -> Splits:
         return _split(*_cifar_examples(train), n_val=5_000, test=_cifar_examples(test))
     wanted = root / "cifar-10-batches-py" / "test_batch"
     if not wanted.exists() and not download:
-        raise _missing("CIFAR-10", f"{binary} and {wanted.parent}")
+        raise _make_missing_error("CIFAR-10", f"{binary} and {wanted.parent}")
     dataset = _torchvision("CIFAR-10").CIFAR10
 
     def examples(train: bool) -> tuple[Bytes, Bytes]:
@@ -107,7 +107,7 @@ def _idx(name: str, data_dir: Path | None, download: bool) -> Splits:
     paths = [raw / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     if not all(path.exists() for path in paths):
         if not download:
-            raise _missing(name, ", ".join(str(path) for path in paths if not path.exists()))
+            raise _make_missing_error(name, ", ".join(str(path) for path in paths if not path.exists()))
         getattr(_torchvision(name), name)(root, download=True)
     images, labels, test_images, test_labels = (_read_idx(path) for path in paths)
     return _split(images[:, None], labels, n_val=5_000, test=(test_images[:, None], test_labels))
@@ -119,17 +119,22 @@ def _read_idx(path: Path) -> Bytes:
     n_dims = data[3] if data[:3] == b"\x00\x00\x08" else 0
     shape = np.frombuffer(data, ">i4", n_dims, offset=4) if len(data) >= 4 + 4 * n_dims else np.zeros(0, int)
     if n_dims == 0 or len(data) - 4 - 4 * n_dims != np.prod(shape, dtype=int):
-        raise LCAError(f"{path} ({len(data):,} bytes) is not an IDX file of bytes; remove it and use --download.")
+        raise LCAError(
+            f"{path} ({len(data):,} bytes) is not an IDX file of bytes",
+            remedy=("Remove it and pass ", Argument("download", True), "."),
+        )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
 
 
 def _cifar_batch(path: Path) -> Bytes:
     """(N, 1 + 3072): the label, then the red, green and blue planes."""
     if not path.exists():
-        raise LCAError(f"{path} is missing; the official binary version has data_batch_1.bin to 5 and test_batch.bin.")
+        raise LCAError(f"{path} is missing. The official binary version has data_batch_1.bin to 5 and test_batch.bin.")
     data = np.fromfile(path, np.uint8)
     if data.size == 0 or data.size % 3_073:
-        raise LCAError(f"{path} has {data.size:,} bytes, which are no records of 3,073 bytes. Fetch it again.")
+        raise LCAError(
+            str(path), expected="records of 3,073 bytes", found=f"{data.size:,} bytes", remedy="Download it again."
+        )
     return data.reshape(-1, 3_073)
 
 
@@ -152,11 +157,11 @@ def _split(
         train=examples(images[train], labels[train]),
         val=examples(images[val], labels[val]),
         test=examples(*test) if test else None,
-        scale=partial(_scaled, levels),
+        scale=partial(_scale, levels),
     )
 
 
-def _scaled(levels: int, batch: Examples) -> Examples:
+def _scale(levels: int, batch: Examples) -> Examples:
     """The images in float32, from 0 to 1; levels: the pixel that is white."""
     images, labels = batch
     return images.float().div_(levels), labels
@@ -168,10 +173,16 @@ def _root(data_dir: Path | None) -> Path:
     return data_dir.expanduser()
 
 
-def _missing(name: str, places: str) -> LCAError:
+def _make_missing_error(name: str, places: str) -> LCAError:
     return LCAError(
-        f"{name} was not found: looked for {places}. Name the folder that holds it with --data-dir or LCA_DATA, "
-        "or fetch it with --download."
+        f"{name} was not found: looked for {places}",
+        remedy=(
+            "Name the folder that holds it with ",
+            Argument("data_dir"),
+            " or the environment variable LCA_DATA, or download it with ",
+            Argument("download", True),
+            ".",
+        ),
     )
 
 
@@ -180,8 +191,9 @@ def _torchvision(name: str) -> Any:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch, such as CUDA beside CPU
         raise LCAError(
-            f"{name} is fetched or read through torchvision, which does not work here beside torch "
-            f"{torch.__version__} ({error}). Install the torchvision of the same build, or put the data there yourself."
+            f"{name} is downloaded and read with torchvision, which does not work with the installed torch "
+            f"{torch.__version__} ({error})",
+            remedy="Install the torchvision of the same build, or download the data yourself.",
         ) from error
     return datasets
 

@@ -18,7 +18,7 @@ def fully_connected(*widths: int, width: float = 1.0) -> nn.Module:
     """Dense layers of the given widths, input first and classes last, with ReLU between them."""
     n_in, *hidden, n_out = widths
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for i, (a, b) in enumerate(pairwise([n_in, *_scaled(hidden, width), n_out]), start=1):
+    for i, (a, b) in enumerate(pairwise([n_in, *_scale(hidden, width), n_out]), start=1):
         layers[f"fc{i}"] = nn.Linear(a, b)
         if i < len(widths) - 1:
             layers[f"relu{i}"] = nn.ReLU()
@@ -28,14 +28,14 @@ def fully_connected(*widths: int, width: float = 1.0) -> nn.Module:
 def geometric_fully_connected(n_in: int, *, layers: int = 3, width: float = 1.0) -> nn.Module:
     """Three to five dense layers, their widths a geometric sequence from the input to the classes."""
     if not 3 <= layers <= 5:
-        raise UsageError(f"layers is {layers}; 3 to 5 was wanted.")
+        raise UsageError("layers", expected="3 to 5", found=str(layers))
     widths = [round(n_in * (N_CLASSES / n_in) ** (i / layers)) for i in range(layers + 1)]
     return fully_connected(*widths, width=width)
 
 
 def lenet(*, width: float = 1.0) -> nn.Module:
     """conv 5×5×20, pool, conv 5×5×40, pool, dropout ¼, dense 400, dropout ½, dense 10, for images of 28×28."""
-    a, b, c = _scaled([20, 40, 400], width)
+    a, b, c = _scale([20, 40, 400], width)
     return he_normal(
         nn.Sequential(
             OrderedDict(
@@ -82,8 +82,8 @@ def resnet(n_in: int, stages: Sequence[int], *, blocks: int, width: float = 1.0)
     ResNet-20 [arXiv 1512.03385, section 4.2], here with biases and with convolutions for shortcuts that change shape.
     """
     if blocks < 1:
-        raise UsageError(f"blocks is {blocks}; at least 1 was wanted.")
-    n, *_ = channels = _scaled(stages, width)
+        raise UsageError("blocks", expected="at least 1", found=str(blocks))
+    n, *_ = channels = _scale(stages, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(n_in, n, 3, padding=1), norm1=nn.BatchNorm2d(n), relu1=nn.ReLU()
     )
@@ -102,7 +102,7 @@ def all_convolutional(*, width: float = 1.0) -> nn.Module:
     With BatchNorm on the plain convolutions, none on the two that halve the resolution nor on the last, and dropout ½
     after each of these two.
     """
-    a, b = _scaled([96, 192], width)
+    a, b = _scale([96, 192], width)
     # (channels, kernel size, stride, padding); the seventh has none, so that what is averaged is 6×6 as in the source.
     plan = [
         (a, 3, 1, 1),
@@ -137,7 +137,7 @@ def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float =
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     n, i = 3, 0
     for stage, channels in enumerate(stages, start=1):
-        for n_out in _scaled(channels, width):
+        for n_out in _scale(channels, width):
             i += 1
             layers[f"conv{i}"] = nn.Conv2d(n, n_out, 3, padding=1)
             layers[f"relu{i}"] = nn.ReLU()
@@ -145,7 +145,7 @@ def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float =
         layers[f"pool{stage}"] = nn.MaxPool2d(2)
     layers["flatten"] = nn.Flatten()
     n *= (32 // 2 ** len(stages)) ** 2
-    for j, n_out in enumerate(_scaled(dense, width), start=1):
+    for j, n_out in enumerate(_scale(dense, width), start=1):
         layers[f"fc{j}"] = nn.Linear(n, n_out)
         layers[f"relu{i + j}"] = nn.ReLU()
         layers[f"dropout{j}"] = nn.Dropout(0.5)
@@ -164,7 +164,7 @@ def he_normal(model: nn.Module) -> nn.Module:
     return model
 
 
-def _scaled(widths: Sequence[int], width: float) -> list[int]:
+def _scale(widths: Sequence[int], width: float) -> list[int]:
     if not 0 < width < float("inf"):
-        raise UsageError(f"width is {width}; a positive factor was wanted.")
+        raise UsageError("width", expected="a positive factor", found=str(width))
     return [max(1, round(n * width)) for n in widths]

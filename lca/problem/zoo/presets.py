@@ -29,8 +29,8 @@ OPTIONS = {
 class Preset:
     """network: makes the model, with the problem's options as keywords. duration: epochs or iterations of the recipe.
 
-    learning_rates: by optimizer, where it is not the optimizer's own default; scripts/search_rates.py tells how they
-    were found.
+    learning_rates: by optimizer, where it is not the optimizer's own default; scripts/paper/search_rates.py tells
+    how they were found.
     """
 
     data: DataSet
@@ -49,9 +49,7 @@ class Preset:
         """All options, those given in place of the defaults; text is read as the number that it says."""
         unknown = [name for name in given if name not in self.options]
         if unknown:
-            raise UsageError(
-                f"there is no option {unknown[0]!r}; this problem's are {', '.join(self.options)}. See `lca problems`."
-            )
+            raise UsageError(f"the problem has no option {unknown[0]!r}; its options are {', '.join(self.options)}.")
         return {name: _number(name, given.get(name, default), type(default)) for name, default in self.options.items()}
 
 
@@ -61,8 +59,8 @@ def _number(name: str, value: Any, kind: type) -> Option:
         if number != float(value):
             raise ValueError
     except (ValueError, TypeError):
-        wanted = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name} is {value!r}; {wanted} was wanted.") from None
+        expected = "a whole number" if kind is int else "a number"
+        raise UsageError(name, expected=expected, found=repr(value)) from None
     return number
 
 
@@ -112,8 +110,8 @@ def find(problem: str) -> Preset:
     if problem not in PRESETS:
         own = f"{problem}:NAME_OF_THE_FUNCTION" if problem.endswith(".py") else "path/file.py:factory"
         raise UsageError(
-            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}. One of your own is given as {own} "
-            "or package.module:factory."
+            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}",
+            remedy=f"Name one of your own as {own} or package.module:factory.",
         )
     return PRESETS[problem]
 

@@ -64,14 +64,16 @@ def right_by_character(model: nn.Module, batch: Batch) -> Tensor:
 def standard_library(data_dir: Path | None, download: bool) -> Splits:
     """Windows (N, CONTEXT + 1) uint8 of the modules at the top of the standard library, drawn without replacement."""
     windows = encode(_source(Path(sysconfig.get_paths()["stdlib"])))
-    wanted = N_TRAIN + N_VAL
-    if len(windows) < wanted:
+    n_windows = N_TRAIN + N_VAL
+    if len(windows) < n_windows:
         raise LCAError(
-            f"the standard library of this Python has {len(windows):,} windows of {CONTEXT + 1} characters in .py "
-            f"files at its top; {wanted:,} were wanted. Take a Python that comes with its source."
+            f"the .py files at the top of this Python's standard library, in windows of {CONTEXT + 1} characters",
+            expected=f"at least {n_windows:,} windows",
+            found=f"{len(windows):,}",
+            remedy="Use a Python that comes with its source.",
         )
     # RandomState, because numpy keeps its stream the same for good.
-    drawn = np.random.RandomState(0).permutation(len(windows))[:wanted]
+    drawn = np.random.RandomState(0).permutation(len(windows))[:n_windows]
     val, train = np.sort(drawn[:N_VAL]), np.sort(drawn[N_VAL:])
     return Splits(torch.from_numpy(windows[train]), torch.from_numpy(windows[val]), None, split_windows)
 

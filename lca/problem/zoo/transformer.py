@@ -71,8 +71,9 @@ def transformer(vocabulary: int, context: int, *, blocks: int = 4, width: float 
     channels = round(CHANNELS * width)
     if blocks < 1 or channels < HEADS or channels % HEADS:
         raise UsageError(
-            f"blocks is {blocks} and {CHANNELS} channels times width {width:g} are {channels}; at least one block, and "
-            f"a multiple of {HEADS} channels, were wanted."
+            "blocks and width",
+            expected=f"at least one block, and a width that makes {CHANNELS} channels a multiple of {HEADS}",
+            found=f"{blocks} blocks and width {width:g}, which makes {channels} channels",
         )
     model = Transformer(vocabulary, context, channels, blocks)
     with torch.no_grad():

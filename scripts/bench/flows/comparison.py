@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from alternatives.kill import Trial
-from alternatives.stages import Cost
 
+from bench.flows.kill import Trial
+from bench.flows.stages import Cost
 from lca.text import size, table
 
 WANTED = {"seconds an iteration": 0.8, "bytes on disk": 0.25, "peak memory": 0.25}

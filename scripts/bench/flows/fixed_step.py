@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from alternatives.full_set import Gradient
 from numpy.typing import NDArray
+
+from bench.flows.full_set import Gradient
 
 Floats = NDArray[np.float64]
 
@@ -57,4 +58,4 @@ def allocate(gradient: Gradient, theta0: NDArray[Any], theta1: NDArray[Any], rul
     mean = np.zeros_like(delta)
     for node, weight in zip(rule.nodes, rule.weights, strict=True):
         mean += weight * gradient(theta0 + node * delta)
-    return delta * mean
+    return np.asarray(delta * mean)

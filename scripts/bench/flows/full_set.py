@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import vector_to_parameters
 
-from lca.problem.batches import Batch, split_batch, length
 from lca.model.parameters import get_trainable
+from lca.problem.batches import Batch, length, split_batch
 from lca.problem.losses import Losses
 
 Gradient = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]

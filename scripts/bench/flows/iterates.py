@@ -34,9 +34,9 @@ class Iterates:
         return (self[t] for t in range(len(self)))
 
 
-def copied(run: Run, path: Path) -> Iterates:
-    """Those of a run store."""
+def copy_iterates(run: Run, path: Path) -> Iterates:
+    """Write the iterates of a run into a file."""
     with path.open("wb") as file:
-        for begin in range(0, run.n_iterates, run.block):
-            np.ascontiguousarray(run.weights[:, begin : begin + run.block].T).tofile(file)
+        for span in run.iterate_blocks:
+            np.asarray(run.weights[:, span]).T.tofile(file)
     return Iterates(path, run.parameters.size)

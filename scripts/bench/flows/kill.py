@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from alternatives.stages import Task, run
+from bench.flows.stages import Task, run
 
 AT = 0.75
 

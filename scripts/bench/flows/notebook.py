@@ -5,8 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from alternatives.full_set import Gradient
 from numpy.typing import NDArray
+
+from bench.flows.full_set import Gradient
 
 
 def first_order(gradient: Gradient, iterates: Sequence[NDArray[Any]]) -> NDArray[Any]:

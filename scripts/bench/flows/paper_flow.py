@@ -15,8 +15,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from alternatives.full_set import Gradient
 from numpy.typing import NDArray
+
+from bench.flows.full_set import Gradient
 
 Array = NDArray[Any]
 
@@ -73,7 +74,7 @@ def combine_streamed(weights: Path, gradients: Path, path: Path) -> None:
 
 def simpson(start: Array, middle: Array, end: Array) -> Array:
     """The mean of the gradient along a step: the weights 1, 4, 1 over 6, those of RK4."""
-    return (start + 4 * middle + end) / 6
+    return np.asarray((start + 4 * middle + end) / 6)
 
 
 def _points(weights: h5py.Dataset) -> Iterator[Array]:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
-from alternatives.fixed_step import Floats, Rule
-from alternatives.full_set import Gradient
 from numpy.typing import NDArray
+
+from bench.flows.fixed_step import Floats, Rule
+from bench.flows.full_set import Gradient
 
 N = 64
 

@@ -4,8 +4,6 @@ The process has torch and lca loaded also where a stage needs neither; that is 0
 """
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,15 +12,17 @@ from typing import Any
 
 import h5py
 import numpy as np
-from alternatives import fixed_step, lca_flow, notebook, paper_flow
-from alternatives.full_set import FullSetGradient, Passes
-from alternatives.iterates import Iterates
-from bench_record import make_problem, peak_resident
 
 import lca
-from lca.problem.batches import take
+from bench.flows import fixed_step, lca_flow, notebook, paper_flow
+from bench.flows.full_set import FullSetGradient, Passes
+from bench.flows.iterates import Iterates
+from bench.machine import peak_resident, start_module
+from bench.record import make_problem
+from lca.allocation.batch_size import BatchFormat
 from lca.allocation.config import AllocateConfig
-from lca.allocation.batch_size import Layout
+from lca.problem.batches import take
+from lca.problem.objective import Objective
 from lca.problem.problem import Problem
 
 PROBLEM = "mnist-fc"
@@ -31,8 +31,8 @@ PROBLEM = "mnist-fc"
 @dataclass(frozen=True)
 class Task:
     """folder: of the method, where it leaves its files. iterates, K: the trajectory. sample: iterations whose A is kept
-    beside the folder, to be compared. layout: of a pass, found by lca's probe; lca's own allocation probes itself,
-    unless batch_size is given. n_examples: of the training split; None: all. kill_at: see Passes.
+    beside the folder, to be compared. batch_format: of a pass, chosen by lca for speed; its own allocation chooses it
+    again, unless batch_size is given. n_examples: of the training split; None: all. kill_at: see Passes.
     """
 
     stage: str
@@ -40,7 +40,7 @@ class Task:
     iterates: str
     K: int
     sample: list[int]
-    layout: dict[str, Any]
+    batch_format: dict[str, Any]
     batch_size: int | None = None
     n_examples: int | None = None
     data_dir: str | None = None
@@ -90,10 +90,8 @@ class Cost:
 
 def run(task: Task) -> Cost:
     """In a new process. Raises CalledProcessError, with returncode -9 where it was killed."""
-    script = Path(__file__).parent.parent / "bench_alternatives.py"
-    command = [sys.executable, str(script), "--stage", json.dumps(asdict(task))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    printed = start_module("bench.alternatives", "--stage", json.dumps(asdict(task)))
+    return Cost(**json.loads(printed.splitlines()[-1]))
 
 
 def work(text: str) -> str:
@@ -111,16 +109,17 @@ def load_problem(data_dir: Path | None, n_examples: int | None = None) -> Proble
 
 def full_set(task: Task, **passes: Passes) -> dict[str, FullSetGradient]:
     """Of each split that there are passes for; the examples stay in memory in the form that passes take alone."""
-    problem, layout = load_problem(task.data, task.n_examples), Layout(**task.layout)
+    problem, batch_format = load_problem(task.data, task.n_examples), BatchFormat(**task.batch_format)
     gradients = {}
     for split, of_split in passes.items():
         data = problem.split(split)
-        data = layout.of(problem.scale(data) if problem.scale else data)
-        gradients[split] = FullSetGradient(problem.model, problem.losses, data, layout.batch_size, of_split)
+        data = problem.scale(data) if problem.scale else data
+        data = batch_format.apply(Objective(problem.model, problem.losses, data)).data
+        gradients[split] = FullSetGradient(problem.model, problem.losses, data, batch_format.batch_size, of_split)
     return gradients
 
 
-def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def time_call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """What it gives, and the wall seconds that it took."""
     begin = time.perf_counter()
     result = function(*arguments)
@@ -128,7 +127,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 
 def record_paper(task: Task) -> Cost:
-    _, wall_s = timed(paper_flow.record, task.trajectory, task.path / "weights.h5")
+    _, wall_s = time_call(paper_flow.record, task.trajectory, task.path / "weights.h5")
     return Cost(recording_s=wall_s / task.T)
 
 
@@ -136,7 +135,7 @@ def gradients_paper(task: Task) -> Cost:
     train, val = Passes(task.kill_at), Passes()
     gradients = full_set(task, train=train, val=val)
     files = task.path / "weights.h5", task.path / "gradients.h5"
-    by_split, wall_s = timed(paper_flow.compute_gradients, *files, gradients)
+    by_split, wall_s = time_call(paper_flow.compute_gradients, *files, gradients)
     passes_s = train.seconds + val.seconds
     return Cost(
         passes_s=passes_s / task.T,
@@ -150,7 +149,7 @@ def gradients_paper(task: Task) -> Cost:
 def combine_paper(task: Task) -> Cost:
     combine = {"paper-whole": paper_flow.combine_whole, "paper-streamed": paper_flow.combine_streamed}[task.stage]
     weights, gradients, target = (task.path / f"{name}.h5" for name in ("weights", "gradients", "lca"))
-    _, wall_s = timed(combine, weights, gradients, target)
+    _, wall_s = time_call(combine, weights, gradients, target)
     with h5py.File(target) as file:
         np.save(task.sample_file, file["train"][task.sample])
     return Cost(rest_s=wall_s / task.T, val_s=wall_s / task.T / 2)  # it does the same with each of the two splits
@@ -158,9 +157,9 @@ def combine_paper(task: Task) -> Cost:
 
 def in_notebook(task: Task) -> Cost:
     gradient = full_set(task, train=Passes())["train"]
-    iterates, recording_s = timed(list, task.trajectory)
-    allocation, wall_s = timed(notebook.first_order, gradient, iterates)
-    _, storing_s = timed(np.save, task.path / "lca.npy", allocation)
+    iterates, recording_s = time_call(list, task.trajectory)
+    allocation, wall_s = time_call(notebook.first_order, gradient, iterates)
+    _, storing_s = time_call(np.save, task.path / "lca.npy", allocation)
     np.save(task.sample_file, allocation[task.sample])
     passes = gradient.passes
     return Cost(
@@ -174,15 +173,15 @@ def in_notebook(task: Task) -> Cost:
 def at_fixed_steps(task: Task) -> Cost:
     """On the sample alone; the file has NaN for the other iterations, and the size that it has with all of them."""
     gradient, rule = full_set(task, train=Passes())["train"], fixed_step.RULES[task.stage]
-    iterates, recording_s = timed(list, task.trajectory)
+    iterates, recording_s = time_call(list, task.trajectory)
     allocation = np.full((task.T, task.K), np.nan, np.float32)
 
     def allocate() -> None:
         for t in task.sample:
             allocation[t] = fixed_step.allocate(gradient, iterates[t], iterates[t + 1], rule)
 
-    _, wall_s = timed(allocate)
-    _, storing_s = timed(np.save, task.path / "lca.npy", allocation)
+    _, wall_s = time_call(allocate)
+    _, storing_s = time_call(np.save, task.path / "lca.npy", allocation)
     np.save(task.sample_file, allocation[task.sample])
     passes, n = gradient.passes, len(task.sample)
     return Cost(
@@ -195,15 +194,15 @@ def at_fixed_steps(task: Task) -> Cost:
 
 def record_lca(task: Task) -> Cost:
     model = load_problem(task.data).model
-    _, wall_s = timed(lca_flow.record, task.trajectory, task.path / "run.zarr", model)
+    _, wall_s = time_call(lca_flow.record, task.trajectory, task.path / "run.zarr", model)
     return Cost(recording_s=wall_s / task.T)
 
 
 def allocate_lca(task: Task) -> Cost:
     problem, passes, path = load_problem(task.data, task.n_examples), Passes(task.kill_at), task.path / "run.zarr"
     config = AllocateConfig(device="cpu", batch_size=task.batch_size)
-    with lca_flow.counted(len(problem.train[0]), passes):
-        _, wall_s = timed(lca.allocate, path, problem, config)
+    with lca_flow.count_passes(len(problem.train[0]), passes):
+        _, wall_s = time_call(lca.allocate, path, problem, config)
     stored = lca.open(path).allocation("train").lca
     np.save(task.sample_file, np.stack([stored[:, t] for t in task.sample]))
     return Cost(passes_s=passes.seconds / task.T, rest_s=(wall_s - passes.seconds) / task.T, n_passes=passes.n)

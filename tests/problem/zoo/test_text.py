@@ -9,11 +9,11 @@ from torch import nn
 
 import lca
 from lca.errors import LCAError, UsageError
+from lca.model.parameters import build_table
 from lca.problem.zoo import text
 from lca.problem.zoo.presets import PRESETS
 from lca.problem.zoo.text import ALPHABET, CONTEXT, KINDS, encode
 from lca.problem.zoo.transformer import transformer
-from lca.store.parameters import ParameterTable
 
 SOURCE = "def F(x):\n    return x + 10  # café\n"
 
@@ -57,7 +57,9 @@ def test_the_standard_library_is_the_same_text_each_time():
 def test_a_python_without_its_source_is_told(tmp_path, monkeypatch):
     (tmp_path / "os.py").write_text(SOURCE * 100)
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
-    with pytest.raises(LCAError, match=r"has 5\d windows of 65 characters.*2,500 were wanted"):
+    with pytest.raises(
+        LCAError, match=r"in windows of 65 characters: expected at least 2,500 windows, found 5\d. Use a Python"
+    ):
         text.standard_library(None, False)
 
 
@@ -100,14 +102,16 @@ def test_a_transformer_is_what_the_source_describes():
 def test_its_size_and_its_first_weights():
     torch.manual_seed(0)
     model = PRESETS["charlm-transformer"].network()
-    table = ParameterTable.of(model)
+    table = build_table(model)
     C, V, blocks = 64, 97, 4
     assert table.size == V * C + 64 * C + 2 * C + blocks * (12 * C * C + 13 * C) == 210_368
     assert "out.weight" not in [p.name for p in table]
     p = {name: tensor.detach() for name, tensor in model.named_parameters()}
     assert float(p["embedding.weight"].std()) == pytest.approx(0.02, rel=0.05)
     assert float(p["blocks.3.dense2.weight"].std()) == pytest.approx(0.02 / math.sqrt(8), rel=0.05)
-    with pytest.raises(UsageError, match="64 channels times width 1.1 are 70"):
+    with pytest.raises(
+        UsageError, match="blocks and width: expected .* 64 channels a multiple of 4, found .* 70 channels"
+    ):
         transformer(97, 64, width=1.1)
 
 
@@ -128,4 +132,4 @@ def test_it_is_trained_and_allocated_by_kind_of_character(tmp_path, monkeypatch)
     layers = lca.analysis.layers(run)
     assert layers.classes == allocation.classes
     np.testing.assert_allclose(layers.by_class.sum(0), layers.total, atol=1e-6)
-    assert lca.analysis.prune(run, problem).accuracy["train"].shape[0] == 3
+    assert lca.analysis.prune(run, lca.Evaluator(problem)).accuracy["train"].shape[0] == 3

@@ -10,10 +10,10 @@ from torch import nn
 
 import lca
 from lca.errors import LCAError, UsageError
+from lca.model.parameters import build_table
 from lca.problem.zoo import datasets, networks
 from lca.problem.zoo.catalogue import describe
 from lca.problem.zoo.presets import PRESETS, recipe
-from lca.store.parameters import ParameterTable
 
 
 def write_idx(path, array):
@@ -89,7 +89,9 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
     assert (image[0, 0, 0], image[0, 1, 1], image[2, 5, 5]) == (1, 0, 0)
     assert float(image[1, 3, 4]) == pytest.approx(0.2)
     (folder / "data_batch_3.bin").write_bytes(b"short")
-    with pytest.raises(LCAError, match=r"data_batch_3.bin has 5 bytes, which are no records"):
+    with pytest.raises(
+        LCAError, match=r"data_batch_3.bin: expected records of 3,073 bytes, found 5 bytes. Download it again"
+    ):
         datasets.cifar10(tmp_path, False)
     (folder / "data_batch_3.bin").unlink()
     with pytest.raises(LCAError, match=r"data_batch_3.bin is missing"):
@@ -98,7 +100,10 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
 def test_missing_data_say_where_they_were_looked_for(tmp_path, name):
-    with pytest.raises(LCAError, match=rf"was not found: looked for {tmp_path}.*--data-dir or LCA_DATA.*--download"):
+    with pytest.raises(
+        LCAError,
+        match=rf"was not found: looked for {tmp_path}.* with data_dir or .* LCA_DATA, or download it with download=True",
+    ):
         getattr(datasets, name)(tmp_path, False)
 
 
@@ -106,7 +111,10 @@ def test_missing_data_say_where_they_were_looked_for(tmp_path, name):
 def test_a_damaged_idx_file_is_named(mnist_folder, damage):
     path = mnist_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(LCAError, match=r"train-labels-idx1-ubyte \(.* bytes\) is not an IDX file"):
+    with pytest.raises(
+        LCAError,
+        match=r"train-labels-idx1-ubyte \(.* bytes\) is not an IDX file of bytes. Remove it and pass download=True",
+    ):
         datasets.mnist(mnist_folder, False)
 
 
@@ -127,7 +135,7 @@ def test_a_download_goes_through_torchvision(tmp_path, mnist_folder, monkeypatch
 
 def test_a_torchvision_that_does_not_work_is_explained(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(LCAError, match="does not work here beside torch"):
+    with pytest.raises(LCAError, match="does not work with the installed torch"):
         datasets.mnist(tmp_path, True)
 
 
@@ -162,7 +170,7 @@ def test_every_problem_has_its_count():
 def test_parameter_counts(problem, n_parameters):
     preset = PRESETS[problem]
     model = preset.network()
-    assert ParameterTable.of(model).size == n_parameters
+    assert build_table(model).size == n_parameters
     assert model(preset.data.empty(2)[0]).shape == (2, 10)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert all(module.bias is not None for module in convolutions)
@@ -258,20 +266,20 @@ def test_options_change_the_network():
     problem = lca.load("digits-fc", options={"width": "0.5"})
     assert [module.out_features for module in problem.model if isinstance(module, nn.Linear)] == [16, 8, 10]
     assert problem.options == {"width": 0.5}
-    assert len(ParameterTable.of(PRESETS["digits-resnet"].network(blocks=2)).layers) == 1 + 3 * 2 * 2 + 2 + 1
+    assert len(build_table(PRESETS["digits-resnet"].network(blocks=2)).layers) == 1 + 3 * 2 * 2 + 2 + 1
 
 
 @pytest.mark.parametrize(
     ("problem", "options", "message"),
     [
-        ("digits-fc", {"layers": 4}, "no option 'layers'; this problem's are width"),
-        ("cifar-fc", {"layers": "four"}, "layers is 'four'; a whole number was wanted"),
-        ("cifar-fc", {"layers": 4.7}, "layers is 4.7; a whole number was wanted"),
-        ("cifar-fc", {"layers": 6}, "layers is 6; 3 to 5 was wanted"),
-        ("digits-fc", {"width": "wide"}, "width is 'wide'; a number was wanted"),
-        ("digits-fc", {"width": 0}, "width is 0.0; a positive factor was wanted"),
-        ("digits-fc", {"width": "inf"}, "width is inf; a positive factor was wanted"),
-        ("digits-resnet", {"blocks": 0}, "blocks is 0; at least 1 was wanted"),
+        ("digits-fc", {"layers": 4}, "the problem has no option 'layers'; its options are width"),
+        ("cifar-fc", {"layers": "four"}, "layers: expected a whole number, found 'four'"),
+        ("cifar-fc", {"layers": 4.7}, "layers: expected a whole number, found 4.7"),
+        ("cifar-fc", {"layers": 6}, "layers: expected 3 to 5, found 6"),
+        ("digits-fc", {"width": "wide"}, "width: expected a number, found 'wide'"),
+        ("digits-fc", {"width": 0}, "width: expected a positive factor, found 0.0"),
+        ("digits-fc", {"width": "inf"}, "width: expected a positive factor, found inf"),
+        ("digits-resnet", {"blocks": 0}, "blocks: expected at least 1, found 0"),
     ],
 )
 def test_bad_options_of_a_problem(problem, options, message):
@@ -287,7 +295,7 @@ def test_the_cost_of_a_pass_is_three_products_a_layer_less_one():
     assert entry.n_parameters == 2_778
     wide = describe("digits-fc", {"width": 2})
     assert wide.n_parameters == 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
-    assert describe("cifar-resnet").recipe == lca.TrainConfig(learning_rate=0.1, iterations=4_500)
+    assert lca.TrainConfig(**describe("cifar-resnet").recipe) == lca.TrainConfig(learning_rate=0.1, iterations=4_500)
 
 
 def test_loading_is_seeded_and_leaves_the_random_state_alone():

@@ -1,7 +1,7 @@
 """How the learning rates of the recipes were found: short trainings at each of a few rates, the lowest loss wins.
 
-    .venv/bin/python scripts/search_rates.py [--data-dir FOLDER] [--problem NAME …] [--optimizer sgd adam]
-                                             [--seconds 60] [--rates 0.01 …]
+    PYTHONPATH=scripts .venv/bin/python -m paper.search_rates [--data-dir FOLDER] [--problem NAME …]
+                                                [--optimizer sgd adam] [--seconds 60] [--rates 0.01 …]
 
 For each problem, optimizer (SGD with momentum 0.9; Adam) and rate of the sequence 1, 2, 5, 10, … in the paper's range,
 0.001 to 0.5, it trains from the same weights on the same mini-batches of 250 for as many iterations as take --seconds,
@@ -43,7 +43,7 @@ from lca.problem.zoo import presets
 from lca.text import table
 from lca.training.batch_order import draw_indices
 from lca.training.config import TrainConfig
-from lca.training.loop import mean_loss
+from lca.training.loop import compute_mean_loss
 from lca.training.optimizers import make_optimizer
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
@@ -58,8 +58,8 @@ def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator
     torch.manual_seed(config.seed)
     for index in draw_indices(count_examples(loaded.train), config.batch_size, config.seed):
         optimizer.zero_grad()
-        loss = mean_loss(loaded, model, take(loaded.train, index), loaded.scale)
-        loss.backward()
+        loss = compute_mean_loss(loaded, model, take(loaded.train, index), loaded.scale)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         yield float(loss.detach())
 

@@ -10,10 +10,10 @@ from torch import nn
 
 import lca
 from lca.allocation.full_gradient import FullGradient
-from lca.errors import LCAError, UsageError
-from lca.problem.objective import prepare
+from lca.problem.objective import Objective, prepare
+from lca.store.allocation_writer import AllocationWriter
 
-CONFIG = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
+BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
 
 
 class Counting(nn.Module):
@@ -68,7 +68,7 @@ def brute_force(given, theta0, theta1, batches, n=300):
 def test_each_class_agrees_with_brute_force(tmp_path, problem, batchnorm):
     given = uneven(problem, net(nn.BatchNorm1d(6) if batchnorm else nn.Identity()))
     path = recorded(tmp_path, given)
-    lca.allocate(path, given, lca.AllocateConfig(**CONFIG))
+    lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS))
     run = lca.open(path)
     allocation, weights = run.allocation("train"), torch.from_numpy(run.weights[:]).double()
     assert allocation.attributes["classes"] == [5, 15, 25]
@@ -85,8 +85,8 @@ def test_it_costs_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, pr
     for middle, batches in ((nn.Identity(), 2 + 1 + 2), (nn.BatchNorm1d(6), 4)):  # of 16, of a class or of all
         model = Counting(net(middle))
         given = uneven(problem, model)
-        split = prepare(given, "train", torch.device("cpu"), by_class=True)
-        with FullGradient(model, given.losses, split.data, 16, groups=split.groups) as gradient:
+        objective = prepare(given, "train", torch.device("cpu"), by_class=True)
+        with FullGradient(objective, 16) as gradient:
             gradient(gradient.theta, torch.ones(gradient.table.size))
         assert (model.n, gradient.n_passes) == (batches, 1)
 
@@ -98,7 +98,7 @@ def test_examples_in_any_order_have_the_same_slopes(problem):
     slopes = []
     for order in (torch.argsort(y, stable=True), torch.arange(len(y))):
         data = x[order], y[order]
-        with FullGradient(given.model, given.losses, data, 16, groups=lambda batch: batch[1]) as gradient:
+        with FullGradient(Objective(given.model, given.losses, data, groups=lambda batch: batch[1]), 16) as gradient:
             slopes.append(gradient(gradient.theta, torch.ones(gradient.table.size)).slopes)
     assert slopes[0].abs().min() > 0
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-7)
@@ -108,14 +108,14 @@ def test_a_part_of_the_iterations_and_a_resumed_call_give_the_same(tmp_path, pro
     """Each iteration needs the slopes along its own step at both of its ends, whoever evaluates them."""
     given = uneven(problem, net(nn.Identity()))
     path = recorded(tmp_path, given, iterations=70)
-    lca.allocate(path, given, lca.AllocateConfig(**CONFIG))
+    lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS))
     whole = lca.open(path).allocation("train").class_lca[:]
-    lca.allocate(path, given, lca.AllocateConfig(**CONFIG, name="part", iterations="2:70:3"))
+    lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS, name="part", iterations="2:70:3"))
     part = lca.open(path).allocation("part").class_lca[:]
     np.testing.assert_array_equal(part[2::3], whole[2::3])
     assert np.isnan(part[0:2]).all()
-    lca.open(path, "r+").allocation("train").undo(1)
-    lca.allocate(path, given, lca.AllocateConfig(**CONFIG))
+    AllocationWriter(lca.open(path, "r+").allocation("train")).undo(1)
+    lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS))
     np.testing.assert_array_equal(lca.open(path).allocation("train").class_lca[:], whole)
 
 
@@ -123,36 +123,7 @@ def test_what_is_refined_is_refined_in_every_class(tmp_path, problem):
     given = uneven(problem, net(nn.Identity()))
     path = tmp_path / "run.zarr"
     lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=3.0, device="cpu"))
-    summary = lca.allocate(path, given, lca.AllocateConfig(**CONFIG, tolerance=1e-5, total_tolerance=1e-5))
+    summary = lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS, tolerance=1e-5, total_tolerance=1e-5))
     assert summary.refined > 0
     allocation = lca.open(path).allocation("train")
     np.testing.assert_allclose(allocation.class_lca[:].sum(1), allocation.tensor_lca[:], atol=1e-7)
-
-
-def test_too_many_classes_are_refused(run, problem):
-    given = replace(problem(), groups=lambda batch: torch.arange(60))
-    lca.allocate(run, given, lca.AllocateConfig(**CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lca.split.MAX_CLASSES", 59)
-        with pytest.raises(UsageError, match="small has 60 classes; --by-class takes at most 59"):
-            lca.allocate(run, given, lca.AllocateConfig(**CONFIG, name="other"))
-    assert lca.open(run).allocations == ["train"]
-
-
-@pytest.mark.parametrize(
-    ("groups", "words"),
-    [
-        (lambda batch: batch[0][:, 0], r"a tensor of shape \(60,\) of torch.float32 for a batch of 60"),
-        (lambda batch: batch[1].numpy(), "gave a ndarray"),
-        (lambda batch: batch[1][:7], r"shape \(7,\)"),
-        (lambda batch: None, "gave nothing"),
-    ],
-)
-def test_labels_have_to_be_labels(run, problem, groups, words):
-    with pytest.raises(LCAError, match=rf"groups\(batch\) gave.*{words}.*whole numbers|{words}"):
-        lca.allocate(run, replace(problem(), groups=groups), lca.AllocateConfig(**CONFIG))
-
-
-def test_groups_are_needed(run, problem):
-    with pytest.raises(UsageError, match="small has no groups, which --by-class needs"):
-        lca.allocate(run, problem(), lca.AllocateConfig(**CONFIG))

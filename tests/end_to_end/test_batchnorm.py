@@ -14,7 +14,8 @@ import lca
 from lca.allocation.full_gradient import FullGradient
 from lca.errors import LCAError, UsageError
 from lca.model.parameters import flatten
-from lca.problem import objective as split_module
+from lca.problem import objective as objective_module
+from lca.problem.objective import Objective
 from lca.runtime.workers import count_cores
 
 CONFIG = lca.AllocateConfig(batch_size=500, device="cpu", iterations="0:8", audit=0)
@@ -63,7 +64,7 @@ def test_the_gradient_is_that_of_this_very_loss(digits):
     model, (x, y) = problem.model.double(), problem.scale(problem.train)
     theta = torch.from_numpy(lca.open(digits).weights[:, 20]).double()
     generator = torch.Generator().manual_seed(0)
-    with FullGradient(model, problem.losses, (x[:300].double(), y[:300]), 100) as full:
+    with FullGradient(Objective(model, problem.losses, (x[:300].double(), y[:300])), 100) as full:
         for _ in range(3):
             direction = torch.randn(len(theta), generator=generator, dtype=torch.float64) / len(theta) ** 0.5
             slope = (full(theta + 1e-6 * direction).loss - full(theta - 1e-6 * direction).loss) / 2e-6
@@ -85,23 +86,23 @@ def test_the_buffers_are_bit_identical_before_and_after(digits):
 
 def test_another_partition_is_another_loss_and_is_refused_for_the_same_allocation(digits):
     other = replace(CONFIG, batch_size=750)
-    with pytest.raises(UsageError, match="batch_size 500 there and 750 here"):
+    with pytest.raises(UsageError, match="batch_size: stored 500, requested 750"):
         lca.allocate(digits, lca.load("digits-resnet"), other)
     lca.allocate(digits, lca.load("digits-resnet"), replace(other, name="other"))
     assert abs(lca.open(digits).allocation("other").loss[0] - arrays(digits, "train")["loss"][0]) > 1e-5
 
 
 def test_the_memory_of_the_machine_does_not_decide(digits, monkeypatch):
-    monkeypatch.setattr(split_module, "SCALED_SHARE", 0.0)  # bytes stay bytes, and are scaled batch by batch
+    monkeypatch.setattr(objective_module, "SCALED_SHARE", 0.0)  # bytes stay bytes, and are scaled batch by batch
     lca.allocate(digits, lca.load("digits-resnet"), replace(CONFIG, name="small"))
     for name, values in arrays(digits, "train").items():
         np.testing.assert_array_equal(values, arrays(digits, "small")[name], err_msg=name)
 
 
 def test_where_the_partition_does_not_fit_it_is_refused_and_not_made_smaller(digits, monkeypatch):
-    monkeypatch.setattr("lca.probe.memory", lambda device: 10**6)
+    monkeypatch.setattr("lca.allocation.batch_size.get_memory_bytes", lambda device: 10**6)
     unasked = replace(CONFIG, batch_size=None, name="unasked")
-    with pytest.raises(LCAError, match="a batch of 1,500 examples leaves .* never made smaller unasked"):
+    with pytest.raises(LCAError, match="the activations of a batch of 1,500 examples take .* never made smaller without being asked"):
         lca.allocate(digits, lca.load("digits-resnet"), unasked)
     assert "unasked" not in lca.open(digits).allocations
     assert lca.allocate(digits, lca.load("digits-resnet"), CONFIG).iterations == 8  # finished: only summed up

@@ -1,0 +1,104 @@
+"""`lca problems` and `lca init`: what can be trained, and a file to start from."""
+
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lca.cli.options import json_option, parse_settings, set_option
+from lca.cli.output import write_json
+from lca.errors import UsageError
+from lca.text import facts, pluralize, table
+from lca.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lca.problem.zoo.catalogue import Entry
+    from lca.problem.zoo.presets import Option
+
+
+@click.command()
+@click.argument("names", metavar="[PROBLEM]...", nargs=-1)
+@set_option
+@json_option
+def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | None) -> None:
+    """List the built-in problems: data, size, cost of a pass over the training split, recipe and options.
+
+    \b
+    lca problems
+    lca problems cifar-fc --set layers=5
+    """
+    if settings and not names:
+        raise UsageError("--set needs a PROBLEM", remedy="For example: lca problems cifar-fc --set layers=5")
+    from lca.problem.user_code import list_plugins
+    from lca.problem.zoo.catalogue import describe
+    from lca.problem.zoo.presets import PRESETS
+
+    entries = [describe(name, parse_settings(settings)) for name in names or PRESETS]
+    click.echo(describe_problems(entries, layers=bool(names)))
+    added = {} if names else list_plugins()
+    if added:
+        click.echo(f"\nadded by plug-ins: {', '.join(f'{name} ({where})' for name, where in added.items())}")
+    write_json([entry.to_json() for entry in entries], json_file)
+
+
+def describe_problems(entries: "Sequence[Entry]", layers: bool = False) -> str:
+    """A table of problems, the options that they have and, on request, the names of their layers."""
+    from lca.problem.zoo.presets import OPTIONS
+
+    header = ["problem", "data", "train", "val", "test", "parameters", "GFLOP/pass", "recipe"]
+    rows = [
+        [
+            e.problem,
+            e.data,
+            *(f"{n:,}" if n else "–" for n in (e.n_train, e.n_val, e.n_test, e.n_parameters)),
+            f"{e.pass_gflop:,.3g}" if e.pass_gflop < 100 else f"{e.pass_gflop:,.0f}",
+            _describe_recipe(TrainConfig(**e.recipe)),
+        ]
+        for e in entries
+    ]
+    options = []
+    for name, meaning in OPTIONS.items():
+        having = [e for e in entries if name in e.options]
+        by_default: dict[Option, list[str]] = {}
+        for e in having:
+            by_default.setdefault(e.options[name], []).append(e.problem)
+        where = "; ".join(
+            f"{value} in {'all' if len(names) == len(entries) else ', '.join(names)}"
+            for value, names in by_default.items()
+        )
+        options += [(f"--set {name}=…", f"{meaning}; {where}")] if having else []
+    names = [(f"layers of {e.problem}", ", ".join(e.layers)) for e in entries if layers]
+    return table(header, rows, left=(0, 1, 7)) + "\n\n" + facts(options + names)
+
+
+def _describe_recipe(recipe: TrainConfig) -> str:
+    parts = [f"{recipe.optimizer} {recipe.learning_rate:g}"]
+    parts += [] if recipe.momentum is None else [f"momentum {recipe.momentum:g}"]
+    length = pluralize(recipe.epochs, "epoch") if recipe.epochs else pluralize(recipe.iterations or 0, "iteration")
+    return ", ".join([*parts, f"batch {recipe.batch_size:,}", length])
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def init(file: Path) -> None:
+    """Write FILE, a commented problem of your own to start from, which runs as it is.
+
+    \b
+    lca init mine.py
+    lca train mine.py:problem --iterations 200 --out mine.zarr
+    lca allocate mine.zarr --problem mine.py:problem
+    """
+    if file.suffix != ".py":
+        raise UsageError("FILE", expected="the name of a Python file, such as mine.py", found=str(file))
+    if file.exists():
+        raise UsageError(f"{file} exists already and is kept", remedy="Choose another name.")
+    if set(str(file)) & set("\"'\\\n"):
+        raise UsageError("FILE", expected="a name without quotes and backslashes", found=str(file))
+    shown = shlex.quote(str(file))
+    text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.replace("FILE", shown), encoding="utf-8")
+    click.echo(f"{file}; train it with: lca train {shown}:problem --iterations 200 --out {shlex.quote(file.stem)}.zarr")

@@ -1,0 +1,90 @@
+"""Parts that figures share: titles, lines with gaps, the loss, axes of time and of layers, colour scales."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from lca.figures.style import INK
+
+CLIP = 99.0  # percentile of |A| where a colour scale ends, so that a few large values do not make the rest white
+
+Floats = NDArray[np.float64]
+
+
+def tidy(*axes: Axes) -> None:
+    """Remove the upper and right border."""
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(colors=INK)
+
+
+def set_title(axes: Axes, text: str | None) -> None:
+    """The title, at the left and small."""
+    axes.set_title(escape_text(text or ""), loc="left", fontsize="medium")
+
+
+def escape_text(text: str) -> str:
+    """As matplotlib shows it letter for letter: no mathematics in it, and in a legend also where it begins with "_"."""
+    return ("\u2009" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def draw_line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **options: Any) -> None:
+    """A line with gaps where y is NaN, and a dot for each point without a neighbour."""
+    (drawn,) = axes.plot(x, y, style, **options)
+    known = np.isfinite(y)
+    alone = known & ~np.append(False, known[:-1]) & ~np.append(known[1:], False)
+    axes.plot(x[alone], y[alone], ".", color=drawn.get_color(), markersize=4)
+
+
+def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, **options: Any) -> None:
+    """The loss where it is known; on a scale from 0, unless there is something below."""
+    known = np.isfinite(loss[iterates])
+    style = "-" if known.all() else ".-"
+    axes.plot(iterates[known], loss[iterates][known], style, color=INK, markersize=4, **options)
+    axes.set_ylabel("loss (nats)")
+    values = loss[iterates][known]
+    if values.size and values.min() >= 0:
+        axes.set_ylim(0, 1.05 * max(values.max(), 1e-12))
+
+
+def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
+    """Ticks with the names of layers, turned where they would touch each other."""
+    positions = np.arange(len(names))
+    names = [escape_text(name) for name in names]
+    if vertical:
+        axes.set_yticks(positions, names)
+        return
+    is_long = sum(map(len, names)) > 40
+    axes.set_xticks(positions, names, rotation=60 if is_long else 0, ha="right" if is_long else "center")
+    if is_long:
+        for label in axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
+
+
+def choose_width(names: Sequence[str]) -> float:
+    """Inches for a bar for each name."""
+    return max(4.8, 1.6 + 0.34 * len(names))
+
+
+def set_time_axis(axes: Axes, span: slice, iterates: bool = False) -> None:
+    """iterates: whether the one after the last iteration is shown as well."""
+    axes.set_xlim(span.start - 0.5, span.stop - 0.5 + iterates)
+    axes.set_xlabel("iteration")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def choose_limit(values: NDArray[Any]) -> float:
+    """The 99th percentile of the sizes that are not 0."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
+
+
+def make_scale(values: NDArray[Any]) -> Normalize:
+    """Symmetric about 0, up to choose_limit of the values."""
+    limit = choose_limit(values)
+    return Normalize(-limit, limit)

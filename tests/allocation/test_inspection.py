@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+import lca
+from lca.allocation.allocate import check
+from lca.errors import LCAError
+
+
+def recorded(tmp_path, problem, model, n=2):
+    """A run of a model that moves a little, and the problem with that model."""
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        for _ in range(n):
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter += 0.01 * parameter.requires_grad
+            recorder.record()
+    return tmp_path / "run.zarr", problem(model=model)
+
+
+class Net(nn.Module):
+    """2-8-3, with something in the middle."""
+
+    def __init__(self, middle):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.middle, self.last = nn.Linear(2, 8), middle, nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.middle(torch.tanh(self.first(x))))
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+class AlwaysDropout(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class Autocast(nn.Module):
+    """As a training with mixed precision may leave a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.inner(x).float()
+
+
+@pytest.mark.parametrize(("middle", "kind"), [(Noise(), "Noise"), (AlwaysDropout(), "AlwaysDropout")])
+def test_a_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, middle, kind):
+    path, given = recorded(tmp_path, problem, Net(middle))
+    with pytest.raises(LCAError, match=rf"is not a function of the parameters.* is middle \({kind}\)"):
+        lca.allocate(path, given, lca.AllocateConfig(device="cpu"))
+    assert lca.open(path).allocation("train").n_allocated == 0
+
+
+def test_a_model_that_turns_autocast_on_is_told(tmp_path, problem):
+    path, given = recorded(tmp_path, problem, Net(Autocast()), n=2)
+    (note,) = check(path, given).notes
+    assert "middle.inner computes in autocast, which the model or its losses turn on by themselves" in note
+    assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == [note]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    path, given = recorded(plain, problem, Net(nn.Tanh()), n=2)
+    assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == []
+
+
+def test_parameters_and_modules_are_listed(tmp_path, problem):
+    model = Net(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 8)))
+    model.again = nn.Linear(2, 8)
+    model.again.weight = model.first.weight
+    model.first.bias.requires_grad_(False)
+    path, given = recorded(tmp_path, problem, model)
+    checked = check(path, given)
+    states = {name: state for name, _, state in checked.parameters}
+    assert states["first.weight"] == states["middle.0.weight"] == states["last.bias"] == "recorded"
+    assert states["first.bias"] == "frozen"
+    assert states["again.weight"] == "tied to first.weight"
+    assert states["again.bias"] == "never touched by the loss"
+    assert checked.modules == [
+        ("middle.0", "BatchNorm1d", "statistics of the batch, buffers untouched"),
+        ("middle.1", "Dropout", "off"),
+    ]

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_problem
+from datasets import Iterated, Listed, X, Y, losses
+from torch import nn
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    default_collate,
+)
+
+import lca
+from lca.allocation.full_gradient import FullGradient
+from lca.allocation.pieces import Pieces
+from lca.errors import LCAError
+from lca.model.parameters import flatten
+from lca.problem import streaming as stream
+from lca.problem.batches import get_tensors, length
+from lca.problem.objective import Objective, prepare
+from lca.problem.streaming import StreamedDataset, read_dataset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """Where no data set fits."""
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
+
+
+def whole(batches):
+    return [torch.cat(parts) for parts in zip(*(get_tensors(batch) for batch in batches), strict=True)]
+
+
+class Fewer(IterableDataset):
+    """Gives fewer examples each time."""
+
+    n = 12
+
+    def __iter__(self):
+        self.n -= 1
+        return iter([{"x": X[i], "y": Y[i]} for i in range(self.n)])
+
+
+def test_a_pass_that_lacks_examples_is_told(no_memory):
+    streamed = read_dataset(Fewer())
+    assert len(streamed) == 11
+    model = nn.Linear(2, 3)
+    with (
+        FullGradient(Objective(model, losses, streamed), 4) as full,
+        pytest.raises(LCAError, match="the examples of a pass: expected 11, found 10"),
+    ):
+        full(full.theta)
+    dropping = DataLoader(Listed((X, Y)), collate_fn=lambda examples: default_collate(examples[:3]))
+    with (
+        FullGradient(Objective(model, losses, read_dataset(dropping)), 4) as full,
+        pytest.raises(
+            LCAError, match="the examples of a pass: expected 11, found 9. .* its collate_fn all that it is given"
+        ),
+    ):
+        full(full.theta)
+
+
+@pytest.mark.parametrize("options", [{}, {"by_class": True}, {"examples": 31}], ids=["whole", "by-class", "examples"])
+@pytest.mark.parametrize("kind", [Listed, Iterated])
+def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options, monkeypatch):
+    given = small_problem()
+    x, y = given.train
+    in_memory = replace(
+        given, losses=losses, train={"x": x, "y": y}, val=None, groups=lambda batch: batch["y"], correct=None
+    )
+    path = tmp_path / "run.zarr"
+    lca.train(in_memory, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=0.1, device="cpu"))
+    lca.allocate(path, in_memory, lca.AllocateConfig(batch_size=16, device="cpu", **options))
+    monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
+    streamed = replace(in_memory, train=kind((x, y)))
+    assert isinstance(streamed.train, StreamedDataset)
+    lca.allocate(path, streamed, lca.AllocateConfig(batch_size=16, device="cpu", name="streamed", **options))
+    a, b = (lca.open(path).allocation(name) for name in ("train", "streamed"))
+    np.testing.assert_allclose(b.lca[:], a.lca[:], atol=1e-7)
+    np.testing.assert_allclose(b.loss[:], a.loss[:], rtol=1e-6)
+    if "by_class" in options:
+        np.testing.assert_allclose(b.class_lca[:], a.class_lca[:], atol=1e-6)
+        np.testing.assert_allclose(b.class_lca[:].sum(1), b.tensor_lca[:], atol=1e-7)
+    assert b.attributes["examples"] == a.attributes["examples"]
+
+
+def test_data_elsewhere_than_the_model_are_brought_to_it(monkeypatch):
+    """As where a split does not fit on a CUDA device; here with a stand-in for the copying."""
+    given = small_problem()
+    theta = flatten(given.model)
+    with FullGradient(Objective(given.model, given.losses, given.train), 16) as full:
+        expected = full(theta)
+    objective = prepare(given, "train", CPU)
+    moved = []
+
+    def copied(items, device):
+        for batch, beside in items:
+            moved.append(length(batch))
+            yield batch, beside
+
+    monkeypatch.setattr("lca.allocation.pieces.prefetch", copied)
+    monkeypatch.setattr(Pieces, "are_on_device", False)
+    with FullGradient(objective, 16) as full:
+        found = full(theta)
+    assert moved == [16, 16, 16, 12]
+    assert torch.equal(found.gradient, expected.gradient)
+
+
+def test_weights_have_to_be_weights():
+    given = small_problem()
+    for weigh, words in (
+        (
+            lambda batch: batch[1] - 1,
+            "expected weights ≥ 0 with a finite sum above 0, found a sum of .* and a smallest weight of -1",
+        ),
+        (lambda batch: 0 * batch[1], "found a sum of 0 "),
+        (
+            lambda batch: batch[1][:5],
+            r"for a batch of 60 examples: expected a weight for each.*, found a tensor of shape \(5,\)",
+        ),
+        (lambda batch: 1.0, "found a float"),
+    ):
+        with pytest.raises(LCAError, match=words):
+            FullGradient(Objective(given.model, given.losses, given.train, weigh=weigh), 16).__enter__()

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+import lca
+from lca.allocation.refinement import find_worst_iteration
+from lca.store.allocation_writer import AllocationWriter
+
+
+def read(path, name="train"):
+    allocation = lca.open(path).allocation(name)
+    return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
+
+
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+
+
+def allocate(run, problem, name, **options):
+    summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
+    return lca.open(run).allocation(name), summary
+
+
+def test_the_total_is_refined_where_each_iteration_is_within_its_tolerance(tmp_path, problem):
+    config = lca.TrainConfig(batch_size=20, iterations=30, learning_rate=1.0, device="cpu")
+    lca.train(problem(), tmp_path / "run.zarr", config)
+    loose = lca.AllocateConfig(name="loose", batch_size=60, tolerance=10.0, total_tolerance=100.0, device="cpu")
+    before = lca.allocate(tmp_path / "run.zarr", problem(), loose)
+    total = 0.1 * abs(before.cumulative_residual / before.change)
+    after = lca.allocate(
+        tmp_path / "run.zarr",
+        problem(),
+        lca.AllocateConfig(batch_size=60, tolerance=10.0, total_tolerance=total, device="cpu"),
+    )
+    assert before.refined == 0
+    assert 0 < after.refined < 30
+    assert abs(after.cumulative_residual) <= total * abs(after.change)
+    loose, refined = read(tmp_path / "run.zarr", "loose"), read(tmp_path / "run.zarr")
+    touched = refined["intervals"] > 2
+    assert np.array_equal(loose["lca"][:, ~touched], refined["lca"][:, ~touched])
+    np.testing.assert_allclose(refined["lca"].sum(0, dtype=np.float64), refined["allocated"], atol=1e-6)
+    np.testing.assert_allclose(refined["tensor_lca"].sum(1), refined["allocated"], atol=1e-9)
+
+
+def test_which_iteration_is_refined_next():
+    config = lca.AllocateConfig(total_tolerance=0.01, max_intervals=8)
+    loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
+    intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
+
+    def worst(*residual, status=status, eps=2.0**-23):
+        arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
+        return find_worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
+
+    assert worst(0.003, 0.003, 0.003, 0.0) is None  # 0.009 of a bound of 0.01
+    assert worst(0.02, -0.019, 0.001, 0.0) is None  # they cancel, and the total is what is bounded
+    assert worst(0.004, 0.02, 0.5, 0.0) == 1  # 2 is worse, but at the limit
+    assert worst(-0.03, 0.002, 0.5, 0.0) == 0
+    assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, and float32's rounding
+    assert worst(0.0, 0.0, 0.5, 1e-7, eps=2.0**-52) == 3
+    assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
+
+
+def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
+    lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    options = {"tolerance": 10.0, "total_tolerance": 1e-4, "keep": "tensors"}
+    sums, summary = allocate(tmp_path / "run.zarr", problem, "layers", **options)
+    assert summary.refined > 0
+    np.testing.assert_allclose(sums.tensor_lca[:].sum(1), sums.allocated[:], atol=1e-9)
+
+
+@pytest.mark.parametrize("fatal", range(1, 16))
+def test_killed_while_the_total_is_refined_it_ends_the_same(tmp_path, problem, monkeypatch, fatal):
+    """Whichever of an iteration's arrays was the last to be written."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    options = {"tolerance": 10.0, "total_tolerance": 1e-4}
+    whole, summary = allocate(path, problem, "whole", **options)
+    assert summary.refined > 2
+    writes, inside, original = [], [], (AllocationWriter._write, AllocationWriter.write_iteration)
+
+    def write_iteration(self, *arguments):
+        inside.append(1)
+        original[1](self, *arguments)
+        inside.pop()
+
+    def dies(self, *arguments):
+        if inside:
+            writes.append(1)
+            if len(writes) == fatal:
+                raise KeyboardInterrupt
+        original[0](self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AllocationWriter, "write_iteration", write_iteration)
+        patched.setattr(AllocationWriter, "_write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            allocate(path, problem, "killed", **options)
+    killed, _ = allocate(path, problem, "killed", **options)
+    for name in whole.arrays:
+        np.testing.assert_array_equal(getattr(killed, name)[:], getattr(whole, name)[:], err_msg=name)
+    assert "refining" not in killed.attributes
+
+
+def test_each_refinement_for_the_total_sees_what_the_last_one_gave(tmp_path, problem, monkeypatch):
+    """The iteration to refine next is chosen by the values in the store, those just refined among them."""
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    chosen = []
+
+    def choose(arrays, config, eps):
+        there = lca.open(path).allocation("total")
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(values, getattr(there, name)[:], err_msg=name)
+        chosen.append(find_worst_iteration(arrays, config, eps))
+        return chosen[-1]
+
+    monkeypatch.setattr("lca.allocation.refinement.find_worst_iteration", choose)
+    allocate(path, problem, "total", tolerance=10.0, total_tolerance=1e-4)
+    assert len(chosen) > 2
+    assert chosen[-1] is None

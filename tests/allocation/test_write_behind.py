@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+
+import lca
+from lca.allocation.trajectory import BLOCKS_HELD
+from lca.allocation.write_behind import BlockRows, WriteBehind
+from lca.store.allocation_writer import AllocationWriter
+from lca.store.run_writer import RunWriter
+
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+
+
+def allocate(run, problem, name, **options):
+    summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
+    return lca.open(run).allocation(name), summary
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[1, 2], ids="{} held".format)
+def held(request, monkeypatch):
+    """So many blocks in memory, of iterates and of results: as on the CPU, and as for CUDA."""
+    monkeypatch.setitem(BLOCKS_HELD, "cpu", request.param)
+    return request.param
+
+
+def test_fewer_bits_are_kept_and_sums_stay_exact(run, problem):
+    whole, _ = allocate(run, problem, "whole")
+    rounded, summary = allocate(run, problem, "rounded", keep_bits=7, audit=0.1)
+    exact, kept = whole.lca[:], rounded.lca[:]
+    assert (kept.view(np.uint32) & (2**16 - 1) == 0).all()
+    assert np.abs(kept - exact).max() > 0
+    assert (np.abs(kept - exact) <= 2.0**-8 * np.abs(exact)).all()
+    for name in ("allocated", "tensor_lca", "residual"):
+        np.testing.assert_array_equal(getattr(whole, name)[:], getattr(rounded, name)[:])
+    assert np.mean(summary.audit.part_error) > 2.0**-11  # the audit is of what is stored
+
+
+def test_rows_go_where_the_schema_says(run, held):
+    allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {}, ["lca", "gradient_sign"])
+    with WriteBehind(allocation, CPU) as writer:
+        for block, n in ((1, 36), (0, 64)):
+            rows = writer.begin(block)
+            assert not rows.is_set(0)
+            for row in range(n):
+                rows["lca", row] = torch.full((51,), 100.0 * block + row, dtype=torch.float64)
+                rows["status", row] = 1
+            rows["loss", 0] = torch.tensor(7.0 + block, dtype=torch.float64)
+            rows["gradient_sign", 1] = torch.arange(7, dtype=torch.uint8)
+            writer.write(rows, done=True)
+    expected = np.concatenate([np.arange(64), 100 + np.arange(36)])
+    np.testing.assert_array_equal(allocation.lca[:], np.tile(expected, (51, 1)))
+    assert np.flatnonzero(np.isfinite(allocation.loss[:])).tolist() == [0, 64]
+    assert allocation.loss[64] == 8.0
+    assert allocation.gradient_sign[:, 65].tolist() == list(range(7))
+    assert allocation.blocks[:].tolist() == [1, 1]
+
+
+def test_an_error_of_the_writer_is_raised(run, monkeypatch):
+    allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
+    monkeypatch.setattr(AllocationWriter, "write_block", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError), WriteBehind(allocation, CPU) as writer:
+        writer.write(writer.begin(0), done=True)
+
+
+def test_rows_take_up_what_an_interrupted_call_has_left(run):
+    allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
+    with WriteBehind(allocation, CPU) as writer:
+        rows = writer.begin(0)
+        rows["lca", 2], rows["status", 2], rows["intervals", 2] = torch.ones(51), 1, 2
+        writer.write(rows, done=False)
+    assert not allocation.blocks[0]
+    again = BlockRows(allocation, CPU)
+    again.begin(0)
+    assert [again.is_set(row) for row in range(4)] == [False, False, True, False]
+    assert again.to_arrays()["lca"][2].tolist() == [1.0] * 51

@@ -1,0 +1,39 @@
+"""Tests over runs, against scipy."""
+
+import numpy as np
+from scipy import stats
+
+from lca.analysis.answer import format_p
+from lca.analysis.statistics import differs_between, differs_from_zero, differs_in_pairs, mean_and_deviation
+
+
+def test_mean_and_sample_deviation():
+    mean, deviation = mean_and_deviation([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
+    np.testing.assert_allclose(mean, [3, 10])
+    np.testing.assert_allclose(deviation, [7**0.5, 0])
+    mean, deviation = mean_and_deviation([5.0])
+    assert (float(mean), np.isnan(deviation)) == (5.0, True)
+
+
+def test_the_tests_over_runs_are_those_of_scipy():
+    a, b = np.random.default_rng(0).normal(size=(2, 6, 4))
+    b[:, 0] += 3
+    np.testing.assert_allclose(differs_from_zero(a), stats.ttest_1samp(a, 0).pvalue)
+    np.testing.assert_allclose(differs_in_pairs(a, b), stats.ttest_rel(a, b).pvalue)
+    np.testing.assert_allclose(differs_between(a, b[:4]), stats.ttest_ind(a, b[:4], equal_var=False).pvalue)
+    assert differs_between(a, b)[0] < 0.01
+
+
+def test_what_cannot_be_tested_has_no_p_value():
+    frozen = np.zeros((3, 1))
+    assert np.isnan(differs_from_zero(frozen)).all()
+    assert np.isnan(differs_from_zero([[1.0]])).all()
+    assert np.isnan(differs_between([[1.0]], [[2.0], [3.0]])).all()
+    assert format_p(np.nan) == "–"
+    assert (format_p(0.0123), format_p(3.14e-7), format_p(0.0)) == ("0.012", "3.1e-07", "< 1e-16")
+
+
+def test_what_is_infinite_or_always_the_same_is_no_warning():
+    mean, deviation = mean_and_deviation([[np.inf], [np.inf]])
+    assert (mean[0], np.isnan(deviation[0])) == (np.inf, True)
+    assert 0 < differs_between([[2.0], [2.0]], [[3.0], [4.0]])[0] < 1

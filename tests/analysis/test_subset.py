@@ -1,0 +1,61 @@
+"""How allocations over a subset agree with the one over all examples."""
+
+import numpy as np
+import pytest
+from handmade import add_allocation, columns_of, make_run, random_lca
+from scipy import stats
+
+from lca.analysis import Subset, subset
+from lca.errors import LCAError, UsageError
+
+
+def test_subset(tmp_path):
+    full = random_lca(0, T=130)
+    full[2] = 0
+    part = (full + random_lca(1, T=130) / 2).astype(np.float32)
+    status = np.ones(130)
+    status[7] = 3
+    run = make_run(tmp_path / "run.zarr", full, attributes={"examples": 1000})
+    add_allocation(run, "part", part, attributes={"examples": 100}, status=status)
+    add_allocation(run, "val", part, attributes={"examples": 100, "split": "val"})
+    add_allocation(run, "sums", part, attributes={"examples": 50}, keep=False)
+    result = subset(run)
+    assert list(result.agreements) == ["part"]
+    found = result.agreements["part"]
+    there = status == 1
+    a, b = full[:, there].astype(np.float64), part[:, there].astype(np.float64)
+    assert found.correlation == pytest.approx(stats.pearsonr(a.ravel(), b.ravel()).statistic)
+    assert found.of_parameters == pytest.approx(stats.pearsonr(a.sum(1), b.sum(1)).statistic)
+    assert found.same_sign == pytest.approx((np.sign(a) == np.sign(b))[a != 0].mean())
+    totals = [np.array([x[:3].sum(), x[3:].sum()]) for x in (a, b)]
+    assert found.layer_error == pytest.approx(np.abs(totals[1] - totals[0]).sum() / np.abs(totals[0]).sum())
+    helped = [(100 * (x < 0).sum(0) / (x != 0).sum(0)).mean() for x in (a, b)]
+    assert found.helping_error == pytest.approx(helped[1] - helped[0])
+    columns = columns_of(Subset.tabulate([result]))
+    assert columns["examples"]["part"]["mean"] == 100
+    assert columns["same sign %"]["part"]["mean"] == pytest.approx(100 * found.same_sign)
+
+
+def test_the_smallest_subset_comes_first(tmp_path):
+    run = make_run(tmp_path / "run.zarr", random_lca(0), attributes={"examples": 1000})
+    for n in (500, 20, 100):
+        add_allocation(run, f"of-{n}", random_lca(0), attributes={"examples": n})
+    result = subset(run)
+    assert list(result.agreements) == ["of-20", "of-100", "of-500"]
+    assert all(agreement.correlation == pytest.approx(1) for agreement in result.agreements.values())
+    assert list(subset(run, against=["of-100"]).agreements) == ["of-100"]
+
+
+def test_a_subset_is_of_the_same_split(tmp_path):
+    run = make_run(tmp_path / "run.zarr", random_lca(0))
+    add_allocation(run, "val", random_lca(0), attributes={"split": "val"})
+    with pytest.raises(
+        UsageError, match="val: expected an allocation of the train split, .* found one of the val split"
+    ):
+        subset(run, against=["val"])
+
+
+def test_without_a_subset_the_call_that_creates_one_is_named(tmp_path):
+    run = make_run(tmp_path / "run.zarr", random_lca(0))
+    with pytest.raises(LCAError, match=r"problem, split='train', examples=1000, name='subset-1000'\)"):
+        subset(run)

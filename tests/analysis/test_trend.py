@@ -1,0 +1,95 @@
+"""Lines through the LCA of layers against an option, against scipy."""
+
+import numpy as np
+import pytest
+from handmade import columns_of, make_run, random_lca
+from scipy import stats
+
+from lca.analysis import trend
+from lca.analysis._trend import read_option
+from lca.errors import LCAError, UsageError
+
+
+def trained(path, values_seed, **training):
+    return make_run(
+        path, random_lca(values_seed), training={"optimizer": "sgd", "momentum": 0.9, "nesterov": False, **training}
+    )
+
+
+def test_trend(tmp_path):
+    momenta = (0.0, 0.5, 0.5, 0.75, 0.9)
+    runs = [trained(tmp_path / f"{i}.zarr", i, layers=[f"1:momentum={m}"]) for i, m in enumerate(momenta)]
+    result = trend(runs, "last:momentum", delay=True)
+    np.testing.assert_allclose(result.x, [0, 1, 1, 3, 9])
+    assert result.layers == ["0", "1"]
+    for i, rows in enumerate((slice(0, 3), slice(3, 7))):
+        y = [random_lca(seed)[rows].sum(dtype=np.float64) for seed in range(5)]
+        line = stats.linregress([0, 1, 1, 3, 9], y)
+        expected = line.slope, line.intercept, line.rvalue**2, line.pvalue
+        found = result.slope[i], result.intercept[i], result.r_squared[i], result.p[i]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    answer = result.to_answer()
+    columns = columns_of(answer, "LCA (nats) by delay of last:momentum")
+    assert list(columns) == ["0", "1", "3", "9", "slope", "R²", "p (slope 0)"]
+    assert len(columns["1"]["0"]["values"]) == 2
+    assert trend(runs, "1:momentum", layer="last").layers == ["1"]
+    np.testing.assert_allclose(trend(runs, "1:momentum").x, momenta)
+
+
+def test_an_exact_line_is_found(tmp_path):
+    runs = [
+        make_run(tmp_path / f"{i}.zarr", np.outer([1, 0, 0, 0, 0, 0, 0], [2.0 * i, 1]), training={"learning_rate": i})
+        for i in (1, 2, 4)
+    ]
+    result = trend(runs, "learning_rate")
+    np.testing.assert_allclose((result.slope[0], result.intercept[0], result.r_squared[0]), (2, 1, 1))
+    assert np.isnan([result.slope[1], result.r_squared[1]]).all()  # the other layer does not change
+
+
+def test_two_runs_make_a_line_but_no_evidence(tmp_path):
+    result = trend([trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(2)], "l2")
+    assert np.isfinite(result.slope).all()
+    assert np.isnan([result.r_squared, result.p]).all()
+
+
+def test_the_read_option_a_layer_is_its_own_or_that_of_all(tmp_path):
+    run = trained(tmp_path / "run.zarr", 0, layers=["*:lr=0.1", "1:learning_rate=0.2"], learning_rate=0.5)
+    assert read_option(run, "learning_rate") == 0.5
+    assert (read_option(run, "0:lr"), read_option(run, "last:lr"), read_option(run, "last:momentum")) == (0.1, 0.2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("optimizer", "optimizer of .*: expected an option that is a number, found 'sgd'. The numbers are momentum"),
+        ("nesterov", "nesterov of .* found False"),
+        ("rate", "rate of .* found no such option"),
+        ("fc:momentum", "no layer matches 'fc'"),
+        ("momentum", "momentum: expected runs that differ in it, found 0.9 in every run"),
+    ],
+)
+def test_an_option_that_cannot_be_fitted_is_refused(tmp_path, option, message):
+    runs = [trained(tmp_path / f"{i}.zarr", i) for i in range(2)]
+    with pytest.raises(UsageError, match=message):
+        trend(runs, option)
+
+
+def test_a_delay_is_that_of_a_momentum(tmp_path):
+    runs = [trained(tmp_path / f"{i}.zarr", i, seed=i) for i in range(2)]
+    with pytest.raises(UsageError, match="seed: expected a momentum from 0 to below 1, .* found 0, 1"):
+        trend(runs, "seed", delay=True)
+
+
+def test_a_run_of_a_custom_loop_has_no_options(tmp_path):
+    with pytest.raises(LCAError, match="recorded from a custom training loop"):
+        trend([make_run(tmp_path / "run.zarr", random_lca(0))] * 2, "momentum")
+
+
+def test_a_trend_takes_paths_and_prints_as_its_table(tmp_path):
+    runs = [trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(3)]
+    result = trend(runs, "l2")
+    assert repr(result) == str(result.to_answer())
+    assert repr(trend([str(run.path) for run in runs], "l2")) == repr(result)
+    for wrong in (None, [], [3]):
+        with pytest.raises(UsageError, match="runs: expected"):
+            trend(wrong, "l2")

@@ -1,0 +1,34 @@
+"""The same eleven examples as a dataset with numbers and as one to iterate over."""
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+X, Y = torch.arange(22.0).reshape(11, 2), torch.arange(11) % 3
+
+
+class Listed(Dataset):
+    """Examples of a split, one at a time."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data[0])
+
+    def __getitem__(self, i):
+        return {"x": self.data[0][i], "y": self.data[1][i]}
+
+
+class Iterated(IterableDataset):
+    """The same, in order only."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return ({"x": x, "y": y} for x, y in zip(*self.data, strict=True))
+
+
+def losses(model, batch):
+    return nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")

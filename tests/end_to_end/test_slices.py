@@ -1,0 +1,23 @@
+import pytest
+
+import lca
+from lca.analysis import helping, layers
+
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+
+
+def allocate(run, problem, name, **options):
+    summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
+    return lca.open(run).allocation(name), summary
+
+
+def test_analyses_leave_the_gaps_out(run, problem):
+    allocate(run, problem, "part", iterations="10:40:2")
+    opened = lca.open(run)
+    counts = helping(opened, name="part")
+    assert counts.iterations.left_out == {"not allocated": 85}
+    assert counts.iterations.n == 15
+    whole, _ = allocate(run, problem, "whole")
+    by_layer = layers(opened, name="part")
+    assert by_layer.iterations.left_out == {"not allocated": 85}
+    assert by_layer.total.sum() == pytest.approx(whole.allocated[:][10:40:2].sum())

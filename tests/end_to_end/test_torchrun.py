@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lca
+from lca.runtime import workers as workers_module
+from lca.runtime.workers import Workers, count_cores
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+
+
+OPTIONS = ["--batch-size", "500", "--device", "cpu", "--by-class", "--audit", "0.02"]
+
+
+THREADS = max(1, count_cores() // 2)  # what each of two processes takes
+
+
+def command(path, name):
+    return ["-m", "lca", "allocate", str(path), "--name", name, *OPTIONS]
+
+
+def environment(**variables):
+    return {**{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}, **variables}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A run, and its allocation "one" by one process."""
+    path = tmp_path_factory.mktemp("workers") / "run.zarr"
+    lca.train(lca.load("digits-fc"), path, lca.TrainConfig(iterations=1000, device="cpu"))
+    same_threads = environment(OMP_NUM_THREADS=str(THREADS))
+    subprocess.run([sys.executable, *command(path, "one")], check=True, capture_output=True, env=same_threads)
+    return path
+
+
+def require_equal(path, name):
+    one, many = (lca.open(path).allocation(n) for n in ("one", name))
+    assert many.complete
+    for array in one.arrays:
+        np.testing.assert_array_equal(getattr(one, array)[:], getattr(many, array)[:], err_msg=array)
+    assert one.attributes["audit_result"] == many.attributes["audit_result"]
+
+
+def environ_of(pid):
+    return dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """The environment of the second of four processes that torchrun has started again once."""
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none",
+        "TORCHELASTIC_RESTART_COUNT": "1",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(workers_module, "count_cores", lambda: 13)
+    return monkeypatch
+
+
+def test_two_processes_give_what_one_gives(digits):
+    two = [*TORCHRUN, *command(digits, "two")]
+    done = subprocess.run(two, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    require_equal(digits, "two")
+    assert done.stdout.count("allocated ") == 1  # one of them speaks
+    assert "bounds               hold" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the workers are found in /proc, which Linux has")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_is_started_again_and_nothing_differs(digits, rank):
+    name = f"killed-{rank}"
+    process = subprocess.Popen(
+        [*TORCHRUN, "--max-restarts=2", *command(digits, name)], stderr=subprocess.PIPE, env=environment()
+    )
+    status, deadline = digits / "lca" / name / "status" / "c", time.monotonic() + 60
+    while not (status.exists() and any(status.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    of_rank = {environ_of(child).get("RANK"): int(child) for child in children}
+    os.kill(of_rank[str(rank)], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    assert b"exitcode: -9" in errors
+    require_equal(digits, name)
+
+
+def test_a_second_allocation_of_the_same_processes_is_made_too(digits, tmp_path):
+    """Counting begins anew, or it would seem done before it began."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, lca\n"
+        "for name in ('first', 'second'):\n"
+        "    config = lca.AllocateConfig(name=name, batch_size=500, iterations='0:70', audit=0, device='cpu')\n"
+        "    lca.allocate(sys.argv[1], lca.load('digits-fc'), config, overwrite=True)\n"
+    )
+    done = subprocess.run([*TORCHRUN, str(script), str(digits)], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    first, second = (lca.open(digits).allocation(name) for name in ("first", "second"))
+    assert (first.n_allocated, second.n_allocated) == (70, 70)
+    np.testing.assert_array_equal(first.lca[:], second.lca[:])
+
+
+def test_a_bound_that_fails_is_no_crash_under_torchrun(digits):
+    options = ["--name", "strict", "--tolerance", "1e-12", "--max-intervals", "2", "--iterations", "0:3"]
+    arguments = ["-m", "lca", "allocate", str(digits), *options, "--device", "cpu", "--batch-size", "500"]
+    done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert "DO NOT HOLD" in done.stdout
+    alone = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert (alone.returncode, "is finished already" in alone.stderr) == (3, True)
+
+
+def test_a_restart_goes_on_where_a_start_would_overwrite(digits, torchrun):
+    status = digits / "lca" / "one" / "status" / "c" / "0"
+    before = status.stat().st_mtime_ns
+    torchrun.setenv("RANK", "0")
+    torchrun.setattr("lca.allocation.allocate.join_workers", lambda: Workers(workers_module._Alone(), restarted=True))
+    config = lca.AllocateConfig(name="one", batch_size=500, by_class=True, audit=0.02, device="cpu")
+    assert lca.allocate(digits, lca.load("digits-fc"), config, overwrite=True).within_bounds
+    assert status.stat().st_mtime_ns == before

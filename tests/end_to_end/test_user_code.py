@@ -1,0 +1,124 @@
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+import torch
+from test_cli import call
+
+import lca
+from lca.cli.options import problem_of
+from lca.errors import LCAError
+from lca.problem import user_code as factory
+from lca.store.run import open_run
+
+CPU = lca.AllocateConfig(device="cpu", audit=0)
+
+
+MINE = """
+import torch
+from torch import nn
+import lca
+
+def problem():
+    model = nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
+    x = torch.linspace(-1, 1, 40).reshape(20, 2)
+    return lca.Problem(model, train=(x, (x[:, 0] > 0).long()))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a file, a module beside it and a package."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
+    (tmp_path / "ending.py").write_text("import sys\n\nsys.exit(2)\n")
+    (tmp_path / "needing.py").write_text("import no_such_package\n")
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "module.py").write_text("from mine import problem\n")
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith(("lca_problem_", "mine", "helper", "package", "broken", "ending", "needing")):
+            del sys.modules[name]
+
+
+def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frozen_base.py").write_text(MINE)
+    name = "frozen_base.py:problem"
+    problem = lca.load(name, seed=3)
+    run = lca.train(problem, "run.zarr", lca.TrainConfig(seed=3, iterations=2, batch_size=10, device="cpu"))
+    again = problem_of(run, name, None, False)
+    assert torch.equal(again.model[0].weight, problem.model[0].weight)
+    lca.allocate("run.zarr", again, CPU)
+    with pytest.raises(LCAError, match=r"0\.weight is frozen.*from the same seed"):
+        lca.allocate("run.zarr", lca.load(name), lca.AllocateConfig(device="cpu", name="other"))
+
+
+def test_a_plug_in_adds_a_name(folder, monkeypatch):
+    points = [EntryPoint("their-net", "mine:problem", factory.GROUP)]
+    monkeypatch.setattr(factory, "entry_points", lambda group: points if group == factory.GROUP else [])
+    assert lca.load("their-net").name == "their-net"
+    assert "their-net" in call("problems").stdout
+    call("train", "their-net", "--iterations", 3, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
+    assert "it names 'their-net'" in call("allocate", "run.zarr", status=1).stderr
+    call("allocate", "run.zarr", "--problem", "their-net", "--audit", 0)
+
+
+def test_from_a_file_to_an_answer(folder):
+    arguments = ["--iterations", 5, "--batch-size", 10, "--set", "hidden=3", "--device", "cpu"]
+    call("train", "mine.py:problem", "--out", "run.zarr", *arguments)
+    assert lca.open("run.zarr").attributes["problem_options"] == {"hidden": 3}
+    refused = call("allocate", "run.zarr", status=1)
+    assert "it names 'mine.py:problem'. Give the one it was trained on with --problem" in refused.stderr
+    call("check", "run.zarr", "--problem", "mine.py:problem")
+    hint = call("analyze", "layers", "run.zarr", status=1).stderr
+    assert "`lca allocate run.zarr --problem mine.py:problem`" in hint
+    call("allocate", "run.zarr", "--problem", "package.module:problem", "--audit", 0)
+    assert "nothing" in call("analyze", "prune", "run.zarr", "--problem", "mine.py:problem", "--device", "cpu").stdout
+    assert "hidden is 'x'" in call("train", "mine.py:problem", "--out", "b.zarr", "--set", "hidden=x", status=2).stderr
+
+
+def test_a_name_in_a_store_is_never_imported(folder):
+    call("train", "mine.py:problem", "--iterations", 2, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
+    (folder / "evil.py").write_text("open('touched', 'w')\n")
+    run = open_run("run.zarr", "r+")
+    for name in ("evil.py:problem", "evil:problem"):
+        run._set(problem=name)
+        for command in (["allocate"], ["check"], ["analyze", "prune"], ["plot", "prune", "--out", "a.png"]):
+            call(*command, "run.zarr", status=1)
+        call("info", "run.zarr")
+    assert not (folder / "touched").exists()
+
+
+def test_torchruns_workers_find_the_current_folder(folder):
+    call("train", "mine:problem", "--iterations", 4, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lca", "allocate", "run.zarr"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*command, "--problem", "mine:problem", "--audit", "0"], check=True, env=environment, capture_output=True
+    )
+    assert np.isfinite(lca.open("run.zarr").allocation("train").lca[:]).all()
+
+
+def test_the_starter_runs_as_it_is(folder):
+    told = call("init", "new/start.py").stdout
+    assert told.startswith(
+        "new/start.py; train it with: lca train new/start.py:problem --iterations 200 --out start.zarr"
+    )
+    call("train", "new/start.py:problem", "--iterations", 20, "--out", "start.zarr", "--device", "cpu")
+    summary = call("allocate", "start.zarr", "--problem", "new/start.py:problem", "--by-class", "--split", "val").stdout
+    assert "bounds               hold" in summary
+    assert "FILE" not in (folder / "new/start.py").read_text()
+    assert "exists already; it is left alone" in call("init", "new/start.py", status=2).stderr
+    assert "is no Python file" in call("init", "start.txt", status=2).stderr
+    assert "a plain name was wanted" in call("init", "it's.py", status=2).stderr
+    assert "lca train 'my file.py':problem" in call("init", "my file.py").stdout

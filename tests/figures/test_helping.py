@@ -1,0 +1,46 @@
+"""Shares of parameters over time."""
+
+import numpy as np
+import pytest
+from artists import HELP, HURT, LOOK
+from matplotlib.colors import to_hex
+from matplotlib.patches import StepPatch
+
+from lca import figures
+from lca.analysis import helping
+from lca.errors import UsageError
+from lca.figures.style import Look
+
+
+def test_helping_stacks_the_shares(run):
+    result = helping(run)
+    top, bottom = figures.helping(result, LOOK).axes
+    assert top.get_title(loc="left") == "a title"
+    np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last one is not known
+    assert top.lines[0].get_marker() == "."
+    bands = [patch for patch in bottom.patches if isinstance(patch, StepPatch)]
+    helped, hurt, zero = result.shares()
+    low = np.zeros(4)
+    for band, share, label, colour in zip(
+        bands, (helped, zero, hurt), ("helped", "zero", "hurt"), (HELP, LOOK.colours.zero, HURT), strict=True
+    ):
+        values, edges, baseline = band.get_data()
+        np.testing.assert_allclose(baseline, low)
+        np.testing.assert_allclose(values, low + share)
+        np.testing.assert_allclose(edges, [-0.5, 0.5, 1.5, 2.5, 3.5])
+        assert (band.get_label(), to_hex(band.get_facecolor())) == (label, colour)
+        low = low + share
+    assert np.isnan(low[3])
+    assert (top.get_ylabel(), bottom.get_ylabel(), bottom.get_xlabel()) == (
+        "loss (nats)",
+        "parameters (%)",
+        "iteration",
+    )
+
+
+def test_only_some_iterations_are_drawn(run):
+    top, bottom = figures.helping(helping(run), Look(iterations=(1, 3))).axes
+    assert top.lines[0].get_xdata().tolist() == [1, 2, 3]
+    assert bottom.get_xlim() == (0.5, 3.5)  # with the last iterate
+    with pytest.raises(UsageError, match=r"iterations 4:4 are none. The run has 4, 0 to 3"):
+        figures.helping(helping(run), Look(iterations=(9, None)))

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_problem
+from torch import nn
+
+import lca
+from lca.allocation.full_gradient import FullGradient
+from lca.errors import LCAError
+from lca.model.parameters import flatten
+from lca.problem.objective import Objective
+
+BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
+
+
+def make_data(n, seed=0, shape=(5,)):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *shape, generator=generator), torch.randint(3, (n,), generator=generator)
+
+
+def make_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (lambda batch: batch[0][:, 0], r"found a tensor of shape \(60,\) of torch.float32"),
+        (lambda batch: batch[1].numpy(), "found a ndarray"),
+        (lambda batch: batch[1][:7], r"found a tensor of shape \(7,\)"),
+        (lambda batch: None, "found nothing"),
+    ],
+)
+def test_labels_have_to_be_labels(run, problem, groups, words):
+    with pytest.raises(
+        LCAError, match=rf"groups\(batch\) for a batch of 60 examples: expected integer labels.*{words}"
+    ):
+        lca.allocate(run, replace(problem(), groups=groups), lca.AllocateConfig(**BY_CLASS))
+
+
+def test_a_mean_in_place_of_a_loss_per_example_is_named():
+    model = make_net()
+    losses = lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1])
+    with (
+        FullGradient(Objective(model, losses, make_data(20)), 20) as full,
+        pytest.raises(LCAError, match=r"for a batch of 20 examples: expected .*\(20,\), found a tensor of shape \(\)"),
+    ):
+        full(flatten(model))
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (lambda m, b: (m(b[0])[:, :1] - b[1]) ** 2, r"Does a prediction of shape \(B, 1\) meet a target of shape"),
+        (lambda m, b: m(b[0])[:, :1], r"Take losses\.squeeze\(-1\)"),
+        (lambda m, b: m(b[0]), r"For a loss per token give Problem\(…, weigh=…\) too; else take their mean"),
+        (lambda m, b: m(b[0]).mean(), 'reduction="none"'),
+        (lambda m, b: None, "found nothing"),
+        (lambda m, b: m(b[0])[:, 0].detach(), "without a gradient: they were detached"),
+    ],
+)
+def test_losses_that_are_none_are_told_with_what_to_do(tmp_path, losses, words):
+    given = replace(small_problem(), losses=losses)
+    with pytest.raises(LCAError, match=words):
+        lca.train(given, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=2, device="cpu"))
+
+
+def test_a_loss_of_another_shape_is_told_for_dicts_too(tmp_path):
+    problem = lca.Problem(nn.Linear(2, 2), lambda model, batch: model(batch["x"]).mean(), train={"x": X})
+    with pytest.raises(
+        LCAError, match=r"for a batch of 4 examples: expected one loss per example, shape \(4,\), found"
+    ):
+        lca.train(problem, tmp_path / "run.zarr", lca.TrainConfig(batch_size=4, iterations=1, device="cpu"))

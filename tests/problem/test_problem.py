@@ -1,0 +1,75 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_problem
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import lca
+from lca.errors import UsageError
+
+X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": nn.Linear}, "model: expected a torch module, such as Net(), found the class Linear"),
+        ({"losses": None}, "losses: expected a function losses(model, batch), found nothing"),
+        ({"group_names": ["a", "b"]}, 'group_names: expected a dict, such as {0: "cat", 1: "dog"}, found a list'),
+    ],
+)
+def test_what_is_no_problem_is_told(change, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        replace(small_problem(), **change)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([("a", 1), ("b", 2)], r"the examples of train cannot be collated into tensors \(a str\)"),
+        ([], "the train split: expected tensors, .*, found nothing"),
+        ([torch.zeros(2), torch.zeros(3)], r"the examples of train cannot be collated into tensors \("),
+        ([object(), object()], r"the examples of train cannot be collated into tensors \("),
+    ],
+)
+def test_a_data_set_that_is_no_tensors_is_told(examples, message):
+    class Listed(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(examples)
+
+        def __getitem__(self, i):
+            return examples[i]
+
+    with pytest.raises(UsageError, match=message):
+        lca.Problem(nn.Linear(2, 2), train=Listed())
+
+
+def test_a_problem_takes_a_data_set(tmp_path):
+    given = small_problem()
+    with_data_set = lca.Problem(given.model, train=TensorDataset(*given.train), val=TensorDataset(*given.val))
+    assert all(torch.equal(a, b) for a, b in zip(with_data_set.train, given.train, strict=True))
+    lca.train(with_data_set, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=5, device="cpu"))
+    lca.allocate(tmp_path / "run.zarr", given, lca.AllocateConfig(batch_size=20, audit=0, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((), r"the train split: expected tensors, such as \(x, y\) or .*, found nothing"),
+        (np.ones(3), "the train split: expected tensors, .*, found a ndarray"),
+        ({"x": X, "name": "a"}, "the train split: expected tensors, .*, found a str"),
+        ((X, torch.tensor(1.0)), "the train split: expected tensors, .*, found a tuple"),
+        (
+            {"x": X, "y": Y[:3]},
+            "the train split: expected tensors with the same first dimension, .*, found 5 and 3 examples",
+        ),
+        ((torch.zeros(0, 2),), "found 0 examples"),
+    ],
+)
+def test_other_data_are_refused(train, message):
+    with pytest.raises(UsageError, match=message):
+        lca.Problem(nn.Linear(2, 2), train=train)
