@@ -113,8 +113,8 @@ def require_memory(objective: Objective, batch_size: int, precision: str = "fp32
     needed = sample_bytes * size // few.n_examples
     if needed > available:
         raise LCAError(
-            f"the activations of a batch of {size:,} examples take {needed / 1e9:.3g} GB, and a process on {device} has "
-            f"{available / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so that it is never "
+            f"the activations of a batch of {size:,} examples take {needed / 1e9:.3g} GB, and a process on {device} "
+            f"has {available / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so it is never "
             "made smaller without being asked",
             remedy=(
                 "Pass a smaller ",

@@ -35,9 +35,10 @@ class Evaluator:
         self._objectives: dict[str, Objective] = {}
         self._checked: set[str] = set()
 
-    def __call__(self, run: Run, thetas: Iterable[NDArray[np.floating]], split: str) -> "list[Measurement]":
-        """Measure loss and accuracy over a split at each of the parameters (K,), in batches as the run's allocation.
+    def __call__(self, run: Run, thetas: Iterable[NDArray[np.floating]], split: str, name: str) -> "list[Measurement]":
+        """Measure loss and accuracy over a split at each of the parameters (K,).
 
+        name: of the run's allocation, whose batch size is used: with BatchNorm it is a part of what the loss is.
         Raises LCAError if the problem is not the one of the run.
         """
         self._require_same(run)
@@ -45,8 +46,7 @@ class Evaluator:
             self.problem.model.to(self.device)
             self._objectives[split] = prepare(self.problem, split, self.device)
         correct = self.problem.correct
-        batch_size = next((int(run.allocation(name).attributes["batch_size"]) for name in run.allocations), 1_000)
-        with FullGradient(self._objectives[split], batch_size) as full:
+        with FullGradient(self._objectives[split], int(run.allocation(name).attributes["batch_size"])) as full:
 
             def measure(theta: NDArray[np.floating]) -> Measurement:
                 at = torch.from_numpy(theta).to(self.device)

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from math import prod
+from math import ceil, log2, prod
 
 import numpy as np
 
@@ -20,11 +20,17 @@ def forecast_passes(config: AllocateConfig, iterations: range) -> int:
     n, T = (2 if config.rule == "simpson" else 1), len(iterations)
     starts = T if iterations.step > 1 else 1  # otherwise it is where the iteration before has ended
     audited = count_audited(T, config.audit) if config.audit else 0
-    return n * T + starts + audited * 6 * n  # both ends, and what is between them of 2n and of 4n subintervals
+    references = 6 * n  # both ends, and what is between them of 2n and of 4n subintervals
+    again = n + 1 if config.keep == "tensors" else 0  # the parts are not stored, so they are integrated once more
+    return n * T + starts + audited * (references + again)
 
 
 def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_classes: int) -> int:
-    """The bytes of all arrays before compression, which is what they take on disk at most, except for metadata."""
+    """The bytes of all arrays before compression, which is what they take on disk at most, except for metadata.
+
+    The iterations of a slice with a step have gaps between them, among which they compress worse than next to each
+    other; for these it is the measured bytes, rounded up (1.4 times as many at a step of 3, 1.9 at 10, 2.6 at 30).
+    """
     kept = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
     T, K = len(iterations), run.parameters.size
     sizes = {
@@ -36,11 +42,12 @@ def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_c
         "class": n_classes,
         "block": len(run.blocks),
     }
-    return sum(
+    n_bytes = sum(
         np.dtype(dtype).itemsize * prod(sizes[d] for d in dimensions)
         for name, (dtype, dimensions, _) in ARRAYS.items()
         if kept.get(name, True)
     )
+    return ceil(n_bytes * min(iterations.step, 1 + log2(iterations.step) / 2))
 
 
 def forecast_memory_bytes(run: Run, gradient: FullGradient) -> int:

@@ -1,4 +1,4 @@
-"""What a model does during a pass: which modules are random, in autocast or of their own mode, and who gets gradients."""
+"""What a model does during a pass: which modules are random, in autocast or in a mode of their own."""
 
 from collections.abc import Callable
 from typing import Any

@@ -72,8 +72,8 @@ class Preflight:
         """The cost in words."""
         free = "" if self.disk_free_bytes is None else f" ({size(self.disk_free_bytes)} free)"
         return (
-            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s: {duration(self.forecast_s)} if no iteration has to "
-            f"be refined; up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory"
+            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s: {duration(self.forecast_s)} if no iteration "
+            f"has to be refined; up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory"
         )
 
     def __str__(self) -> str:
@@ -161,7 +161,7 @@ def _find_oddities(gradient: FullGradient) -> list[str]:
         )
     if not has_batchnorm(gradient.model) and (change := gradient.measure_batch_dependence()) > SAME_LOSSES:
         notes.append(
-            f"an example's loss depends on the rest of its batch (by {100 * change:.2g} % with half as many beside it): "
+            f"an example's loss depends on the rest of its batch (by {100 * change:.2g} % with half as many in it): "
             f"L depends on the batches, of {gradient.batch_size:,} here; padding that the model sees, a "
             "normalisation over the batch, or a loss that mixes examples are the usual reasons"
         )
@@ -194,7 +194,7 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
         raise LCAError(
             f"the gradient is not that of the loss: along a direction its slope is {slope:.6g}, and central "
             f"differences give {measured:.6g} (± {allowed:.2g})",
-            remedy="The usual reasons are a detached tensor, an operation whose backward is not its derivative, or a loss "
-            "that changes the model.",
+            remedy="The usual reasons are a detached tensor, an operation whose backward is not its derivative, or a "
+            "loss that changes the model.",
         )
     return slope, measured

@@ -37,12 +37,12 @@ class Measured(Protocol):
 class Evaluate(Protocol):
     """Evaluates the model of a run at parameters θ (K,), over all examples of a split; lca.Evaluator is one.
 
-    splits: those that can be evaluated.
+    splits: those that can be evaluated. name: of the allocation, whose batches are used.
     """
 
     @property
     def splits(self) -> tuple[str, ...]: ...
-    def __call__(self, run: Run, thetas: Iterable[NDArray[Any]], split: str, /) -> Sequence[Measured]: ...
+    def __call__(self, run: Run, thetas: Iterable[NDArray[Any]], split: str, name: str, /) -> Sequence[Measured]: ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,7 +120,7 @@ def prune(
     for split in evaluate.splits:
         # One at a time, because many copies of θ may not fit into memory.
         thetas = (set_least_to_zero(theta, kernels, importance[c], part) for c in CRITERIA for part in parts)
-        measured = evaluate(run, thetas, split)
+        measured = evaluate(run, thetas, split, name)
         shape = len(CRITERIA), len(parts)
         loss[split] = np.array([each.loss for each in measured]).reshape(shape)
         accuracy[split] = np.array([each.accuracy for each in measured]).reshape(shape)

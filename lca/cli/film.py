@@ -8,6 +8,7 @@ import click
 
 from lca import figures
 from lca.cli.drawing import ITERATIONS, LAYERS, make_look, plot
+from lca.cli.errors import render
 from lca.cli.options import config_options, keep_given, name_option, run_argument, runs_argument, unconverged_option
 from lca.errors import UsageError
 
@@ -55,5 +56,5 @@ def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **optio
     \b
     lca plot report run.zarr --out report.html
     """
-    figures.report(list(runs), out, make_look(options), name=name, unconverged=unconverged)
+    figures.report(list(runs), out, make_look(options), name=name, unconverged=unconverged, render_remedy=render)
     click.echo(str(out))

@@ -3,8 +3,8 @@
     figure = lca.figures.helping("run.zarr")
     lca.figures.save(figure, "helping.png")
 
-A Look says how to draw: title, colours, which layers and iterations, on a screen or in a paper. These are the functions
-that `lca plot` calls. `animation` and `report` write their files themselves.
+A Look says how to draw: title, colours, which layers and iterations, on a screen or in a paper. `animation` and
+`report` write their files themselves.
 """
 
 from lca.figures._animation import Film as Film

@@ -6,7 +6,7 @@ that is written here; all text goes into the page as text, never as markup.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lca.analysis.question import RunLike
-from lca.errors import UsageError
+from lca.errors import Step, UsageError
 from lca.figures.asking import add_heading, list_given, open_given
 from lca.figures.report_data import aggregate_run
 from lca.figures.style import DEFAULT, Look, require_suffix
@@ -32,6 +32,7 @@ def report(
     *,
     name: str = "train",
     unconverged: bool = False,
+    render_remedy: Callable[[Step], str] = str,
 ) -> None:
     """Write one page about a run, or about several side by side; it opens from disk, without a network.
 
@@ -41,6 +42,7 @@ def report(
         look: Title and colours; its other fields have no effect.
         name: Name of the allocation in each run.
         unconverged: Whether iterations that did not converge count.
+        render_remedy: How arguments and calls of the library are written in the page.
 
     Raises:
         UsageError: The suffix is another one, `runs` is something else, or plotly is not installed.
@@ -55,7 +57,7 @@ def report(
             "plotly is not installed", remedy="Install it with: pip install 'loss-change-allocation[report]'"
         )
     opened = open_given(list_given(runs))
-    data = [aggregate_run(run, name, unconverged, len(opened)) for run in opened]
+    data = [aggregate_run(run, name, unconverged, len(opened), render_remedy) for run in opened]
     page = render(data, add_heading(look, opened, name))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:

@@ -9,6 +9,7 @@ from lca import analysis
 from lca.analysis import Helping, Layers, LossCurve, Neurons, Overfit, Synchrony, Tails
 from lca.analysis._neurons import MAX_CELLS
 from lca.analysis.bins import count_in_bins, find_centres, make_edges, mean_in_bins, thin
+from lca.errors import Step
 from lca.figures.axes import CLIP, Floats, choose_limit
 from lca.store.run import Run
 from lca.store.summary import summarize
@@ -22,7 +23,9 @@ N_BARS = 60  # of the distribution, on either side
 Data = dict[str, Any]
 
 
-def aggregate_run(run: Run, name: str, unconverged: bool, n_runs: int) -> Data:
+def aggregate_run(
+    run: Run, name: str, unconverged: bool, n_runs: int, render_remedy: Callable[[Step], str] = str
+) -> Data:
     """The data of one of n_runs on the page."""
     found = analysis.everything(run, name=name, unconverged=unconverged, max_cells=MAX_CELLS // n_runs, subsets=False)
     curve = analysis.loss_curve(run, name=name)
@@ -40,7 +43,7 @@ def aggregate_run(run: Run, name: str, unconverged: bool, n_runs: int) -> Data:
         "summed": _sum_parts(curve),
         "heat": _make_heat_map(layers),
         "layers": _describe_layers(run, layers),
-        "unanswered": [[question, str(lack)] for question, lack in found.unanswered.items()],
+        "unanswered": [[question, lack.describe(render_remedy)] for question, lack in found.unanswered.items()],
     }
     for question, add in _SECTIONS.items():
         if question in found.answers:

@@ -19,11 +19,25 @@ def load(
     download: bool = False,
     seed: int = 0,
 ) -> Problem:
-    """A problem with its model initialised from the seed; the caller's random state is left as it was.
+    """Load a problem, with its model initialised from the seed; the caller's random state is left as it was.
 
-    name: built in, added by a plug-in, or where a function is that returns it: "package.module:factory" or
-    "path/file.py:factory".
-    options: what differs from its defaults, such as {"layers": 4}; `lca problems` lists them.
+    Args:
+        name: A built-in name, one added by a plug-in, or where the function is that returns the problem:
+            "package.module:factory" or "path/file.py:factory".
+        options: The options that differ from the problem's defaults, such as {"layers": 4}.
+        data_dir: The folder of the datasets; by default LCA_DATA, or else ~/.cache/lca.
+        download: Download the dataset into this folder if it is missing.
+        seed: Random seed of the weights.
+
+    Returns:
+        The problem.
+
+    Raises:
+        UsageError: If there is no such problem, or it has no such option.
+        LCAError: If the dataset is missing or damaged, or the user's code raises.
+
+    Example:
+        >>> problem = lca.load("digits-fc", options={"width": 2.0})
     """
     if name not in presets.PRESETS and user_code.is_factory(name):
         return user_code.make_problem(name, options or {}, seed)

@@ -125,7 +125,7 @@ def prepare(
 def move_to_device(
     data: "Batch | StreamedDataset", scale: Callable[[Batch], Batch] | None, device: torch.device
 ) -> "tuple[Batch | StreamedDataset, Callable[[Batch], Batch] | None]":
-    """The data on the device, if they fit there; scaled at once if that fits too, else with the scale to apply later."""
+    """The data on the device, if they fit there; scaled at once if that fits too, else with the scale left to apply."""
     if isinstance(data, StreamedDataset):
         return data, scale
     wanted = sum(x.nbytes for x in get_tensors(data) if x.device != device)

@@ -214,7 +214,7 @@ def iterate_pieces(data: "Batch | StreamedDataset", scale: Callable[[Batch], Bat
 def prefetch(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterator[tuple[Batch, T]]:
     """Batches, each with something that goes with it, on the device.
 
-    On CUDA each is copy_ahead while the one before it is in use; the host waits for none of them, and three are there at
+    On CUDA each is copied while the one before it is in use; the host waits for none of them, and three are there at
     most: the memory of one that is not in use any more is that of the next but one, for a copy waits for all that was
     asked of the device before it.
     """

@@ -22,11 +22,11 @@ GAMMA = 0.1
 
 @configuration
 class TrainConfig:
-    """How to train. Fields that are None are resolved on construction, except for the device, and stored as resolved."""
+    """How to train. A field that is None is resolved on construction; the device is resolved when training begins."""
 
     optimizer: str = option(default="sgd", choices=tuple(OPTIMIZERS), help="Optimizer.")
     learning_rate: float | None = option(
-        default=None, flag="--lr", help="Learning rate.", unset="by problem and optimizer"
+        default=None, alias="lr", help="Learning rate.", unset="by problem and optimizer"
     )
     momentum: float | None = option(
         default=None, help="Momentum of SGD or RMSprop; Adam and AdamW have none.", unset="0.9 for SGD"
@@ -47,7 +47,7 @@ class TrainConfig:
     )
     milestones: Sequence[float] = option(
         default=(),
-        flag="--milestone",
+        alias="milestone",
         metavar="EPOCH",
         help="Epoch at which the step schedule changes the rate. Repeatable.",
     )
@@ -63,9 +63,9 @@ class TrainConfig:
     )
     layers: Sequence[str] = option(
         default=(),
-        flag="--layer",
+        alias="layer",
         metavar="LAYER:NAME=NUMBER,…",
-        help="Override lr, momentum, l2 or weight_decay for the matching layers (name, glob, first or last). Repeatable.",
+        help="Override lr, momentum, l2 or weight_decay for matching layers (name, glob, first or last). Repeatable.",
     )
     init_from: str | None = option(
         default=None, metavar="RUN[@ITERATE]", help="Start from an iterate of another run, by default its last one."
@@ -80,7 +80,7 @@ class TrainConfig:
     codec: str = option(
         default="zstd",
         choices=tuple(CODECS),
-        help="Lossless compression of the iterates; lz4 is fastest, pcodec smallest (a zarr codec outside its specification).",
+        help="Lossless compression of the iterates; lz4 is fastest, pcodec smallest but outside zarr's specification.",
     )
 
     def __post_init__(self) -> None:

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lca
-from lca.analysis import helping, layers
-from lca.analysis._helping import Helping
-from lca.analysis._layers import Layers
+from lca.analysis import Helping, Layers, helping, layers
 from lca.errors import LCAError
 from lca.store.run import Run
 from paper.making import Work

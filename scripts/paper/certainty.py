@@ -18,7 +18,7 @@ def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[st
 
 def simpson_against_first_order(archive: Archive, experiment: str) -> Measured:
     run, names = allocations_by_rule(archive, experiment)
-    summaries = error(run, tuple(names.values())).summaries
+    summaries = error(run, names=tuple(names.values())).summaries
     off = {
         rule: 100 * abs(summaries[name].cumulative_residual / summaries[name].change) for rule, name in names.items()
     }
@@ -31,7 +31,7 @@ def within_bounds(archive: Archive, experiments: Sequence[str]) -> Measured:
     n, failed, largest, cumulative = 0, 0, 0.0, 0.0
     for experiment in experiments:
         for run in archive.runs(experiment) if archive.has(experiment) else []:
-            summary = error(run, ("train",)).summaries["train"]
+            summary = error(run, names=("train",)).summaries["train"]
             n, failed = n + summary.iterations, failed + summary.unconverged + summary.not_finite
             largest = max(largest, summary.largest_residual)
             cumulative = max(cumulative, 100 * abs(summary.cumulative_residual / summary.change))

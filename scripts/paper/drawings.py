@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+import lca
 from lca import figures
 from lca.analysis import (
     curves,
@@ -22,7 +23,8 @@ from lca.analysis import (
     tails,
     trend,
 )
-from lca.figures.style import DEFAULT, INK, Look, head, tidy
+from lca.figures.axes import set_title, tidy
+from lca.figures.style import DEFAULT, INK, Look
 from lca.store.blocks import ceil_div
 from paper.archive import Archive
 from paper.certainty import allocations_by_rule
@@ -48,12 +50,12 @@ def film(archive: Archive, path: Path, experiment: str) -> Path:
 
 def draw_frame(archive: Archive, look: Look, experiment: str) -> Figure:
     name = archive.over_time(experiment)
-    return figures.frame(archive.first(experiment, name), MOMENT, look, name)
+    return figures.frame(archive.first(experiment, name), look, name=name, iteration=MOMENT)
 
 
 def draw_helping(archive: Archive, look: Look, experiment: str) -> Figure:
     name = archive.over_time(experiment)
-    return figures.helping(helping(archive.first(experiment, name), name), look)
+    return figures.helping(helping(archive.first(experiment, name), name=name), look)
 
 
 def draw_helping_by_layer(archive: Archive, look: Look, experiment: str) -> Figure:
@@ -92,17 +94,17 @@ def draw_trend(archive: Archive, look: Look) -> Figure:
 
 def draw_peaks(archive: Archive, look: Look, experiment: str, what: str) -> Figure:
     by_class = what == "LCA by class"
-    return figures.peaks(archive.ask(synchrony, experiment, by_class=by_class)[0], look, what)
+    return figures.peaks(archive.ask(synchrony, experiment, by_class=by_class)[0], look, what=what)
 
 
 def draw_error(archive: Archive, look: Look, experiment: str) -> Figure:
     run, names = allocations_by_rule(archive, experiment)
-    return figures.error({rule: loss_curve(run, name) for rule, name in names.items()}, look)
+    return figures.error({rule: loss_curve(run, name=name) for rule, name in names.items()}, look)
 
 
 def draw_subset(archive: Archive, look: Look, experiment: str) -> Figure:
     names = archive.subsets(experiment)
-    return figures.subset(subset(archive.first(experiment, "train", *names), "train", names), look)
+    return figures.subset(subset(archive.first(experiment, "train", *names), against=names), look)
 
 
 def draw_overfit(archive: Archive, look: Look, experiment: str) -> Figure:
@@ -110,7 +112,7 @@ def draw_overfit(archive: Archive, look: Look, experiment: str) -> Figure:
 
 
 def draw_prune(archive: Archive, look: Look, experiment: str) -> Figure:
-    return figures.prune(prune(archive.first(experiment), archive.problem(experiment)), look)
+    return figures.prune(prune(archive.first(experiment), lca.Evaluator(archive.problem(experiment))), look)
 
 
 def draw_rates(archive: Archive, look: Look) -> Figure:
@@ -128,7 +130,7 @@ def draw_rates(archive: Archive, look: Look) -> Figure:
             axes.set_xticks(list(curve), [f"{each:g}" for each in curve], rotation=45)
             axes.set_xticks([], minor=True)
             axes.set_xlabel("learning rate")
-            head(axes, name)
+            set_title(axes, name)
         panels[0].set_ylabel("helping %")
         panels[0].legend(frameon=False)
         tidy(*panels)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lca.analysis import synchrony
-from lca.analysis._synchrony import Series, p_value
+from lca.analysis import Series, synchrony
+from lca.analysis.peaks import compute_p
 from paper.archive import Archive
 from paper.measured import Measured, spread
 
@@ -30,7 +30,7 @@ def _against_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, 
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
     apart = [np.random.default_rng(i).permutation(s.baseline) for i, s in enumerate(series)]
-    p = p_value(sum(s.n for s in series), np.sum(apart, axis=0))
+    p = compute_p(sum(s.n for s in series), np.sum(apart, axis=0))
     return f"{spread(found, 1)}, by chance {spread(chance, 2)} (p = {p:.2g})", p
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import lca
 from lca.analysis import overfit, prune, subset
 from paper.archive import Archive
 from paper.measured import Measured, describe_layer
@@ -10,7 +11,7 @@ from paper.moments import layers_peak_together
 
 def agreement_of_subsets(archive: Archive, experiment: str) -> Measured:
     names = archive.subsets(experiment)
-    result = subset(archive.first(experiment, "train", *names), "train", names)
+    result = subset(archive.first(experiment, "train", *names), against=names)
     told = [
         f"{a.examples:,}: layers off by {100 * a.layer_error:.1f} %, signs agree for {100 * a.same_sign:.0f} %, "
         f"percentage helping off by {a.helping_error:+.1f}"
@@ -27,7 +28,7 @@ def overfitting(archive: Archive, experiment: str) -> Measured:
 
 
 def pruning(archive: Archive, experiment: str) -> Measured:
-    result = prune(archive.first(experiment), archive.problem(experiment))
+    result = prune(archive.first(experiment), lca.Evaluator(archive.problem(experiment)))
     at = int(np.argmin(np.abs(result.pruned - 0.9)))
     right = zip(result.criteria, result.accuracy["val"][:, at], strict=True)
     told = ", ".join(f"by {name} {100 * part:.1f} %" for name, part in right)

@@ -1,30 +1,132 @@
+"""Every forecast of the preflight against what the allocation really takes."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
 import pytest
+import torch
+from conftest import small_problem
+from torch import nn
 
 import lca
+from lca.allocation.forecast import forecast_disk_bytes
 from lca.allocation.full_gradient import FullGradient
+
+# Nothing is refined: the forecasts are of such a run.
+SMOOTH = {"tolerance": 1e9, "total_tolerance": 1e9, "batch_size": 20, "device": "cpu"}
+
+# What a codec and a checksum add to each chunk that cannot be compressed, in bytes.
+CHUNK_HEADER = 64
+
+
+@pytest.fixture
+def gradients(monkeypatch):
+    """The full gradients that were entered, in order; the last one is that of the allocation."""
+    entered, original = [], FullGradient.__enter__
+
+    def enter(self):
+        entered.append(self)
+        return original(self)
+
+    monkeypatch.setattr(FullGradient, "__enter__", enter)
+    return entered
+
+
+def by_class(problem):
+    return replace(problem, groups=lambda batch: batch[1])
+
+
+RULES = ("simpson", "trapezoid", "first-order")
+SLICES = (None, "10:20", "60:90:3")
+PASSES = [
+    {"rule": rule, "audit": audit, "iterations": iterations}
+    for rule, audit, iterations in product(RULES, (0.0, 0.1), SLICES)
+] + [{"keep": "tensors", "rule": rule} for rule in RULES]
+
+
+@pytest.mark.parametrize("options", PASSES, ids=lambda options: " ".join(map(str, options.values())))
+def test_passes_are_those_that_follow_the_preflight(run, problem, gradients, options):
+    forecast, before = [], []
+
+    def remember(checked):
+        forecast.append(checked.n_passes)
+        before.append(gradients[-1].n_passes)
+
+    lca.allocate(run, problem(), on_preflight=remember, **SMOOTH, **options)
+    assert [gradients[-1].n_passes - before[0]] == forecast
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"audit": 0},
-        {"audit": 0.2},
-        {"rule": "trapezoid"},
-        {"rule": "first-order"},
-        {"iterations": "10:20"},
-        {"iterations": "60:90:3"},
+        {"gradient_signs": True},
+        {"keep": "tensors"},
+        {"keep": "tensors", "gradient_signs": True},
+        {"by_class": True},
+        {"by_class": True, "gradient_signs": True},
+        {"iterations": "0:100:2"},
+        {"iterations": "0:100:10", "gradient_signs": True},
+        {"iterations": "0:100:30"},
+        {"iterations": "3:70"},
     ],
+    ids=lambda options: " ".join(map(str, options.values())) or "default",
 )
-def test_the_forecast_is_the_number_of_passes_that_follow(run, problem, monkeypatch, options):
-    done, forecast, original = [], [], FullGradient._evaluate
+def test_disk_bytes_are_those_of_all_arrays(run, problem, options):
+    forecast = []
+    lca.allocate(
+        run, by_class(problem()), on_preflight=lambda c: forecast.append(c.disk_bytes), audit=0, **SMOOTH, **options
+    )
+    allocation = lca.open(run).allocation("train")
+    if "iterations" not in options:  # otherwise what is outside of the slice is not counted
+        assert forecast == [sum(getattr(allocation, name).nbytes for name in allocation.arrays)]
+    files = [file for file in Path(str(allocation.path)).rglob("*") if file.is_file() and file.name != "zarr.json"]
+    written = sum(file.stat().st_size for file in files)
+    assert written <= forecast[0] + CHUNK_HEADER * len(files)
 
-    def counting(self, *arguments):
-        done.append(1)
-        return original(self, *arguments)
 
-    monkeypatch.setattr(FullGradient, "_evaluate", counting)
-    config = lca.AllocateConfig(tolerance=1e9, total_tolerance=1e9, batch_size=20, device="cpu", **options)
-    lca.allocate(run, problem(), config, on_preflight=lambda checked: forecast.append((checked.n_passes, len(done))))
-    [(n_passes, before)] = forecast
-    assert len(done) - before == n_passes
+@pytest.mark.parametrize(("signs", "factor"), [(False, 1), (True, 1 + 1 / 32)])
+def test_signs_add_a_bit_for_each_number_of_32(tmp_path, signs, factor):
+    """Worked out by hand where the parameters are so many that all else is small: 4 bytes and one bit of each."""
+    model = nn.Linear(3, 20_000, bias=False)
+    with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
+        for _ in range(10):
+            recorder.record()
+    opened, config = lca.open(tmp_path / "run.zarr"), lca.AllocateConfig(gradient_signs=signs)
+    assert forecast_disk_bytes(opened, config, range(10), 0) == pytest.approx(4 * 60_000 * 10 * factor, rel=0.01)
+
+
+def large_problem():
+    """364,000 parameters, of which a block takes 93 MB."""
+    model = nn.Sequential(nn.Linear(2, 600), nn.Tanh(), nn.Linear(600, 600), nn.Tanh(), nn.Linear(600, 3))
+    return small_problem(model=model)
+
+
+def test_memory_stays_below_the_forecast_and_is_not_half_of_it(tmp_path):
+    torch.manual_seed(0)
+    given = large_problem()
+    with lca.Recorder(tmp_path / "run.zarr", given.model) as recorder:
+        for _ in range(70):  # two blocks
+            with torch.no_grad():
+                for parameter in given.model.parameters():
+                    parameter *= 0.999
+            recorder.record()
+    program = (
+        "import resource, sys\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
+        "import lca\n"
+        "from test_forecast import large_problem\n"
+        "forecast = []\n"
+        "on_preflight = lambda checked: forecast.append(checked.memory_bytes)\n"
+        "lca.allocate(sys.argv[1], large_problem(), on_preflight=on_preflight, batch_size=60, device='cpu')\n"
+        "unit = 1 if sys.platform == 'darwin' else 1024\n"
+        "print(forecast[0], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "run.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    forecast, peak = map(int, done.stdout.split())
+    assert peak <= forecast <= 2 * peak

@@ -14,7 +14,8 @@ try:
     main(sys.argv[1:], standalone_mode=False)
 except SystemExit:
     pass
-print(*(name for name in ("torch", "matplotlib", "numpy", "zarr", "scipy.stats") if name in sys.modules), file=sys.stderr)
+heavy = ("torch", "matplotlib", "numpy", "zarr", "scipy.stats")
+print(*(name for name in heavy if name in sys.modules), file=sys.stderr)
 """
 
 

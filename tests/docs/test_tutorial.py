@@ -1,13 +1,12 @@
 """The tutorial's file, commands and Python run in an empty folder, and print what it shows but for the numbers."""
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_readme import without_numbers
+from console import find_commands, without_numbers
 
 import lca
 from lca.cli.main import main
@@ -34,41 +33,29 @@ def here(folder, monkeypatch):
     return folder
 
 
-def commands():
-    """(arguments, printed) of each command shown with a $ prompt."""
-    for kind, block in BLOCKS:
-        for command in re.findall(r"^\$ (.*(?:\n(?!\$ ).*)*)", block, re.M) if kind == "console" else ():
-            line, _, printed = command.partition("\n")
-            yield shlex.split(line), printed
-
-
 def with_few(arguments):
     return [FEW.get(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
 
 
 def test_the_console_shows_what_happens(here, monkeypatch):
-    shown = list(commands())
+    shown = list(find_commands(TUTORIAL))
     assert [arguments[1] for arguments, _ in shown] == ["train", *["allocate", "analyze"] * 2, "plot", "plot"]
     for (program, *arguments), printed in shown:
         assert program == "lca"
         monkeypatch.setattr("sys.argv", ["lca", *arguments])
         result = CliRunner().invoke(main, with_few(arguments), catch_exceptions=False)
         assert result.exit_code in (0, 3), result.output  # four steps at this rate need not hold the total bound
-        found = in_words(result.stdout)
+        found = without_numbers(result.stdout)
         for part in without_numbers_in_parts(printed):
             assert any(found[i : i + len(part)] == part for i in range(len(found))), (part, found)
     assert Path("when.png").read_bytes().startswith(b"\x89PNG")
     assert "blocks.layers.0.linear1" in Path("report.html").read_text()
 
 
-def in_words(printed):
-    return [re.sub(r"[kM]B", "B", line) for line in without_numbers(printed)]
-
-
 def without_numbers_in_parts(printed):
     """What is shown between the lines that are left out; the verdict of a certificate may be another."""
     for part in printed.split("…"):
-        lines = in_words(part)
+        lines = without_numbers(part)
         if any(lines):
             yield [line for line in lines if not line.startswith("bounds")]
 

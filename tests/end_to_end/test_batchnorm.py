@@ -102,7 +102,9 @@ def test_the_memory_of_the_machine_does_not_decide(digits, monkeypatch):
 def test_where_the_partition_does_not_fit_it_is_refused_and_not_made_smaller(digits, monkeypatch):
     monkeypatch.setattr("lca.allocation.batch_size.get_memory_bytes", lambda device: 10**6)
     unasked = replace(CONFIG, batch_size=None, name="unasked")
-    with pytest.raises(LCAError, match="the activations of a batch of 1,500 examples take .* never made smaller without being asked"):
+    with pytest.raises(
+        LCAError, match="the activations of a batch of 1,500 examples take .* never made smaller without being asked"
+    ):
         lca.allocate(digits, lca.load("digits-resnet"), unasked)
     assert "unasked" not in lca.open(digits).allocations
     assert lca.allocate(digits, lca.load("digits-resnet"), CONFIG).iterations == 8  # finished: only summed up

@@ -102,7 +102,7 @@ def test_questions_about_several_allocations(tmp_path, digits):
     answered = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
     assert list(json.loads((tmp_path / "all.json").read_text())) == answered
     assert all(question.upper() in everything.stdout.splitlines() for question in answered)
-    assert "not answered: prune: it takes the model: `lca analyze prune" in everything.stderr
+    assert "not answered: prune: it needs the model. Ask it with `lca analyze prune" in everything.stderr
 
 
 FIGURES = [
@@ -154,7 +154,7 @@ def test_groups_and_trends_are_drawn(tmp_path, digits):
     call("plot", "layers", digits, "--", digits, digits, "--label", "one", "--label", "two", "--out", out)
     assert "two (n = 2)" in out.read_text()
     result = call("plot", "layers", digits, "--", digits, "--label", "one", "--out", out, status=2)
-    assert "1 labels were given for 2 groups" in result.stderr
+    assert "expected a label for each of the 2 groups of runs, found 1 labels" in result.stderr
     other = tmp_path / "run.zarr"
     call("train", "digits-fc", "--iterations", 4, "--momentum", 0.5, "--out", other, "--device", "cpu")
     call("allocate", other, "--audit", 0)
@@ -223,7 +223,11 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["analyze", "compare", "--", "{run}"], 2, "found an empty group"),
         (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned: expected"),
         (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, ".bmp"),
-        (["plot", "loss", "{run}", "{run}", "--out", "loss.png"], 2, "2 runs"),
+        (
+            ["plot", "loss", "{run}", "{run}", "--out", "loss.png"],
+            2,
+            "runs: expected one, because this figure shows a single run, found 2",
+        ),
         (["plot", "helping", "{run}", "--out", "a.png", "--iterations", "5"], 2, "iterations: expected A:B"),
         (["plot", "layers", "{run}", "--out", "a.png", "--layers", "conv*"], 2, "'conv*'"),
         (["plot", "frame", "{run}", "--out", "a.png", "--iteration", "12"], 2, "--iteration"),

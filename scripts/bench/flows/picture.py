@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from lca.figures.style import COLOURS, DEFAULT, INK, head, save, tidy
+from lca.figures.axes import set_title, tidy
+from lca.figures.style import COLOURS, DEFAULT, INK, save
 
 # Where a label may lie, in points from its point: (x, y, horizontal, vertical alignment), the best place first.
 PLACES = [
@@ -40,7 +41,7 @@ def draw(points: Sequence[Point], reference_error: float, title: str, path: Path
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         tidy(axes)
-        head(axes, title)
+        set_title(axes, title)
         axes.set(xscale="log", yscale="log", xlabel="seconds an iteration", ylabel="error of the parts (% of Σ|A|)")
         axes.margins(0.18, 0.15)
         for axis in (axes.xaxis, axes.yaxis):

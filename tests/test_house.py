@@ -1,0 +1,33 @@
+"""The shape of the code: sizes, and a library that does not speak the shell."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "lca").rglob("*.py"))
+SHELL = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`lca |\blca (train|allocate|analyze|plot|verify|info|check|import|init) ")
+SPEAK_SHELL = {"cli", "starter.py"}  # the template of a problem says how to run itself
+LIBRARY = [path for path in MODULES if not SPEAK_SHELL & set(path.relative_to(ROOT / "lca").parts)]
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_and_classes_are_small(path):
+    limits = {ast.FunctionDef: 60, ast.AsyncFunctionDef: 60, ast.ClassDef: 200}
+    for node in ast.walk(parse(path)):
+        if type(node) in limits:
+            assert node.end_lineno - node.lineno + 1 <= limits[type(node)], f"{node.name} in line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_names_no_option_and_no_command(path):
+    """Remedies are arguments and calls, which the shell renders as its own."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not SHELL.search(node.value), f"line {node.lineno}: {node.value!r}"
