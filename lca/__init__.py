@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from lca.allocation.allocate import check as check
     from lca.allocation.config import AllocateConfig as AllocateConfig
     from lca.allocation.evaluation import Evaluator as Evaluator
+    from lca.allocation.evaluation import Measurement as Measurement
     from lca.allocation.preflight import Preflight as Preflight
+    from lca.errors import Argument as Argument
+    from lca.errors import Call as Call
     from lca.errors import DamagedError as DamagedError
     from lca.errors import Interrupted as Interrupted
     from lca.errors import LCAError as LCAError
     from lca.errors import UsageError as UsageError
     from lca.problem.loading import load as load
     from lca.problem.problem import Problem as Problem
+    from lca.problem.streaming import StreamedDataset as StreamedDataset
     from lca.recording.checkpoints import import_checkpoints as import_checkpoints
     from lca.recording.recorder import Recorder as Recorder
     from lca.store.allocation import Allocation as Allocation
@@ -41,12 +45,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "AllocateConfig": "lca.allocation.config",
     "Allocation": "lca.store.allocation",
+    "Argument": "lca.errors",
     "Audit": "lca.store.audit",
+    "Call": "lca.errors",
     "DamagedError": "lca.errors",
     "Evaluator": "lca.allocation.evaluation",
     "Finding": "lca.store.verify",
     "Interrupted": "lca.errors",
     "LCAError": "lca.errors",
+    "Measurement": "lca.allocation.evaluation",
     "Parameter": "lca.store.parameters",
     "ParameterTable": "lca.store.parameters",
     "Preflight": "lca.allocation.preflight",
@@ -54,6 +61,7 @@ _HOMES = {
     "Recorder": "lca.recording.recorder",
     "Run": "lca.store.run",
     "Status": "lca.store.schema",
+    "StreamedDataset": "lca.problem.streaming",
     "Summary": "lca.store.summary",
     "TrainConfig": "lca.training.config",
     "UsageError": "lca.errors",

@@ -15,15 +15,15 @@ C = TypeVar("C")
 
 
 def option(
-    *, default: Any, help: str, choices: Sequence[str] = (), alias: str = "", metavar: str = "", unset: str = ""
+    *, default: Any, help: str, choices: Sequence[str] = (), short: str = "", metavar: str = "", unset: str = ""
 ) -> Any:
     """A field of a configuration.
 
     help: one sentence that is understood without the field's name. choices: the allowed values, if they are few.
-    alias: the name by which front ends know the field, if it is another. metavar: what stands for its value there.
+    short: the name by which front ends know the field, if it is another. metavar: what stands for its value there.
     unset: what is used if the field is None, for the help.
     """
-    metadata = {"help": help, "choices": tuple(choices), "alias": alias, "metavar": metavar, "unset": unset}
+    metadata = {"help": help, "choices": tuple(choices), "short": short, "metavar": metavar, "unset": unset}
     return field(default=default, metadata=metadata)
 
 
@@ -56,10 +56,10 @@ def configuration(cls: type[C]) -> type[C]:
 def require_fields(cls: Any, options: dict[str, Any]) -> None:
     """Raise UsageError unless every option is a field of the configuration class."""
     known = [each.name for each in fields(cls)]
-    aliases = {each.metadata.get("alias"): each.name for each in fields(cls)}
+    short_names = {each.metadata.get("short"): each.name for each in fields(cls)}
     for name in options:
         if name not in known:
-            close = [aliases[name]] if name in aliases else get_close_matches(name, known, 1)
+            close = [short_names[name]] if name in short_names else get_close_matches(name, known, 1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UsageError(f"{cls.__name__} has no field {name!r}.{hint} Its fields are {', '.join(known)}.")
 

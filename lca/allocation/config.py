@@ -87,18 +87,18 @@ class AllocateConfig:
         """The requested iterations, of a run of T."""
         if self.iterations is None:
             return range(T)
-        begin, end, step = _parse_slice(self.iterations)
-        begin, end = begin or 0, T if end is None else end
+        requested = _parse_slice(self.iterations)
+        begin, end = requested.start or 0, T if requested.stop is None else requested.stop
         if end > T or begin >= end:
             expected = f"A:B:STEP with 0 ≤ A < B ≤ {T:,}, the iterations of the run"
             raise UsageError("iterations", expected=expected, found=self.iterations)
-        return range(begin, end, step)
+        return range(begin, end, requested.step)
 
 
-def _parse_slice(text: str) -> tuple[int | None, int | None, int]:
+def _parse_slice(text: str) -> slice:
     parts = text.split(":")
     if not 2 <= len(parts) <= 3 or not all(part == "" or part.isdecimal() for part in parts) or parts[2:] == ["0"]:
         expected = "a slice A:B or A:B:STEP without signs, such as 0:100, 400: or ::10"
         raise UsageError("iterations", expected=expected, found=repr(text))
     begin, end, step = ([int(part) if part else None for part in parts] + [None])[:3]
-    return begin, end, step or 1
+    return slice(begin, end, step or 1)

@@ -18,6 +18,7 @@ from lca.analysis._everything import Everything as Everything
 from lca.analysis._everything import combine as combine
 from lca.analysis._everything import everything as everything
 from lca.analysis._helping import Helping as Helping
+from lca.analysis._helping import Shares as Shares
 from lca.analysis._helping import helping as helping
 from lca.analysis._layers import Layers as Layers
 from lca.analysis._layers import layers as layers

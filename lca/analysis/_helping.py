@@ -24,6 +24,15 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Percentages of all parameters that helped, hurt and had zero LCA, (T,) each; NaN in what does not count."""
+
+    helped: Floats
+    hurt: Floats
+    zero: Floats
+
+
 @dataclass(frozen=True, repr=False)
 class Helping(Result):
     """Parameters by the sign of their LCA.
@@ -63,13 +72,13 @@ class Helping(Result):
         members = [self.layer == i for i in range(len(self.layers))]
         return np.array([_mean_percentage(self.helped[:, m].sum(1), self.hurt[:, m].sum(1)) for m in members])
 
-    def shares(self) -> tuple[Floats, Floats, Floats]:
-        """Percentages of all parameters that helped, hurt and had zero LCA, (T,) each; NaN where left out."""
+    @property
+    def shares(self) -> Shares:
+        """Percentages of all parameters over time."""
         counted = self.iterations.counted
         counts = [np.where(counted, count.sum(1), np.nan) for count in (self.helped, self.hurt, self.zero)]
         n_parameters = counts[0] + counts[1] + counts[2]
-        helped, hurt, zero = (100 * count / n_parameters for count in counts)
-        return helped, hurt, zero
+        return Shares(*(100 * count / n_parameters for count in counts))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:

@@ -38,6 +38,12 @@ class Column:
         """A value for each row, of all runs together."""
         return cls(np.asarray(rows, np.float64)[None], digits, text)
 
+    @property
+    def cells(self) -> list[str]:
+        """The text of each row."""
+        means, deviations = mean_and_deviation(self.values)
+        return [self.format(float(mean), float(deviation)) for mean, deviation in zip(means, deviations, strict=True)]
+
     def format(self, mean: float, deviation: float = float("nan")) -> str:
         """A value of the table; a dash for NaN."""
         if mean != mean:
@@ -72,12 +78,7 @@ class Table:
         }
 
     def __str__(self) -> str:
-        cells = [
-            [column.format(float(mean), float(deviation)) for mean, deviation in zip(*statistics, strict=True)]
-            for column in self.columns.values()
-            for statistics in [mean_and_deviation(column.values)]
-        ]
-        rows = [list(row) for row in zip(self.rows, *cells, strict=True)]
+        rows = [list(row) for row in zip(self.rows, *(column.cells for column in self.columns.values()), strict=True)]
         title = f"{self.title}\n" if self.title else ""
         return title + table([self.heading, *self.columns], rows)
 

@@ -24,7 +24,7 @@ def config_options(config: Any, names: Collection[str] = (), *, without: Collect
 
 def _make_option(each: "Field[Any]", hint: Any) -> Decorator:
     metadata = each.metadata
-    flag = f"--{(metadata['alias'] or each.name).replace('_', '-')}"
+    flag = f"--{(metadata['short'] or each.name).replace('_', '-')}"
     kind, is_repeatable = _resolve_type(hint)
     if metadata["choices"]:
         kind = click.Choice(metadata["choices"])

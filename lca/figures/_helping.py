@@ -37,14 +37,15 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
         draw_loss(top, iterates, result.loss)
         set_title(top, look.title)
 
-        helped, hurt, zero = (share[span] for share in result.shares())
+        shares = result.shares
         edges = iterates - 0.5
-        below = np.zeros(len(helped))
-        for share, colour, label in (
-            (helped, colours.help, "helped"),
-            (zero, colours.zero, "zero"),
-            (hurt, colours.hurt, "hurt"),
+        below = np.zeros(len(edges) - 1)
+        for values, colour, label in (
+            (shares.helped, colours.help, "helped"),
+            (shares.zero, colours.zero, "zero"),
+            (shares.hurt, colours.hurt, "hurt"),
         ):
+            share = values[span]
             bottom.stairs(below + share, edges, baseline=below, fill=True, color=colour, label=label, linewidth=0)
             below = below + share
         bottom.axhline(50, color=INK, linewidth=0.7, linestyle=":")

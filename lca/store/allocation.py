@@ -102,12 +102,12 @@ class Allocation:
 
     def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """The part of each array that belongs to one block of iterations, with the iteration or iterate first."""
-        return {
-            name: np.moveaxis(np.asarray(getattr(self, name)[where]), axis, 0)
-            for name in (self.arrays if names is None else names)
-            if name != "blocks"
-            for where, axis in [self.place(name, block)]
-        }
+        found = {}
+        for name in self.arrays if names is None else names:
+            if name != "blocks":
+                where, axis = self.place(name, block)
+                found[name] = np.moveaxis(np.asarray(getattr(self, name)[where]), axis, 0)
+        return found
 
     def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
         """The index of a block in an array, and which dimension is that of the iteration or iterate."""

@@ -26,7 +26,7 @@ class TrainConfig:
 
     optimizer: str = option(default="sgd", choices=tuple(OPTIMIZERS), help="Optimizer.")
     learning_rate: float | None = option(
-        default=None, alias="lr", help="Learning rate.", unset="by problem and optimizer"
+        default=None, short="lr", help="Learning rate.", unset="by problem and optimizer"
     )
     momentum: float | None = option(
         default=None, help="Momentum of SGD or RMSprop; Adam and AdamW have none.", unset="0.9 for SGD"
@@ -47,7 +47,7 @@ class TrainConfig:
     )
     milestones: Sequence[float] = option(
         default=(),
-        alias="milestone",
+        short="milestone",
         metavar="EPOCH",
         help="Epoch at which the step schedule changes the rate. Repeatable.",
     )
@@ -63,7 +63,7 @@ class TrainConfig:
     )
     layers: Sequence[str] = option(
         default=(),
-        alias="layer",
+        short="layer",
         metavar="LAYER:NAME=NUMBER,…",
         help="Override lr, momentum, l2 or weight_decay for matching layers (name, glob, first or last). Repeatable.",
     )

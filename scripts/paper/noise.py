@@ -49,7 +49,7 @@ def all_within(archive: Archive, experiments: Sequence[str], low: float, high: f
 
 
 def without_effect(archive: Archive, experiment: str, low: float, high: float) -> Measured:
-    zero = [float(np.nanmean(result.shares()[2])) for result in archive.helping(experiment)]
+    zero = [float(np.nanmean(result.shares.zero)) for result in archive.helping(experiment)]
     return Measured(spread(zero, 1, "%"), bool(low <= np.mean(zero) <= high))
 
 

@@ -18,6 +18,7 @@ from lca.store.schema import Status
 from lca.store.verify import verify
 
 PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
 def read(path, name="train"):
@@ -36,9 +37,6 @@ def brute_force(problem, theta0, theta1, n=400):
     return (theta1 - theta0) * mean
 
 
-CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
-
-
 def allocate(run, problem, name, **options):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
     return lca.open(run).allocation(name), summary
@@ -54,7 +52,7 @@ def test_every_part_agrees_with_brute_force(run, problem):
         assert np.abs(stored["lca"][:, t] - expected.numpy()).sum() < 0.003 * scale
 
 
-def test_every_array_is_what_the_schema_says(run, problem):
+def test_every_array_holds_what_the_schema_says(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(batch_size=13, device="cpu"))
     stored, opened = read(run), lca.open(run)
     weights = torch.from_numpy(opened.weights[:])
@@ -89,7 +87,7 @@ def test_every_array_is_what_the_schema_says(run, problem):
     assert summary.within_bounds
 
 
-def test_the_split_decides_whose_loss(run, problem):
+def test_the_split_decides_whose_loss_is_allocated(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(split="val", device="cpu"))
     opened = lca.open(run)
     assert opened.allocations == ["val"]
@@ -98,7 +96,7 @@ def test_the_split_decides_whose_loss(run, problem):
     assert summary.loss_end == pytest.approx(float(nn.functional.cross_entropy(model(x), y).detach()), rel=1e-5)
 
 
-def test_an_interrupted_allocation_goes_on_and_ends_the_same(run, problem, monkeypatch):
+def test_resumed_allocation_equals_uninterrupted_one(run, problem, monkeypatch):
     lca.allocate(run, problem(), lca.AllocateConfig(name="whole", audit=0, batch_size=20, device="cpu"))
     passes = []
     original = FullGradient._evaluate
@@ -160,7 +158,7 @@ def test_a_slice_has_the_values_of_the_whole_and_gaps_elsewhere(run, problem, gi
 @pytest.mark.parametrize(
     ("number", "words"), [("ENOSPC", "the disk is full"), ("EROFS", "the disk is read-only"), ("EDQUOT", "quota")]
 )
-def test_a_disk_that_takes_no_more_is_told_and_nothing_is_lost(run, problem, monkeypatch, number, words):
+def test_a_full_disk_is_explained_and_nothing_is_lost(run, problem, monkeypatch, number, words):
     import errno
 
     original = AllocationWriter.write_block
@@ -171,10 +169,8 @@ def test_a_disk_that_takes_no_more_is_told_and_nothing_is_lost(run, problem, mon
         original(self, block, *arguments, **options)
 
     monkeypatch.setattr(AllocationWriter, "write_block", full)
-    with pytest.raises(
-        LCAError,
-        match=rf"{words}.*run.zarr. What is allocated is kept. Fix this. To continue, repeat the call without overwrite.",
-    ):
+    remedy = "What is allocated is kept. Fix this. To continue, repeat the call without overwrite."
+    with pytest.raises(LCAError, match=rf"{words}.*run.zarr. {remedy}"):
         lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert lca.open(run).allocation("train").n_allocated == 64
     monkeypatch.setattr(AllocationWriter, "write_block", original)

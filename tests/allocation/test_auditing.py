@@ -33,7 +33,7 @@ def test_a_signal_ends_the_audit_early(run, problem, monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["simpson", "trapezoid", "first-order"])
-def test_the_audit_tells_the_true_error_of_the_parts(tmp_path, problem, rule):
+def test_the_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule):
     """Against the brute-force integral: 400 midpoint nodes of float64 gradients by autograd."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=20, learning_rate=0.5, device="cpu"))
@@ -75,7 +75,7 @@ def test_an_audit_leaves_out_what_is_not_finite(tmp_path, problem):
     assert summary.audit.iterations == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_audit_tells_what_a_precision_costs(run, problem):
+def test_the_audit_measures_what_a_precision_costs(run, problem):
     """Its reference is in float32, so the error of bfloat16 shows in the parts, not only that of the rule."""
     errors = {}
     for precision in ("fp32", "bf16"):

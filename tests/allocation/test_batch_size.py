@@ -32,7 +32,7 @@ def test_the_fastest_batch_size_per_example():
     assert choose_batch_size(lambda size: 1 / size, 700, CPU) == 700
 
 
-def test_what_is_larger_than_one_clearly_worse_is_not_tried():
+def test_sizes_above_a_clearly_slower_one_are_not_tried():
     tried = []
 
     def per_example(size):
@@ -44,7 +44,7 @@ def test_what_is_larger_than_one_clearly_worse_is_not_tried():
 
 
 @pytest.mark.parametrize("begin", range(0, 40, 3))
-def test_a_machine_that_is_slow_for_a_while_leads_to_no_other_batch_size(begin):
+def test_a_machine_that_is_slow_for_a_while_does_not_change_the_batch_size(begin):
     calls = 0
 
     def per_example(size):
@@ -56,7 +56,7 @@ def test_a_machine_that_is_slow_for_a_while_leads_to_no_other_batch_size(begin):
     assert choose_batch_size(per_example, 10_000, CPU) in (1_000, 2_000, 5_000)
 
 
-def test_what_does_not_fit_is_left_out():
+def test_sizes_that_do_not_fit_are_left_out():
     def seconds(size):
         if size > 600:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_left_out():
         choose_batch_size(raises(RuntimeError("can't allocate memory")), 10_000, CPU)
 
 
-def test_other_errors_of_the_probe_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError, match="shapes do not match"):
         choose_batch_size(raises(RuntimeError("shapes do not match")), 10_000, CPU)
 
@@ -103,12 +103,12 @@ def convolution(*more):
 
 
 @pytest.mark.parametrize(("last_s", "wanted"), [(0.9, True), (0.97, False), (1.2, False)])
-def test_channels_last_is_taken_where_it_is_faster(timed, last_s, wanted):
+def test_channels_last_is_chosen_if_it_is_faster(timed, last_s, wanted):
     timed(lambda size, channels_last: (last_s if channels_last else 1.0) * (1 + size))
     assert choose_batch_format(objective(convolution(), 600)) == BatchFormat(600, wanted)
 
 
-def test_what_is_given_is_not_tried(timed):
+def test_a_given_format_is_not_tried(timed):
     tried = timed(lambda size, channels_last: 1.0)
     given = {"batch_size": 10, "channels_last": True}
     assert choose_batch_format(objective(convolution(), 20), **given) == BatchFormat(10, True)
@@ -129,7 +129,7 @@ def test_channels_last_is_not_tried_without_images(timed):
     assert not any(channels_last for _, channels_last in tried)
 
 
-def test_the_layout_changes_the_memory_and_not_the_values():
+def test_the_memory_format_does_not_change_the_values():
     x, y = images(5)
     moved, labels = BatchFormat(5, True).apply(Objective(nn.Linear(1, 1), cross_entropy, (x, y))).data
     assert moved.is_contiguous(memory_format=torch.channels_last)
@@ -138,7 +138,7 @@ def test_the_layout_changes_the_memory_and_not_the_values():
     assert labels is y
 
 
-def test_a_partition_that_does_not_fit_is_told(monkeypatch):
+def test_a_partition_that_does_not_fit_is_refused(monkeypatch):
     model, data = convolution(nn.BatchNorm2d(2)), images(40)
     per_image = 8 + 8 + 2  # the outputs of the convolution, of the norm and of the dense layer
     statistics, loss = 2 + 2, 1  # mean and deviation by channel, and a sum of weights
@@ -150,10 +150,8 @@ def test_a_partition_that_does_not_fit_is_told(monkeypatch):
     monkeypatch.setattr(probe, "get_memory_bytes", lambda device: there)
     require_memory(objective, 40)
     monkeypatch.setattr(probe, "get_memory_bytes", lambda device: there - 1)
-    with pytest.raises(
-        LCAError,
-        match=r"the activations of a batch of 40 examples take .* never made smaller without being asked. Pass a smaller batch_size",
-    ):
+    message = "the activations of a batch of 40 examples take .* never made smaller without being asked. "
+    with pytest.raises(LCAError, match=message + "Pass a smaller batch_size"):
         require_memory(objective, 5_000)
     require_memory(objective, 39)
     monkeypatch.setattr(probe, "count_sharing", lambda device: 2)

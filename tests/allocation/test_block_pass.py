@@ -12,14 +12,12 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.schema import Status
 
 PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
 def read(path, name="train"):
     allocation = lca.open(path).allocation(name)
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
-
-
-CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
 def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
@@ -64,7 +62,7 @@ def test_blocks_are_allocated_in_any_order(tmp_path, problem):
         np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
-def test_where_the_loss_ends_the_first_iteration_is_named(tmp_path, problem):
+def test_the_first_iteration_with_a_loss_that_is_not_finite_is_named(tmp_path, problem):
     """The weights stay finite and the loss does not: found by a pass, not by a look at the weights."""
     model = problem().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:

@@ -81,7 +81,7 @@ def test_each_class_agrees_with_brute_force(tmp_path, problem, batchnorm):
         assert np.abs(stored[t] - expected).sum() < 0.01 * np.abs(expected).sum()
 
 
-def test_it_costs_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, problem):
+def test_classes_cost_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, problem):
     for middle, batches in ((nn.Identity(), 2 + 1 + 2), (nn.BatchNorm1d(6), 4)):  # of 16, of a class or of all
         model = Counting(net(middle))
         given = uneven(problem, model)
@@ -119,7 +119,7 @@ def test_a_part_of_the_iterations_and_a_resumed_call_give_the_same(tmp_path, pro
     np.testing.assert_array_equal(lca.open(path).allocation("train").class_lca[:], whole)
 
 
-def test_what_is_refined_is_refined_in_every_class(tmp_path, problem):
+def test_refinement_covers_every_class(tmp_path, problem):
     given = uneven(problem, net(nn.Identity()))
     path = tmp_path / "run.zarr"
     lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=3.0, device="cpu"))

@@ -17,9 +17,14 @@ from lca.allocation.full_gradient import FullGradient
 
 # Nothing is refined: the forecasts are of such a run.
 SMOOTH = {"tolerance": 1e9, "total_tolerance": 1e9, "batch_size": 20, "device": "cpu"}
-
 # What a codec and a checksum add to each chunk that cannot be compressed, in bytes.
 CHUNK_HEADER = 64
+RULES = ("simpson", "trapezoid", "first-order")
+SLICES = (None, "10:20", "60:90:3")
+PASSES = [
+    {"rule": rule, "audit": audit, "iterations": iterations}
+    for rule, audit, iterations in product(RULES, (0.0, 0.1), SLICES)
+] + [{"keep": "tensors", "rule": rule} for rule in RULES]
 
 
 @pytest.fixture
@@ -37,14 +42,6 @@ def gradients(monkeypatch):
 
 def by_class(problem):
     return replace(problem, groups=lambda batch: batch[1])
-
-
-RULES = ("simpson", "trapezoid", "first-order")
-SLICES = (None, "10:20", "60:90:3")
-PASSES = [
-    {"rule": rule, "audit": audit, "iterations": iterations}
-    for rule, audit, iterations in product(RULES, (0.0, 0.1), SLICES)
-] + [{"keep": "tensors", "rule": rule} for rule in RULES]
 
 
 @pytest.mark.parametrize("options", PASSES, ids=lambda options: " ".join(map(str, options.values())))

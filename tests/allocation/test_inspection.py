@@ -60,7 +60,7 @@ def test_a_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, mi
     assert lca.open(path).allocation("train").n_allocated == 0
 
 
-def test_a_model_that_turns_autocast_on_is_told(tmp_path, problem):
+def test_a_model_that_turns_autocast_on_is_noted(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(Autocast()), n=2)
     (note,) = check(path, given).notes
     assert "middle.inner computes in autocast, which the model or its losses turn on by themselves" in note

@@ -8,6 +8,8 @@ from oracles import Quadratic, Separable, TinyNet
 from lca.allocation.iteration import Evaluation, integrate_iteration
 from lca.store.schema import Status
 
+seeds = st.integers(0, 2**31)
+
 
 def gradient_of(oracle, seen=None):
     def gradient(theta):
@@ -181,9 +183,6 @@ def test_the_motion_is_not_rounded_to_float32():
     ends = gradient(theta0), gradient(theta1)
     result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-3, max_intervals=64)
     assert abs(result.residual) < 1e-12
-
-
-seeds = st.integers(0, 2**31)
 
 
 @settings(max_examples=30, deadline=None)

@@ -35,15 +35,13 @@ def test_with_batchnorm_the_batch_size_is_the_papers_and_recorded(tmp_path, prob
 
 def test_other_options_than_those_of_the_store_are_refused(run, problem):
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    with pytest.raises(
-        UsageError,
-        match=r"other options \(tolerance: stored 0.001, requested 0.01\). Pass the same options, another name, or overwrite=True",
-    ):
+    message = r"other options \(tolerance: stored 0.001, requested 0.01\). Pass the same options, another name, or "
+    with pytest.raises(UsageError, match=message + "overwrite=True to replace it."):
         lca.allocate(run, problem(), lca.AllocateConfig(tolerance=0.01, device="cpu"))
     lca.allocate(run, problem(), lca.AllocateConfig(tolerance=0.01, device="cpu"), overwrite=True)
 
 
-def test_data_that_differ_are_refused(run, problem):
+def test_other_data_are_refused(run, problem):
     other = problem()
     other.train[0][0, 0] += 1
     with pytest.raises(
@@ -52,7 +50,7 @@ def test_data_that_differ_are_refused(run, problem):
         lca.allocate(run, other)
 
 
-def test_a_model_that_differs_is_refused(run, problem):
+def test_another_model_is_refused(run, problem):
     other = problem(model=nn.Sequential(nn.Linear(2, 9), nn.Tanh(), nn.Linear(9, 3)))
     with pytest.raises(LCAError, match=r"parameter 0: expected 0.weight \(8, 2\) .*, found 0.weight \(9, 2\)"):
         lca.allocate(run, other)
@@ -80,7 +78,7 @@ def test_a_run_without_iterations_is_refused(tmp_path, problem):
         lca.allocate(tmp_path / "run.zarr", problem())
 
 
-def test_a_split_that_is_not_there_is_named(run, problem):
+def test_an_unknown_split_is_named(run, problem):
     with pytest.raises(UsageError, match="small has no split 'test'. Its splits are train, val."):
         lca.allocate(run, problem(), lca.AllocateConfig(split="test"))
 
@@ -92,8 +90,6 @@ def test_every_process_has_to_have_the_whole_split():
     require_same_data_everywhere(one, whole)
     require_same_data_everywhere(two, tuple(x.clone() for x in whole))
     for part in (tuple(x[:5] for x in whole), tuple(x.flip(0) for x in whole)):
-        with pytest.raises(
-            LCAError,
-            match=rf"the data of process 1 of 2: expected the 10 examples of the first process, found {len(part[0])} examples",
-        ):
+        found = f"found {len(part[0])} examples"
+        with pytest.raises(LCAError, match=f"process 1 of 2: expected the 10 examples of the first process, {found}"):
             require_same_data_everywhere(two, part)

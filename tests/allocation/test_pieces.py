@@ -45,7 +45,7 @@ class Fewer(IterableDataset):
         return iter([{"x": X[i], "y": Y[i]} for i in range(self.n)])
 
 
-def test_a_pass_that_lacks_examples_is_told(no_memory):
+def test_a_pass_that_lacks_examples_is_explained(no_memory):
     streamed = read_dataset(Fewer())
     assert len(streamed) == 11
     model = nn.Linear(2, 3)
@@ -88,7 +88,7 @@ def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options,
     assert b.attributes["examples"] == a.attributes["examples"]
 
 
-def test_data_elsewhere_than_the_model_are_brought_to_it(monkeypatch):
+def test_data_on_another_device_are_copied_to_the_model(monkeypatch):
     """As where a split does not fit on a CUDA device; here with a stand-in for the copying."""
     given = small_problem()
     theta = flatten(given.model)
@@ -110,7 +110,7 @@ def test_data_elsewhere_than_the_model_are_brought_to_it(monkeypatch):
     assert torch.equal(found.gradient, expected.gradient)
 
 
-def test_weights_have_to_be_weights():
+def test_invalid_weights_are_explained():
     given = small_problem()
     for weigh, words in (
         (

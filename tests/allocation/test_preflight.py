@@ -57,7 +57,7 @@ class Centred(nn.Module):
         return x - x.mean(0)
 
 
-def test_a_loss_that_depends_on_its_company_is_told(tmp_path, problem):
+def test_a_loss_that_depends_on_the_rest_of_the_batch_is_noted(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(Centred()))
     (note,) = check(path, given, lca.AllocateConfig(batch_size=30)).notes
     assert note.startswith("an example's loss depends on the rest of its batch (by ")
@@ -71,7 +71,7 @@ def test_a_loss_that_depends_on_its_company_is_told(tmp_path, problem):
     assert check(*recorded(known, problem, Net(nn.BatchNorm1d(8)))).notes == []
 
 
-def test_a_random_loss_is_told_from_a_random_model(tmp_path, problem):
+def test_a_random_loss_is_distinguished_from_a_random_model(tmp_path, problem):
     path, given = recorded(tmp_path, problem, Net(nn.Identity()))
     noisy = lca.Problem(given.model, lambda m, b: given.losses(m, b) + torch.rand(len(b[0])), given.train, name="small")
     with pytest.raises(LCAError, match="No module is random by itself"):
@@ -79,7 +79,7 @@ def test_a_random_loss_is_told_from_a_random_model(tmp_path, problem):
 
 
 @pytest.mark.parametrize("middle", [Detached(), Wrong()])
-def test_a_gradient_that_is_not_the_losses_is_refused(tmp_path, problem, middle):
+def test_a_gradient_that_is_not_that_of_the_loss_is_refused(tmp_path, problem, middle):
     path, given = recorded(tmp_path, problem, Net(middle))
     with pytest.raises(LCAError, match="the gradient is not that of the loss: along a direction its slope is"):
         check(path, given)

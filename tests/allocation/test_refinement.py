@@ -5,13 +5,12 @@ import lca
 from lca.allocation.refinement import find_worst_iteration
 from lca.store.allocation_writer import AllocationWriter
 
+CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+
 
 def read(path, name="train"):
     allocation = lca.open(path).allocation(name)
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
-
-
-CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
 def allocate(run, problem, name, **options):
@@ -67,7 +66,7 @@ def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
 
 
 @pytest.mark.parametrize("fatal", range(1, 16))
-def test_killed_while_the_total_is_refined_it_ends_the_same(tmp_path, problem, monkeypatch, fatal):
+def test_an_allocation_killed_while_refining_ends_the_same(tmp_path, problem, monkeypatch, fatal):
     """Whichever of an iteration's arrays was the last to be written."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
@@ -99,7 +98,7 @@ def test_killed_while_the_total_is_refined_it_ends_the_same(tmp_path, problem, m
     assert "refining" not in killed.attributes
 
 
-def test_each_refinement_for_the_total_sees_what_the_last_one_gave(tmp_path, problem, monkeypatch):
+def test_each_refinement_sees_the_result_of_the_last_one(tmp_path, problem, monkeypatch):
     """The iteration to refine next is chosen by the values in the store, those just refined among them."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))

@@ -9,14 +9,12 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.run_writer import RunWriter
 
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
+CPU = torch.device("cpu")
 
 
 def allocate(run, problem, name, **options):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(name=name, **{**CONFIG, **options}))
     return lca.open(run).allocation(name), summary
-
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=[1, 2], ids="{} held".format)
@@ -65,7 +63,7 @@ def test_an_error_of_the_writer_is_raised(run, monkeypatch):
         writer.write(writer.begin(0), done=True)
 
 
-def test_rows_take_up_what_an_interrupted_call_has_left(run):
+def test_rows_begin_with_what_an_interrupted_call_left(run):
     allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
     with WriteBehind(allocation, CPU) as writer:
         rows = writer.begin(0)

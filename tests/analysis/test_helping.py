@@ -43,7 +43,8 @@ def test_a_parameter_that_always_helps_is_in_the_last_bin(tmp_path):
 
 
 def test_shares_are_of_all_parameters_and_nan_where_left_out(tmp_path):
-    helped, hurt, zero = helping(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED)).shares()
+    shares = helping(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED)).shares
+    helped, hurt, zero = shares.helped, shares.hurt, shares.zero
     np.testing.assert_allclose(helped, [300 / 7, 500 / 7, 0, NAN])
     np.testing.assert_allclose(hurt, [200 / 7, 100 / 7, 100 / 7, NAN])
     np.testing.assert_allclose(zero, [200 / 7, 100 / 7, 600 / 7, NAN])

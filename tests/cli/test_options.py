@@ -16,7 +16,7 @@ from lca.training.config import TrainConfig
 class Config:
     """A configuration."""
 
-    rate: float | None = option(default=None, alias="lr", help="A rate.", unset="by optimizer")
+    rate: float | None = option(default=None, short="lr", help="A rate.", unset="by optimizer")
     kind: str = option(default="a", choices=("a", "b"), help="A kind.")
     flag: bool = option(default=False, help="A switch.")
     n: int = option(default=7, metavar="N", help="A number.")

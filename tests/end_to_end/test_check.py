@@ -4,7 +4,7 @@ import lca
 from lca.cli.main import main
 
 
-def test_the_command_prints_it(tmp_path):
+def test_check_prints_parameters_and_forecast(tmp_path):
     path = str(tmp_path / "run.zarr")
     for arguments in (["train", "digits-fc", "--iterations", "5", "--out", path], ["check", path]):
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)

@@ -26,7 +26,7 @@ def test_l2_is_never_in_the_loss_that_is_allocated(tmp_path, problem):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-def test_what_is_frozen_does_not_move_and_has_no_part_in_the_loss_change(tmp_path, problem, optimizer):
+def test_frozen_layers_do_not_move_and_have_no_part_in_the_loss_change(tmp_path, problem, optimizer):
     rate = {"sgd": 0.1}.get(optimizer, 0.01)
     thetas, run = train(tmp_path, problem, optimizer=optimizer, learning_rate=rate, freeze=["first", "last@5"])
     moved = thetas[1:] != thetas[:-1]

@@ -34,7 +34,7 @@ def killed(process, begun, seconds):
     return False
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
+def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     assert start(tmp_path / "whole.zarr").wait() == 0
     path, moments = tmp_path / "run.zarr", random.Random(0)
     begun = lambda: chunks(path)

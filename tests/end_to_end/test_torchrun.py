@@ -110,7 +110,7 @@ def test_a_second_allocation_of_the_same_processes_is_made_too(digits, tmp_path)
     np.testing.assert_array_equal(first.lca[:], second.lca[:])
 
 
-def test_a_bound_that_fails_is_no_crash_under_torchrun(digits):
+def test_a_bound_that_fails_is_not_a_crash_under_torchrun(digits):
     options = ["--name", "strict", "--tolerance", "1e-12", "--max-intervals", "2", "--iterations", "0:3"]
     arguments = ["-m", "lca", "allocate", str(digits), *options, "--device", "cpu", "--batch-size", "500"]
     done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, env=environment())

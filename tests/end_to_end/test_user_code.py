@@ -6,18 +6,42 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 import torch
-from test_cli import call
+from shell import call
 
 import lca
-from lca.cli.options import problem_of
+from lca.cli.loading import load_problem
 from lca.errors import LCAError
 from lca.problem import user_code as factory
 from lca.store.run import open_run
+from lca.store.run_writer import RunWriter
 
 CPU = lca.AllocateConfig(device="cpu", audit=0)
 
 
 MINE = """
+import torch
+from torch import nn
+import lca
+import helper
+
+def problem(hidden: int = 4, rate=0.5, name="a", wide=False):
+    model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))
+    assert isinstance(hidden, int) and isinstance(rate, float) and isinstance(name, str) and isinstance(wide, bool)
+    x = torch.linspace(-1, 1, 40).reshape(20, 2)
+    return lca.Problem(model, train=(x, (x[:, 0] > 0).long()), name="ignored")
+
+def needs(size): ...
+
+def free(**anything):
+    raise RuntimeError(f"with {anything}")
+
+def other():
+    return 7
+
+def _hidden(): ...
+"""
+
+FROZEN_BASE = """
 import torch
 from torch import nn
 import lca
@@ -52,11 +76,11 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "frozen_base.py").write_text(MINE)
+    (tmp_path / "frozen_base.py").write_text(FROZEN_BASE)
     name = "frozen_base.py:problem"
     problem = lca.load(name, seed=3)
     run = lca.train(problem, "run.zarr", lca.TrainConfig(seed=3, iterations=2, batch_size=10, device="cpu"))
-    again = problem_of(run, name, None, False)
+    again = load_problem(run, name, None, False)
     assert torch.equal(again.model[0].weight, problem.model[0].weight)
     lca.allocate("run.zarr", again, CPU)
     with pytest.raises(LCAError, match=r"0\.weight is frozen.*from the same seed"):
@@ -69,7 +93,7 @@ def test_a_plug_in_adds_a_name(folder, monkeypatch):
     assert lca.load("their-net").name == "their-net"
     assert "their-net" in call("problems").stdout
     call("train", "their-net", "--iterations", 3, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
-    assert "it names 'their-net'" in call("allocate", "run.zarr", status=1).stderr
+    assert "expected a built-in problem, found 'their-net'" in call("allocate", "run.zarr", status=1).stderr
     call("allocate", "run.zarr", "--problem", "their-net", "--audit", 0)
 
 
@@ -78,21 +102,23 @@ def test_from_a_file_to_an_answer(folder):
     call("train", "mine.py:problem", "--out", "run.zarr", *arguments)
     assert lca.open("run.zarr").attributes["problem_options"] == {"hidden": 3}
     refused = call("allocate", "run.zarr", status=1)
-    assert "it names 'mine.py:problem'. Give the one it was trained on with --problem" in refused.stderr
+    assert "expected a built-in problem, found 'mine.py:problem'. Pass the problem it was trained on" in refused.stderr
+    assert "--problem path/file.py:factory" in refused.stderr
     call("check", "run.zarr", "--problem", "mine.py:problem")
     hint = call("analyze", "layers", "run.zarr", status=1).stderr
     assert "`lca allocate run.zarr --problem mine.py:problem`" in hint
     call("allocate", "run.zarr", "--problem", "package.module:problem", "--audit", 0)
     assert "nothing" in call("analyze", "prune", "run.zarr", "--problem", "mine.py:problem", "--device", "cpu").stdout
-    assert "hidden is 'x'" in call("train", "mine.py:problem", "--out", "b.zarr", "--set", "hidden=x", status=2).stderr
+    refused = call("train", "mine.py:problem", "--out", "b.zarr", "--set", "hidden=x", status=2)
+    assert "hidden: expected a whole number, found 'x'" in refused.stderr
 
 
 def test_a_name_in_a_store_is_never_imported(folder):
     call("train", "mine.py:problem", "--iterations", 2, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
     (folder / "evil.py").write_text("open('touched', 'w')\n")
-    run = open_run("run.zarr", "r+")
+    writer = RunWriter(open_run("run.zarr", "r+"))
     for name in ("evil.py:problem", "evil:problem"):
-        run._set(problem=name)
+        writer.set_attributes(problem=name)
         for command in (["allocate"], ["check"], ["analyze", "prune"], ["plot", "prune", "--out", "a.png"]):
             call(*command, "run.zarr", status=1)
         call("info", "run.zarr")
@@ -110,15 +136,15 @@ def test_torchruns_workers_find_the_current_folder(folder):
 
 
 def test_the_starter_runs_as_it_is(folder):
-    told = call("init", "new/start.py").stdout
-    assert told.startswith(
+    printed = call("init", "new/start.py").stdout
+    assert printed.startswith(
         "new/start.py; train it with: lca train new/start.py:problem --iterations 200 --out start.zarr"
     )
     call("train", "new/start.py:problem", "--iterations", 20, "--out", "start.zarr", "--device", "cpu")
     summary = call("allocate", "start.zarr", "--problem", "new/start.py:problem", "--by-class", "--split", "val").stdout
     assert "bounds               hold" in summary
     assert "FILE" not in (folder / "new/start.py").read_text()
-    assert "exists already; it is left alone" in call("init", "new/start.py", status=2).stderr
-    assert "is no Python file" in call("init", "start.txt", status=2).stderr
-    assert "a plain name was wanted" in call("init", "it's.py", status=2).stderr
+    assert "exists already and is kept" in call("init", "new/start.py", status=2).stderr
+    assert "expected the name of a Python file" in call("init", "start.txt", status=2).stderr
+    assert "expected a name without quotes" in call("init", "it's.py", status=2).stderr
     assert "lca train 'my file.py':problem" in call("init", "my file.py").stdout

@@ -19,7 +19,7 @@ def test_helping_stacks_the_shares(run):
     np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last one is not known
     assert top.lines[0].get_marker() == "."
     bands = [patch for patch in bottom.patches if isinstance(patch, StepPatch)]
-    helped, hurt, zero = result.shares()
+    helped, hurt, zero = result.shares.helped, result.shares.hurt, result.shares.zero
     low = np.zeros(4)
     for band, share, label, colour in zip(
         bands, (helped, zero, hurt), ("helped", "zero", "hurt"), (HELP, LOOK.colours.zero, HURT), strict=True

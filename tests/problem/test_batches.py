@@ -11,13 +11,12 @@ from torch import nn
 import lca
 from lca.problem.batches import concatenate, get_tensors, length, map_tensors, split_batch, take
 
+X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
+
 
 class Pair(NamedTuple):
     x: torch.Tensor
     y: torch.Tensor
-
-
-X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
 
 
 SHAPES = [X, (X, Y), [X, Y], {"x": X, "y": Y}, {"inputs": (X, {"mask": X > 3}), "y": Y}, Pair(X, Y)]
@@ -54,7 +53,7 @@ def both(split):
 
 
 @pytest.mark.parametrize("batch", SHAPES, ids=lambda batch: type(batch).__name__)
-def test_every_shape_is_cut_picked_and_joined_alike(batch):
+def test_every_nesting_is_split_taken_and_concatenated_alike(batch):
     assert length(batch) == 5
     parts = split_batch(batch, 2)
     assert [length(part) for part in parts] == [2, 2, 1]
@@ -92,6 +91,6 @@ def test_dict_batches_of_two_inputs_give_what_tuples_give(tmp_path, options):
     assert len(found[0].parameters) == 7  # the tied weight once
 
 
-def test_parts_of_the_same_name_are_joined():
+def test_dicts_are_concatenated_by_name():
     parts = [{"x": X[:2], "y": Y[:2]}, {"y": Y[2:], "x": X[2:]}]
     assert torch.equal(concatenate(parts)["x"], X)

@@ -12,6 +12,7 @@ from lca.model.parameters import flatten
 from lca.problem.objective import Objective
 
 BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
+X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
 
 
 def make_data(n, seed=0, shape=(5,)):
@@ -24,9 +25,6 @@ def make_net():
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
-X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
-
-
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
@@ -36,14 +34,14 @@ X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
         (lambda batch: None, "found nothing"),
     ],
 )
-def test_labels_have_to_be_labels(run, problem, groups, words):
+def test_invalid_labels_are_explained(run, problem, groups, words):
     with pytest.raises(
         LCAError, match=rf"groups\(batch\) for a batch of 60 examples: expected integer labels.*{words}"
     ):
         lca.allocate(run, replace(problem(), groups=groups), lca.AllocateConfig(**BY_CLASS))
 
 
-def test_a_mean_in_place_of_a_loss_per_example_is_named():
+def test_a_mean_instead_of_a_loss_per_example_is_refused():
     model = make_net()
     losses = lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1])
     with (
@@ -64,13 +62,13 @@ def test_a_mean_in_place_of_a_loss_per_example_is_named():
         (lambda m, b: m(b[0])[:, 0].detach(), "without a gradient: they were detached"),
     ],
 )
-def test_losses_that_are_none_are_told_with_what_to_do(tmp_path, losses, words):
+def test_invalid_losses_are_explained_with_a_remedy(tmp_path, losses, words):
     given = replace(small_problem(), losses=losses)
     with pytest.raises(LCAError, match=words):
         lca.train(given, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=2, device="cpu"))
 
 
-def test_a_loss_of_another_shape_is_told_for_dicts_too(tmp_path):
+def test_a_loss_of_another_shape_is_refused_for_dicts_too(tmp_path):
     problem = lca.Problem(nn.Linear(2, 2), lambda model, batch: model(batch["x"]).mean(), train={"x": X})
     with pytest.raises(
         LCAError, match=r"for a batch of 4 examples: expected one loss per example, shape \(4,\), found"

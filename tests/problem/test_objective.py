@@ -36,7 +36,7 @@ def test_groups_are_needed(run, problem):
         lca.allocate(run, problem(), lca.AllocateConfig(**BY_CLASS))
 
 
-def test_bytes_are_scaled_at_once_where_that_fits(monkeypatch):
+def test_bytes_are_scaled_at_once_if_they_fit(monkeypatch):
     data = (torch.arange(12, dtype=torch.uint8).view(4, 3), torch.arange(4))
     scale = lambda batch: (batch[0].float() / 2, batch[1])
     (images, labels), left = move_to_device(data, scale, CPU)
@@ -85,12 +85,12 @@ def test_a_subset_is_allocated_as_if_it_were_all(run, problem):
     assert (attributes["examples"], attributes["examples_in_split"], attributes["seed"]) == (21, 60, 4)
 
 
-def test_without_groups_a_subset_is_drawn_from_all_alike(run, problem):
+def test_without_groups_a_subset_is_drawn_uniformly(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(examples=20, device="cpu", batch_size=20))
     assert summary.standard_error["start"] > 0
 
 
-def test_more_examples_than_there_are(run, problem):
+def test_more_examples_than_the_split_has_are_refused(run, problem):
     with pytest.raises(
         UsageError, match="examples: expected 1 to 60, the examples of the train split of small, found 61"
     ):

@@ -22,7 +22,7 @@ X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
         ({"group_names": ["a", "b"]}, 'group_names: expected a dict, such as {0: "cat", 1: "dog"}, found a list'),
     ],
 )
-def test_what_is_no_problem_is_told(change, words):
+def test_invalid_fields_of_a_problem_are_explained(change, words):
     with pytest.raises(UsageError, match=re.escape(words)):
         replace(small_problem(), **change)
 
@@ -36,7 +36,7 @@ def test_what_is_no_problem_is_told(change, words):
         ([object(), object()], r"the examples of train cannot be collated into tensors \("),
     ],
 )
-def test_a_data_set_that_is_no_tensors_is_told(examples, message):
+def test_a_dataset_that_cannot_be_collated_is_explained(examples, message):
     class Listed(torch.utils.data.Dataset):
         def __len__(self):
             return len(examples)
@@ -48,7 +48,7 @@ def test_a_data_set_that_is_no_tensors_is_told(examples, message):
         lca.Problem(nn.Linear(2, 2), train=Listed())
 
 
-def test_a_problem_takes_a_data_set(tmp_path):
+def test_a_problem_takes_a_dataset(tmp_path):
     given = small_problem()
     with_data_set = lca.Problem(given.model, train=TensorDataset(*given.train), val=TensorDataset(*given.val))
     assert all(torch.equal(a, b) for a, b in zip(with_data_set.train, given.train, strict=True))
@@ -70,6 +70,6 @@ def test_a_problem_takes_a_data_set(tmp_path):
         ((torch.zeros(0, 2),), "found 0 examples"),
     ],
 )
-def test_other_data_are_refused(train, message):
+def test_invalid_data_are_refused(train, message):
     with pytest.raises(UsageError, match=message):
         lca.Problem(nn.Linear(2, 2), train=train)

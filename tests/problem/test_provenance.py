@@ -53,7 +53,7 @@ def trained(path, frozen, seed=0, folder=None):
     return given
 
 
-def test_data_are_known_by_their_names_and_not_by_their_order():
+def test_the_digest_depends_on_names_and_not_on_their_order():
     assert compute_digest({"x": X, "y": Y}) == compute_digest({"y": Y, "x": X})
     assert compute_digest({"x": X, "y": X + 1}) != compute_digest({"y": X, "x": X + 1})
     assert compute_digest((X, Y)) == compute_digest([X, Y])
@@ -90,10 +90,8 @@ def test_other_frozen_parameters_are_refused(tmp_path):
     trained(tmp_path / "run.zarr", frozen=True)
     other = small_problem(model=Features(1, frozen=True))
     for question in (lca.allocate, lca.check):
-        with pytest.raises(
-            LCAError,
-            match=r"random is frozen.* \(1 of 1 frozen tensors differ\): the loss would not be the same. Pass the model",
-        ):
+        message = r"random is frozen.* \(1 of 1 frozen tensors differ\): the loss would not be the same. Pass the model"
+        with pytest.raises(LCAError, match=message):
             question(tmp_path / "run.zarr", other, CPU)
     assert lca.open(tmp_path / "run.zarr").allocations == []
 
@@ -136,7 +134,7 @@ def test_fixed_tensors_may_be_of_any_kind(tmp_path):
     assert lca.check(tmp_path / "run.zarr", small_problem(model=other), CPU).notes[0].startswith("the buffer adjacency")
 
 
-def test_other_buffers_are_told(tmp_path):
+def test_other_buffers_are_noted(tmp_path):
     given = trained(tmp_path / "run.zarr", frozen=False)
     other = small_problem(model=Features(1, frozen=False))
     (note,) = lca.check(tmp_path / "run.zarr", other, CPU).notes
@@ -148,7 +146,7 @@ def test_other_buffers_are_told(tmp_path):
     assert note.startswith("the buffer n differs")
 
 
-def test_a_problem_of_another_name_is_told(tmp_path):
+def test_a_problem_of_another_name_is_noted(tmp_path):
     trained_on = replace(small_problem(), name="mine.py:one")
     lca.train(trained_on, tmp_path / "run.zarr", lca.TrainConfig(iterations=2, batch_size=20, device="cpu"))
     (note,) = lca.check(tmp_path / "run.zarr", replace(trained_on, name="mine.py:two"), CPU).notes

@@ -15,14 +15,14 @@ def test_a_subset_has_the_classes_in_proportion():
     assert not np.array_equal(index, draw_stratified(labels, 10, seed=1))
 
 
-def test_what_does_not_divide_goes_to_the_largest_rests():
+def test_remainders_go_to_the_largest_fractions():
     labels = np.repeat([0, 1, 2], [46, 30, 24])  # shares of 7: 3.22, 2.1, 1.68
     index = draw_stratified(labels, 7, seed=3)
     assert [int((labels[index] == c).sum()) for c in range(3)] == [3, 2, 2]
     assert len(draw_stratified(labels, 100, seed=0)) == 100
 
 
-def test_every_example_is_as_likely():
+def test_every_example_is_equally_likely():
     counts = sum(np.bincount(draw_stratified(np.repeat([0, 1], 4), 4, seed), minlength=8) for seed in range(400))
     assert counts.sum() == 1600
     assert (abs(counts - 200) < 50).all()  # five standard deviations of a binomial

@@ -27,6 +27,8 @@ from lca.problem.batches import get_tensors, length
 from lca.problem.objective import Objective
 from lca.problem.streaming import StreamedDataset, prefetch, read_dataset
 
+CPU = torch.device("cpu")
+
 
 class Streamed(IterableDataset):
     def __iter__(self):
@@ -49,9 +51,6 @@ class OfTensors(torch.utils.data.Dataset):
 
     def __getitem__(self, i):
         return {"y": i, "x": self.tensors[i] + i} if i % 2 else {"x": self.tensors[i] + i, "y": i}
-
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def of_words(model, batch):
     return model(batch[..., None].float())[..., 0]
 
 
-def test_a_data_set_is_read_in_its_order():
+def test_a_dataset_is_read_in_its_order():
     assert all(torch.equal(a, b) for a, b in zip(read_dataset(TensorDataset(X, Y)), (X, Y), strict=True))
     found = read_dataset(Streamed())
     assert torch.equal(found["x"], X)
@@ -95,7 +94,7 @@ def test_a_data_set_is_read_in_its_order():
     assert torch.equal(listed[1], Y)
 
 
-def test_a_data_set_says_itself_what_its_examples_are():
+def test_examples_are_what_the_dataset_returns():
     torch.manual_seed(0)
     state = torch.get_rng_state()
     assert torch.equal(read_dataset(Shifted(X, Y))[0], X - 100)
@@ -105,7 +104,7 @@ def test_a_data_set_says_itself_what_its_examples_are():
 
 
 @pytest.mark.parametrize("kind", [Listed, Iterated])
-def test_what_does_not_fit_is_streamed_with_the_same_examples(kind, no_memory):
+def test_a_dataset_too_large_for_memory_is_streamed_with_the_same_examples(kind, no_memory):
     streamed = read_dataset(kind((X, Y)))
     assert isinstance(streamed, StreamedDataset)
     assert len(streamed) == 11
@@ -123,7 +122,7 @@ def test_what_does_not_fit_is_streamed_with_the_same_examples(kind, no_memory):
     assert torch.equal(whole(streamed.map(lambda batch: batch["x"] + 1).batches(3))[0], X + 1)
 
 
-def test_what_fits_is_decided_by_its_bytes(monkeypatch):
+def test_the_bytes_decide_whether_a_dataset_is_streamed(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
     monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
     monkeypatch.setattr(stream, "get_memory_bytes", lambda device: n_bytes)
@@ -133,7 +132,7 @@ def test_what_fits_is_decided_by_its_bytes(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads, from Python 3.12 on
-def test_of_a_loader_its_data_set_its_collate_and_its_workers_are_used(no_memory):
+def test_a_loader_gives_its_dataset_collate_fn_and_workers(no_memory):
     def doubled(examples):
         return torch.stack([2 * example["x"] for example in examples])
 
@@ -166,19 +165,19 @@ def test_workers_are_started_as_the_loader_says_and_leave_ctrl_c_to_the_main_pro
         ({"batch_sampler": [[0, 1], [2]]}, "a list, and L is"),
     ],
 )
-def test_a_loader_that_gives_a_part_of_its_data_is_refused(options, words):
+def test_a_loader_of_a_part_of_its_data_is_refused(options, words):
     with pytest.raises(UsageError, match=words):
         read_dataset(DataLoader(Listed((X, Y)), **options))
 
 
-def test_a_loader_of_what_is_in_batches_already_is_refused():
+def test_a_loader_of_ready_batches_is_refused():
     with pytest.raises(UsageError, match="batch_size=None"):
         read_dataset(DataLoader(Iterated((X, Y)), batch_size=None))
     whole_batches = DataLoader(Listed((X, Y)), batch_size=None)  # of single examples as well, without their batches
     assert torch.equal(read_dataset(whole_batches)["x"], X)
 
 
-def test_examples_that_are_others_each_time_are_refused():
+def test_random_examples_are_refused():
     with pytest.raises(UsageError, match="gives another example 0 each time.*Switch random augmentation off"):
         read_dataset(Augmented((X, Y)))
     with_nan = X.clone()
@@ -186,7 +185,7 @@ def test_examples_that_are_others_each_time_are_refused():
     assert torch.equal(read_dataset(Listed((with_nan, Y)))["x"].isnan(), with_nan.isnan())
 
 
-def test_an_iterator_that_is_used_up_is_told(no_memory):
+def test_an_exhausted_iterator_is_explained(no_memory):
     class Once(IterableDataset):
         left = iter([torch.zeros(2)] * 3)
 
@@ -199,7 +198,7 @@ def test_an_iterator_that_is_used_up_is_told(no_memory):
         streamed.take_first(2)
 
 
-def test_the_memory_is_for_all_splits_and_all_processes_together(monkeypatch):
+def test_all_splits_and_processes_share_the_memory(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
     monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
     monkeypatch.setattr(stream, "get_memory_bytes", lambda device: 2 * n_bytes)
@@ -213,7 +212,7 @@ def test_the_memory_is_for_all_splits_and_all_processes_together(monkeypatch):
     assert [isinstance(data, StreamedDataset) for data in splits.values()] == [False, True]
 
 
-def test_tensors_of_unequal_numbers_of_examples_are_told():
+def test_tensors_of_unequal_lengths_are_refused():
     odd = DataLoader(Listed((X, Y)), collate_fn=lambda examples: (torch.zeros(len(examples)), torch.zeros(1)))
     with pytest.raises(UsageError, match="a batch has tensors of 11 and 1 examples"):
         lca.Problem(nn.Linear(1, 1), train=odd)
@@ -264,7 +263,7 @@ def test_a_streamed_split_is_trained_on_in_the_same_random_order(tmp_path, no_me
         )
 
 
-def test_nothing_is_copied_where_all_is_on_the_host():
+def test_nothing_is_copied_if_all_is_on_the_host():
     items = [((X, Y), [1]), ((X + 1, Y), [2])]
     assert [beside for _, beside in prefetch(items, CPU)] == [[1], [2]]
     assert all(batch[0] is items[i][0][0] for i, (batch, _) in enumerate(prefetch(items, CPU)))
@@ -280,6 +279,6 @@ def test_batches_are_copied_to_cuda_ahead_of_their_use():
     assert [(float(total), beside) for total, beside in sums] == [(1e6 * i, [i]) for i in range(8)]
 
 
-def test_a_data_set_of_words_is_told(no_memory):
+def test_a_dataset_of_strings_is_refused(no_memory):
     with pytest.raises(UsageError, match=r"cannot be collated into tensors \(a str\)"):
         lca.Problem(nn.Linear(1, 1), train=Listed((["a", "b"], [0, 1])))

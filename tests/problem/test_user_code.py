@@ -114,7 +114,7 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
         ("mine.py:needs", {}, UsageError, r"needs the option 'size'; it takes size. Pass it in options."),
     ],
 )
-def test_what_is_wrong_is_told(folder, name, options, kind, message):
+def test_wrong_names_and_options_are_explained(folder, name, options, kind, message):
     with pytest.raises(kind, match=message):
         lca.load(name, options=options)
 
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_told(folder, name, options, kind, message):
         ("mine.py:free", 'mine.py", line', "RuntimeError: with {'a': '1'}"),
     ],
 )
-def test_what_the_users_code_raises_is_told_with_its_own_traceback(folder, name, where, what):
+def test_errors_of_the_users_code_keep_their_own_traceback(folder, name, where, what):
     with pytest.raises(LCAError) as caught:
         lca.load(name, options={"a": "1"} if name.endswith("free") else {})
     text = str(caught.value)
@@ -141,7 +141,7 @@ def test_what_the_users_code_raises_is_told_with_its_own_traceback(folder, name,
     assert "importlib" not in text
 
 
-def test_a_module_that_failed_can_be_mended(folder):
+def test_a_module_that_failed_can_be_fixed_and_loaded_again(folder):
     with pytest.raises(LCAError):
         lca.load("broken.py:f")
     (folder / "broken.py").write_text("from mine import problem as f\n")

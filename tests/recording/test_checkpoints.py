@@ -156,7 +156,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatc
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_what_does_not_fit_is_told(tmp_path, problem, checkpoints):
+def test_checkpoints_that_do_not_fit_are_explained(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     with pytest.raises(
         LCAError, match=r"the shape of 0.weight in .*step-0.pt: expected the model's \(4, 2\), found \(8, 2\)"
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_told(tmp_path, problem, checkpoints):
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_run_that_is_there_survives_a_checkpoint_that_is_damaged(tmp_path, problem, checkpoints):
+def test_an_existing_run_survives_a_damaged_checkpoint(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     import_checkpoints(tmp_path / "run.zarr", [folder], problem())
     for name, content in (("empty.pt", b""), ("cut.pt", (folder / "step-3.pt").read_bytes()[:700])):
@@ -190,14 +190,14 @@ def test_a_run_that_is_there_survives_a_checkpoint_that_is_damaged(tmp_path, pro
     np.testing.assert_array_equal(lca.open(tmp_path / "run.zarr").weights[:].T, values)
 
 
-def test_an_order_that_is_not_known_is_not_guessed(tmp_path, problem, checkpoints):
+def test_an_unknown_order_is_not_guessed(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     torch.save(problem().model.state_dict(), folder / "final.pt")
     with pytest.raises(UsageError, match=r"differ in more than their numbers \(final.pt, step-#.pt\)"):
         import_checkpoints(tmp_path / "run.zarr", [folder], problem())
 
 
-def test_damaged_safetensors_and_odd_names_are_told(tmp_path, problem, checkpoints):
+def test_damaged_safetensors_and_odd_names_are_explained(tmp_path, problem, checkpoints):
     pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
     folder, _ = checkpoints
     (tmp_path / "a.safetensors").write_bytes(b"12345678{")

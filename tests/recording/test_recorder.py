@@ -245,7 +245,7 @@ def test_an_optimizer_wrapped_by_accelerate(tmp_path):
     assert torch.equal(torch.from_numpy(run.weights[:, 1]), flatten(model))
 
 
-def test_a_scalar_that_is_told_now_and_then_is_nan_in_between(tmp_path):
+def test_a_scalar_logged_now_and_then_is_nan_in_between(tmp_path):
     with lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1)) as recorder:
         for t in range(5):
             if t % 2:
@@ -254,7 +254,7 @@ def test_a_scalar_that_is_told_now_and_then_is_nan_in_between(tmp_path):
     np.testing.assert_array_equal(lca.open(tmp_path / "run.zarr").training["accuracy"][:], [NAN, 1, NAN, 3, NAN])
 
 
-def test_a_scalar_is_taken_as_it_is_when_told(tmp_path):
+def test_a_scalar_keeps_its_value_at_the_time_of_logging(tmp_path):
     loss = torch.tensor(1.0)
     with lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1)) as recorder:
         recorder.record(loss=loss)

@@ -14,7 +14,7 @@ def config(**options):
     return lca.TrainConfig(**{"optimizer": "adam", "batch_size": 20, "iterations": 300, "device": "cpu", **options})
 
 
-def test_a_damaged_state_is_named(tmp_path, problem):
+def test_a_damaged_state_is_explained(tmp_path, problem):
     lca.train(problem(), tmp_path / "run.zarr", config())
     RunWriter(open_run(tmp_path / "run.zarr", "r+")).reopen()
     (tmp_path / "run.zarr" / STATE_FILE).write_bytes(b"not a state")

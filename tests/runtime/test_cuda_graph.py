@@ -51,7 +51,7 @@ def test_without_cuda_nothing_is_captured():
     assert capture(function, CPU) == (function, None)
 
 
-def test_what_cannot_be_captured_is_run_eagerly_with_a_note(monkeypatch):
+def test_a_failed_capture_runs_eagerly_with_a_note(monkeypatch):
     refusing, calls = NoCapture(), []
     refusing.Stream = lambda device: Stream("side")
     monkeypatch.setattr(torch, "cuda", refusing)

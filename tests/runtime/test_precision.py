@@ -37,7 +37,7 @@ def test_float32_means_float32_whatever_the_caller_has_set():
 
 
 @pytest.mark.parametrize("generic", ["ieee", "tf32", "bf16"])
-def test_it_does_also_where_the_caller_has_set_it_for_all_backends_at_once(generic):
+def test_float32_means_float32_also_if_the_caller_set_all_backends_at_once(generic):
     code = f"""
 import torch
 from lca.runtime.precision import use_precision

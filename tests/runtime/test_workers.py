@@ -61,13 +61,13 @@ def test_counts_are_joint_and_waiting_ends_when_they_are_reached():
     assert polls == [3, 4]
 
 
-def test_what_one_tells_the_other_hears():
+def test_a_published_value_is_read_by_the_others():
     store = workers_module._Alone()
     Workers(store, 0, 2).publish("plan", {"blocks": [3, 4], "batch_size": None})
     assert Workers(store, 1, 2).read("plan") == {"blocks": [3, 4], "batch_size": None}
 
 
-def test_all_of_a_start_meet_and_none_of_an_earlier_one(monkeypatch):
+def test_processes_of_one_start_agree_on_a_session_of_their_own(monkeypatch):
     """The store still has what the processes of a start before have left in it, in the middle of their meeting."""
     monkeypatch.setattr(workers_module, "POLL_S", 0.001)
     store = workers_module._Alone()
@@ -80,7 +80,7 @@ def test_all_of_a_start_meet_and_none_of_an_earlier_one(monkeypatch):
     assert len({key for key in store.numbers if key.startswith("met/")}) == 3
 
 
-def test_who_shows_no_sign_of_life_is_not_waited_for(monkeypatch):
+def test_a_silent_process_is_not_waited_for(monkeypatch):
     now, store = [0.0], workers_module._Alone()
     monkeypatch.setattr(workers_module.time, "monotonic", lambda: now[0])
     one = Workers(store, 0, 3)

@@ -22,7 +22,7 @@ def test_an_iteration_without_motion_has_no_error():
     assert set(compare_parts(zero, zero, zero).values()) == {0.0}
 
 
-def test_the_draw_is_a_fraction_but_at_least_five_and_no_more_than_there_are():
+def test_audited_iterations_are_a_fraction_at_least_five_at_most_all():
     candidates = list(range(10, 1010))
     drawn = draw_iterations(candidates, 0.02, seed=1)
     assert len(set(drawn)) == 20

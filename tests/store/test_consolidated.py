@@ -73,7 +73,7 @@ def test_xarray_reads_what_zarr_does_and_neither_warns(allocated, xarray, group)
     assert data.attrs == dict(opened.attrs)
 
 
-def test_what_is_missing_is_nan_and_points_are_not_steps(allocated, xarray):
+def test_missing_values_are_nan_and_iterates_have_their_own_dimension(allocated, xarray):
     data = xarray.open_zarr(allocated, group="lca/train")
     sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "class": 3, "packed": 7, "block": 2}
     assert dict(data.sizes) == sizes
@@ -87,13 +87,13 @@ def test_what_is_missing_is_nan_and_points_are_not_steps(allocated, xarray):
         assert not data[name].isel(iteration=~missing).isnull().any(), name
 
 
-def test_to_xarray_is_the_same_with_coordinates(allocated, xarray):
+def test_to_xarray_adds_coordinates_to_what_xarray_reads(allocated, xarray):
     data = lca.open(allocated).to_xarray()
     bare = data.drop_vars(list(data.coords))
     xarray.testing.assert_identical(bare.load(), xarray.open_zarr(allocated, group="lca/train").load())
 
 
-def test_they_are_there_at_rest_alone(tmp_path):
+def test_consolidated_metadata_exist_only_at_rest(tmp_path):
     run = whole_run(tmp_path / "run.zarr")
     path = run.path.path
     assert is_there(path)
@@ -127,7 +127,7 @@ def test_they_are_there_at_rest_alone(tmp_path):
     assert not is_there(path)
 
 
-def test_lca_itself_does_not_go_by_them(tmp_path):
+def test_lca_itself_ignores_consolidated_metadata(tmp_path):
     run = whole_run(tmp_path / "run.zarr")
     path = run.path.path
     stale = (path / "zarr.json").read_bytes()
@@ -145,7 +145,7 @@ def test_lca_itself_does_not_go_by_them(tmp_path):
     assert verify(path).findings == []
 
 
-def test_two_allocations_at_once_leave_none_that_are_stale(tmp_path, monkeypatch):
+def test_two_allocations_at_once_leave_no_stale_metadata(tmp_path, monkeypatch):
     """One finishes; between its reading of the metadata and its writing of them the other begins."""
     run = whole_run(tmp_path / "run.zarr")
     save, others = zarr.AsyncGroup._save_metadata, []
@@ -167,7 +167,7 @@ def test_two_allocations_at_once_leave_none_that_are_stale(tmp_path, monkeypatch
     assert not is_there(run.path.path)  # the other writes them
 
 
-def test_wherever_an_allocation_dies_none_are_stale(problem, monkeypatch):
+def test_an_allocation_that_dies_at_any_write_leaves_no_stale_metadata(problem, monkeypatch):
     url = "memory://consolidated/run.zarr"
     lca.train(problem(), url, lca.TrainConfig(batch_size=20, iterations=70, device="cpu"))
     config = lca.AllocateConfig(batch_size=60, device="cpu", audit=0)

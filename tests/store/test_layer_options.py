@@ -13,7 +13,7 @@ def test_freezes_and_layer_options_are_parsed():
 
 
 @pytest.mark.parametrize("text", ["", "@3", "fc@", "fc@-1", "fc@x"])
-def test_a_freeze_that_is_none(text):
+def test_an_invalid_freeze_is_explained(text):
     with pytest.raises(
         UsageError, match=r"freeze: expected LAYER or LAYER@ITERATION, such as last or fc1@200, found '"
     ):
@@ -21,7 +21,7 @@ def test_a_freeze_that_is_none(text):
 
 
 @pytest.mark.parametrize("text", ["", "fc", "fc:", ":lr=1", "fc:lr", "fc:lr=", "fc:lr=x", "fc:beta=1", "fc:lr=1,"])
-def test_layer_options_that_are_none(text):
+def test_invalid_layer_options_are_explained(text):
     with pytest.raises(
         UsageError, match=r"layers: expected LAYER:NAME=NUMBER,… with the names lr, .*such as last:lr=0.01, found '"
     ):

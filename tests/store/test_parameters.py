@@ -8,6 +8,8 @@ from lca.errors import LCAError, UsageError
 from lca.model.parameters import build_table
 from lca.store.parameters import ParameterTable, match_layers
 
+LAYERS = ["conv1", "block1.conv1", "block1.conv2", "fc"]
+
 
 class Block(nn.Module):
     def __init__(self):
@@ -20,9 +22,6 @@ class Block(nn.Module):
         self.frozen = nn.Linear(4, 1)
         self.frozen.requires_grad_(False)
         self.scale = nn.Parameter(torch.ones(3))
-
-
-LAYERS = ["conv1", "block1.conv1", "block1.conv2", "fc"]
 
 
 def test_rows_are_found_by_name(tmp_path):
@@ -67,7 +66,7 @@ def test_layers_are_found_by_name_glob_and_place(pattern, found):
     assert match_layers(pattern, LAYERS) == found
 
 
-def test_a_layer_called_last_is_meant_by_its_name():
+def test_a_layer_called_last_is_selected_by_its_name():
     assert match_layers("last", ["last", "fc"]) == {"last"}
 
 

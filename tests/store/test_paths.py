@@ -73,11 +73,11 @@ def test_a_string_with_a_protocol_is_a_url(place, kind, name):
 
 
 def test_a_url_that_was_made_a_path_is_refused():
-    with pytest.raises(UsageError, match="s3:/bucket/run.zarr was a URL before it was made a Path"):
+    with pytest.raises(UsageError, match="s3:/bucket/run.zarr was a URL before it became a Path. Pass it as a string."):
         locate(Path("s3://bucket/run.zarr"))
 
 
-def test_it_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
+def test_a_store_at_a_url_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
     for place in (URL, tmp_path / "run.zarr"):
         lca.train(problem(), place, config())
         allocate(place, problem())
@@ -120,7 +120,7 @@ def test_a_replacement_that_dies_at_any_write_can_be_made_again_or_resumed(probl
     assert n_resumed == 8
 
 
-def test_an_allocation_that_dies_at_any_write_goes_on_to_the_same_bytes(problem, monkeypatch):
+def test_an_allocation_that_dies_at_any_write_continues_to_the_same_bytes(problem, monkeypatch):
     lca.train(problem(), URL, config())
     allocate(URL, problem())
     whole, n_complete = contents(URL), 0
@@ -135,7 +135,7 @@ def test_an_allocation_that_dies_at_any_write_goes_on_to_the_same_bytes(problem,
     assert n_complete == 2  # before anything was changed but the consolidated metadata
 
 
-def test_what_is_no_run_store_is_left_alone(problem):
+def test_a_folder_that_is_not_a_run_store_is_kept(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr/precious", b"mine")
     for options in ({}, {"overwrite": True}):
         with pytest.raises(UsageError, match="memory://runs/run.zarr exists and is not a run store, so it is kept"):
@@ -146,7 +146,7 @@ def test_what_is_no_run_store_is_left_alone(problem):
         lca.open(URL)
 
 
-def test_a_run_is_replaced_only_when_asked_and_alone(problem):
+def test_a_run_is_replaced_only_with_overwrite_and_its_neighbours_stay(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbour")
     lca.train(problem(), URL, config())
     with pytest.raises(UsageError, match="exists already. Choose another path, or pass overwrite=True to replace it"):
@@ -165,7 +165,7 @@ def test_a_run_is_replaced_only_when_asked_and_alone(problem):
         ("training/loss/c/0", b"damage"),
     ],
 )
-def test_what_is_damaged_is_found(problem, name, damage):
+def test_damage_is_found(problem, name, damage):
     lca.train(problem(), URL, config())
     allocate(URL, problem())
     (locate(URL) / name).remove()
@@ -196,14 +196,16 @@ def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
     assert contents(URL) == before
 
 
-def test_what_is_opened_to_read_is_not_written(problem):
+def test_a_run_opened_to_read_cannot_be_written(problem):
     lca.train(problem(), URL, config(iterations=3))
     with pytest.raises(ValueError, match="read-only"):
         RunWriter(lca.open(URL)).reopen()
 
 
 def test_an_unknown_protocol_is_a_usage_error(problem):
-    with pytest.raises(UsageError, match=r"nowhere://run.zarr: .*a URL such as s3://bucket/run.zarr"):
+    with pytest.raises(
+        UsageError, match=r"expected a path, or a URL such as s3://bucket/run.zarr, found 'nowhere://run.zarr'"
+    ):
         lca.train(problem(), "nowhere://run.zarr", config())
 
 

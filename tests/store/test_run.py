@@ -8,7 +8,7 @@ import lca
 from lca.errors import LCAError, UsageError
 
 
-def test_opening_what_is_not_a_run_says_so(tmp_path):
+def test_opening_what_is_not_a_run_is_explained(tmp_path):
     with pytest.raises(UsageError, match="does not exist. Create a run with lca.train\\(problem, '.*nothing.zarr'\\)"):
         lca.open(tmp_path / "nothing.zarr")
     with pytest.raises(
@@ -17,7 +17,7 @@ def test_opening_what_is_not_a_run_says_so(tmp_path):
         lca.open(tmp_path)
 
 
-def test_another_schema_is_named(run):
+def test_a_store_of_another_schema_is_refused(run):
     metadata = json.loads((run / "zarr.json").read_text())
     metadata["attributes"]["lca"]["schema"] = 99
     (run / "zarr.json").write_text(json.dumps(metadata))

@@ -36,7 +36,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path_factory, codec, lengt
     assert np.array_equal(np.asarray(read.weights[:]).T.copy().view(np.uint32), values)
 
 
-def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
+def test_an_existing_run_is_replaced_only_with_overwrite(tmp_path):
     path = tmp_path / "run.zarr"
     writer = empty(path)
     asyncio.run(writer.write_iterates(0, np.ones((3, 5), np.float32)))
@@ -48,7 +48,7 @@ def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"node_type": "group", "attributes": {}}'])
-def test_what_is_no_run_store_is_never_removed(tmp_path, content):
+def test_a_folder_that_is_not_a_run_store_is_never_removed(tmp_path, content):
     path = tmp_path / "thesis"
     path.mkdir()
     (path / "chapter-1.tex").write_text("mine")
@@ -73,7 +73,7 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.zarr"]
 
 
-def test_an_allocation_cut_short_before_it_began_is_not_there(run):
+def test_an_allocation_interrupted_before_it_began_does_not_exist(run):
     opened = open_run(run, "r+")
     opened.group.create_group("lca/train")
     assert opened.allocations == []

@@ -41,7 +41,7 @@ def test_a_sound_store(allocated):
 
 
 @pytest.mark.parametrize("at", [0, 0.01, 0.3, 0.7, 0.999])
-def test_one_bit_of_the_iterates_is_found_and_resuming_mends_it(run, problem, at):
+def test_one_flipped_bit_of_the_iterates_is_found_and_resuming_repairs_it(run, problem, at):
     before = lca.open(run).weights[:]
     flip(run / "weights" / "c" / "0" / "1", at)
     (finding,) = verify(run).findings
@@ -59,7 +59,7 @@ def test_one_bit_of_the_iterates_is_found_and_resuming_mends_it(run, problem, at
 
 @pytest.mark.parametrize("name", ["lca/c/0/1", "loss/c/1", "residual/c/1", "tensor_lca/c/1/0", "status/c/1"])
 @pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
-def test_damage_to_an_allocation_is_found_and_allocating_mends_it(allocated, problem, name, damage):
+def test_damage_to_an_allocation_is_found_and_allocating_repairs_it(allocated, problem, name, damage):
     before = arrays(allocated)
     damage(allocated / "lca" / "train" / name)
     result = CliRunner().invoke(main, ["verify", str(allocated)])
@@ -94,7 +94,7 @@ def test_the_first_iterate_that_is_not_finite_is_named(tmp_path):
     assert finding.what == "iterate 70 is the first that is not finite, in 1.bias"
 
 
-def test_iterations_without_motion_are_told(tmp_path):
+def test_iterations_without_motion_are_a_remark(tmp_path):
     model = nn.Linear(2, 1)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(80):
@@ -106,7 +106,7 @@ def test_iterations_without_motion_are_told(tmp_path):
     assert verdict.remarks == ["3 iterations without any motion, the first of them 5"]
 
 
-def test_neighbours_that_were_not_the_same_when_recorded(run):
+def test_equal_iterates_that_differed_when_recorded_are_found(run):
     opened = open_run(run, "r+")
     rows = np.array(opened.weights[:, :64]).T
     rows[11] = rows[10]

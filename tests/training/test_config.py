@@ -4,7 +4,7 @@ import lca
 from lca.errors import UsageError
 
 
-def test_what_is_not_given_is_resolved():
+def test_unset_fields_are_resolved():
     assert (lca.TrainConfig().learning_rate, lca.TrainConfig().momentum, lca.TrainConfig().epochs) == (0.05, 0.9, 1)
     adam = lca.TrainConfig(optimizer="adam", iterations=3)
     assert (adam.learning_rate, adam.momentum, adam.epochs) == (0.001, None, None)

@@ -22,7 +22,7 @@ def test_a_run_starts_from_an_iterate_of_another(tmp_path, run, problem, suffix,
     assert started.attributes["initial"] == {"run": str(run), "iterate": iterate}
 
 
-def test_a_place_to_start_from_that_is_not_there(tmp_path, run, problem):
+def test_an_initial_iterate_that_does_not_exist_is_refused(tmp_path, run, problem):
     unfinished = tmp_path / "unfinished.zarr"
     with pytest.raises(ZeroDivisionError), lca.Recorder(unfinished, problem().model):
         raise ZeroDivisionError
@@ -49,7 +49,7 @@ def test_a_run_with_an_at_in_its_name_may_be_started_from(tmp_path, run, problem
     assert lca.train(problem(), tmp_path / "next.zarr", config).attributes["initial"]["iterate"] == 100
 
 
-def test_resuming_needs_no_source_where_a_state_is_there(tmp_path, run, problem):
+def test_resuming_from_a_state_needs_no_source(tmp_path, run, problem):
     path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
     lca.train(problem(), path, config)
     before = recorded(path)

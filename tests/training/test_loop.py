@@ -17,12 +17,11 @@ from lca.recording import resume_state as checkpoint
 from lca.store.run import open_run
 from lca.training.batch_order import draw_indices
 
+T = 8
+
 
 def recorded(path):
     return torch.from_numpy(lca.open(path).weights[:]).T
-
-
-T = 8
 
 
 def train(tmp_path, problem, **options):
@@ -135,7 +134,7 @@ def test_a_batch_larger_than_the_split_is_refused(tmp_path, problem):
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_device_that_is_not_there_is_named(tmp_path, problem):
+def test_a_missing_device_is_named(tmp_path, problem):
     with pytest.raises(UsageError, match="device 'abacus' does not work here"):
         lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, device="abacus"))
 
@@ -147,13 +146,13 @@ def test_a_device_that_is_not_there_is_named(tmp_path, problem):
         ({"schedule": "step", "milestones": [1, 3]}, "milestone 3 is never reached"),
     ],
 )
-def test_what_would_never_happen_is_refused(tmp_path, problem, options, message):
+def test_interventions_after_the_end_are_refused(tmp_path, problem, options, message):
     with pytest.raises(UsageError, match=message):
         train(tmp_path, problem, **options)
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_layer_that_is_not_there_is_named_before_anything_is_made(tmp_path, problem):
+def test_an_unknown_layer_is_refused_before_anything_is_created(tmp_path, problem):
     for options in ({"freeze": ["fc9"]}, {"layers": ["fc9:lr=1"]}):
         with pytest.raises(UsageError, match="no layer matches 'fc9'. The layers are 0, 2; first and last work too"):
             train(tmp_path, problem, **options)
@@ -162,7 +161,7 @@ def test_a_layer_that_is_not_there_is_named_before_anything_is_made(tmp_path, pr
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("call", [1, 63, 64, 65, 200])
-def test_a_signal_ends_it_after_the_iteration_and_resuming_ends_the_same(tmp_path, problem, number, call):
+def test_resume_after_a_signal_equals_uninterrupted_run(tmp_path, problem, number, call):
     before = signal.getsignal(signal.SIGINT)  # which a process in the background may have been given to ignore
     lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
     stopped = lca.Problem(
@@ -183,7 +182,7 @@ def test_a_signal_ends_it_after_the_iteration_and_resuming_ends_the_same(tmp_pat
 
 
 @pytest.mark.parametrize("call", [30, 150, 290])
-def test_an_exception_loses_no_more_than_since_the_last_state(tmp_path, problem, often, call):
+def test_resume_after_an_exception_starts_from_the_last_state(tmp_path, problem, often, call):
     lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
     stopped = lca.Problem(noisy(), StopsAt(call, lambda: 1 / 0), problem().train, problem().val, name="small")
     with pytest.raises(ZeroDivisionError):
@@ -195,7 +194,7 @@ def test_an_exception_loses_no_more_than_since_the_last_state(tmp_path, problem,
     assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
 
 
-def test_schedules_and_interventions_go_on_where_they_were(tmp_path, run, problem):
+def test_resuming_continues_schedules_and_interventions(tmp_path, run, problem):
     options = {
         "optimizer": "sgd",
         "learning_rate": 0.1,
@@ -223,14 +222,14 @@ def test_schedules_and_interventions_go_on_where_they_were(tmp_path, run, proble
         lca.train(problem(), tmp_path / "run-2.zarr", config(**{**options, "freeze": ("last@100",)}), resume=True)
 
 
-def test_resuming_what_is_finished_changes_nothing(tmp_path, problem):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, problem):
     lca.train(problem(), tmp_path / "run.zarr", config())
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")}
     assert lca.train(problem(), tmp_path / "run.zarr", config(), resume=True).n_iterations == 300
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run.zarr").rglob("*")} == before
 
 
-def test_resuming_what_is_not_there_begins_it(tmp_path, problem):
+def test_resuming_without_a_run_starts_one(tmp_path, problem):
     assert lca.train(problem(), tmp_path / "run.zarr", config(iterations=5), resume=True).n_iterations == 5
 
 
@@ -242,13 +241,13 @@ def test_resuming_what_is_not_there_begins_it(tmp_path, problem):
         ({"codec": "lz4"}, "codec: stored zstd, requested lz4"),
     ],
 )
-def test_another_configuration_is_refused(tmp_path, problem, options, message):
+def test_resuming_with_another_configuration_is_refused(tmp_path, problem, options, message):
     lca.train(problem(), tmp_path / "run.zarr", config())
     with pytest.raises(UsageError, match=message):
         lca.train(problem(), tmp_path / "run.zarr", config(**options), resume=True)
 
 
-def test_other_data_or_another_problem_is_refused(tmp_path, problem):
+def test_resuming_with_other_data_or_another_problem_is_refused(tmp_path, problem):
     lca.train(problem(), tmp_path / "run.zarr", config())
     with pytest.raises(UsageError, match="splits: stored other data, requested these data"):
         lca.train(problem(n_examples=63), tmp_path / "run.zarr", config(), resume=True)

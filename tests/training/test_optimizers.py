@@ -9,6 +9,7 @@ import lca
 from lca.training.batch_order import draw_indices
 
 T = 8
+FIRST, LAST = slice(0, 24), slice(24, 51)  # the two layers of the small net, each with its bias
 
 
 def train(tmp_path, problem, **options):
@@ -34,9 +35,6 @@ def require_close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-FIRST, LAST = slice(0, 24), slice(24, 51)  # the two layers of the small net, each with its bias
-
-
 def test_nesterov(tmp_path, problem):
     """v ← μ v + g, θ ← θ − η (g + μ v)     [Sutskever et al. 2013, as torch has it]"""
     thetas, _ = train(tmp_path, problem, momentum=0.8, nesterov=True)
@@ -55,7 +53,7 @@ def test_l2_is_in_the_training_loss(tmp_path, problem):
     require_close(torch.from_numpy(run.training["loss"][:]), torch.tensor(wanted, dtype=torch.float64))
 
 
-def test_adamw_shrinks_apart_from_the_loss(tmp_path, problem):
+def test_adamw_decays_apart_from_the_loss(tmp_path, problem):
     """First step of Adam: −η g/(|g| + ε); AdamW's shrinks θ by 1 − η λ before   [arXiv 1711.05101, algorithm 2]"""
     thetas, run = train(tmp_path, problem, optimizer="adamw", weight_decay=0.5)
     g, losses = gradients(thetas, problem)
@@ -63,7 +61,7 @@ def test_adamw_shrinks_apart_from_the_loss(tmp_path, problem):
     require_close(torch.from_numpy(run.training["loss"][:]), torch.tensor(losses, dtype=torch.float64))
 
 
-def test_adamw_shrinks_each_layer_as_it_is_told(tmp_path, problem):
+def test_adamw_decays_each_layer_by_its_own_option(tmp_path, problem):
     thetas, _ = train(tmp_path, problem, optimizer="adamw", weight_decay=0.5, layers=["last:weight_decay=0,lr=0.2"])
     g, _ = gradients(thetas, problem)
     step = g[0] / (g[0].abs() + 1e-8)

@@ -22,7 +22,7 @@ def decoded(codes):
     return "".join(ALPHABET[code] for code in codes)
 
 
-def test_text_is_cut_into_windows_that_overlap_by_nothing():
+def test_text_is_split_into_windows_without_overlap():
     windows = encode(SOURCE * 10)
     assert windows.shape == (len(SOURCE) * 10 // (CONTEXT + 1), CONTEXT + 1)
     assert decoded(windows.ravel()) == (SOURCE * 10)[: windows.size].replace("é", "�")
@@ -54,7 +54,7 @@ def test_the_standard_library_is_the_same_text_each_time():
     assert "import" in decoded(a.train.ravel().numpy())
 
 
-def test_a_python_without_its_source_is_told(tmp_path, monkeypatch):
+def test_a_python_without_its_source_is_explained(tmp_path, monkeypatch):
     (tmp_path / "os.py").write_text(SOURCE * 100)
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(

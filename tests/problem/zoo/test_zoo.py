@@ -15,6 +15,22 @@ from lca.problem.zoo import datasets, networks
 from lca.problem.zoo.catalogue import describe
 from lca.problem.zoo.presets import PRESETS, recipe
 
+PARAMETERS = {
+    "digits-fc": 2_778,
+    "digits-resnet": 19_882,
+    "mnist-fc": 84_060,
+    "mnist-lenet": 808_970,
+    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than on colour images
+    "fashion-fc": 84_060,
+    "fashion-lenet": 808_970,
+    "fashion-resnet": 272_778,
+    "cifar-fc": 3_072 * 455 + 455 + 455 * 67 + 67 + 67 * 10 + 10,
+    "cifar-resnet": 273_066,
+    "cifar-allcnn": 1_371_658,
+    "cifar-vgg": 1_918_666,
+    "cifar-vgg-mini": 2_473_610,
+}
+
 
 def write_idx(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +115,9 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-def test_missing_data_say_where_they_were_looked_for(tmp_path, name):
-    with pytest.raises(
-        LCAError,
-        match=rf"was not found: looked for {tmp_path}.* with data_dir or .* LCA_DATA, or download it with download=True",
-    ):
+def test_missing_data_are_explained_with_where_they_were_searched(tmp_path, name):
+    remedy = ".* with data_dir or .* LCA_DATA, or download it with download=True"
+    with pytest.raises(LCAError, match=rf"was not found: looked for {tmp_path}{remedy}"):
         getattr(datasets, name)(tmp_path, False)
 
 
@@ -139,27 +153,10 @@ def test_a_torchvision_that_does_not_work_is_explained(tmp_path, monkeypatch):
         datasets.mnist(tmp_path, True)
 
 
-def test_a_data_set_is_what_it_says():
+def test_the_description_of_a_dataset_is_right():
     data, said = datasets.digits(None, False), datasets.DIGITS
     assert data.train[0].shape == (said.n_train, *said.shapes[0])
     assert (len(data.val[0]), data.test, said.n_test) == (said.n_val, None, 0)
-
-
-PARAMETERS = {
-    "digits-fc": 2_778,
-    "digits-resnet": 19_882,
-    "mnist-fc": 84_060,
-    "mnist-lenet": 808_970,
-    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than on colour images
-    "fashion-fc": 84_060,
-    "fashion-lenet": 808_970,
-    "fashion-resnet": 272_778,
-    "cifar-fc": 3_072 * 455 + 455 + 455 * 67 + 67 + 67 * 10 + 10,
-    "cifar-resnet": 273_066,
-    "cifar-allcnn": 1_371_658,
-    "cifar-vgg": 1_918_666,
-    "cifar-vgg-mini": 2_473_610,
-}
 
 
 def test_every_problem_has_its_count():
@@ -242,7 +239,7 @@ def test_all_cnn_has_its_norms_and_dropouts_where_they_belong():
     assert averaged == [(1, 10, 6, 6)]
 
 
-def test_vgg_is_cut_short():
+def test_vgg_has_fewer_stages():
     model = PRESETS["cifar-vgg"].network()
     kinds = "".join(
         {"Conv2d": "C", "MaxPool2d": "P", "Linear": "L", "Dropout": "D"}.get(type(m).__name__, "") for m in model
@@ -316,7 +313,7 @@ def test_an_unknown_problem_lists_the_known():
         lca.load("minst-fc")
 
 
-def test_what_is_given_comes_before_the_recipe():
+def test_given_options_replace_those_of_the_recipe():
     assert recipe("mnist-fc", {}) == {"optimizer": "sgd", "iterations": 880, "learning_rate": 0.05}
     given = {"optimizer": "sgd", "iterations": 5, "learning_rate": 1.0}
     assert recipe("mnist-fc", given) == given

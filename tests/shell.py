@@ -1,0 +1,14 @@
+"""The shell, run inside the process of the test."""
+
+from click.testing import CliRunner
+
+from lca.cli.main import main
+
+
+def call(*arguments, status=0):
+    """The result of `lca ARGUMENTS`, whose exit status has to be this; an error that is a bug is raised."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result
