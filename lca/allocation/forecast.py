@@ -11,8 +11,11 @@ from lca.allocation.full_gradient import FullGradient
 from lca.allocation.trajectory import BLOCKS_HELD
 from lca.store.audit import count_audited
 from lca.store.blocks import ceil_div
+from lca.store.chunks import bytes_in_flight
 from lca.store.run import Run
 from lca.store.schema import ARRAYS
+
+OVERHEAD_BYTES = 2**25  # of host memory, for threads that read and write, and what they leave unused
 
 
 def forecast_passes(config: AllocateConfig, iterations: range) -> int:
@@ -55,4 +58,5 @@ def forecast_memory_bytes(run: Run, gradient: FullGradient) -> int:
     so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     # Blocks of iterates, of which the first has been read, as many of results, and an integral's vectors in float64.
     n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
-    return so_far + (run.weights.dtype.itemsize * n_blocks * run.blocks.length + 8 * 8) * run.parameters.size
+    blocks = (run.weights.dtype.itemsize * n_blocks * run.blocks.length + 8 * 8) * run.parameters.size
+    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # before and after compression

@@ -117,6 +117,13 @@ def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
     return [at for at in product(*grid) if array.metadata.encode_chunk_key(at) not in found]
 
 
+def bytes_in_flight(array: Array) -> int:
+    """The bytes, before compression, of the files of one block that zarr reads or writes at once, at most."""
+    rows, length = array.shards or array.chunks
+    n_rows = min(array.shape[0], int(zarr.config.get("async.concurrency")) * rows)
+    return n_rows * length * int(array.dtype.itemsize)
+
+
 def round_mantissa(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """Round to this many bits of mantissa, which compresses better."""
     if bits == MANTISSA_BITS:

@@ -15,9 +15,10 @@ from lca.allocation.full_gradient import FullGradient
 from lca.errors import LCAError, UsageError
 from lca.model.parameters import flatten
 from lca.problem.losses import cross_entropy
+from lca.problem.objective import Objective
 from lca.store.verify import verify
 from lca.training.batch_order import draw_indices
-from lca.training.loop import mean_loss
+from lca.training.loop import compute_mean_loss
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # for a brute-force integral over 0 … 1
 NODES, WEIGHTS = (NODES + 1) / 2, WEIGHTS / 2
@@ -78,11 +79,13 @@ def test_a_model_in_float64_is_recorded_and_allocated_in_float64(tmp_path):
     require_brute_force(lca.open(run.path), "train", problem.model, loss, 1e-6)
     assert lca.open(run.path).allocation("train").lca.dtype == np.float32
     assert next(problem.model.parameters()).dtype == torch.float64
-    with pytest.raises(UsageError, match="precision bf16 is for models in float32; this one is in float64"):
+    with pytest.raises(UsageError, match="precision: expected fp32, because the model is in float64, found bf16"):
         lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu", precision="bf16", name="rough"))
-    with pytest.raises(LCAError, match="recorded in float64, and the model of other is in float32"):
+    with pytest.raises(
+        LCAError, match="of the model of other: expected float64, in which .* was recorded, found float32"
+    ):
         lca.allocate(run.path, in_kind(torch.float32), lca.AllocateConfig(device="cpu", name="narrow"))
-    with pytest.raises(LCAError, match="recorded in float64, and the model is in float32"):
+    with pytest.raises(LCAError, match="of the model: expected float64, in which .* was recorded, found float32"):
         lca.Recorder(run.path, in_kind(torch.float32).model, resume=True).__enter__()
 
 
@@ -114,7 +117,7 @@ def test_still_iterations_of_float64_are_seen(tmp_path):
             recorder.record()
     result = verify(tmp_path / "run.zarr")
     assert result.findings == []
-    assert any("1 iterations without any motion, the first of them 2" in remark for remark in result.remarks)
+    assert any("1 iteration without any motion, the first of them 2" in remark for remark in result.remarks)
 
 
 def test_every_codec_holds_float64(tmp_path):
@@ -280,10 +283,10 @@ def test_a_loss_by_token_weighs_by_token(batch_size):
     reference = copy.deepcopy(problem.model).double()
     loss = mean_by_token(reference)
     gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(reference.parameters()))])
-    with FullGradient(problem.model, by_token, problem.train, batch_size, weigh=problem.weigh) as full:
+    with FullGradient(Objective(problem.model, by_token, problem.train, weigh=problem.weigh), batch_size) as full:
         theta = full.theta.clone()
-        found, mean = full(theta), full.mean(theta)
-        of_sentences, lengths = full.of_examples(theta), full.example_weights()
+        found, mean = full(theta), full.compute_mean(theta)
+        of_sentences, lengths = full.compute_by_example(theta), full.compute_weights()
     assert float(found.loss) == pytest.approx(float(loss.detach()), rel=1e-6)
     assert float(mean) == pytest.approx(float(loss.detach()), rel=1e-6)
     torch.testing.assert_close(found.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
@@ -351,7 +354,7 @@ def test_examples_that_weigh_differently(tmp_path):
     assert rough.loss_start == pytest.approx(float(run.allocation("train").loss[0]), abs=1e-6)
     some = lca.allocate(path, problem, lca.AllocateConfig(device="cpu", examples=30, name="some"))
     assert 0 < some.standard_error["start"] < 0.3
-    pruned = lca.analysis.prune(run, problem)
+    pruned = lca.analysis.prune(run, lca.Evaluator(problem))
     torch.nn.utils.vector_to_parameters(torch.from_numpy(run.weights[:, -1]), given.model.parameters())
     right = (given.model(x).argmax(1) == y) * weigh((x, y))
     assert pruned.accuracy["train"][0, 0] == pytest.approx(float(right.sum() / weigh((x, y)).sum()))
@@ -370,12 +373,12 @@ def test_what_weighs_nothing_may_be_anything():
 
     problem = replace(given, losses=losses, train=(broken.nan_to_num(posinf=1e3), y), weigh=lambda batch: batch[1] > 0)
     kept = y > 0
-    with FullGradient(given.model, cross_entropy, (x[kept], y[kept]), 16) as full:
+    with FullGradient(Objective(given.model, cross_entropy, (x[kept], y[kept])), 16) as full:
         expected = full(full.theta.clone())
-    with FullGradient(given.model, losses, problem.train, 16, weigh=problem.weigh) as full:
+    with FullGradient(Objective(given.model, losses, problem.train, weigh=problem.weigh), 16) as full:
         found = full(full.theta.clone())
     torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-4, atol=1e-6)
-    nothing = mean_loss(problem, given.model, (x[y == 0], y[y == 0]), None)
+    nothing = compute_mean_loss(problem, given.model, (x[y == 0], y[y == 0]), None)
     assert nothing == 0
     assert all(not g.any() for g in torch.autograd.grad(nothing, list(given.model.parameters())))
 
@@ -389,21 +392,19 @@ def test_two_classes_of_one_name_are_refused():
 def test_a_loss_by_token_without_weights_is_told_what_it_lacks():
     problem = lca.Problem(Reader(), by_token, sentences())
     with (
-        FullGradient(problem.model, by_token, problem.train, 20) as full,
+        FullGradient(Objective(problem.model, by_token, problem.train), 20) as full,
         pytest.raises(
-            LCAError, match=r"shape \(20, 6\) for a batch of 20.*For a loss per token give Problem\(…, weigh"
+            LCAError, match=r"for a batch of 20.*found a tensor of shape \(20, 6\).*For a loss per token.*weigh"
         ),
     ):
         full(full.theta)
 
 
 def test_labels_for_tokens_need_losses_for_tokens(tmp_path):
-    given = small_problem()
+    given, groups = small_problem(), lambda batch: torch.zeros(len(batch[0]), 2).long()
     with (
-        FullGradient(
-            given.model, cross_entropy, given.train, 20, groups=lambda batch: torch.zeros(len(batch[0]), 2).long()
-        ) as full,
-        pytest.raises(LCAError, match=r"labels of shape \(20, 2\).*losses of shape \(20,\)"),
+        FullGradient(Objective(given.model, cross_entropy, given.train, groups=groups), 20) as full,
+        pytest.raises(LCAError, match=r"one for each loss, shape \(20,\).*found shape \(20, 2\)"),
     ):
         full(full.theta, torch.ones(full.table.size))
 

@@ -369,7 +369,7 @@ def test_nothing_is_recorded_after_the_recorder_is_left(tmp_path):
 def test_a_parameter_that_is_replaced_on_the_way_is_an_error(tmp_path):
     model = nn.Linear(2, 1)
     with (
-        pytest.raises(LCAError, match="weight is another tensor than when recording began"),
+        pytest.raises(LCAError, match="weight is a different tensor than when recording began"),
         lca.Recorder(tmp_path / "run.zarr", model) as recorder,
     ):
         model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)

@@ -4,7 +4,6 @@ from torch import nn
 
 import lca
 from lca.errors import LCAError, UsageError
-from lca.store import run as store
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter
 from lca.store.schema import STATE_FILE
@@ -53,7 +52,7 @@ def test_resuming_from_a_state_needs_no_source(tmp_path, run, problem):
     path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
     lca.train(problem(), path, config)
     before = recorded(path)
-    store.RunWriter(open_run(path, "r+")).reopen()
+    RunWriter(open_run(path, "r+")).reopen()
     run.rename(tmp_path / "elsewhere.zarr")
     lca.train(problem(), path, config, resume=True)
     assert torch.equal(recorded(path), before)
@@ -67,7 +66,7 @@ def test_resuming_starts_from_the_iterate_of_the_first_time(tmp_path, run, probl
     source.finish()
     lca.train(problem(), path, config)
     before = recorded(path)
-    store.RunWriter(open_run(path, "r+")).reopen()
+    RunWriter(open_run(path, "r+")).reopen()
     (path / STATE_FILE).unlink()
     assert torch.equal(before[0], recorded(run)[37])
     lca.train(problem(), run, lca.TrainConfig(batch_size=20, iterations=50), overwrite=True)
