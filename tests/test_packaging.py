@@ -8,6 +8,7 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from email import message_from_string
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 NAME = "loss-change-allocation"
+DISTRIBUTIONS = packages_distributions()  # of each package that can be imported
 
 
 def name_of(requirement):
@@ -55,7 +57,7 @@ class Imports(ast.NodeVisitor):
     def _add(self, module):
         package = module.partition(".")[0]
         if package != "lca" and package not in sys.stdlib_module_names:
-            (self.later if self._depth else self.at_once).add(packages_distributions()[package][0])
+            (self.later if self._depth else self.at_once).add(DISTRIBUTIONS[package][0])
 
     def visit_Import(self, node):
         for alias in node.names:
@@ -66,6 +68,7 @@ class Imports(ast.NodeVisitor):
         self._add(node.module)
 
 
+@cache
 def imported():
     found = [Imports(path) for path in (ROOT / "lca").rglob("*.py")]
     return set().union(*(each.at_once for each in found)), set().union(*(each.later for each in found))

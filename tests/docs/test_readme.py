@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click import Context, Group
 from click.testing import CliRunner
 from console import find_commands, without_numbers
 
@@ -75,11 +76,20 @@ def test_the_python_example_runs(tmp_path, monkeypatch, problem):
 
 
 def commands_of(group, path=()):
-    for name, child in group.commands.items():
-        yield from commands_of(child, (*path, name)) if hasattr(child, "commands") else [" ".join((*path, name))]
+    context = Context(group)
+    for name in group.list_commands(context):
+        child = group.get_command(context, name)
+        yield from commands_of(child, (*path, name)) if isinstance(child, Group) else [" ".join((*path, name))]
 
 
-@pytest.mark.parametrize("command", list(commands_of(main)))
+COMMANDS = list(commands_of(main))
+
+
+def test_there_are_commands():
+    assert set(COMMANDS) >= {"train", "analyze layers", "plot report"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_table(command):
     figure = command.removeprefix("plot ")
     if figure == command or figure in ("animation", "report"):
