@@ -14,7 +14,7 @@ from lca.store.run import Run
 # Blocks in host memory, by kind of device: of iterates, and as many of results. With two, reading and writing overlap
 # with the passes. A pass on the CPU has all cores already, so there a second one would be memory for nothing.
 BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
-STRIP = 2**15  # parameters read at once: what lies in memory twice for a moment; more is no faster
+READ_ROWS = 2**15  # parameters read at once: what lies in memory twice for a moment; more is no faster
 
 
 class Trajectory:
@@ -74,9 +74,9 @@ class Trajectory:
         # Copied by numpy, because torch would open an OpenMP team in this thread. Once there are more such threads than
         # cores, libgomp lets none of them spin between two operations, and every pass takes a fifth longer.
         rows = buffer.numpy()
-        for top in range(0, K, STRIP):
-            columns = self.run.iterates(block, slice(top, min(top + STRIP, K)))
+        for top in range(0, K, READ_ROWS):
+            columns = self.run.iterates(block, slice(top, min(top + READ_ROWS, K)))
             n = columns.shape[1]
-            rows[:n, top : top + STRIP] = columns.T
+            rows[:n, top : top + READ_ROWS] = columns.T
             finite[:n] &= np.isfinite(columns).all(axis=0)
         return finite

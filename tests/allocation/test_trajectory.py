@@ -19,7 +19,7 @@ def held(request, monkeypatch):
 
 
 def test_any_iterate_in_any_order(run, monkeypatch, held):
-    monkeypatch.setattr("lca.allocation.trajectory.STRIP", 20)  # of 51 parameters
+    monkeypatch.setattr("lca.allocation.trajectory.READ_ROWS", 20)  # of 51 parameters
     opened = lca.open(run)
     weights = opened.weights[:]
     order = [0, 1, 63, 64, 65, 63, 100, 3, 64, 99, 0]

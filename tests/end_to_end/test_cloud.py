@@ -89,7 +89,7 @@ def test_every_command_does_there_what_it_does_on_a_disk(bucket, tmp_path):
         said[place] = [output.stdout.replace(place, "RUN") for output in outputs]
         call("plot", "helping", place, "--out", tmp_path / "helping.svg")
         assert "digits-fc" in (tmp_path / "helping.svg").read_text()
-        assert "21 of 2,778 parameters" in call("info", place).stdout
+        assert "21 iterates; 2,778 parameters" in call("info", place).stdout
         assert ("free" in call("check", place, "--batch-size", 500).stdout) == (place == here)
     assert said[there] == said[here]
     for below in ("weights", "training", "lca"):
@@ -120,11 +120,11 @@ def test_a_run_is_replaced_only_when_asked(bucket):
     place = f"{bucket}/run.zarr"
     call(*ARGUMENTS, 3, "--out", place)
     assert "exists already" in call(*ARGUMENTS, 5, "--out", place, status=2).stderr
-    assert "6 of 2,778 parameters" in call(*ARGUMENTS, 5, "--out", place, "--overwrite").stdout
+    assert "6 iterates; 2,778 parameters" in call(*ARGUMENTS, 5, "--out", place, "--overwrite").stdout
 
 
 def test_what_is_not_there_is_said(bucket, problem):
-    with pytest.raises(UsageError, match=r"s3://bucket/none.zarr does not exist; make a run with `lca train PROBLEM"):
+    with pytest.raises(UsageError, match=r"s3://bucket/none.zarr does not exist. Create a run with lca.train\(problem"):
         lca.open(f"{bucket}/none.zarr")
     with pytest.raises(LCAError, match=r"s3://nowhere/run.zarr cannot be written: .*bucket does not exist"):
         lca.train(problem(), "s3://nowhere/run.zarr", lca.TrainConfig(batch_size=20, device="cpu"))

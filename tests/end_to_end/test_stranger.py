@@ -13,7 +13,7 @@ import pytest
 
 import lca
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 # Two inputs, batches that are dicts, tied weights, a loss that is in no library, AdamW.
 THEIRS = '''
