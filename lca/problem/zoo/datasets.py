@@ -193,8 +193,8 @@ def _torchvision(name: str) -> Any:
         raise LCAError(
             f"{name} is downloaded and read with torchvision, which does not work with the installed torch "
             f"{torch.__version__} ({error})",
-            remedy="Install the torchvision of the same build, such as by pip install 'loss-change-allocation[datasets]', "
-            "or download the data yourself.",
+            remedy="Install the torchvision of the same build (the extra `datasets` asks for it), or download the data "
+            "yourself.",
         ) from error
     return datasets
 
