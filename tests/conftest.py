@@ -1,3 +1,6 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -31,3 +34,20 @@ def run(tmp_path, problem):
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=100, learning_rate=0.1, device="cpu"))
     return path
+
+
+@pytest.fixture
+def clean_imports(monkeypatch, tmp_path_factory):
+    """Imports as in a new process: no folder and no module of the user code of another test."""
+    base = tmp_path_factory.getbasetemp()
+
+    def forget():
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and Path(file).is_relative_to(base):
+                del sys.modules[name]
+
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place).is_relative_to(base)])
+    forget()
+    yield
+    forget()

@@ -54,11 +54,9 @@ def problem():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, clean_imports):
     """The current folder, with a file, a module beside it and a package."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "helper.py").write_text("")
     (tmp_path / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
@@ -68,10 +66,7 @@ def folder(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "module.py").write_text("from mine import problem\n")
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith(("lca_problem_", "mine", "helper", "package", "broken", "ending", "needing")):
-            del sys.modules[name]
+    return tmp_path
 
 
 def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
