@@ -9,10 +9,9 @@ import time
 from contextlib import suppress
 
 import pytest
-from click.testing import CliRunner
+from shell import call
 
 import lca
-from lca.cli.main import main
 from lca.errors import LCAError, UsageError
 from lca.store.paths import locate
 
@@ -55,14 +54,6 @@ def bucket(endpoint, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     filesystem.rm("bucket", recursive=True)
     s3fs.S3FileSystem.clear_instance_cache()
-
-
-def call(*arguments, status=0):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.output
-    return result
 
 
 def contents(place, below):

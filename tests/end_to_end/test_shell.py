@@ -7,7 +7,7 @@ import sys
 
 import click
 import pytest
-from click.testing import CliRunner
+from shell import call
 
 import lca
 from lca.cli.main import main
@@ -16,14 +16,6 @@ from lca.problem.zoo.presets import PRESETS
 from lca.runtime.progress import make_progress_bar
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter
-
-
-def call(*arguments, status=0):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -18,29 +18,6 @@ from lca.store.run_writer import RunWriter
 CPU = lca.AllocateConfig(device="cpu", audit=0)
 
 
-MINE = """
-import torch
-from torch import nn
-import lca
-import helper
-
-def problem(hidden: int = 4, rate=0.5, name="a", wide=False):
-    model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))
-    assert isinstance(hidden, int) and isinstance(rate, float) and isinstance(name, str) and isinstance(wide, bool)
-    x = torch.linspace(-1, 1, 40).reshape(20, 2)
-    return lca.Problem(model, train=(x, (x[:, 0] > 0).long()), name="ignored")
-
-def needs(size): ...
-
-def free(**anything):
-    raise RuntimeError(f"with {anything}")
-
-def other():
-    return 7
-
-def _hidden(): ...
-"""
-
 FROZEN_BASE = """
 import torch
 from torch import nn
@@ -51,22 +28,6 @@ def problem():
     x = torch.linspace(-1, 1, 40).reshape(20, 2)
     return lca.Problem(model, train=(x, (x[:, 0] > 0).long()))
 """
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, clean_imports):
-    """The current folder, with a file, a module beside it and a package."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "helper.py").write_text("")
-    (tmp_path / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
-    (tmp_path / "ending.py").write_text("import sys\n\nsys.exit(2)\n")
-    (tmp_path / "needing.py").write_text("import no_such_package\n")
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "module.py").write_text("from mine import problem\n")
-    return tmp_path
 
 
 def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
