@@ -6,7 +6,7 @@
       training/           (iteration)            what the optimizer saw
       lca/NAME/           one allocation: the arrays below
 
-docs/guide/store.md describes the store for readers without lca.
+docs/reference/store.md describes the store for readers without lca.
 """
 
 from enum import IntEnum

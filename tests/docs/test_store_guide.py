@@ -10,7 +10,7 @@ import zarr
 import lca
 from lca.store.schema import ARRAYS, SCHEMA, Status
 
-GUIDE = (Path(__file__).parents[2] / "docs/guide/store.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/reference/store.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", GUIDE, re.M | re.S))
 
 
@@ -115,4 +115,4 @@ def test_classes_sum_to_the_layers(folder):
 
 
 def test_the_readme_leads_to_it():
-    assert "(docs/guide/store.md)" in (Path(__file__).parents[2] / "README.md").read_text()
+    assert "(docs/reference/store.md)" in (Path(__file__).parents[2] / "README.md").read_text()

@@ -11,7 +11,7 @@ from console import find_commands, without_numbers
 import lca
 from lca.cli.main import main
 
-TUTORIAL = (Path(__file__).parents[2] / "docs/guide/your_model.md").read_text()
+TUTORIAL = (Path(__file__).parents[2] / "docs/start/your_model.md").read_text()
 BLOCKS = re.findall(r"```(console|python)\n(.*?)```", TUTORIAL, re.S)
 MINE, LOOP, PYTHON = (code for kind, code in BLOCKS if kind == "python")
 FEW = {"--iterations": "4", "--examples": "100"}  # in place of what is shown, so that it takes seconds
