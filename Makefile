@@ -26,7 +26,7 @@ demo: .venv/demo ## train, allocate, analyze and draw two nets on embedded digit
 	$(BIN)/lca plot layers demo/resnet.zarr --out demo/resnet-layers.png
 
 test: .venv/made ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 integrations: $(INTEGRATIONS)/made ## run the examples with the real Lightning and transformers, in an environment of their own
 	$(INTEGRATIONS)/bin/python -m pytest tests/docs/test_examples.py
