@@ -1,20 +1,18 @@
-"""What a document shows of a console, and how it is compared with what a command prints."""
+"""How the output of a command is compared with what a page of the documentation shows."""
 
-import re
-import shlex
+from refresh_docs import find_commands, mask_numbers
 
-
-def find_commands(text):
-    """(arguments, printed) of each command that Markdown shows with a $ prompt."""
-    for block in re.findall(r"```console\n(.*?)```", text, re.S):
-        for command in re.findall(r"^\$ (.*(?:\n(?!\$ ).*)*)", block, re.M):
-            line, _, printed = command.partition("\n")
-            yield shlex.split(line), printed
+__all__ = ["assert_shown", "find_commands", "without_numbers"]
 
 
 def without_numbers(text):
-    """Its lines, with # for each number, and without what depends on the width of a column or the size of a file."""
-    text = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", text.strip())
-    text = re.sub(r"[▁-█·]+", "▁", text)
-    lines = [re.sub(r"\s+|─+", " ", line).strip() for line in text.splitlines()]
-    return [re.sub(r"[kM]B", "B", line) for line in lines]
+    """Return its lines, with # for each number."""
+    return [mask_numbers(line) for line in text.strip().splitlines()]
+
+
+def assert_shown(shown, printed):
+    """Assert that every part of `shown` between two ellipses is printed, except for the numbers."""
+    found = without_numbers(printed)
+    for part in shown.split("…\n"):
+        lines = without_numbers(part)
+        assert any(found[i : i + len(lines)] == lines for i in range(len(found) + 1)), (lines, found)

@@ -1,0 +1,106 @@
+"""Run the commands that the documentation shows, and write what they print and draw into the pages.
+
+    python scripts/refresh_docs.py            README.md and docs/ask
+
+The commands run in a temporary folder, after those of docs/ask/index.md that train and allocate the runs. A `console`
+block shows commands and their output. A line `…` in a block abridges the output: the lines after it are found again by
+their text without numbers, and as many of them are shown as before. A block that is a single `…` shows everything.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GALLERY = ROOT / "docs/gallery/ask"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/ask").glob("*.md"))]
+COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.M)
+ELLIPSIS = "…"
+
+
+def find_blocks(text: str, language: str) -> list[str]:
+    """Return the contents of the fenced blocks in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def find_commands(text: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the arguments and the shown output of every command after a `$` prompt."""
+    for block in find_blocks(text, "console"):
+        for command, printed in COMMAND.findall(block):
+            yield shlex.split(command), printed
+
+
+def find_setup() -> list[str]:
+    """Return the commands that train and allocate the runs of the pages."""
+    (setup,) = find_blocks((ROOT / "docs/ask/index.md").read_text(encoding="utf-8"), "sh")
+    return setup.splitlines()
+
+
+def mask_numbers(line: str) -> str:
+    """Replace every number by #, and everything that depends on the width of a column or the size of a file."""
+    line = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", line.strip())
+    line = re.sub(r"[▁-█·]+", "▁", line)
+    return re.sub(r"[kM]B", "B", re.sub(r"\s+|─+", " ", line).strip())
+
+
+def abridge(printed: str, shown: str) -> str:
+    """Return the lines of `printed` that correspond to those of `shown`, with its ellipses in place.
+
+    Raises:
+        ValueError: A part of `shown` does not begin with a line of `printed`.
+    """
+    if shown.strip() in ("", ELLIPSIS):
+        return printed
+    masked, lines, position = [mask_numbers(line) for line in printed.splitlines()], [], 0
+    for line in shown.splitlines():
+        if line == ELLIPSIS:
+            lines.append(line)
+            continue
+        if not lines or lines[-1] == ELLIPSIS:
+            if mask_numbers(line) not in masked[position:]:
+                raise ValueError(f"this line is no longer printed: {line}")
+            position = masked.index(mask_numbers(line), position)
+        lines.append(printed.splitlines()[position])
+        position += 1
+    return "\n".join(lines) + "\n"
+
+
+def refresh(page: Path, folder: Path) -> None:
+    """Rewrite the console blocks of a page, and copy the figures that it links to."""
+    text = page.read_text(encoding="utf-8")
+    if page.name == "README.md":
+        for line in next(block for block in find_blocks(text, "sh") if "lca train" in block).splitlines():
+            run(shlex.split(line, comments=True), folder)
+
+    def rerun(found: re.Match[str]) -> str:
+        arguments = shlex.split(found[1])
+        again = ["--overwrite"] if page.name == "README.md" and arguments[1] == "allocate" else []
+        return f"$ {found[1]}\n{abridge(run([*arguments, *again], folder), found[2])}"
+
+    text = re.sub(r"(?<=```console\n).*?(?=```)", lambda block: COMMAND.sub(rerun, block[0]), text, flags=re.S)
+    page.write_text(text, encoding="utf-8")
+    for name in re.findall(r"gallery/ask/([\w-]+\.png)", text):
+        shutil.copy(folder / name, GALLERY / name)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    """Run a command of lca and return what it prints."""
+    print(shlex.join(arguments), flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    GALLERY.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for line in find_setup():
+            run(shlex.split(line, comments=True), Path(folder))
+        for page in PAGES:
+            refresh(page, Path(folder))
