@@ -1,4 +1,4 @@
-# The release of torch that the project is tested with; `make TORCH=torch` takes the newest instead.
+# The release of torch that the project is tested with. `make TORCH=torch` installs the latest release instead.
 TORCH ?= torch==2.13.0
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,12 +6,12 @@ INTEGRATIONS := .venv-integrations
 SCALE ?= smoke
 OUT ?= reproduction
 
-.PHONY: help demo test integrations reproduce-paper bench check format clean
+.PHONY: help demo test docs integrations reproduce-paper bench check format clean
 
-help: ## this menu
+help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/demo ## train, allocate, analyze and draw two nets on embedded digits into demo/, in about a minute
+demo: .venv/demo ## train, allocate, analyze and plot two networks on the embedded digits, into demo/ (a minute)
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
 	$(BIN)/lca allocate demo/digits.zarr
 	$(BIN)/lca analyze helping demo/digits.zarr
@@ -28,41 +28,45 @@ demo: .venv/demo ## train, allocate, analyze and draw two nets on embedded digit
 test: .venv/made ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
-integrations: $(INTEGRATIONS)/made ## run the examples with the real Lightning and transformers, in an environment of their own
+docs: .venv/made ## build the documentation in build/docs and run its notebook (warnings are errors)
+	rm -rf build/docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --builder html --nitpicky --fail-on-warning --keep-going --quiet docs build/docs
+
+integrations: $(INTEGRATIONS)/made ## test the examples with Lightning and transformers, in a separate environment
 	$(INTEGRATIONS)/bin/python -m pytest tests/docs/test_examples.py
 
-reproduce-paper: .venv/made ## redo the paper, SCALE=smoke (digits, minutes), cpu (a day) or paper (on a GPU)
+reproduce-paper: .venv/made ## reproduce the paper with SCALE=smoke (digits, minutes), cpu (a day) or paper (GPU)
 	$(BIN)/python scripts/reproduce_paper.py --scale $(SCALE) --out $(OUT)
 
-bench: .venv/made ## measure recording, allocation and the alternatives, onto bench/page.txt, in more than an hour
+bench: .venv/made ## measure recording, allocation and the alternatives, into bench/page.txt (over an hour)
 	PYTHONPATH=scripts $(BIN)/python -m bench.page --out bench
 
-check: .venv/made ## format, lint, types and the order of imports, in seconds
+check: .venv/made ## check format, lint, types and the order of imports (seconds)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/made ## rewrite the files as check wants them
+format: .venv/made ## format the files and fix lint errors
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-clean: ## remove what make has built, but for reproduction
+clean: ## remove everything that make has built, except for reproduction/
 	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find docs lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Both stamps are older than setup.cfg after every change of it, and the environment is then made anew.
+# A change of setup.cfg makes both stamps out of date, so that the environment is created again.
 .venv/demo: setup.cfg
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[animation,report]"
 	touch $@
 
-# What development needs, added to what the demo needs.
+# The packages for development, in addition to those of the demo.
 .venv/made: .venv/demo
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
 	touch $@
 
-# Apart, since these bring many packages that nothing else here needs.
+# A separate environment, because the integrations install many packages that nothing else needs.
 $(INTEGRATIONS)/made: setup.cfg
 	$(PYTHON) -m venv --clear $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)" pytest --editable ".[integrations]"

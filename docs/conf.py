@@ -1,7 +1,7 @@
 """Sphinx configuration. `make docs` builds the pages into build/docs; a warning is an error."""
 
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import version as get_version
 
 import lca
@@ -31,7 +31,7 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 # Only public names are linked. The types of other packages are not, because the build does not use the network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!lca\.((analysis|figures)\.)?\w+$).*")]
 
@@ -49,6 +49,18 @@ def add_toctree(app, name, source):
         if pages:
             options = f":hidden:\n:caption: {caption}\n" if caption else ":hidden:\n"
             source[0] += f"\n```{{toctree}}\n{options}\n" + "\n".join(dict.fromkeys(pages)) + "\n```\n"
+
+
+def shorten_signature(app, what, name, obj, options, signature, result):
+    """Show only the names of the fields in the signature of a dataclass; their docstring has the rest."""
+    if what == "class" and is_dataclass(obj) and signature:
+        names = [f"{field.name}=..." if has_default(field) else field.name for field in fields(obj) if field.init]
+        return f"({', '.join(names)})", result
+    return None
+
+
+def has_default(field):
+    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def escape(text):
@@ -117,6 +129,7 @@ def link_public_name(app, env, node, contnode):
 
 def setup(app):
     app.connect("source-read", add_toctree)
+    app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-process-docstring", document_options, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", escape_docstring, priority=450)
     app.connect("sphinx-click-process-description", format_description)

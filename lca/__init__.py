@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     open = open_run
     __version__: str
 
-# Public name -> the module that defines it, looked up on first use: reading a store must not wait for torch.
+# The module that defines each public name. It is imported on first use, so that reading a store does not import torch.
 _HOMES = {
     "AllocateConfig": "lca.allocation.config",
     "Allocation": "lca.store.allocation",

@@ -1,4 +1,4 @@
-"""python -m lca, for torchrun."""
+"""Entry point of `python -m lca`, which torchrun needs."""
 
 from lca.cli.main import main
 

@@ -1,6 +1,6 @@
-"""Configurations: frozen dataclasses whose fields carry their help, choices and name in the shell.
+"""Configurations: frozen dataclasses whose fields carry their help text, choices and command-line name.
 
-A default and its choices stand in the dataclass and nowhere else; the shell derives its options from there.
+The dataclass is the only place that defines a default or its choices. The command line derives its options from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,21 +15,30 @@ C = TypeVar("C")
 
 
 def option(
-    *, default: Any, help: str, choices: Sequence[str] = (), short: str = "", metavar: str = "", unset: str = ""
+    *,
+    default: Any,
+    help: str,
+    choices: Sequence[str] = (),
+    short: str = "",
+    metavar: str = "",
+    unset: str = "",
+    group: str = "",
 ) -> Any:
-    """A field of a configuration.
+    """Define a field of a configuration.
 
-    help: one sentence that is understood without the field's name. choices: the allowed values, if they are few.
-    short: the name by which front ends know the field, if it is another. metavar: what stands for its value there.
-    unset: what is used if the field is None, for the help.
+    `help` is one sentence that can be understood without the name of the field, and `choices` lists the allowed values.
+    The rest is for the command line: `short` is the option's name if it differs from that of the field, `metavar` the
+    placeholder for its value, `unset` the description of the default if the default is None, and `group` the heading
+    under which the help lists the option.
     """
-    metadata = {"help": help, "choices": tuple(choices), "short": short, "metavar": metavar, "unset": unset}
+    texts = {"help": help, "short": short, "metavar": metavar, "unset": unset, "group": group}
+    metadata = {**texts, "choices": tuple(choices)}
     return field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(option,))
 def configuration(cls: type[C]) -> type[C]:
-    """Make a class a frozen dataclass that refuses unknown fields and unknown choices with a UsageError."""
+    """Turn a class into a frozen dataclass that raises UsageError for an unknown field or a value not in `choices`."""
     check: Callable[[C], None] | None = getattr(cls, "__post_init__", None)
 
     def check_all(self: Any) -> None:
@@ -54,7 +63,7 @@ def configuration(cls: type[C]) -> type[C]:
 
 
 def require_fields(cls: Any, options: dict[str, Any]) -> None:
-    """Raise UsageError unless every option is a field of the configuration class."""
+    """Raise UsageError if an option is not a field of the configuration class."""
     known = [each.name for each in fields(cls)]
     short_names = {each.metadata.get("short"): each.name for each in fields(cls)}
     for name in options:
@@ -65,8 +74,10 @@ def require_fields(cls: Any, options: dict[str, Any]) -> None:
 
 
 def resolve(cls: type[C], config: C | None, options: dict[str, Any]) -> C:
-    """The configuration, with fields given as keywords in place of its own; a default one if it is None."""
+    """Return `config` with the fields in `options` replaced. If `config` is None, start from the defaults."""
     if config is not None and not isinstance(config, cls):
-        raise UsageError("config", expected=f"an lca.{cls.__name__}", found=f"a {type(config).__name__}")
+        kind = type(config).__name__
+        found = f"an {kind}" if kind[0] in "AEIOUaeiou" else f"a {kind}"
+        raise UsageError("config", expected=f"an lca.{cls.__name__}", found=found)
     require_fields(cls, options)
     return cls(**options) if config is None else replace(config, **options)  # type: ignore[type-var]

@@ -1,7 +1,7 @@
-"""Errors that the user can fix: what was expected, what was found, and what to do about it.
+"""Errors that the user can fix: each says what was expected, what was found, and what to do about it.
 
-A remedy is written in Python's terms. Its parts that name an argument or a call are objects, so that another front end,
-such as the shell, can render them in its own terms.
+Remedies are written for Python users. Arguments and calls in a remedy are objects rather than text, so that another
+front end, such as the command line, can render them in its own syntax.
 """
 
 import errno
@@ -17,7 +17,7 @@ DISK_PROBLEMS = {
     errno.EACCES: "there is no permission to write",
 }
 
-# How each function of the library that a remedy may name takes the path of a run.
+# The Python form of each call that a remedy can contain, with a field for the path of the run.
 SIGNATURES = {
     "train": "lca.train(problem, {path}{arguments})",
     "allocate": "lca.allocate({path}, problem{arguments})",
@@ -28,9 +28,13 @@ SIGNATURES = {
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of the function that raised, as part of a remedy; value None stands for any value.
+    """An argument of the function that raised an error, as part of the remedy.
 
-    str() gives Python's form: "overwrite=True", or "batch_size" without a value.
+    str() returns the Python form: "overwrite=True", or "batch_size" if there is no value.
+
+    Attributes:
+        name: Name of the argument.
+        value: Value to pass. None if any value will do.
     """
 
     name: str
@@ -42,9 +46,14 @@ class Argument:
 
 @dataclass(frozen=True, init=False)
 class Call:
-    """A call of the library, as part of a remedy; function is one of SIGNATURES.
+    """A call of a library function, as part of a remedy.
 
-    str() gives Python's form: "lca.allocate('run.zarr', problem, split='val')".
+    str() returns the Python form: "lca.allocate('run.zarr', problem, split='val')".
+
+    Attributes:
+        function: Name of the function without the leading "lca.".
+        path: Path or URL of the run.
+        arguments: Further arguments of the call.
     """
 
     function: str
@@ -66,10 +75,13 @@ Remedy = str | tuple[str | Step, ...]
 
 
 class LCAError(Exception):
-    """An expected failure, as opposed to a bug.
+    """An expected failure, as opposed to a bug. It is the base class of all errors that `lca` raises deliberately.
 
-    message: what went wrong, or what `expected` and `found` are about. expected, found: where the two differ.
-    remedy: what to do, as text, or as a tuple of texts, Arguments and Calls that are joined.
+    Attributes:
+        message: What went wrong, or the subject that `expected` and `found` refer to.
+        expected: What was expected. Empty if the message says it all.
+        found: What was found instead.
+        remedy: What to do about it: a text, or a tuple of texts, `Argument` and `Call` objects that are joined.
     """
 
     def __init__(self, message: str = "", *, expected: str = "", found: str = "", remedy: Remedy = "") -> None:
@@ -80,7 +92,11 @@ class LCAError(Exception):
         return self.describe(str)
 
     def describe(self, render: Callable[[Step], str]) -> str:
-        """The whole text, with the arguments and calls of the remedy as `render` gives them."""
+        """Return the whole text of the error.
+
+        Args:
+            render: Function that turns an `Argument` or `Call` of the remedy into text. Pass `str` for Python syntax.
+        """
         text = self.message
         if self.expected:
             difference = f"expected {self.expected}, found {self.found}."
@@ -93,20 +109,20 @@ class LCAError(Exception):
 
 
 class UsageError(LCAError, ValueError):
-    """A bad argument."""
+    """An invalid argument. It is also a `ValueError`."""
 
 
 class DamagedError(LCAError):
-    """Part of a store cannot be read: a file is missing, or its bytes do not agree with their checksum."""
+    """Part of a run store cannot be read, because a file is missing or its bytes do not match their checksum."""
 
 
 class Interrupted(LCAError):
-    """Stopped from outside between two iterations. What is done is kept and can be continued."""
+    """The work was stopped by a signal between two iterations. Finished work is kept and can be continued."""
 
 
 @contextmanager
 def storage_errors(path: object, remedy: Remedy) -> Iterator[None]:
-    """Turn a full or read-only disk under `path` into an LCAError with this remedy."""
+    """Turn an error of the disk that holds `path` (full, over quota, read-only) into an LCAError with this remedy."""
     try:
         yield
     except OSError as error:

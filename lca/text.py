@@ -1,10 +1,11 @@
-"""Results as text: pure functions from values to strings."""
+"""Functions that format values, tables and lists of facts as text or HTML."""
 
 from collections.abc import Collection, Sequence
+from html import escape
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Columns as wide as they need to be, those of words to the left and those of numbers to the right."""
+    """Format a table as plain text. The columns in `left` are aligned left and the others right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -17,19 +18,41 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection
     return "\n".join([line(header), line(["─" * width for width in widths]), *map(line, rows)])
 
 
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Format a table as HTML, with the first column aligned left and the others right. All text is escaped."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        aligned = (
+            f'<{tag} style="text-align: {"right" if i else "left"}">{escape(cell)}</{tag}>'
+            for i, cell in enumerate(cells)
+        )
+        return f"<tr>{''.join(aligned)}</tr>"
+
+    title = f'<caption style="text-align: left">{escape(caption)}</caption>' if caption else ""
+    body = "".join(line("td", row) for row in rows)
+    return f"<table>{title}<thead>{line('th', headings)}</thead><tbody>{body}</tbody></table>"
+
+
+def html_facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Format (label, value) pairs as an HTML table with one row per pair. All text is escaped."""
+    left = 'style="text-align: left"'
+    body = "".join(f"<tr><th {left}>{escape(label)}</th><td {left}>{escape(value)}</td></tr>" for label, value in rows)
+    return f"<table><tbody>{body}</tbody></table>"
+
+
 def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """One line per (label, value), the values below each other."""
+    """Format (label, value) pairs one per line, with the values aligned."""
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label.ljust(width)}  {value}" for label, value in rows)
 
 
 def plus_minus(mean: float, deviation: float, digits: int) -> str:
-    """ "1.23 ± 0.04", or without the deviation where there is none (NaN)."""
+    """Return "1.23 ± 0.04", or only the mean if the deviation is NaN."""
     return f"{mean:.{digits}f}" if deviation != deviation else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def size(n_bytes: float) -> str:
-    """ "1.2 MB": three digits or so, in powers of 1000."""
+    """Return a number of bytes as "1.2 MB", with three significant digits and powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
@@ -38,7 +61,7 @@ def size(n_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """ "12 s", "3 min 20 s", "5 h 10 min"."""
+    """Return a duration as "12 s", "3 min 20 s" or "5 h 10 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -47,5 +70,5 @@ def duration(seconds: float) -> str:
 
 
 def pluralize(n: int, noun: str) -> str:
-    """ "1 iteration", "2 iterations", "3 passes"."""
+    """Return a count with its noun: "1 iteration", "2 iterations", "3 passes"."""
     return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")

@@ -1,19 +1,21 @@
-"""Redo the paper: train and allocate what its tables and figures are made of, and hold every finding against ours.
+"""Reproduce the paper: train and allocate the runs of its tables and figures, and check every finding.
 
     .venv/bin/python scripts/reproduce_paper.py --scale smoke [--out reproduction] [--data-dir FOLDER] [--only GLOB …]
                                                       [--runs 1]
     torchrun --nproc-per-node=8 scripts/reproduce_paper.py --scale paper
 
-smoke   Embedded digits in place of MNIST and CIFAR-10, every experiment and figure in miniature: 44 experiments, 64
-        runs, 65 findings. It shows that all of it runs, and nothing about the paper. 5 minutes on two cores, 250 MB.
-cpu     MNIST–FC whole; the others for a part of their training, over some of the examples or in some of the iterations,
-        said beside every number. By its forecast about a day on two cores, and 60 GB; run for MNIST–FC so far.
-paper   Everything whole, on a GPU, or on several under torchrun; by its forecast 0.6 TB. Not run so far.
+smoke   Every experiment and figure in miniature, with embedded digits instead of MNIST and CIFAR-10: 44 experiments,
+        64 runs, 65 findings. This shows that everything runs, but does not test the paper. 5 minutes on two cores,
+        250 MB.
+cpu     MNIST–FC in full. The other networks are trained for fewer iterations, or allocated over some of the examples or
+        iterations, as stated beside every number. The forecast is about a day on two cores and 60 GB. Only MNIST–FC has
+        been run so far.
+paper   Everything in full, on one GPU or on several with torchrun. The forecast is 0.6 TB. Not run so far.
 
-What is written: OUT/SCALE/runs, a store for each run; OUT/SCALE/figures; OUT/SCALE/index.html and index.md, one page
-with every finding. Only what is missing is made: given again, the command goes on where it was, and its page has what
-is there; with --page it only writes the page anew. The table of experiments is scripts/paper/experiments.py, that of
-findings scripts/paper/findings.py.
+The output is a store for each run (OUT/SCALE/runs), the figures (OUT/SCALE/figures), and a page with every finding
+(OUT/SCALE/index.html and index.md). Only missing parts are made: repeat the command to continue an interrupted
+reproduction. With --page, the command only rewrites the page from the finished runs. The experiments are listed in
+scripts/paper/experiments.py, and the findings in scripts/paper/findings.py.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from lca.errors import Interrupted, LCAError
 from lca.runtime.workers import Workers, join_workers
 from lca.text import duration, pluralize, size
 from paper.experiments import EXPERIMENTS, SCALES
-from paper.forecast import device_name, forecast
+from paper.forecast import describe_device, forecast
 from paper.making import Work, make, plan
 from paper.page import write_page
 
@@ -38,24 +40,24 @@ def print_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_proces
     print(
         f"{pluralize(len(works), 'experiment')}, {pluralize(len(every), 'run')}, "
         f"{pluralize(n_allocations, 'allocation')}, {found.n_missing:,} of them missing: "
-        f"about {duration(found.seconds / n_processes)} and {size(found.n_bytes)} with {device_name()}",
+        f"about {duration(found.seconds / n_processes)} and {size(found.n_bytes)} with {describe_device()}",
         flush=True,
     )
-    for experiment, why in found.unknown.items():
-        print(f"not in this: {experiment}: {why}", flush=True)
+    for experiment, reason in found.unknown.items():
+        print(f"not in this forecast: {experiment}: {reason}", flush=True)
 
 
 def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
-    """Make what is missing, a line for each experiment; why runs failed, by their experiment.
+    """Make the missing runs, print one line per experiment, and return the reason for each failed experiment.
 
-    A failure is no hindrance to other runs, but where several processes work together it ends them all.
+    After a failure the other experiments continue, unless several processes work together: then it ends all of them.
     """
     failures: dict[str, str] = {}
     for i, (name, runs) in enumerate(works.items(), start=1):
-        begin, found_there = time.perf_counter(), True
+        begin, is_finished = time.perf_counter(), True
         for work in runs:
             try:
-                found_there = found_there and not work.missing
+                is_finished = is_finished and not work.missing
                 make(work, data_dir, team, progress=team.first and sys.stderr.isatty())
             except Interrupted:
                 raise
@@ -65,21 +67,21 @@ def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers)
                 failures[name] = f"{work.path.name}: {error}"
         if team.first:
             n_allocations = sum(len(work.allocations) for work in runs)
-            told = f"{pluralize(len(runs), 'run')}, {pluralize(n_allocations, 'allocation')}"
-            took = "there already" if found_there else duration(time.perf_counter() - begin)
-            told += f": {took}" if name not in failures else f"; failed: {failures[name]}"
-            print(f"{i:3d}/{len(works)}  {name:<30}  {told}", flush=True)
+            text = f"{pluralize(len(runs), 'run')}, {pluralize(n_allocations, 'allocation')}"
+            took = "already finished" if is_finished else duration(time.perf_counter() - begin)
+            text += f": {took}" if name not in failures else f"; failed: {failures[name]}"
+            print(f"{i:3d}/{len(works)}  {name:<30}  {text}", flush=True)
     return failures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=SCALES, default="smoke")
-    parser.add_argument("--out", type=Path, default=Path("reproduction"))
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--only", nargs="+", default=["*"], help="experiments, by globs of their names")
-    parser.add_argument("--runs", type=int, help="of each experiment, at most")
-    parser.add_argument("--page", action="store_true", help="make nothing, only the page of what is there")
+    parser.add_argument("--scale", choices=SCALES, default="smoke", help="Size of the reproduction.")
+    parser.add_argument("--out", type=Path, default=Path("reproduction"), help="Folder of the output.")
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--only", nargs="+", default=["*"], help="Make only experiments that match a glob.")
+    parser.add_argument("--runs", type=int, help="Maximum number of runs per experiment.")
+    parser.add_argument("--page", action="store_true", help="Only rewrite the page from the finished runs.")
     options = parser.parse_args()
     sizes, folder = SCALES[options.scale], options.out / options.scale
 
@@ -89,7 +91,8 @@ def main() -> None:
     works = plan(sizes, folder / "runs", is_chosen, options.runs)
     if not works:
         parser.error(
-            f"no experiment is like {' or '.join(options.only)}; there are {', '.join(e.name for e in EXPERIMENTS)}"
+            f"no experiment matches {' or '.join(options.only)}. The experiments are "
+            f"{', '.join(e.name for e in EXPERIMENTS)}."
         )
     failures: dict[str, str] = {}
     try:
@@ -104,7 +107,7 @@ def main() -> None:
                 team.add("page")
             team.wait("page")
     except LCAError as error:
-        sys.exit(f"{error}\nWhat is made is kept; the same command goes on.")
+        sys.exit(f"{error}\nFinished parts are kept. Repeat the command to continue.")
     sys.exit(1 if failures else 0)
 
 

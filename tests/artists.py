@@ -1,4 +1,4 @@
-"""What a figure shows, read from its artists: heights, colours, labels."""
+"""Functions that read the contents of a figure from its artists: heights, colours, labels."""
 
 from matplotlib.colors import to_hex
 
@@ -21,6 +21,6 @@ def read_labels(texts):
 
 
 def read_whiskers(axes):
-    """The lengths of the error bars."""
+    """Return the lengths of the error bars."""
     (bars,) = (container.lines[2][0] for container in axes.containers if hasattr(container, "has_yerr"))
     return [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]

@@ -10,7 +10,7 @@ import lca
 
 @pytest.fixture
 def problem():
-    """A function that makes the same small problem anew: 60 points in three overlapping clouds, a 2-8-3 tanh net."""
+    """A function that creates the same small problem every time: 60 points in three clouds, and a 2-8-3 tanh net."""
     return small_problem
 
 
@@ -30,7 +30,7 @@ def small_problem(seed=0, model=None, n_examples=60):
 
 @pytest.fixture
 def run(tmp_path, problem):
-    """The path of a run of 100 iterations (two blocks), not yet allocated."""
+    """The path of a run with 100 iterations (two blocks) and no allocation."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=100, learning_rate=0.1, device="cpu"))
     return path
@@ -38,7 +38,7 @@ def run(tmp_path, problem):
 
 @pytest.fixture
 def clean_imports(monkeypatch, tmp_path_factory):
-    """Imports as in a new process: no folder and no module of the user code of another test."""
+    """Remove the user code of other tests from sys.path and sys.modules, as if in a new process."""
     base = tmp_path_factory.getbasetemp()
 
     def forget():
@@ -79,9 +79,9 @@ def _hidden(): ...
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, clean_imports):
-    """The current folder, with a file, a module beside it and a package."""
+    """The current folder, which contains a problem file, a module that it imports, faulty files and a package."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
     (tmp_path / "helper.py").write_text("")
     (tmp_path / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
     (tmp_path / "ending.py").write_text("import sys\n\nsys.exit(2)\n")

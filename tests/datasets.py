@@ -1,4 +1,4 @@
-"""The same eleven examples as a dataset with numbers and as one to iterate over."""
+"""The same eleven examples as a map-style dataset and as an iterable dataset."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ X, Y = torch.arange(22.0).reshape(11, 2), torch.arange(11) % 3
 
 
 class Listed(Dataset):
-    """Examples of a split, one at a time."""
+    """A map-style dataset of (x, y)."""
 
     def __init__(self, data):
         self.data = data
@@ -21,7 +21,7 @@ class Listed(Dataset):
 
 
 class Iterated(IterableDataset):
-    """The same, in order only."""
+    """An iterable dataset with the same examples."""
 
     def __init__(self, data):
         self.data = data

@@ -1,4 +1,4 @@
-"""A store at a URL whose process dies in the middle of its changes."""
+"""Simulation of a process that dies while it changes a store at a URL."""
 
 import fsspec
 
@@ -6,17 +6,17 @@ from lca.store.paths import Remote
 
 
 class Died(Exception):
-    """As a process does."""
+    """The simulated death of the process."""
 
 
 def flat(arguments):
-    """The paths of an argument that is one or a list of them."""
+    """Return the only argument, a path or a list of paths, as a list."""
     (paths,) = arguments
     return [paths] if isinstance(paths, str) else paths
 
 
 class Dies:
-    """The calls of a location's filesystem, until so many have changed something; from then on none does."""
+    """A replacement for `Remote.call` that allows n changes of the store and raises Died at every later one."""
 
     def __init__(self, n):
         self.n, self.call = n, Remote.call
@@ -27,9 +27,9 @@ class Dies:
         def call(method, *arguments, **options):
             if method in ("pipe_file", "rm"):
                 self.n -= 1
-                if self.n == -1 and method == "rm":  # an object store takes them one by one
-                    there = [name for path in flat(arguments) for name in memory.find(path)]
-                    for name in there[: len(there) // 2]:
+                if self.n == -1 and method == "rm":  # an object store deletes objects one by one
+                    names = [name for path in flat(arguments) for name in memory.find(path)]
+                    for name in names[: len(names) // 2]:
                         memory.rm(name)
                 if self.n < 0:
                     raise Died
@@ -39,7 +39,7 @@ class Dies:
 
 
 def dies(monkeypatch, n, action):
-    """Whether the action dies in the change after n of them."""
+    """Run an action, and return whether it dies after n changes of the store."""
     with monkeypatch.context() as patch:
         patch.setattr(Remote, "call", Dies(n))
         try:

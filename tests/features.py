@@ -1,4 +1,4 @@
-"""A model that L depends on besides θ: random features, which are frozen or a buffer; and its recorded training."""
+"""A model whose loss depends on random features besides θ, and a recorded training of it."""
 
 import torch
 from conftest import small_problem
@@ -8,7 +8,7 @@ import lca
 
 
 class Features(nn.Module):
-    """A trained layer on random features, which are a frozen parameter or a buffer."""
+    """A trained layer on random features, which are either a frozen parameter or a buffer."""
 
     def __init__(self, seed, frozen):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Run stores made by hand: what an allocation holds is given, not computed."""
+"""Run stores with hand-made contents: the values of an allocation are chosen, not computed."""
 
 import asyncio
 
@@ -13,12 +13,15 @@ NAN = np.nan
 
 
 def small_net():
-    """Tensors of 2, 1, 2, 2 parameters, in the layers 0 and 1."""
+    """Return a model with layers 0 and 1, whose tensors have 2, 1, 2 and 2 parameters."""
     return nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2))
 
 
 def make_run(path, lca, *, model=None, weights=None, block=None, training=None, **allocation):
-    """A complete run with the allocation `train`; lca: (K, T). weights: (K, T+1), zeros unless given."""
+    """Create a complete run with an allocation `train`.
+
+    `lca` has shape (K, T). `weights` has shape (K, T + 1) and is zero by default.
+    """
     lca = np.asarray(lca, np.float32)
     K, T = lca.shape
     writer = create_run(path, build_table(model or small_net()), {"train": training} if training else {})
@@ -38,9 +41,10 @@ def make_run(path, lca, *, model=None, weights=None, block=None, training=None, 
 def add_allocation(
     run, name, lca, *, status=None, attributes=None, class_lca=None, gradient_positive=None, keep=True, **arrays
 ):
-    """An allocation with lca (K, T), whose other arrays are what follows from it, or are given by name.
+    """Add an allocation whose `lca` has shape (K, T). Other arrays are derived from it, unless they are passed by name.
 
-    status: (T,), all converged unless given. class_lca: (T, class, tensor). gradient_positive: (K, T+1) bool.
+    `status` has shape (T,) and is "converged" by default. `class_lca` has shape (T, class, tensor), and the boolean
+    array `gradient_positive` has shape (K, T + 1).
     """
     lca = np.asarray(lca, np.float32)
     T = lca.shape[1]
@@ -78,12 +82,12 @@ def add_allocation(
 
 
 def random_lca(seed, T=10, shift=0.0):
-    """LCA of small_net, (7, T), normally distributed about a shift."""
+    """Return LCA of small_net with shape (7, T), normally distributed with mean `shift`."""
     return np.random.default_rng(seed).normal(shift, 1, (7, T)).astype(np.float32)
 
 
 def conv_net():
-    """A convolution, a norm and a dense layer: 54 + 3 + 6 + 60 + 5 parameters, CONV_SIZE in all."""
+    """Return a convolution, a norm and a dense layer with 54 + 3 + 6 + 60 + 5 = CONV_SIZE parameters."""
     return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5))
 
 
@@ -91,7 +95,7 @@ CONV_SIZE = 128
 
 
 def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.3):
-    """A run of conv_net with LCA of random signs and zeros, random weights and signs, and iterations of each status."""
+    """Create a run of conv_net with random LCA, weights and gradient signs, and iterations of every status."""
     rng = np.random.default_rng(1)
     lca = rng.normal(size=(CONV_SIZE, T)) * 10.0 ** rng.integers(-9, 0, (CONV_SIZE, T))
     lca[rng.random((CONV_SIZE, T)) < zeros] = 0
@@ -108,7 +112,7 @@ def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.
 
 
 def columns_of(found, title=""):
-    """The columns of the table of this title, as they are written for programs; found: an Answer, or a result."""
+    """Return the JSON columns of the table with this title. `found` is an Answer or a result."""
     answer = found.to_answer() if hasattr(found, "to_answer") else found
     (columns,) = (table["columns"] for table in answer.to_json()["tables"] if table["title"] == title)
     return columns

@@ -1,7 +1,7 @@
-"""Losses whose allocation is known without lca: closed forms, and brute force. Imports nothing of lca.
+"""Losses whose exact allocation is known, in closed form or by brute force. This module does not import lca.
 
-Each has loss(theta) -> float64 without dimension, gradient(theta) -> (K,), and allocation(theta0, theta1) -> (K,), the
-exact Δ_i ∫₀¹ ∂_i L(θ0 + sΔ) ds.
+Every loss has the methods loss(theta), which returns a float64 scalar, gradient(theta) of shape (K,), and
+allocation(theta0, theta1) of shape (K,), which returns the exact Δ_i ∫₀¹ ∂_i L(θ0 + sΔ) ds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from torch import Tensor
 
 @dataclass
 class Quadratic:
-    """L = ½ θᵀHθ + bᵀθ; its gradient is linear along a step, so the allocation is Δ ⊙ (the gradient at the middle)."""
+    """The loss L = ½ θᵀHθ + bᵀθ.
+
+    Its gradient is linear along a step, so the allocation is Δ times the gradient at the midpoint.
+    """
 
     hessian: Tensor
     b: Tensor
@@ -36,7 +39,10 @@ class Quadratic:
 
 @dataclass
 class Separable:
-    """L = Σ_i w_i f_i(θ_i), f_i one of cube, exp, sin in turn: the allocation is w_i (f_i(θ1_i) − f_i(θ0_i))."""
+    """The loss L = Σ_i w_i f_i(θ_i), where f_i cycles through cube, exp and sin.
+
+    The allocation is w_i (f_i(θ1_i) − f_i(θ0_i)).
+    """
 
     weights: Tensor
 
@@ -61,9 +67,9 @@ class Separable:
 
 @dataclass
 class TinyNet:
-    """A 3-4-2 tanh net with cross-entropy on 7 examples, in float64, its gradient written out by hand.
+    """The cross-entropy of a 3-4-2 tanh network on 7 examples, in float64, with a hand-written gradient.
 
-    The allocation is brute force: Gauss–Legendre with 60 nodes, which for so smooth a path is exact to rounding.
+    The allocation is computed by Gauss–Legendre quadrature with 60 nodes, which is exact up to rounding here.
     """
 
     x: Tensor

@@ -1,4 +1,4 @@
-"""The shell, run inside the process of the test."""
+"""Commands of lca, run inside the process of the test."""
 
 from click.testing import CliRunner
 
@@ -6,7 +6,7 @@ from lca.cli.main import main
 
 
 def call(*arguments, status=0):
-    """The result of `lca ARGUMENTS`, whose exit status has to be this; an error that is a bug is raised."""
+    """Run `lca ARGUMENTS`, check its exit status, and return the result. Unexpected exceptions are raised."""
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

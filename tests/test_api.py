@@ -1,4 +1,4 @@
-"""The public interface: whole, documented by itself, and without torch where a store is only read."""
+"""The public interface is complete and typed, and reading a store does not import torch."""
 
 import inspect
 import subprocess
@@ -15,7 +15,7 @@ import lca
 from lca.errors import LCAError
 from lca.store.summary import summarize
 
-# What a reader of a run or of an allocation must not come across.
+# Methods of the writers, which a run or an allocation opened for reading must not have.
 INTERNAL = {
     "truncate",
     "write_block",
@@ -46,9 +46,8 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = lca.alocate
 
 
-def test_names_for_type_checkers_are_those_of_the_module():
-    """The imports under TYPE_CHECKING, which a checker sees, name what the lazy imports give."""
-    source = Path(lca.__file__).read_text()
+def test_names_for_type_checkers_match_the_lazy_imports():
+    source = Path(lca.__file__).read_text(encoding="utf-8")
     block = source.split("if TYPE_CHECKING:\n")[1].split("\n\n    open = open_run")[0]
     for line in block.splitlines():
         _, module, _, names = line.strip().split(" ", 3)
@@ -65,7 +64,7 @@ def test_the_version_is_that_of_the_package():
 
 
 def list_functions():
-    """The public functions and methods, by name."""
+    """Return all public functions and methods by name."""
     found = {}
     for name in lca.__all__:
         thing = getattr(lca, name)
@@ -80,7 +79,7 @@ def list_functions():
 
 
 def find_classes(hint):
-    """The classes in a type hint."""
+    """Return all classes in a type hint."""
     if isinstance(hint, (list, tuple)):
         return [c for part in hint for c in find_classes(part)]
     arguments = typing.get_args(hint)
@@ -89,14 +88,14 @@ def find_classes(hint):
     return [hint] if inspect.isclass(hint) else []
 
 
-# Types that appear in the interface and are made by no user: a path or URL as it is resolved, and parts of the store.
+# Types in the interface that users never create: resolved paths and URLs, and parts of the store.
 PARTS = {"Local", "Remote", "Blocks"}
 
 
 @pytest.mark.parametrize("name", list_functions())
-def test_what_a_public_function_takes_and_returns_can_be_imported_from_lca(name):
+def test_argument_and_return_types_of_public_functions_are_public(name):
     function = list_functions()[name]
-    names = {"Dataset": object, **vars(import_module(function.__module__))}  # xarray's is imported when used
+    names = {"Dataset": object, **vars(import_module(function.__module__))}  # xarray is imported only when used
     public = {getattr(lca, each) for each in lca.__all__ if inspect.isclass(getattr(lca, each))}
     hints = typing.get_type_hints(function, globalns=names)
     hidden = [
@@ -107,7 +106,7 @@ def test_what_a_public_function_takes_and_returns_can_be_imported_from_lca(name)
     assert hidden == []
 
 
-def test_every_error_that_is_raised_can_be_caught_by_a_public_name():
+def test_every_error_class_is_public():
     def subclasses(kind):
         return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
 
@@ -139,14 +138,14 @@ def test_importing_lca_imports_nothing_else():
     assert done.stdout == "[]\n"
 
 
-def test_a_run_and_an_allocation_show_only_what_reads(allocated):
+def test_a_run_and_an_allocation_have_no_writing_methods(allocated):
     for thing in (allocated, allocated.allocation()):
         assert INTERNAL.isdisjoint(dir(thing)), INTERNAL & set(dir(thing))
     assert {"lca", "loss", "status", "read", "attributes", "parameters"} <= set(dir(allocated.allocation()))
     assert {"weights", "parameters", "allocation", "allocations", "to_xarray"} <= set(dir(allocated))
 
 
-def test_a_run_says_what_it_holds(allocated):
+def test_the_repr_of_a_run_describes_it(allocated):
     text = repr(allocated)
     assert f"{allocated.path}, complete" in text
     assert "101 iterates; 51 parameters in 4 tensors" in text
@@ -154,23 +153,38 @@ def test_a_run_says_what_it_holds(allocated):
     assert len(text) < 2_000
 
 
-def test_an_unfinished_run_says_so(tmp_path, problem):
+def test_the_repr_of_an_unfinished_run_says_so(tmp_path, problem):
     with pytest.raises(ZeroDivisionError), lca.Recorder(tmp_path / "run.zarr", problem().model) as recorder:
         recorder.record()
         raise ZeroDivisionError
     assert f"{tmp_path / 'run.zarr'}, training" in repr(lca.open(tmp_path / "run.zarr"))
 
 
-def test_an_allocation_says_what_it_holds(allocated):
+def test_the_repr_of_an_allocation_describes_it(allocated):
     text = repr(allocated.allocation())
     assert f"{allocated.path}/lca/train, complete" in text
     assert "lca 51×100" in text
-    assert "train, 60 of 60 examples" in text
+    assert "mean over all 60 examples of the train split" in text
+    assert "below zero helps" in text
     assert len(text) < 2_000
 
 
-def test_a_summary_is_printed_as_the_certificate(allocated):
+def test_the_text_of_a_summary_is_the_certificate(allocated):
     text = str(summarize(allocated.allocation()))
     assert text.startswith("allocated")
     assert f"100 iterations of {allocated.path} into lca/train" in text
     assert text.splitlines()[-1].split(None, 1) == ["bounds", "hold"]
+
+
+def test_notebooks_show_runs_allocations_and_certificates_as_tables(allocated):
+    for thing in (allocated, allocated.allocation(), summarize(allocated.allocation())):
+        html = thing._repr_html_()
+        assert html.startswith("<table>")
+        assert html.count("<tr>") == len(thing.facts())
+        for word in ("http", "<script", "<style", "color"):
+            assert word not in html
+
+
+def test_the_html_of_a_run_is_escaped(allocated):
+    allocated.attributes["command"] = "lca train <b>&"
+    assert "lca train &lt;b&gt;&amp;" in allocated._repr_html_()

@@ -1,4 +1,4 @@
-"""Configurations: what they refuse, and in which words; and their fields as keywords of functions."""
+"""Configurations: their checks and error messages, and their fields as keywords of functions."""
 
 from dataclasses import FrozenInstanceError, fields, replace
 
@@ -12,7 +12,7 @@ from lca.errors import UsageError
 
 @configuration
 class Config:
-    """For these tests."""
+    """A configuration for these tests."""
 
     rate: float = option(default=0.1, short="lr", help="Rate.")
     rule: str | None = option(default="simpson", choices=("simpson", "trapezoid"), help="Rule.")
@@ -40,13 +40,13 @@ def test_an_unknown_field_lists_the_fields_and_suggests_the_nearest(name, hint):
     assert str(caught.value) == f"Config has no field {name!r}.{hint} Its fields are rate, rule, count."
 
 
-def test_a_value_that_is_no_choice_lists_the_choices():
+def test_a_value_outside_the_choices_lists_the_choices():
     with pytest.raises(UsageError, match="^rule: expected one of simpson, trapezoid, found 'boole'.$"):
         Config(rule="boole")
     assert Config(rule=None).rule is None
 
 
-def test_its_own_checks_come_after_the_choices():
+def test_post_init_checks_run_after_the_choices_are_checked():
     with pytest.raises(UsageError, match="^count: expected at least 1, found 0.$"):
         Config(count=0)
     with pytest.raises(UsageError, match="^rule"):
@@ -67,7 +67,7 @@ def test_an_unknown_keyword_is_an_unknown_field(config):
         resolve(Config, config, {"lr": 1})
 
 
-def test_a_configuration_of_another_function_is_refused():
+def test_the_configuration_of_another_function_is_refused():
     with pytest.raises(UsageError, match="^config: expected an lca.Config, found a TrainConfig.$"):
         resolve(Config, lca.TrainConfig(), {})
     with pytest.raises(UsageError, match="^config: expected an lca.Config, found a dict.$"):
@@ -75,7 +75,7 @@ def test_a_configuration_of_another_function_is_refused():
 
 
 @pytest.mark.parametrize("kind", [lca.TrainConfig, lca.AllocateConfig])
-def test_every_field_has_a_help_that_is_a_sentence(kind):
+def test_every_field_has_a_help_sentence(kind):
     for field in fields(kind):
         text = field.metadata["help"]
         assert text[0].isupper(), field.name
@@ -89,7 +89,7 @@ def test_defaults_are_among_the_choices(kind):
             assert field.default in field.metadata["choices"], field.name
 
 
-def test_the_shells_name_of_a_field_is_suggested():
+def test_the_command_line_name_of_a_field_suggests_the_field():
     with pytest.raises(UsageError, match=r"TrainConfig has no field 'lr'. Did you mean learning_rate\?"):
         lca.TrainConfig(lr=0.1)
 
@@ -107,11 +107,11 @@ def test_allocate_and_train_take_fields_as_keywords(tmp_path, problem):
     assert lca.check(tmp_path / "run.zarr", problem(), config, rule="trapezoid", audit=0).n_passes == 11
 
 
-def test_misspelt_keywords_and_wrong_configurations_are_refused_before_anything_is_made(tmp_path, problem):
+def test_misspelt_keywords_and_wrong_configurations_are_refused_before_a_run_is_created(tmp_path, problem):
     path = tmp_path / "run.zarr"
     with pytest.raises(UsageError, match=r"TrainConfig has no field 'lr'. Did you mean learning_rate\?"):
         lca.train(problem(), path, lr=0.1)
-    with pytest.raises(UsageError, match="config: expected an lca.TrainConfig, found a AllocateConfig"):
+    with pytest.raises(UsageError, match="config: expected an lca.TrainConfig, found an AllocateConfig"):
         lca.train(problem(), path, lca.AllocateConfig())
     assert not path.exists()
     with pytest.raises(UsageError, match=r"AllocateConfig has no field 'spilt'. Did you mean split\?"):
@@ -119,8 +119,8 @@ def test_misspelt_keywords_and_wrong_configurations_are_refused_before_anything_
 
 
 @pytest.mark.parametrize("given", [None, "digits-fc", 3])
-def test_what_is_no_problem_is_refused(tmp_path, run, given):
-    message = "^problem: expected an lca.Problem, found (None|a str|a int). See lca.Problem and lca.load.$"
+def test_anything_but_a_problem_is_refused(tmp_path, run, given):
+    message = "^problem: expected an lca.Problem, found (None|a str|an int). See lca.Problem and lca.load.$"
     path = tmp_path / "new.zarr"
     for call in (lambda: lca.allocate(run, given), lambda: lca.check(run, given), lambda: lca.train(given, path)):
         with pytest.raises(UsageError, match=message):

@@ -18,7 +18,7 @@ from lca.errors import (
 )
 
 
-def test_a_plain_message_stays_as_it_is():
+def test_a_plain_message_is_unchanged():
     assert str(LCAError("it is broken")) == "it is broken"
 
 
@@ -33,13 +33,13 @@ def test_without_a_message_the_sentence_begins_with_expected():
 
 
 @pytest.mark.parametrize("end", ["", "."])
-def test_the_remedy_is_a_sentence_of_its_own(end):
-    assert str(LCAError(f"it is broken{end}", remedy="Mend it.")) == "it is broken. Mend it."
+def test_the_remedy_is_a_separate_sentence(end):
+    assert str(LCAError(f"it is broken{end}", remedy="Repair it.")) == "it is broken. Repair it."
     error = LCAError("iterates", expected="2", found="1", remedy="Resume.")
     assert str(error) == "iterates: expected 2, found 1. Resume."
 
 
-def test_the_parts_of_an_error_can_be_read():
+def test_the_parts_of_an_error_are_attributes():
     error = LCAError("iterates", expected="2", found="1", remedy="Resume.")
     assert (error.message, error.expected, error.found, error.remedy) == ("iterates", "2", "1", "Resume.")
 
@@ -59,8 +59,8 @@ def test_a_call_is_written_as_in_python():
 
 
 @pytest.mark.parametrize("function", SIGNATURES)
-def test_calls_that_remedies_name_can_be_made(function):
-    """Each names a public function, and gives the path and the others where that function takes them."""
+def test_calls_in_remedies_are_valid(function):
+    """Each call names a public function and matches its signature."""
     found = lca
     for name in function.split("."):
         found = getattr(found, name)
@@ -71,21 +71,21 @@ def test_calls_that_remedies_name_can_be_made(function):
     inspect.signature(found).bind(*call.args)
 
 
-def test_another_front_end_renders_arguments_and_calls_its_own_way():
+def test_another_front_end_can_render_arguments_and_calls_differently():
     remedy = ("Pass ", Argument("overwrite", True), ", or ", Call("allocate", "run.zarr", split="val"), ".")
-    error = UsageError("it exists already", remedy=remedy)
-    assert str(error) == ("it exists already. Pass overwrite=True, or lca.allocate('run.zarr', problem, split='val').")
+    error = UsageError("it already exists", remedy=remedy)
+    assert str(error) == ("it already exists. Pass overwrite=True, or lca.allocate('run.zarr', problem, split='val').")
     as_shell = error.describe(lambda part: f"<{type(part).__name__}>")
-    assert as_shell == "it exists already. Pass <Argument>, or <Call>."
+    assert as_shell == "it already exists. Pass <Argument>, or <Call>."
 
 
-def test_kinds_of_errors():
+def test_the_hierarchy_of_errors():
     assert issubclass(UsageError, ValueError)
     assert all(issubclass(kind, LCAError) for kind in (UsageError, DamagedError, Interrupted))
 
 
 @pytest.mark.parametrize(("number", "words"), DISK_PROBLEMS.items())
-def test_a_disk_that_takes_no_more_is_an_error_with_a_remedy(number, words):
+def test_a_full_disk_is_an_error_with_a_remedy(number, words):
     with (
         pytest.raises(LCAError, match=f"{words}: run.zarr. Free some space.") as caught,
         storage_errors("run.zarr", "Free some space."),
@@ -94,6 +94,6 @@ def test_a_disk_that_takes_no_more_is_an_error_with_a_remedy(number, words):
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_other_errors_of_the_system_keep_their_traceback():
+def test_other_os_errors_are_not_converted():
     with pytest.raises(FileNotFoundError), storage_errors("run.zarr", "Free some space."):
         raise FileNotFoundError(errno.ENOENT, "no such file")

@@ -1,4 +1,4 @@
-"""The shape of the code: sizes, and a library that does not speak the shell."""
+"""House rules: sizes of functions and classes, and a library that does not mention the command line."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "lca").rglob("*.py"))
 SHELL = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`lca |\blca (train|allocate|analyze|plot|verify|info|check|import|init) ")
-SPEAK_SHELL = {"cli", "starter.py"}  # the template of a problem says how to run itself
-LIBRARY = [path for path in MODULES if not SPEAK_SHELL & set(path.relative_to(ROOT / "lca").parts)]
+MENTIONS_SHELL = {"cli", "starter.py"}  # the template of a problem explains how to run it
+LIBRARY = [path for path in MODULES if not MENTIONS_SHELL & set(path.relative_to(ROOT / "lca").parts)]
 
 
 def parse(path):
@@ -26,8 +26,8 @@ def test_functions_and_classes_are_small(path):
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_library_names_no_option_and_no_command(path):
-    """Remedies are arguments and calls, which the shell renders as its own."""
+def test_the_library_mentions_no_option_and_no_command(path):
+    """Remedies consist of arguments and calls, which the command line renders in its own syntax."""
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not SHELL.search(node.value), f"line {node.lineno}: {node.value!r}"

@@ -1,4 +1,4 @@
-"""What setup.cfg declares is what the library imports, and installing it leaves a torch of the user's alone."""
+"""The declared dependencies match the imports, and installing the package does not replace an existing PyTorch."""
 
 import ast
 import json
@@ -10,6 +10,7 @@ from configparser import ConfigParser
 from email import message_from_string
 from functools import cache
 from importlib.metadata import packages_distributions
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 NAME = "loss-change-allocation"
-DISTRIBUTIONS = packages_distributions()  # of each package that can be imported
+DISTRIBUTIONS = packages_distributions()  # importable package -> names of its distributions
 
 
 def name_of(requirement):
@@ -26,7 +27,7 @@ def name_of(requirement):
 
 
 def declared():
-    """The names of the requirements, and by extra those of each."""
+    """Return the names of the required packages, and those of each extra."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = {extra: lines.split("\n") for extra, lines in setup["options.extras_require"].items()}
@@ -38,7 +39,7 @@ def declared():
 
 
 class Imports(ast.NodeVisitor):
-    """The packages that a module imports: at once, and where a function is called or for types alone."""
+    """The packages that a module imports: at once, or later, that is, in a function or only for type checking."""
 
     def __init__(self, path):
         self.at_once, self.later, self._depth = set(), set(), 0
@@ -74,26 +75,26 @@ def imported():
     return set().union(*(each.at_once for each in found)), set().union(*(each.later for each in found))
 
 
-def test_what_every_module_imports_is_required():
+def test_packages_imported_at_once_are_required():
     required, _ = declared()
     at_once, _ = imported()
     assert at_once - required == set()
 
 
-def test_what_is_required_is_imported():
+def test_required_packages_are_imported():
     required, _ = declared()
     assert required - set.union(*imported()) == set()
 
 
-def test_what_is_imported_when_it_is_used_is_in_an_extra():
+def test_packages_imported_later_are_in_an_extra():
     required, extras = declared()
     _, later = imported()
     of_users = {name: packages for name, packages in extras.items() if name != "dev"}
     assert later - required - set.union(*of_users.values()) == set()
 
 
-def test_development_has_every_extra():
-    """Except for the trainers of others, which have an environment of their own."""
+def test_dev_extra_contains_every_other_extra():
+    """Lightning and transformers are excluded, because they have a separate environment."""
     required, extras = declared()
     needed = set().union(*(packages for name, packages in extras.items() if name not in ("dev", "integrations")))
     assert needed - extras["dev"] == set()
@@ -103,9 +104,9 @@ def test_development_has_every_extra():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # so that building leaves nothing behind
+    source = folder / "source"  # a copy, because building leaves files behind
     shutil.copytree(ROOT / "lca", source / "lca", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [*PIP, "wheel", source, "--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder]
     subprocess.run(command, check=True, timeout=300)
@@ -125,13 +126,48 @@ def test_torch_is_required_without_an_upper_bound(metadata):
     assert [re.sub(r"\s", "", line) for line in lines] == ["torch>=2.9"]
 
 
-def test_torchvision_is_required_by_extras_alone(metadata):
+def test_torchvision_is_required_only_by_extras(metadata):
     lines = [line for line in metadata.get_all("Requires-Dist") if name_of(line) == "torchvision"]
     assert sorted(re.findall(r'extra == "(\w+)"|$', line)[0] for line in lines) == ["datasets", "dev"]
 
 
+def test_description_has_no_relative_links_and_pictures(metadata):
+    """They would be broken on the page of a package index."""
+    description = metadata.get_payload()
+    prose = re.sub(r"```.*?```|`[^`]*`", "", description, flags=re.S)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert re.findall(r"\]\((?!https?://)[^)]*\)", prose) == []
+    assert not re.search(r"!\[|<img", prose)
+    assert "https://arxiv.org/abs/1909.01440" in description
+    assert "\\int_0^1" in description
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"```.*?```", description, re.S) == re.findall(r"```.*?```", readme, re.S)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("Read [the page](docs/x.md#part).", "Read the page."),
+        ("Read [`code`](docs/x.md) and [here](#below).", "Read `code` and here."),
+        ("Read [it](https://a.org/b(c)).", "Read [it](https://a.org/b(c))."),
+        ("A\n\n![p](a.png)\n\n*Caption,\ntwo **lines**.*\n\nB", "A\n\nB"),
+        ("A\n\n![p](a.png)\n\n**Bold** text.\n", "A\n\n**Bold** text.\n"),
+        ("![p](https://a.org/b.png)", "![p](https://a.org/b.png)"),
+        ("[![p](a.png)](b.md) A", " A"),
+        ('<img src="a.png" width="5"> A', " A"),
+        ("```python\ny = x[0](a)\n```\n`x[0](a)`", "```python\ny = x[0](a)\n```\n`x[0](a)`"),
+        ("$$f[0](x)$$", "$$f[0](x)$$"),
+    ],
+)
+def test_relative_links_and_pictures_are_removed(markdown, expected):
+    spec = spec_from_file_location("setup", ROOT / "setup.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.make_self_contained(markdown) == expected
+
+
 def pretend_installed(site_packages, name, version):
-    """What pip sees of an installed package."""
+    """Write the metadata by which pip recognizes an installed package."""
     folder = site_packages / f"{name.replace('-', '_')}-{version}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -139,8 +175,8 @@ def pretend_installed(site_packages, name, version):
     (folder / "RECORD").write_text("")
 
 
-def test_installing_changes_no_torch(wheel, metadata, tmp_path):
-    """An environment with an older torch and all else that is required, and nothing to download from."""
+def test_installation_keeps_an_older_torch(wheel, metadata, tmp_path):
+    """The environment has all required packages, with torch 2.9, and pip has no index to download from."""
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=300)
     (site_packages,) = environment.glob("lib/python*/site-packages")

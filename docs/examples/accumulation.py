@@ -1,8 +1,8 @@
-"""Gradient accumulation: an iterate for each step of the optimizer, however many batches led to it.
+"""Gradient accumulation: there is one iterate per optimizer step, however many mini-batches it uses.
 
     .venv/bin/python docs/examples/accumulation.py
 
-Writes accumulation.zarr and prints the LCA of each layer. Batches that no step has followed moved nothing.
+Writes accumulation.zarr and prints the LCA of each layer. A layer with a value below zero helped.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ def make() -> tuple[nn.Module, torch.optim.Optimizer, TensorDataset]:
 
 def main(path: Path | str = "accumulation.zarr") -> None:
     model, optimizer, data = make()
-    with lca.Recorder(path, model, overwrite=True) as recorder:  # in place of what an earlier call left
+    with lca.Recorder(path, model, overwrite=True) as recorder:  # overwrite the run of an earlier call
         recorder.attach(optimizer)
         train(model, optimizer, data)
 

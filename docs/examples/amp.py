@@ -1,10 +1,10 @@
-"""Mixed precision: autocast and a gradient scaler, whose skipped steps are iterations without motion.
+"""Mixed precision: a step that the gradient scaler skips is recorded as an iteration without motion.
 
     .venv/bin/python docs/examples/amp.py
 
-Writes amp.zarr and prints the LCA of each layer. The recorder is given the scaler too, for the optimizer never hears of
-a step that is skipped. The parameters are float32, and so is the loss that is allocated, unless
-AllocateConfig(precision="bf16") says otherwise.
+Writes amp.zarr and prints the LCA of each layer. A layer with a value below zero helped. The recorder needs the scaler,
+because the optimizer is not called when a step is skipped. The parameters and the allocated loss are float32. To
+allocate in bfloat16, pass AllocateConfig(precision="bf16").
 """
 
 from pathlib import Path
@@ -46,13 +46,13 @@ def make() -> tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, Tens
         x, (8 * torch.atan2(x[:, 0], x[:, 1]) / torch.pi).floor().long() + 8
     )  # 16 sectors of the plane
     model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 16)).to(DEVICE)
-    scaler = torch.amp.GradScaler(DEVICE, init_scale=SCALE, growth_interval=10)  # begins and comes back too large
+    scaler = torch.amp.GradScaler(DEVICE, init_scale=SCALE, growth_interval=10)  # too large at first, and again later
     return model, torch.optim.SGD(model.parameters(), lr=0.02), scaler, data
 
 
 def main(path: Path | str = "amp.zarr") -> None:
     model, optimizer, scaler, data = make()
-    with lca.Recorder(path, model, overwrite=True) as recorder:  # in place of what an earlier call left
+    with lca.Recorder(path, model, overwrite=True) as recorder:  # overwrite the run of an earlier call
         recorder.attach(optimizer, scaler)
         train(model, optimizer, scaler, data)
 

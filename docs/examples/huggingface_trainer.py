@@ -1,14 +1,15 @@
-"""The Trainer of Hugging Face transformers, on a tiny GPT-2 that is made here: nothing is downloaded.
+"""The Trainer of Hugging Face transformers, with a tiny GPT-2 that is created here. Nothing is downloaded.
 
     .venv-integrations/bin/python docs/examples/huggingface_trainer.py
 
-Writes huggingface_trainer.zarr and prints the LCA of each layer. There are trainer.state.global_step + 1 iterates,
-whatever gradient_accumulation_steps is; tied embeddings are counted once. Three things matter:
+Writes huggingface_trainer.zarr and prints the LCA of each layer. A layer with a value below zero helped. There are
+trainer.state.global_step + 1 iterates, even with gradient accumulation. Tied embeddings count once. Three things
+matter:
 
-- Record once the Trainer is made: it moves the model to its device.
-- Allocate with a model of its own: with bf16 or fp16 the one that was trained computes in 16 bits ever after.
-- train(resume_from_checkpoint=…) loads weights after θ_0 is taken, so that the first iteration would lead from one to
-  the other. Load them into the model before.
+- Start recording after the Trainer has been created, because it moves the model to its device.
+- Allocate with a new model. With bf16 or fp16, a model that was trained keeps computing in 16 bits.
+- train(resume_from_checkpoint=…) loads weights after θ_0 has been recorded, so the first iteration would include the
+  jump to these weights. Load them into the model before recording.
 """
 
 from pathlib import Path
@@ -24,11 +25,11 @@ import lca
 def make_model() -> GPT2LMHeadModel:
     torch.manual_seed(0)
     size = {"vocab_size": 32, "n_positions": 12, "n_embd": 16, "n_layer": 1, "n_head": 2}
-    return GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0))  # with the dropout that is usual
+    return GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0))  # with the default dropout
 
 
 def make_data() -> StackDataset:
-    """Sequences that count up in steps of 1 to 3; each example is a dict, as the Trainer and lca take it."""
+    """Return sequences that count up in steps of 1 to 3. The Trainer and lca both accept dicts as examples."""
     generator = torch.Generator().manual_seed(0)
     start, step = torch.randint(32, (240, 1), generator=generator), torch.randint(1, 4, (240, 1), generator=generator)
     tokens = (start + step * torch.arange(12)) % 32
@@ -36,13 +37,13 @@ def make_data() -> StackDataset:
 
 
 def losses(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The cross-entropy of the next token, by example: the mean over its tokens, of which all have as many."""
+    """Return the cross-entropy of the next token, averaged over each example. All examples have the same length."""
     logits = model(input_ids=batch["input_ids"]).logits[:, :-1]
     return nn.functional.cross_entropy(logits.mT, batch["labels"][:, 1:], reduction="none").mean(dim=1)
 
 
 def make_trainer(model: GPT2LMHeadModel, data: StackDataset) -> Trainer:
-    size = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2}  # 15 batches: 8 steps an epoch
+    size = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2}  # 15 batches: 8 steps per epoch
     quiet = {"output_dir": ".", "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
     arguments = TrainingArguments(num_train_epochs=5, learning_rate=0.01, **size, **quiet)
     return Trainer(model, arguments, train_dataset=data)
@@ -51,8 +52,8 @@ def make_trainer(model: GPT2LMHeadModel, data: StackDataset) -> Trainer:
 def main(path: Path | str = "huggingface_trainer.zarr") -> None:
     model, data = make_model(), make_data()
     trainer = make_trainer(model, data)
-    with lca.Recorder(path, model, overwrite=True) as recorder:  # in place of what an earlier call left
-        recorder.attach(trainer.create_optimizer(), trainer.accelerator.scaler)  # which is there with fp16
+    with lca.Recorder(path, model, overwrite=True) as recorder:  # overwrite the run of an earlier call
+        recorder.attach(trainer.create_optimizer(), trainer.accelerator.scaler)  # None without fp16
         trainer.train()
 
     summary = lca.allocate(path, lca.Problem(make_model(), losses, train=data))

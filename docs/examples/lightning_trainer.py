@@ -1,9 +1,9 @@
-"""Lightning: a callback that records while `Trainer.fit` trains.
+"""Lightning: a callback records while `Trainer.fit` trains.
 
     .venv-integrations/bin/python docs/examples/lightning_trainer.py
 
-Writes lightning_trainer.zarr and prints the LCA of each layer. Lightning counts steps of the optimizer, not batches:
-there are trainer.global_step + 1 iterates, whatever accumulate_grad_batches is.
+Writes lightning_trainer.zarr and prints the LCA of each layer. A layer with a value below zero helped. There are
+trainer.global_step + 1 iterates, because Lightning counts optimizer steps, even with gradient accumulation.
 """
 
 from contextlib import ExitStack
@@ -20,9 +20,10 @@ QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 
 
 class Record(L.Callback):
-    """Records from the start of the training to its end, or to an exception, which leaves the run unfinished.
+    """Callback that records from the start of training to its end.
 
-    By then there are the optimizer and the processes, and the model is on its device with the weights of a checkpoint.
+    When training starts, the optimizer exists, the model is on its device, and the weights of a checkpoint are loaded.
+    An exception ends the recording and leaves the run unfinished.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -31,7 +32,7 @@ class Record(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         recorder = self.recording.enter_context(lca.Recorder(self.path, module, overwrite=True))
         (optimizer,) = trainer.optimizers
-        recorder.attach(optimizer, getattr(trainer.precision_plugin, "scaler", None))  # there with "16-mixed"
+        recorder.attach(optimizer, getattr(trainer.precision_plugin, "scaler", None))  # only "16-mixed" has one
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.recording.close()
@@ -65,7 +66,7 @@ def make() -> tuple[Classifier, TensorDataset]:
 
 def train(module: Classifier, data: TensorDataset, *callbacks: L.Callback) -> L.Trainer:
     trainer = L.Trainer(max_epochs=10, accumulate_grad_batches=4, callbacks=list(callbacks), **QUIET)
-    trainer.fit(module, DataLoader(data, batch_size=16, shuffle=True))  # 15 batches: 4 steps an epoch
+    trainer.fit(module, DataLoader(data, batch_size=16, shuffle=True))  # 15 batches: 4 steps per epoch
     return trainer
 
 

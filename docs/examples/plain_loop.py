@@ -1,9 +1,10 @@
-"""A loop of one's own: the recorder is attached to the optimizer, and the loop stays as it is.
+"""A custom training loop: attach the recorder to the optimizer, and leave the loop unchanged.
 
     .venv/bin/python docs/examples/plain_loop.py
 
-Writes plain_loop.zarr, with an iterate for each optimizer.step(), and prints the LCA of each layer. Where the loop can
-see the recorder, `recorder.log(accuracy=…)` keeps numbers of its own beside the iterates.
+Writes plain_loop.zarr, with one iterate per optimizer step, and prints the LCA of each layer. A layer with a value
+below zero helped, because it lowered the loss. A loop that has access to the recorder can store further numbers with
+the iterates, with `recorder.log(accuracy=…)`.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, data: TensorDatase
 
 
 def losses(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """One loss for each example: what is allocated is their mean over all the data."""
+    """Return one loss per example. The allocated loss is their mean over the whole dataset."""
     x, y = batch
     return nn.functional.cross_entropy(model(x), y, reduction="none")
 
@@ -40,7 +41,7 @@ def make() -> tuple[nn.Module, torch.optim.Optimizer, TensorDataset]:
 
 def main(path: Path | str = "plain_loop.zarr") -> None:
     model, optimizer, data = make()
-    with lca.Recorder(path, model, overwrite=True) as recorder:  # in place of what an earlier call left
+    with lca.Recorder(path, model, overwrite=True) as recorder:  # overwrite the run of an earlier call
         recorder.attach(optimizer)
         train(model, optimizer, data)
 

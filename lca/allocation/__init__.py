@@ -1,1 +1,1 @@
-"""Allocating the loss changes of a recorded run to its parameters."""
+"""Allocation of the loss changes of a recorded run to its parameters."""

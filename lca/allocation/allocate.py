@@ -1,4 +1,4 @@
-"""Replay a run and allocate every iteration: check what is asked for, open or continue the allocation, sum it up."""
+"""The entry points `allocate` and `check`: replay a recorded run and allocate the loss change of every iteration."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ from lca.allocation.task import Task
 from lca.allocation.teamwork import CONTINUE, Teamwork
 from lca.allocation.trajectory import Trajectory
 from lca.config import resolve
-from lca.errors import LCAError, storage_errors
+from lca.errors import LCAError, Remedy, storage_errors
 from lca.problem.objective import Objective, prepare
 from lca.problem.problem import Problem
 from lca.problem.sampling import estimate_standard_error
@@ -40,6 +40,8 @@ from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
 from lca.store.summary import Summary, is_counted, summarize
 
+DISK_REMEDY: Remedy = ("Everything allocated so far is kept. Free disk space or restore write access. ", *CONTINUE)
+
 
 def allocate(
     path: Path | str,
@@ -51,27 +53,27 @@ def allocate(
     on_preflight: Callable[[Preflight], None] | None = None,
     **options: Any,
 ) -> Summary:
-    """Allocate the loss changes of a finished run to its parameters, and write the arrays of `lca/NAME`.
+    """Allocate the loss change of every iteration of a run to its parameters and store the result in the run.
 
-    An interrupted allocation is continued, a finished one only summed up. torchrun's processes share the work, with the
-    same result. On SIGINT or SIGTERM it stops after the iteration and keeps what is done.
+    An interrupted allocation is continued, and a complete one is only summarized. Processes that ``torchrun`` starts
+    share the work. SIGINT and SIGTERM stop the function after the current iteration. No finished iteration is lost.
 
     Args:
-        path: The run store, a path or a URL.
-        problem: The problem that the run was trained on; its model is used and left as it was.
-        config: How to allocate.
-        overwrite: Replace an existing allocation of the same name.
-        progress: Show a progress bar on stderr.
-        on_preflight: Called with the result of the preflight, which always comes first.
-        **options: Fields of AllocateConfig, in place of those of `config`.
+        path: Path or URL of the run. Its training must be complete.
+        problem: Problem that the run was trained on. Its model is used for the computation and restored afterwards.
+        config: Options of the allocation. Defaults to ``AllocateConfig()``.
+        overwrite: Whether to replace an existing allocation of the same name.
+        progress: Whether to show a progress bar on stderr.
+        on_preflight: Function that is called with the result of the preflight, before the allocation starts.
+        **options: Fields of `AllocateConfig`; they take precedence over `config`.
 
     Returns:
-        The certificate of the allocation.
+        The certificate of the allocation: losses, residuals and the audited error.
 
     Raises:
-        UsageError: If the options are invalid, or an existing allocation has other options.
-        LCAError: If the problem is not the one of the run, or its loss is not a function of the parameters.
-        Interrupted: If it was stopped by a signal.
+        UsageError: If an option is invalid, or an allocation of the same name was made with different options.
+        LCAError: If the problem does not match the run, or its loss is not a deterministic function of the parameters.
+        Interrupted: If a signal stopped the allocation.
 
     Example:
         >>> print(lca.allocate("run.zarr", problem, by_class=True))
@@ -81,7 +83,7 @@ def allocate(
     iterations = config.range(run.n_iterations)
     notes = require_same_problem(run, problem, config)
     objective = _prepare(problem, config)
-    with storage_errors(path, ("What is allocated is kept. Fix this. ", *CONTINUE)), ExitStack() as stack:
+    with storage_errors(path, DISK_REMEDY), ExitStack() as stack:
         workers = stack.enter_context(join_workers())
         if workers.first:
             overwrite = overwrite and not workers.restarted
@@ -104,19 +106,24 @@ def allocate(
 
 
 def check(path: Path | str, problem: Problem, config: AllocateConfig | None = None, **options: Any) -> Preflight:
-    """Make the preflight of an allocation, without allocating: is the loss a function, and what will it cost?
+    """Check a problem against a run and forecast the cost of an allocation, without allocating anything.
 
     Args:
-        path: The run store, a path or a URL.
-        problem: The problem that the run was trained on.
-        config: How the allocation would be made.
-        **options: Fields of AllocateConfig, in place of those of `config`.
+        path: Path or URL of the run.
+        problem: Problem that the run was trained on. Its model is restored afterwards.
+        config: Options that the allocation would use. Defaults to ``AllocateConfig()``.
+        **options: Fields of `AllocateConfig`; they take precedence over `config`.
 
     Returns:
-        What was found, and a forecast of time, disk and memory.
+        The findings about the model and its loss, and a forecast of time, disk space and memory.
 
     Raises:
-        LCAError: If the problem is not the one of the run, or its loss is not a function of the parameters.
+        UsageError: If an option is invalid.
+        LCAError: If the problem does not match the run, its loss is not a deterministic function of the parameters, or
+            its gradient is not the derivative of its loss.
+
+    Example:
+        >>> print(lca.check("run.zarr", problem))
     """
     config = resolve(AllocateConfig, config, options)
     run = open_run(path)
@@ -133,19 +140,20 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
 def _open_together(
     workers: Workers, run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool
 ) -> None:
-    """The first process opens the allocation, and the others wait."""
+    """Let the first process open or create the allocation while the others wait."""
     if workers.first:
         open_allocation(run, problem, objective, config, overwrite)
         if is_finished(run, config):
             consolidated.ensure(run.path)
         workers.add(Phase.OPENED)
     workers.wait(Phase.OPENED)
-    if config.split not in run.attributes.get("splits", {}):  # otherwise each has compared it with the record
+    # Each process has already compared its data with the run if the run describes this split.
+    if config.split not in run.attributes.get("splits", {}):
         require_same_data_everywhere(workers, problem.split(config.split))
 
 
 def _prepare(problem: Problem, config: AllocateConfig) -> Objective:
-    """The model and the examples of L on the device."""
+    """Move the model and the examples of the split to the device and return the objective L."""
     device = share_device(resolve_device(config.device))
     problem.model.to(device)
     options: dict[str, Any] = {"n_examples": config.examples, "seed": config.seed, "by_class": config.by_class}
@@ -166,7 +174,7 @@ def _check_first(
     workers: Workers,
     on_preflight: Callable[[Preflight], None] | None,
 ) -> None:
-    """The first process makes the preflight, and the others wait."""
+    """Let the first process run the preflight while the others wait."""
     if workers.first:
         checked = preflight(run, gradient, theta(iterations[0]), config, iterations)
         if on_preflight:
@@ -176,7 +184,7 @@ def _check_first(
 
 
 def _allocate(task: Task) -> None:
-    """Allocate what is left, refine the total, audit a sample, and declare the allocation complete."""
+    """Allocate the missing blocks, refine the total, audit a sample and mark the allocation as complete."""
     BlockPass(task).run()
     refine_total(task)
     audit_sample(task)
@@ -188,7 +196,7 @@ def _allocate(task: Task) -> None:
     missing = np.flatnonzero(task.allocation.read("blocks") == 0)
     if len(missing):
         raise LCAError(
-            f"{len(missing)} blocks of {task.allocation.path} were not allocated, block {missing[0]} the first of them",
+            f"{task.allocation.path} lacks {len(missing)} blocks, starting with block {missing[0]}",
             remedy=CONTINUE,
         )
     task.writer.finish()
@@ -196,7 +204,11 @@ def _allocate(task: Task) -> None:
 
 
 def _estimate_standard_errors(task: Task) -> dict[str, float]:
-    """Of the loss over the subset at the first and the last allocated iterate, and of the change between them."""
+    """Estimate how far the losses over a subset of examples are from those over the whole split.
+
+    Returns standard errors in units of the loss: of the loss at the first allocated iterate ("start"), at the last one
+    ("end"), and of the change between them ("change"). The result is empty if no iteration was allocated.
+    """
     iterations = np.flatnonzero(is_counted(task.allocation.read("status")))
     if not len(iterations):
         return {}

@@ -1,4 +1,4 @@
-"""Batch size and memory format of the passes, chosen for speed by a short trial on the data's device."""
+"""The batch size and the memory format of the passes, chosen for speed by short trials on the model's device."""
 
 import time
 from collections import defaultdict
@@ -21,29 +21,29 @@ from lca.runtime.device import get_memory_bytes
 from lca.runtime.precision import use_precision
 from lca.runtime.workers import count_sharing
 
-# The sizes worth trying, by kind of device.
+# Candidate batch sizes for each kind of device.
 BATCH_SIZES = defaultdict(
     lambda: (1_000, 5_000),
     cpu=(125, 250, 500, 1_000, 2_000, 5_000),
     cuda=(1_000, 5_000, 20_000, 100_000),
 )
-BATCHNORM_BATCH = 5_000  # the paper's
+BATCHNORM_BATCH = 5_000  # as in the paper
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-STREAMED_BYTES = 2**28  # of a batch that is streamed, at most
-PAIRS = 3  # trials of two formats in turn: a machine that is slower for a while is so for both
-CLEARLY_WORSE = 1.1  # times the shortest
-WORTH_IT = 0.95  # of the time in torch's own memory format, for another to be taken
+STREAMED_BYTES = 2**28  # upper limit of the size of a streamed batch
+PAIRS = 3  # alternating trials of two formats, so that a temporary slowdown of the machine affects both
+CLEARLY_WORSE = 1.1  # ratio to the best time at which the search stops
+WORTH_IT = 0.95  # channels-last is used if its time is below this fraction of the time of the default format
 
 
 @dataclass(frozen=True)
 class BatchFormat:
-    """batch_size: examples per batch. channels_last: whether images lie in memory with their channels last."""
+    """The number of examples per batch, and whether images are stored in the channels-last memory format."""
 
     batch_size: int
     channels_last: bool = False
 
     def apply(self, objective: Objective) -> Objective:
-        """The objective with its data in this memory format."""
+        """Return the objective with its data in this memory format."""
         return objective.map_data(to_channels_last) if self.channels_last else objective
 
 
@@ -54,9 +54,9 @@ def to_channels_last(data: Batch) -> Batch:
 def choose_batch_format(
     objective: Objective, *, batch_size: int | None = None, channels_last: bool | None = None
 ) -> BatchFormat:
-    """Choose what is not given for the shortest pass over the objective.
+    """Choose the batch size and the memory format that are not given, so that a pass over the objective is fastest.
 
-    With BatchNorm the batch size is a part of what the loss is, so it is the paper's 5,000, whatever is faster.
+    With BatchNorm the loss depends on the batch size, which is therefore the paper's 5,000 and not the fastest one.
     """
     data = objective.data
     if batch_size is None and has_batchnorm(objective.model):
@@ -66,16 +66,16 @@ def choose_batch_format(
         largest = min(objective.n_examples, _largest_batch(data))
         batch_size = choose_batch_size(seconds, largest, get_device(objective.model))
     if channels_last is None:
-        size = min(batch_size, BATCH_SIZES["cpu"][1])  # enough to see it, also where batches are large
+        size = min(batch_size, BATCH_SIZES["cpu"][1])  # large enough to show the difference
         has_images = _has_images(objective.model, take_first(data, 1))
         channels_last = has_images and _compare(seconds, (size, True), (size, False)) < WORTH_IT
     return BatchFormat(batch_size, channels_last)
 
 
 def choose_batch_size(seconds: Callable[[int], float], N: int, device: torch.device) -> int:
-    """The batch size with the shortest pass per example; what is too large for the memory is left out.
+    """Return the batch size with the shortest time per example among those that fit in memory.
 
-    seconds: batch size -> wall seconds per example.
+    `seconds` measures the wall-clock time per example for a batch size; `N` is the largest batch size to try.
     """
     sizes = sorted({min(size, N) for size in BATCH_SIZES[device.type]})
     best: int | None = None
@@ -87,7 +87,7 @@ def choose_batch_size(seconds: Callable[[int], float], N: int, device: torch.dev
                 raise
             break
         if ratio > CLEARLY_WORSE and best:
-            break  # larger ones are slower still, and take longest to try
+            break  # larger batches are even slower, and their trials take longest
         if ratio < 1 or not best:
             best = size
     if not best:
@@ -96,15 +96,15 @@ def choose_batch_size(seconds: Callable[[int], float], N: int, device: torch.dev
 
 
 def out_of_memory(size: int, device: torch.device) -> LCAError:
-    """The error of a batch that is too large."""
+    """Return the error for a batch that does not fit in memory."""
     return LCAError(
-        f"a batch of {size:,} examples does not fit into the memory of {device}",
-        remedy=("Pass a smaller ", Argument("batch_size"), ", or another ", Argument("device"), "."),
+        f"a batch of {size:,} examples does not fit in the memory of {device}",
+        remedy=("Pass a smaller ", Argument("batch_size"), " or another ", Argument("device"), "."),
     )
 
 
 def require_memory(objective: Objective, batch_size: int, precision: str = "fp32") -> None:
-    """Raise LCAError if a batch is too large for the memory of the data's device, where none smaller can replace it."""
+    """Raise LCAError if the activations of a batch of this size do not fit in the memory of the model's device."""
     device = get_device(objective.model)
     few = objective.take_first(SAMPLE)
     with FullGradient(few, SAMPLE) as sample, use_precision(precision, device):
@@ -113,13 +113,13 @@ def require_memory(objective: Objective, batch_size: int, precision: str = "fp32
     needed = sample_bytes * size // few.n_examples
     if needed > available:
         raise LCAError(
-            f"the activations of a batch of {size:,} examples take {needed / 1e9:.3g} GB, and a process on {device} "
-            f"has {available / 1e9:.3g} GB. With BatchNorm the batch is a part of what the loss is, so it is never "
-            "made smaller without being asked",
+            f"the activations of a batch of {size:,} examples need {needed / 1e9:.3g} GB, but a process on {device} "
+            f"has {available / 1e9:.3g} GB. With BatchNorm the loss depends on the batch size, so it is not reduced "
+            "automatically",
             remedy=(
                 "Pass a smaller ",
                 Argument("batch_size"),
-                ", which the store records, or another ",
+                " (the store records it) or another ",
                 Argument("device"),
                 ".",
             ),
@@ -127,7 +127,10 @@ def require_memory(objective: Objective, batch_size: int, precision: str = "fp32
 
 
 def measure_activations(gradient: FullGradient) -> int:
-    """Bytes that the forward pass of a few examples keeps for the backward pass, besides parameters and examples."""
+    """Return the bytes that a forward pass over SAMPLE examples keeps for the backward pass.
+
+    Parameters and the examples themselves are not counted.
+    """
     data = gradient.objective.data
     existing = {tensor.untyped_storage().data_ptr() for tensor in (*gradient.model.parameters(), *get_tensors(data))}
     kept: dict[int, int] = {}
@@ -145,21 +148,21 @@ def measure_activations(gradient: FullGradient) -> int:
 
 @dataclass(frozen=True)
 class _Stopwatch:
-    """seconds(size, channels_last) -> wall seconds per example, of a pass over one batch."""
+    """Measures the wall-clock time per example of a pass over one batch, given its size and memory format."""
 
     objective: Objective
 
     def __call__(self, size: int, channels_last: bool = False) -> float:
         sample = BatchFormat(size, channels_last).apply(self.objective.take_first(size))
-        if isinstance(self.objective.data, StreamedDataset):  # its reading is not to be measured
+        if isinstance(self.objective.data, StreamedDataset):  # reading the data must not be timed
             sample = sample.map_data(lambda batch: map_tensors(batch, lambda x: x.to(get_device(sample.model))))
         with FullGradient(sample, size) as gradient:
-            _time_pass(gradient)  # the first pass is slower than the one that counts
+            _time_pass(gradient)  # warm-up
             return _time_pass(gradient) / sample.n_examples
 
 
 def _compare(seconds: Callable[..., float], one: tuple[Any, ...], other: tuple[Any, ...]) -> float:
-    """How much longer the first takes than the second, tried in turn: the median."""
+    """Return the ratio of the time of `one` to the time of `other`, as the median over alternating trials."""
     if one == other:
         seconds(*one)
         return 1.0
@@ -167,7 +170,7 @@ def _compare(seconds: Callable[..., float], one: tuple[Any, ...], other: tuple[A
 
 
 def _largest_batch(data: Batch | StreamedDataset) -> int:
-    """Largest batch size to try; of a streamed dataset, as many examples as fit into STREAMED_BYTES."""
+    """Return the largest batch size to try: all examples, or for a stream as many as fit into STREAMED_BYTES."""
     if not isinstance(data, StreamedDataset):
         return length(data)
     sample = take_first(data, SAMPLE)
@@ -175,7 +178,7 @@ def _largest_batch(data: Batch | StreamedDataset) -> int:
 
 
 def _time_pass(gradient: FullGradient) -> float:
-    """Wall seconds of a pass."""
+    """Return the wall-clock time of a pass, in seconds."""
     begin = time.perf_counter()
     float(gradient(gradient.theta).loss)  # waits for the device
     return time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Blocks of iterations, integrated and written; each by the process that gets it."""
+"""The main pass of an allocation: the processes integrate and write one block of iterations after another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from lca.store.schema import Status
 
 
 class BlockPass:
-    """Allocates and writes every block that is not yet done; this process those that it gets."""
+    """Allocates and writes the unfinished blocks. Each block goes to the first process that is free."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.steps = task, task.steps
@@ -53,20 +53,23 @@ class BlockPass:
         writer.write(rows, done=True)
 
     def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool) -> None:
-        """Fill a row of a block. has_end: whether θ_{t+1} belongs to the block too."""
+        """Compute iteration t and store its values, and those of θ_t, in a row of the block.
+
+        `has_end` states whether the row of θ_{t+1} lies in the same block.
+        """
         last, self._last = self._last, None
-        rows["status", row] = Status.NOT_FINITE  # until it is known to be
+        rows["status", row] = Status.NOT_FINITE  # replaced below, unless θ_t or θ_{t+1} is not finite
         if not self.steps.theta.is_finite(t):
             return
         start = last if last and last.t == t else self.steps.arrive(t)
-        _fill(rows, row, self.task.records.of_iterate(start.leaving))
+        _fill(rows, row, self.task.records.collect_iterate(start.leaving))
         if not self.steps.theta.is_finite(t + 1):
             return
         end = self._last = self.steps.arrive(t + 1, start.theta)
         step = Step.between(start, end)
-        _fill(rows, row, self.task.records.of_iteration(self.steps.integrate(step), step))
+        _fill(rows, row, self.task.records.collect_iteration(self.steps.integrate(step), step))
         if has_end and t + 1 not in self.task.allocation.iterations:
-            _fill(rows, row + 1, self.task.records.of_iterate(end.arriving))
+            _fill(rows, row + 1, self.task.records.collect_iterate(end.arriving))
 
 
 def _fill(rows: BlockRows, row: int, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The slopes of each class's part of the loss along given directions, gathered during a pass."""
+"""The directional derivatives of each class's share of the loss, accumulated during a pass over the split."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,15 @@ from torch import Tensor
 from lca.model.vectors import sum_by_tensor
 from lca.store.parameters import ParameterTable
 
-DIRECTIONS = 2  # an iterate lies between two steps, and the slopes along both are needed there
+DIRECTIONS = 2  # an iterate lies between two steps and needs the slopes along both
 
 
 class ClassSlopes:
-    """Sums gradients over classes; all tensors stay at the same place in memory.
+    """Accumulates class gradients into their sum and into slopes, in tensors that are never reallocated.
 
-    total: (K,), the gradient of all classes together. slopes: (direction, class, tensor) in float64,
-    Σ_i d_i ∂_i L_c over each tensor, where L_c is the part of L that the examples of class c make up.
+    `total` (K,) is the gradient summed over the classes. `slopes`, float64 of shape (direction, class, tensor), holds
+    Σ_i d_i ∂_i L_c for direction d, where i runs over the parameters of a tensor and L_c is the share of class c in
+    L = Σ_c L_c.
     """
 
     def __init__(self, table: ParameterTable, n_classes: int, like: Tensor) -> None:
@@ -24,7 +25,7 @@ class ClassSlopes:
         self.slopes = torch.zeros(DIRECTIONS, n_classes, len(table), dtype=torch.float64, device=device)
 
     def begin(self) -> None:
-        """Empty all sums."""
+        """Set all sums to zero."""
         self.total.zero_()
         self.slopes.zero_()
 
@@ -33,13 +34,13 @@ class ClassSlopes:
             self.directions[i].copy_(direction)
 
     def move(self, gradient: Tensor, c: int) -> None:
-        """Move a gradient (K,) of class c alone to the total, and its slopes to those of the class."""
+        """Add the gradient (K,) of class c to the total and its slopes to those of the class, then set it to zero."""
         self.total += gradient
         for direction, slopes in zip(self.directions, self.slopes, strict=True):
             slopes[c] += sum_by_tensor(direction * gradient, self.lengths)
         gradient.zero_()
 
     def take(self, n_directions: int) -> Tensor:
-        """A copy of the slopes, (direction, class, tensor), or (class, tensor) for a single direction."""
+        """Return a copy of the slopes: (direction, class, tensor), or (class, tensor) for a single direction."""
         slopes = self.slopes[0] if n_directions == 1 else self.slopes[:n_directions]
         return slopes.clone()

@@ -1,4 +1,4 @@
-"""How to allocate: the options, and what they may be."""
+"""The options of an allocation and the checks on their values."""
 
 from lca.config import configuration, option
 from lca.errors import UsageError
@@ -7,62 +7,109 @@ from lca.store.schema import KEEP, MANTISSA_BITS, PRECISIONS, RULES, SPLITS
 
 @configuration
 class AllocateConfig:
-    """How to allocate."""
+    """Options of `lca.allocate` and `lca.check`."""
 
-    split: str = option(default="train", choices=SPLITS, help="Split whose loss is allocated.")
-    name: str | None = option(default=None, help="Name to store the allocation under.", unset="the split")
+    split: str = option(
+        default="train", choices=SPLITS, help="Split whose loss is allocated.", group="What to allocate"
+    )
+    name: str | None = option(
+        default=None,
+        help="Name to store the allocation under.",
+        unset="the split",
+        metavar="NAME",
+        group="What to allocate",
+    )
     tolerance: float = option(
-        default=1e-3, help="Largest residual allowed in an iteration, in units of the loss; the default is the paper's."
+        default=1e-3,
+        help="Largest residual allowed in an iteration, in units of the loss. The default is taken from the paper.",
+        metavar="X",
+        group="Accuracy",
     )
     total_tolerance: float = option(
         default=1e-2,
-        help="Largest cumulative residual allowed, as a fraction of |L_T − L_0|; the default is the paper's.",
+        help="Largest cumulative residual allowed, as a fraction of the total loss change. "
+        "The default is taken from the paper.",
+        metavar="FRACTION",
+        group="Accuracy",
     )
-    max_intervals: int = option(default=64, metavar="N", help="Maximum number of subintervals per iteration.")
+    max_intervals: int = option(
+        default=64, metavar="N", help="Maximum number of subintervals per iteration.", group="Accuracy"
+    )
     rule: str = option(
         default="simpson",
         choices=RULES,
-        help="Quadrature rule to begin with; simpson and trapezoid are refined with Simpson, first-order is not.",
+        help="Initial quadrature rule. Refinement uses Simpson's rule. First-order is never refined.",
+        group="Accuracy",
     )
     audit: float = option(
         default=0.01,
         metavar="FRACTION",
-        help="Fraction of iterations, at least five, integrated again, more finely, to measure the error of the parts; "
-        "0 for none.",
+        help="Fraction of iterations to integrate again on a finer grid, which measures the error of the LCA values. "
+        "At least five iterations are audited. Zero turns the audit off.",
+        group="Accuracy",
     )
-    seed: int = option(default=0, help="Random seed for choosing the audited iterations and the subset of examples.")
+    seed: int = option(
+        default=0,
+        help="Random seed for choosing the audited iterations and the subset of examples.",
+        metavar="SEED",
+        group="Accuracy",
+    )
     iterations: str | None = option(
-        default=None, metavar="A:B:STEP", help="Allocate only these iterations (a Python slice, e.g. 0:400:10)."
+        default=None,
+        metavar="A:B:STEP",
+        help="Allocate only these iterations (a Python slice, e.g. 0:400:10).",
+        group="What to allocate",
     )
     examples: int | None = option(
-        default=None, metavar="N", help="Use a fixed, class-stratified subset of N examples.", unset="all"
+        default=None,
+        metavar="N",
+        help="Use a fixed, class-stratified subset of N examples.",
+        unset="all",
+        group="What to allocate",
     )
-    by_class: bool = option(default=False, help="Also store the LCA of each class, by the problem's groups.")
-    gradient_signs: bool = option(default=False, help="Store the sign of every gradient, one bit per parameter.")
+    by_class: bool = option(
+        default=False,
+        help="Store the LCA of each class of examples as well (the problem defines the classes).",
+        group="What to allocate",
+    )
+    gradient_signs: bool = option(
+        default=False, help="Store the sign of every gradient, one bit per parameter.", group="Storage"
+    )
     keep: str = option(
         default="lca",
         choices=KEEP,
-        help="What to store: the LCA of every parameter, or only its sums over tensors, if K × T is too large.",
+        help="Store the LCA of every parameter, or only the sums over tensors, which saves disk space.",
+        group="Storage",
     )
     keep_bits: int = option(
-        default=MANTISSA_BITS, metavar="BITS", help="Mantissa bits kept per LCA value; sums are unaffected."
+        default=MANTISSA_BITS,
+        metavar="BITS",
+        help="Mantissa bits kept per LCA value. Sums are unaffected.",
+        group="Storage",
     )
     batch_size: int | None = option(
         default=None,
         metavar="N",
-        help="Examples per batch of a pass; with BatchNorm it defines the loss.",
-        unset="the fastest; 5000 with BatchNorm, as in the paper",
+        help="Number of examples per batch when the split is evaluated. With BatchNorm, the loss depends on it.",
+        unset="the fastest, or 5000 with BatchNorm as in the paper",
+        group="Speed",
     )
     channels_last: bool | None = option(
-        default=None, help="Use the channels-last memory format for images.", unset="the faster format"
+        default=None, help="Use the channels-last memory format for images.", unset="the faster format", group="Speed"
     )
     precision: str = option(
         default="fp32",
         choices=PRECISIONS,
-        help="Precision of matrix products and convolutions; the audit, always in fp32, measures what it costs.",
+        help="Precision of matrix products and convolutions. The audit uses fp32, so it measures the error this adds.",
+        group="Speed",
     )
-    compile: bool = option(default=False, help="Run the model through torch.compile.")
-    device: str = option(default="auto", help="Device to allocate on; auto is CUDA if there is one, else the CPU.")
+    compile: bool = option(default=False, help="Compile the model with torch.compile.", group="Speed")
+    device: str = option(
+        default="auto",
+        help="Device to compute on. The value auto selects CUDA if available and the CPU otherwise.",
+        metavar="DEVICE",
+        group="Speed",
+    )
 
     def __post_init__(self) -> None:
         if self.name is None:
@@ -84,7 +131,7 @@ class AllocateConfig:
             _parse_slice(self.iterations)
 
     def range(self, T: int) -> range:
-        """The requested iterations, of a run of T."""
+        """Return the iterations to allocate in a run of T iterations."""
         if self.iterations is None:
             return range(T)
         requested = _parse_slice(self.iterations)

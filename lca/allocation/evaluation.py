@@ -1,4 +1,4 @@
-"""The loss and the accuracy of a model at given parameters, for questions that need the model again."""
+"""Evaluation of loss and accuracy at given parameters, for analyses that need the model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ from lca.store.run import Run
 
 
 class Evaluator:
-    """Evaluates a problem at parameters from its runs.
-
-        evaluate = lca.Evaluator(problem)
-        lca.analysis.prune("run.zarr", evaluate)
+    """Computes the loss and the accuracy of a problem's model at given parameters.
 
     Args:
-        problem: The problem that the runs were trained on; its model is used and left as it was.
-        splits: The splits to evaluate; those that the problem lacks are left out.
-        device: Where to evaluate; auto is CUDA if there is one, else the CPU.
+        problem: Problem that the runs were trained on. Its model is used for the computation and restored afterwards.
+        splits: Splits to evaluate. Splits that the problem does not have are skipped.
+        device: Device to compute on. The value ``"auto"`` selects CUDA if available and the CPU otherwise.
+
+    Example:
+        >>> evaluate = lca.Evaluator(problem)
+        >>> lca.analysis.prune("run.zarr", evaluate)
     """
 
     def __init__(self, problem: Problem, splits: Sequence[str] = ("train", "val"), device: str = "auto") -> None:
@@ -36,10 +37,20 @@ class Evaluator:
         self._checked: set[str] = set()
 
     def __call__(self, run: Run, thetas: Iterable[NDArray[np.floating]], split: str, name: str) -> "list[Measurement]":
-        """Measure loss and accuracy over a split at each of the parameters (K,).
+        """Measure loss and accuracy over a split at each of several parameter vectors.
 
-        name: of the run's allocation, whose batch size is used: with BatchNorm it is a part of what the loss is.
-        Raises LCAError if the problem is not the one of the run.
+        Args:
+            run: Run that the parameter vectors belong to.
+            thetas: Parameter vectors, each of shape (K,).
+            split: Split to evaluate.
+            name: Name of an allocation of the run. Its batch size is used, because with BatchNorm the loss depends on
+                the batch size.
+
+        Returns:
+            One measurement per parameter vector.
+
+        Raises:
+            LCAError: If the problem does not match the run.
         """
         self._require_same(run)
         if split not in self._objectives:
@@ -67,7 +78,12 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Measurement:
-    """loss: over the split, in the loss's unit. accuracy: from 0 to 1; NaN if the problem does not define it."""
+    """The loss and the accuracy of a model over a split.
+
+    Attributes:
+        loss: Mean loss.
+        accuracy: Fraction of correct predictions, or NaN if the problem does not define `correct`.
+    """
 
     loss: float
     accuracy: float

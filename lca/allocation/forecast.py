@@ -1,4 +1,4 @@
-"""What an allocation will cost: passes, disk and memory."""
+"""Forecasts of the cost of an allocation: number of passes, disk space and memory."""
 
 import resource
 import sys
@@ -15,24 +15,24 @@ from lca.store.chunks import bytes_in_flight
 from lca.store.run import Run
 from lca.store.schema import ARRAYS
 
-OVERHEAD_BYTES = 2**25  # of host memory, for threads that read and write, and what they leave unused
+OVERHEAD_BYTES = 2**25  # host memory of the reading and writing threads, and fragmentation
 
 
 def forecast_passes(config: AllocateConfig, iterations: range) -> int:
-    """The passes of a run of which nothing is refined, its audit included."""
+    """Return the number of passes over the split, audit included, if no iteration has to be refined."""
     n, T = (2 if config.rule == "simpson" else 1), len(iterations)
-    starts = T if iterations.step > 1 else 1  # otherwise it is where the iteration before has ended
+    starts = T if iterations.step > 1 else 1  # a contiguous range evaluates the end of an iteration once
     audited = count_audited(T, config.audit) if config.audit else 0
-    references = 6 * n  # both ends, and what is between them of 2n and of 4n subintervals
-    again = n + 1 if config.keep == "tensors" else 0  # the parts are not stored, so they are integrated once more
+    references = 6 * n  # both ends, plus the inner nodes of 2n and of 4n subintervals
+    again = n + 1 if config.keep == "tensors" else 0  # the parts are not stored, so the audit recomputes them
     return n * T + starts + audited * (references + again)
 
 
 def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_classes: int) -> int:
-    """The bytes of all arrays before compression, which is what they take on disk at most, except for metadata.
+    """Return the size of all arrays before compression, an upper bound of their size on disk without metadata.
 
-    The iterations of a slice with a step have gaps between them, among which they compress worse than next to each
-    other; for these it is the measured bytes, rounded up (1.4 times as many at a step of 3, 1.9 at 10, 2.6 at 30).
+    Iterations of a slice A:B:STEP compress worse if STEP > 1, because fill values lie between them. The size is
+    increased to bound the measured growth: a factor of 1.4 for a step of 3, 1.9 for 10 and 2.6 for 30.
     """
     kept = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
     T, K = len(iterations), run.parameters.size
@@ -54,9 +54,9 @@ def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_c
 
 
 def forecast_memory_bytes(run: Run, gradient: FullGradient) -> int:
-    """The host memory: what it has taken so far, in which passes were made, and what blocks of iterations will add."""
+    """Return a forecast of the peak host memory: the peak so far, after some passes, plus the blocks of iterations."""
     so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    # Blocks of iterates, of which the first has been read, as many of results, and an integral's vectors in float64.
+    # Blocks of iterates (the first is already in memory), as many blocks of results, and eight float64 vectors.
     n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
     blocks = (run.weights.dtype.itemsize * n_blocks * run.blocks.length + 8 * 8) * run.parameters.size
-    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # before and after compression
+    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # in flight before and after compression

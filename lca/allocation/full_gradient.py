@@ -1,4 +1,4 @@
-"""theta (K,) -> the loss over a whole split and its gradient (K,)."""
+"""The loss over a whole split and its gradient, as a function of the flat parameter vector θ (K,)."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,23 +22,25 @@ from lca.problem.streaming import take_first
 from lca.runtime.cuda_graph import Pass, capture
 from lca.runtime.precision import require_precision, use_precision
 
-SAMPLE = 16  # examples, where a few are enough
+SAMPLE = 16  # examples in the passes that only inspect the model
 
 
 class FullGradient:
-    """L(θ) = Σ wℓ(θ) / Σ w and ∇L(θ), over every example of an objective; a context manager.
+    """Computes L(θ) = Σ w ℓ(θ) / Σ w and ∇L(θ) over all examples of an objective.
 
-    Inside the context the model's parameters and their gradients are views of two flat vectors (K,), so setting θ,
-    zeroing and reading a gradient are each one call. Parameters and buffers of 16 bits are float32 there, and data too
-    where there are such. On exit the model is as it was before. On CUDA a pass is one graph, or eager where that is
-    not possible, with a note.
+    Use it as a context manager. Inside the context, the model's parameters and their gradients are views of two flat
+    vectors (K,), so that setting θ and zeroing or reading the gradient are single operations. If parameters or buffers
+    are narrower than θ, which is at least float32, they and the data are converted to the dtype of θ. On exit, the
+    model is restored. On CUDA, a pass is captured as one graph. If that fails, passes run eagerly and `notes` states
+    the reason.
 
-    objective: its data on the model's device, or elsewhere, from where they are copied ahead of their use. They are cut
-    into batches of batch_size in order; the last one may be smaller and weighs what it should. Dropout is off.
-    BatchNorm runs on the statistics of each batch, and its running buffers are neither used nor changed; for such a
-    model the batches are a part of what L means. If the objective has groups, evaluations have slopes by class, with a
+    The examples are cut into batches of `batch_size` in their order. The last batch may be smaller, which does not
+    change the weight of its examples. Data on another device are copied ahead of use. Dropout is off. BatchNorm uses
+    the statistics of each batch, and its running statistics are neither used nor changed, so that for such a model L
+    depends on the batches. If the objective has groups, every evaluation includes slopes by class, which takes one
     backward pass for each class in a batch.
-    precision: of the passes, see lca.runtime.precision. compiled: run the model through torch.compile.
+
+    `precision` is explained in lca.runtime.precision. With `compiled`, the model runs through torch.compile.
     """
 
     def __init__(
@@ -75,38 +77,39 @@ class FullGradient:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._passes.clear()  # and with them the memory of their graphs
+        self._passes.clear()  # releases the memory of the CUDA graphs
         self.pieces.close()
         self._leave.close()
 
     def __call__(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """One pass over the split. No host synchronisation. The result shares no memory with this object.
+        """Compute the loss and the gradient (K,) at theta (K,) in one pass over the split.
 
-        directions: at most two of (K,) in float64; with classes, the slopes along each are (direction, class, tensor),
-        or (class, tensor) for a single one.
+        `directions` are up to two float64 vectors (K,), used only if the objective has groups. The slopes along them
+        have shape (direction, class, tensor), or (class, tensor) for a single direction. The result shares no memory
+        with this object, and the host does not wait for the device.
         """
         return self._evaluate(self.precision, theta, directions)
 
-    def in_full(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """The same in float32, or the float64 of the model, whatever the precision."""
+    def evaluate_full_precision(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """Compute the same in float32 (float64 for a float64 model), regardless of `precision`."""
         return self._evaluate("fp32", theta, directions)
 
-    def at_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """The same with the loss in float32: in bfloat16 it is off by up to 6e-4, which would show in the residual."""
+    def evaluate_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
+        """Compute the same with the loss in float32: an error of 6e-4 in bfloat16 would show in the residual."""
         evaluation = self(theta, *directions)
         if self.precision != "bf16":
             return evaluation
         return replace(evaluation, loss=self.compute_mean(theta))
 
     def compute_mean(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
-        """The mean that L is, in float64: of the loss itself, or of figure(model, batch), of its shape."""
+        """Return the weighted mean of the loss, or of figure(model, batch), over the split in float64."""
         return self.compute_by_example(theta, figure).sum(dtype=torch.float64) / self.total_weight
 
     @torch.no_grad()
     def compute_by_example(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
-        """(N,): the loss, or figure(model, batch), of each example times its weight, or the sum of this over its parts.
+        """Return the weighted loss of each example (N,), or its figure(model, batch), in the order of the data.
 
-        In the order of the data, in full precision.
+        If an example has several parts, such as tokens, their weighted losses are summed. Computed in full precision.
         """
         self.theta.copy_(theta)
         figure = figure or self.objective.losses
@@ -119,20 +122,20 @@ class FullGradient:
             )
 
     def compute_weights(self) -> Tensor:
-        """(N,): what each example weighs, with all its parts."""
+        """Return the weight of each example (N,), summed over its parts."""
         if self.objective.weigh is None:
             return torch.ones(self.objective.n_examples, device=self.device)
         return torch.cat([_sum_parts(cast(Tensor, piece.weights)) for piece in self.pieces])
 
     def compute_sample(self, n: int = SAMPLE) -> Tensor:
-        """The losses of the first n examples at the current θ, to see what the model does with them."""
+        """Return the losses of the first n examples at the current θ. Used to inspect the model."""
         objective = self.objective
         batch = self._scale(map_tensors(take_first(objective.data, n), lambda x: x.to(self.device)))
         return compute_losses(objective.losses, self.model, batch, compute_weights(objective.weigh, batch))
 
     @torch.no_grad()
     def measure_batch_dependence(self) -> float:
-        """Relative change of the losses of a few examples when half as many share their batch."""
+        """Return the relative change of the losses of a few examples when the size of their batch is halved."""
         if self.objective.n_examples < 2:
             return 0.0
         half = min(SAMPLE, self.objective.n_examples) // 2
@@ -159,7 +162,7 @@ class FullGradient:
         return Evaluation(loss, self.by_class.total.clone(), self.by_class.take(len(directions)))
 
     def _pass(self, precision: str) -> None:
-        """theta -> loss, gradient; with classes also their total and slopes. All stay where they are in memory."""
+        """Compute self.loss and self.gradient, or self.by_class, in place: a CUDA graph needs constant addresses."""
         self.loss.zero_()
         self.gradient.zero_()
         with use_precision(precision, self.device):
@@ -184,13 +187,13 @@ class FullGradient:
         by_class.move(self.gradient, before)
 
     def _backward_by_class(self, by_class: ClassSlopes) -> None:
-        """One forward pass per batch, and on it a backward pass for each class in it."""
+        """Make one forward pass per batch, followed by one backward pass for each class in the batch."""
         for piece in self.pieces:
             losses, groups = self._compute_losses(piece), cast(Tensor, piece.groups)
             if groups.ndim > losses.ndim:
                 raise LCAError(
                     "the labels of groups(batch)",
-                    expected=f"one for each loss, shape {tuple(losses.shape)}, or for each example",
+                    expected=f"one label per loss, shape {tuple(losses.shape)}, or one per example",
                     found=f"shape {tuple(groups.shape)}",
                 )
             groups = groups.reshape(*groups.shape, *[1] * (losses.ndim - groups.ndim))
@@ -205,8 +208,8 @@ class FullGradient:
             if self._wide is None or "dtype" not in str(error):
                 raise
             raise LCAError(
-                f"the model has parameters of 16 bits, which are {self._wide} here, and its code casts to 16 bits by "
-                f"itself ({str(error).splitlines()[0]})",
+                f"the model's 16-bit parameters are converted to {self._wide} for the allocation, but its code casts "
+                f"to a fixed 16-bit dtype ({str(error).splitlines()[0]})",
                 remedy="Cast to the dtype of a parameter instead, such as x.to(next(model.parameters()).dtype).",
             ) from error
         self.loss += losses.detach().sum(dtype=torch.float64)
@@ -217,10 +220,10 @@ class FullGradient:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is torch.OutOfMemoryError, or what the CPU's allocator raises."""
+    """Return whether this is torch.OutOfMemoryError or the corresponding error of the CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
 
 
 def _sum_parts(values: Tensor) -> Tensor:
-    """(B,) or (B, S) -> the sum over the parts of each example, (B,)."""
+    """Sum the values (B,) or (B, S) over the parts of each example; returns (B,)."""
     return values.reshape(len(values), -1).sum(1)

@@ -1,4 +1,4 @@
-"""What a model does during a pass: which modules are random, in autocast or in a mode of their own."""
+"""Inspection of a model's forward pass: randomness, autocast, module modes and the state of each parameter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,21 +14,21 @@ from lca.runtime.precision import use_precision
 def describe_randomness(model: nn.Module, losses: Callable[[], Tensor]) -> str:
     """Describe the first module whose output differs between two identical passes.
 
-    losses: runs the model on a few examples.
+    `losses` runs the model on a few examples.
     """
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     runs = [_collect_outputs(model, losses) for _ in range(2)]
     written = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before.get(name, buffer))]
     if written:
-        return f"A pass changes the buffer {written[0]}; in eval mode a module has to leave its buffers as they are."
+        return f"A pass changes the buffer {written[0]}. In eval mode a module must not modify its buffers."
     for (name, kind, output), (_, _, again) in zip(*runs, strict=False):
         if not torch.equal(output, again):
-            return f"The first module whose output differs each time is {name or 'the model itself'} ({kind})."
-    return "No module is random by itself, so it is the loss function or the data, or sums in another order."
+            return f"The first module whose output differs between two passes is {name or 'the model itself'} ({kind})."
+    return "No single module is random: check the loss function, the data and nondeterministic summation."
 
 
 def find_autocast(gradient: FullGradient) -> str | None:
-    """The first module that computes in autocast although the pass is in float32."""
+    """Return the name of the first module that computes in autocast during a float32 pass, or None."""
     found: list[str] = []
 
     def look(name: str) -> Any:
@@ -49,7 +49,7 @@ def find_autocast(gradient: FullGradient) -> str | None:
 
 
 def _collect_outputs(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, str, Tensor]]:
-    """(name, kind, output) of the modules that return a tensor, in the order in which they finish."""
+    """Return (name, kind, output) of each module that returns a tensor, in the order in which they finish."""
     outputs: list[tuple[str, str, Tensor]] = []
 
     def keep(name: str, kind: str) -> Any:
@@ -72,7 +72,7 @@ def _collect_outputs(model: nn.Module, losses: Callable[[], Tensor]) -> list[tup
 
 
 def list_parameters(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, tuple[int, ...], str]]:
-    """(name, shape, state) of every parameter. losses: runs the model on a few examples."""
+    """Return (name, shape, state) of every parameter. `losses` runs the model on a few examples."""
     recorded = get_trainable(model)
     gradients = torch.autograd.grad(losses().sum(), list(recorded.values()), allow_unused=True)
     untouched = {name for name, part in zip(recorded, gradients, strict=True) if part is None}
@@ -84,18 +84,18 @@ def list_parameters(model: nn.Module, losses: Callable[[], Tensor]) -> list[tupl
             rows.append((name, tuple(tensor.shape), f"tied to {own}"))
             continue
         seen.add(own)
-        state = "frozen" if own not in recorded else "never touched by the loss" if own in untouched else "recorded"
+        state = "frozen" if own not in recorded else "not used by the loss" if own in untouched else "recorded"
         rows.append((own, tuple(tensor.shape), state))
     return rows
 
 
 def list_modules(model: nn.Module) -> list[tuple[str, str, str]]:
-    """(name, kind, mode) of the modules whose behaviour depends on a mode, and the one that is used."""
+    """Return (name, kind, mode in a pass) of each module that behaves differently in training and in evaluation."""
     rows = []
     for name, module in model.named_modules():
         kind = type(module).__name__
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            rows.append((name, kind, "statistics of the batch, buffers untouched"))
+            rows.append((name, kind, "batch statistics, running statistics unused"))
         elif isinstance(module, nn.modules.dropout._DropoutNd):
             rows.append((name, kind, "off"))
         elif isinstance(module, nn.RNNBase):

@@ -1,4 +1,7 @@
-"""The loss change of one iteration, divided among the parameters; pure but for the gradient that it is handed."""
+"""The allocation of one iteration: its loss change is divided among the K parameters.
+
+The functions are pure. The gradient of the loss is passed to them as a function.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +16,10 @@ from lca.store.schema import Status
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss (float64, no dimension) and its gradient (K,) at one point, on the point's device.
+    """The loss L (float64, 0-dim) and its gradient ∇L (K,) at a point θ, on the device of θ.
 
-    slopes: by class c and parameter tensor, (class, tensor) in float64: Σ_i d_i ∂_i L_c along a direction d, where L_c
-    is the part of L that the examples of the class make up. None where classes are not told apart.
+    `slopes`, float64 of shape (class, tensor), holds Σ_i d_i ∂_i L_c along a direction d, where i runs over the
+    parameters of a tensor and L_c is the share of class c in L = Σ_c L_c. It is None if the LCA is not split by class.
     """
 
     loss: Tensor
@@ -24,16 +27,17 @@ class Evaluation:
     slopes: Tensor | None = None
 
 
-# gradient(theta) or, where classes are told apart, gradient(theta, direction)
+# gradient(theta), or gradient(theta, direction) if the LCA is split by class.
 Gradient = Callable[..., Evaluation]
 
 
 @dataclass(frozen=True)
 class Integral:
-    """The allocation of one iteration.
+    """The allocation of one iteration, in units of the loss.
 
-    allocation: A (K,) in float64, in the units of L. allocated: Σ A. residual: Σ A − (L(θ1) − L(θ0)).
-    intervals: the n of the rule. class_allocation: (class, tensor), A of each class's part of L summed over the tensor.
+    `allocation` is A (K,) in float64; a negative A_i helps (lowers the loss). `allocated` is Σ_i A_i, `residual` is
+    Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals. `class_allocation` (class, tensor) is
+    the allocation of each L_c, summed over the parameters of each tensor.
     """
 
     allocation: Tensor
@@ -60,11 +64,14 @@ def integrate_iteration(
 
     A_i = Δ_i · ∫₀¹ ∂_i L(θ0 + sΔ) ds, by composite Simpson     [arXiv 1909.01440, eq. 3 and the text below it]
 
-    n doubles from 2 (from 1 with the trapezoid) until it is at least min_intervals and
-    |Σ A − (L(θ1) − L(θ0))| ≤ tolerance, or would be over max_intervals. With the first order n is 1 and stays it.
-    theta0, theta1: (K,), the iterates. start, end: the evaluations there, already known, with slopes along Δ or none.
-    Not converging is a result (AT_LIMIT), not an exception; so is a loss or a gradient that is not finite (NOT_FINITE,
-    with NaN for A).
+    theta0 and theta1 (K,) are the iterates θ0 and θ1, and Δ = θ1 − θ0. start and end are the evaluations there, with
+    slopes along Δ if the LCA is split by class.
+
+    The number n of subintervals starts at 2 (trapezoid: 1) and doubles until |Σ A − (L(θ1) − L(θ0))| ≤ tolerance and
+    n ≥ min_intervals. Doubling stops at max_intervals. The first-order rule A = Δ · ∇L(θ0) is never refined.
+
+    Failure to converge is a result (status AT_LIMIT), not an exception. If the loss or the gradient is not finite, the
+    status is NOT_FINITE and every A_i is NaN.
     """
     delta = theta1.to(torch.float64, copy=True).sub_(theta0)
     change = end.loss - start.loss
@@ -85,7 +92,7 @@ def integrate_iteration(
 
 
 def make_not_finite(like: Tensor, intervals: int = 0, slopes: Tensor | None = None) -> Integral:
-    """NaN for every part; like: (K,)."""
+    """Return an integral whose values are NaN, with an allocation of the shape of `like` (K,)."""
     nan = float("nan")
     classes = None if slopes is None else torch.full_like(slopes, nan)
     return Integral(torch.full_like(like, nan, dtype=torch.float64), nan, nan, intervals, Status.NOT_FINITE, classes)
@@ -100,10 +107,10 @@ def _refine(
     end: Evaluation,
     rule: str,
 ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    """(n, the means over the step of the gradient (K,) and of the slopes), ever finer; all use each evaluation again.
+    """Yield n, the mean of ∇L (K,) over the step and the mean of the slopes, for increasing numbers n of subintervals.
 
-    The means are the caller's to change. What is added is added in place: at K in the millions a new vector costs more
-    than its arithmetic.
+    Every refinement reuses all earlier evaluations. The caller may modify the yielded tensors. Sums are accumulated in
+    place, because for millions of parameters allocating a vector costs more than the arithmetic.
     """
     direction = () if start.slopes is None else (delta,)
 
@@ -123,12 +130,12 @@ def _refine(
     rules = [Simpson.start(f, g) for f, g in zip(ends, sum_at(odd_nodes(2)), strict=True)]
     while True:
         n = rules[0].n
-        yield n, *_unpack_means([simpson.integral() for simpson in rules])
+        yield n, *_unpack_means([simpson.compute_integral() for simpson in rules])
         rules = [simpson.halve(odd) for simpson, odd in zip(rules, sum_at(odd_nodes(2 * n)), strict=True)]
 
 
 def _get_integrands(evaluation: Evaluation) -> list[Tensor]:
-    """What is integrated along a step, in float64 and newly made: the gradient and, where there are any, the slopes."""
+    """Return float64 copies of the integrands: the gradient and, if present, the slopes."""
     both = (evaluation.gradient, evaluation.slopes)
     return [f.to(torch.float64, copy=True) for f in both if f is not None]
 

@@ -1,4 +1,4 @@
-"""Opening the allocation to continue, or a new one; and what has to hold before."""
+"""Opening an allocation, new or to be continued, and the conditions that must hold before it starts."""
 
 import hashlib
 import json
@@ -23,12 +23,15 @@ from lca.store.run_writer import RunWriter
 
 
 def is_finished(run: Run, config: AllocateConfig) -> bool:
-    """Whether the allocation of this name exists and nothing is left to do for it."""
+    """Return whether the allocation of this name exists and is complete."""
     return config.name in run.allocations and run.allocation(str(config.name)).complete
 
 
 def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> list[str]:
-    """Raise unless the run is complete, and of this model and data; returns notes on what differs harmlessly."""
+    """Raise LCAError unless the run is complete and was recorded with this model and data.
+
+    Returns notes on differences that do not prevent an allocation.
+    """
     require_problem(problem)
     _require_complete(run)
     tensors = get_trainable(problem.model)
@@ -36,12 +39,12 @@ def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> 
     require_same_data(run, problem, config.split)
     trained = run.attributes.get("problem", problem.name)
     other = [] if problem.name in ("custom", trained) else [trained]
-    notes = [f"the run was trained on {name}, and this is the loss of {problem.name}" for name in other]
+    notes = [f"the run was trained on {name}, but the allocated loss is that of {problem.name}" for name in other]
     return [*notes, *require_same_fixed(run, problem.model)]
 
 
 def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset) -> None:
-    """Raise if processes have different data, such as those of a dataset that gives each of them a part."""
+    """Raise LCAError if the processes have different data, for example because a dataset is divided among them."""
     if team.size == 1:
         return
     own = [count_examples(data), compute_digest(data)]
@@ -53,33 +56,39 @@ def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset) -
     if first != own:
         raise LCAError(
             f"the data of process {team.rank} of {team.size}",
-            expected=f"the {first[0]:,} examples of the first process",
-            found=f"{own[0]:,} examples",
-            remedy="Each process has to have the whole split: switch off what divides a dataset by RANK.",
+            expected=f"the same {first[0]:,} examples as in the first process",
+            found=f"{own[0]:,} examples" + (" with different values" if own[0] == first[0] else ""),
+            remedy="Every process needs the whole split. Do not divide the dataset by RANK.",
         )
 
 
 def choose_format(objective: Objective, config: AllocateConfig) -> BatchFormat:
-    """The batch size and memory format of the passes: as requested, otherwise the fastest."""
+    """Return the batch size and the memory format of the passes: the requested ones, or else the fastest."""
     return choose_batch_format(objective, batch_size=config.batch_size, channels_last=config.channels_last)
 
 
 def require_enough_memory(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> None:
-    """Raise LCAError if a batch does not fit; without BatchNorm, what is too large is never chosen."""
+    """Raise LCAError if a batch of a model with BatchNorm does not fit in memory.
+
+    Without BatchNorm, the trials of batch sizes have already excluded those that are too large.
+    """
     if has_batchnorm(objective.model):
         require_memory(objective, chosen.batch_size, config.precision)
 
 
 def read_format(allocation: Allocation) -> BatchFormat:
-    """The batch size and memory format of an allocation."""
+    """Return the batch size and the memory format of an existing allocation."""
     return BatchFormat(allocation.attributes["batch_size"], allocation.attributes["channels_last"])
 
 
 def open_allocation(run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool) -> None:
-    """Have the allocation to continue, or a new one; UsageError if the existing one has other options."""
+    """Create the allocation, or check that the existing one can be continued.
+
+    Raises UsageError if the existing allocation was made with different options.
+    """
     name = str(config.name)
     existing = run.allocation(name) if name in run.allocations and not overwrite else None
-    if existing:  # chosen once, so that every part of the allocation has the same
+    if existing:  # all blocks of an allocation share one batch size and memory format
         stored = read_format(existing)
         config = replace(
             config,
@@ -103,7 +112,7 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
             if key != "fingerprint"
         )
         raise UsageError(
-            f"{run.path} has an allocation {name!r} with other options ({differences})",
+            f"{run.path} has an allocation {name!r} with different options ({differences})",
             remedy=(
                 "Pass the same options, another ",
                 Argument("name"),
@@ -115,14 +124,14 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
 
 
 def compute_fingerprint(values: Mapping[str, Any]) -> str:
-    """A short digest of JSON-like values, equal for equal ones."""
+    """Return a short digest of JSON-like values. Equal values have equal digests."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _describe(
     run: Run, problem: Problem, objective: Objective, config: AllocateConfig, chosen: BatchFormat
 ) -> dict[str, Any]:
-    """The attributes of an allocation."""
+    """Return the attributes of the allocation, as stored with it."""
     iterations = config.range(run.n_iterations)
     attributes: dict[str, Any] = {
         "split": config.split,
@@ -160,8 +169,8 @@ def _require_complete(run: Run) -> None:
                 remedy=("Resume it with ", Call("train", run.path, resume=True), "."),
             )
         raise LCAError(
-            f"{run.path} is unfinished: it holds {run.n_iterates:,} iterates, and its recorder did not exit normally",
+            f"{run.path} is unfinished: it has {run.n_iterates:,} iterates, but its recorder did not exit normally",
             remedy="Record it again.",
         )
     if run.n_iterations == 0:
-        raise LCAError(f"{run.path} holds no iteration, so there is nothing to allocate.")
+        raise LCAError(f"{run.path} has no iterations, so there is nothing to allocate.")

@@ -1,4 +1,4 @@
-"""The batches of a pass over the examples of an objective."""
+"""The batches of a pass over the examples of an objective, with their weights and classes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from lca.model.evaluation_mode import has_batchnorm, is_narrower
 from lca.problem.batches import Batch, get_tensors, length, map_tensors, split_batch
 from lca.problem.losses import compute_weights
 from lca.problem.objective import Objective
-from lca.problem.streaming import StreamedDataset, iterate_pieces, prefetch
+from lca.problem.prefetching import prefetch
+from lca.problem.streaming import StreamedDataset, iterate_pieces
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A batch of a pass, as the data have it.
+    """A batch of a pass, before scaling.
 
-    weights: of its losses, None where each weighs 1. groups: the class of each loss, None where classes are not told
-    apart. classes: those in it.
+    `weights` are the weights of its losses, or None if all are 1. `groups` is the class index of each loss, or None if
+    the LCA is not split by class. `classes` lists the class indices that occur in the batch.
     """
 
     batch: Batch
@@ -31,10 +32,11 @@ class Piece:
 
 
 class Pieces:
-    """Iterates over the pieces of an objective, on the device; as often as wanted.
+    """The pieces of an objective, on the device. They can be iterated repeatedly.
 
-    in_order_of_class: whether the data are in memory and in the order of their classes, and no BatchNorm asks for other
-    batches; then a piece holds examples of one class. n_classes: how many classes there are.
+    `in_order_of_class` is True if every piece holds examples of a single class and the classes are in ascending order.
+    This requires data that are in memory and sorted by class, one label per example, and a model without BatchNorm.
+    `n_classes` is the number of classes.
     """
 
     def __init__(self, objective: Objective, batch_size: int, device: torch.device) -> None:
@@ -46,7 +48,7 @@ class Pieces:
 
     @property
     def are_on_device(self) -> bool:
-        """Whether no piece has to be copied."""
+        """Whether all data are in the memory of the device, so that no piece has to be copied."""
         data = self.objective.data
         return not isinstance(data, StreamedDataset) and all(x.device == self.device for x in get_tensors(data))
 
@@ -57,10 +59,10 @@ class Pieces:
             yield Piece(parts["batch"], parts.get("weights"), parts.get("groups"), classes)
         if n != N:
             raise LCAError(
-                "the examples of a pass",
+                "the number of examples in a pass",
                 expected=f"{N:,}",
                 found=f"{n:,}",
-                remedy="A dataset has to give the same examples each time, and its collate_fn all that it is given.",
+                remedy="A dataset must yield the same examples in every pass, and its collate_fn must keep them all.",
             )
 
     def close(self) -> None:
@@ -68,7 +70,7 @@ class Pieces:
         self._parts = []
 
     def sum_weights(self) -> float:
-        """Σ w over the split; LCAError if there are negative weights, or none above 0."""
+        """Return Σ w over the split. Raise LCAError if a weight is negative or the sum is not positive and finite."""
         objective = self.objective
         if objective.weigh is None:
             return float(objective.n_examples)
@@ -78,12 +80,15 @@ class Pieces:
             total += float(weights.sum(dtype=torch.float64))
             smallest = min(smallest, float(weights.min()))
         if not 0 < total < float("inf") or smallest < 0:
-            found = f"a sum of {total:g} and a smallest weight of {smallest:g}"
-            raise LCAError("the weights of weigh(batch)", expected="weights ≥ 0 with a finite sum above 0", found=found)
+            expected, found = (
+                "no negative weight and a finite sum above 0",
+                f"the sum {total:g} and the minimum {smallest:g}",
+            )
+            raise LCAError("the weights returned by weigh(batch)", expected=expected, found=found)
         return total
 
     def _split(self) -> tuple[bool, Iterable[tuple[Batch, list[int]]]]:
-        """Whether a piece holds one class only, and the batches with their weights, groups and classes."""
+        """Return the value of `in_order_of_class`, and the batches with their weights, groups and classes."""
         data, size = self.objective.data, self.batch_size
         if isinstance(data, StreamedDataset):
             return False, data.map(self._add_weights_and_groups).batches(size, often=True)
@@ -100,7 +105,7 @@ class Pieces:
         ]
 
     def _add_weights_and_groups(self, batch: Batch) -> tuple[Batch, list[int]]:
-        """The batch, the weights and the groups of its losses, as far as there are any; and its classes."""
+        """Return a batch with the weights and groups of its losses, if the objective has any, and its classes."""
         weigh, groups, scale = self.objective.weigh, self.objective.groups, self.objective.scale
         parts = {"batch": batch}
         if weigh:
@@ -113,6 +118,6 @@ class Pieces:
 
 
 def scale_batch(objective: Objective, batch: Batch, wide: torch.dtype | None) -> Batch:
-    """What the losses are computed from. wide: the dtype of a model whose tensors were widened; None if none were."""
+    """Scale a batch and widen its tensors to `wide`, the dtype that the model was widened to (None if it was not)."""
     batch = objective.scale(batch) if objective.scale else batch
     return map_tensors(batch, lambda x: x.to(wide) if is_narrower(x, wide) else x) if wide else batch

@@ -1,4 +1,8 @@
-"""Before an allocation: is L a function of θ, is its gradient right, what will be recorded, and what will it cost?"""
+"""The preflight: checks of the loss and its gradient before an allocation, and a forecast of its cost.
+
+It verifies that L is a deterministic function of θ and that its gradient is the derivative of L. It also lists the
+recorded parameters and the modules with a special mode.
+"""
 
 import time
 from dataclasses import dataclass
@@ -17,15 +21,15 @@ from lca.model.evaluation_mode import has_batchnorm
 from lca.store.run import Run
 from lca.text import duration, facts, pluralize, size, table
 
-# Two passes at the same θ may differ by the order of float32 sums on some devices, and by no more.
+# Relative differences allowed between two passes at the same θ: on some devices float32 sums vary in their order.
 SAME_LOSS = 1e-6
 SAME_GRADIENT = 1e-4
 
-# The losses of examples in batches of another size, which are rounded differently.
+# Relative difference allowed between losses in batches of different sizes, which are rounded differently.
 SAME_LOSSES = 1e-4
 
-# The slope along a direction, by central differences: 1 % for the kinks of ReLU, besides the error that the differences
-# show of themselves.
+# Relative difference allowed between the slope and its central differences, because of the kinks of ReLU. The error of
+# the differences, estimated by halving the step, is allowed in addition.
 SAME_SLOPE = 0.01
 
 REDUCE_DISK = (Argument("keep_bits"), Argument("keep", "tensors"), Argument("iterations"))
@@ -33,14 +37,19 @@ REDUCE_DISK = (Argument("keep_bits"), Argument("keep", "tensors"), Argument("ite
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found before an allocation, and its forecast; str() gives it as text.
+    """Findings about a model and its loss before an allocation, and a forecast of the cost. ``str()`` formats them.
 
-    parameters: (name, shape, state). modules: (name, kind, mode) of those that have one of their own.
-    slope, measured_slope: of L along a direction, from the gradient and from central differences.
-    pass_s: wall seconds of a pass over the split; n_passes: those of a smooth run. disk_bytes: at most, and
-    disk_free_bytes: what is free there, None if that is not known. memory_bytes: of the host, at most.
-    notes: what else there is to know, such as why passes are slower than they might be. remedies: arguments that would
-    make the allocation fit onto the disk, if it may not.
+    Attributes:
+        parameters: Name, shape and state (recorded, frozen, tied or unused) of every parameter.
+        modules: Name, class and mode of every module that behaves differently in training and in evaluation.
+        slope: Slope of the loss along a random direction, computed from the gradient.
+        measured_slope: The same slope, computed by central differences of the loss.
+        pass_s: Wall-clock time of one pass over the split, in seconds.
+        n_passes: Number of passes, if no iteration has to be refined.
+        disk_bytes: Upper bound of the disk space of the allocation.
+        disk_free_bytes: Free disk space at the store, or None if unknown.
+        memory_bytes: Forecast of the host memory that the process will use.
+        notes: Remarks that may need attention, such as the reason for slow passes.
     """
 
     parameters: list[tuple[str, tuple[int, ...], str]]
@@ -56,32 +65,33 @@ class Preflight:
 
     @property
     def forecast_s(self) -> float:
-        """Wall seconds, if no iteration has to be refined."""
+        """Wall-clock time of the allocation in seconds, if no iteration has to be refined."""
         return self.n_passes * self.pass_s
 
     @property
     def fits_on_disk(self) -> bool:
-        """Whether the disk has room for the allocation, as far as is known."""
+        """Whether the allocation fits into the free disk space. True if the free space is unknown."""
         return self.disk_free_bytes is None or self.disk_bytes <= self.disk_free_bytes
 
     @property
     def remedies(self) -> tuple[Step, ...]:
+        """Arguments of `lca.allocate` that reduce the disk space. Empty if the allocation fits on the disk."""
         return () if self.fits_on_disk else REDUCE_DISK
 
     def describe_forecast(self) -> str:
-        """The cost in words."""
+        """Return the forecast of time, disk space and memory as text."""
         free = "" if self.disk_free_bytes is None else f" ({size(self.disk_free_bytes)} free)"
         return (
-            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s: {duration(self.forecast_s)} if no iteration "
-            f"has to be refined; up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory"
+            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s, {duration(self.forecast_s)} in total if no "
+            f"iteration is refined. Up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory."
         )
 
     def __str__(self) -> str:
         shapes = [[name, "×".join(map(str, shape)) or "1", state] for name, shape, state in self.parameters]
-        slopes = f"{self.slope:.6g} by the gradient, {self.measured_slope:.6g} by central differences"
+        slopes = f"slope along a random direction {self.slope:.6g}, by central differences {self.measured_slope:.6g}"
         findings = [
-            ("loss", "a function of the parameters: two passes agree"),
-            ("slope", slopes),
+            ("loss", "two passes at the same parameters agree"),
+            ("gradient", slopes),
             ("forecast", self.describe_forecast()),
         ]
         parts = [
@@ -93,9 +103,10 @@ class Preflight:
 
 
 def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateConfig, iterations: range) -> Preflight:
-    """Check the problem at theta (K,), an iterate of the run; LCAError if L is no function, or its gradient is wrong.
+    """Check the loss and its gradient at `theta` (K,), an iterate of the run, and forecast the cost of an allocation.
 
-    gradient: entered, so that the model is in the mode of the passes. iterations: those that will be allocated.
+    `gradient` must have been entered, so that the model is in the mode of the passes. `iterations` are those to be
+    allocated. Raises LCAError if L is not a function of θ or its gradient is wrong.
     """
     first = _make_first_pass(gradient, theta)
     begin = time.perf_counter()
@@ -103,7 +114,7 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
     float(second.loss)  # waits for the device
     pass_s = time.perf_counter() - begin
     _require_function(gradient, first, second)
-    in_full = first if gradient.precision == "fp32" else gradient.in_full(theta)
+    in_full = first if gradient.precision == "fp32" else gradient.evaluate_full_precision(theta)
     slope, measured_slope = _compare_slopes(gradient, theta, in_full)
     checked = Preflight(
         parameters=list_parameters(gradient.model, gradient.compute_sample),
@@ -117,14 +128,14 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
         memory_bytes=forecast_memory_bytes(run, gradient),
         notes=gradient.notes,
     )
-    checked.notes.extend(_find_oddities(gradient))
+    checked.notes.extend(_find_caveats(gradient))
     if not checked.fits_on_disk:
-        checked.notes.append("the disk may become full")
+        checked.notes.append("the allocation may not fit on the disk")
     return checked
 
 
 def _make_first_pass(gradient: FullGradient, theta: Tensor) -> Evaluation:
-    """A pass; LCAError if its batches are too large for the memory."""
+    """Make a pass. Raise LCAError if a batch does not fit in memory."""
     try:
         return gradient(theta)
     except RuntimeError as error:
@@ -134,46 +145,50 @@ def _make_first_pass(gradient: FullGradient, theta: Tensor) -> Evaluation:
 
 
 def _require_function(gradient: FullGradient, first: Evaluation, second: Evaluation) -> None:
-    """Raise LCAError unless two passes at the same θ agree, and are finite."""
+    """Raise LCAError unless the loss is finite and two passes at the same θ agree."""
     loss, again = float(first.loss), float(second.loss)
     if not torch.isfinite(first.loss):
         raise LCAError(
-            "the loss at the first iterate", expected="a finite number", found=str(loss), remedy="Check data and model."
+            "the loss at the first iterate",
+            expected="a finite number",
+            found=str(loss),
+            remedy="Check the data and the model for values that are not finite.",
         )
     norm = float(first.gradient.norm())
     difference = float((first.gradient - second.gradient).norm())
     if abs(loss - again) > SAME_LOSS * abs(loss) or difference > SAME_GRADIENT * norm:
         raise LCAError(
-            f"the loss is not a function of the parameters: two passes at the same ones gave {loss:.9g} and "
-            f"{again:.9g}, and gradients {difference / norm if norm else difference:.2g} apart",
+            f"the loss is not a function of the parameters: two passes at the same parameters gave the losses "
+            f"{loss:.9g} and {again:.9g}, and gradients that differ by {difference / norm if norm else difference:.2g}",
             remedy=describe_randomness(gradient.model, gradient.compute_sample),
         )
 
 
-def _find_oddities(gradient: FullGradient) -> list[str]:
-    """Notes on properties of the loss that a user may not intend."""
+def _find_caveats(gradient: FullGradient) -> list[str]:
+    """Return notes on properties of the loss that the user may not intend."""
     notes = []
     if autocast := find_autocast(gradient):
         notes.append(
-            f"{autocast} computes in autocast, which the model or its losses turn on by themselves: the loss, and the "
-            "float32 of the audit too, are those of 16 bits. A model that Hugging Face's Trainer has trained does so; "
-            "allocate with a new one"
+            f"{autocast} computes in autocast, which the model or its losses enable themselves. The loss is therefore "
+            "computed in 16 bits, even in the audit. Models trained by Hugging Face's Trainer do this: create a new "
+            "model for the allocation."
         )
     if not has_batchnorm(gradient.model) and (change := gradient.measure_batch_dependence()) > SAME_LOSSES:
         notes.append(
-            f"an example's loss depends on the rest of its batch (by {100 * change:.2g} % with half as many in it): "
-            f"L depends on the batches, of {gradient.batch_size:,} here; padding that the model sees, a "
-            "normalisation over the batch, or a loss that mixes examples are the usual reasons"
+            f"an example's loss depends on the rest of its batch (halving the batch changes it by {100 * change:.2g} %)"
+            f", so L depends on the batch size, here {gradient.batch_size:,}. Common causes are padding that the model "
+            "sees, a normalisation over the batch, and a loss that mixes examples."
         )
     return notes
 
 
 def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[float, float]:
-    """The slope of L at theta along a random direction that goes uphill, by the gradient and by central differences.
+    """Return the slope of L along a random uphill direction d, from the gradient and from central differences.
 
-    here: the evaluation at theta, in float32 as the differences are.
+    The slope is d · ∇L(θ). It is compared with (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h
+    and h/2. `here` is the evaluation at θ in full precision. Raises LCAError if the two disagree.
     """
-    at, loss = here.gradient, float(here.loss)
+    evaluate, at, loss = gradient.evaluate_full_precision, here.gradient, float(here.loss)
     size = float(at.norm())
     if size == 0:
         return 0.0, 0.0
@@ -184,17 +199,17 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
     step = 1e-2 * max(abs(loss), 1e-3) / size
 
     def difference(h: float) -> float:
-        up, down = (float(gradient.in_full(theta + sign * h * direction).loss) for sign in (1, -1))
+        up, down = (float(evaluate(theta + sign * h * direction).loss) for sign in (1, -1))
         return (up - down) / (2 * h)
 
     whole, half = difference(step), difference(step / 2)
-    measured = (4 * half - whole) / 3  # Richardson: without the term in h²
+    measured = (4 * half - whole) / 3  # Richardson extrapolation removes the error in h²
     allowed = SAME_SLOPE * abs(slope) + 2 * abs(whole - half) + 1e-6 * abs(loss) / step
     if abs(measured - slope) > allowed:
         raise LCAError(
-            f"the gradient is not that of the loss: along a direction its slope is {slope:.6g}, and central "
-            f"differences give {measured:.6g} (± {allowed:.2g})",
-            remedy="The usual reasons are a detached tensor, an operation whose backward is not its derivative, or a "
-            "loss that changes the model.",
+            f"the gradient is not the derivative of the loss: along a random direction it gives the slope {slope:.6g}, "
+            f"but central differences give {measured:.6g} (± {allowed:.2g})",
+            remedy="Common causes are a detached tensor, an operation with a wrong backward pass, and a loss that "
+            "changes the model.",
         )
     return slope, measured

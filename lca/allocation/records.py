@@ -1,4 +1,4 @@
-"""What is stored of an iteration and of an iterate, by the names of the schema."""
+"""The values that an allocation stores for each iteration and each iterate, keyed by the names of its arrays."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,15 +15,15 @@ BITS = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class Records:
-    """Makes the values of the arrays that an allocation has; all stay on the device."""
+    """Computes the values of the arrays of an allocation. All tensors stay on the device."""
 
     def __init__(self, table: ParameterTable, arrays: Collection[str], device: torch.device) -> None:
         self.arrays = arrays
         self.lengths = torch.tensor(table.sizes, device=device)
         self._bits = torch.tensor(BITS, dtype=torch.uint8, device=device)
 
-    def of_iteration(self, integral: Integral, step: Step) -> dict[str, Any]:
-        """By array, the values of one iteration."""
+    def collect_iteration(self, integral: Integral, step: Step) -> dict[str, Any]:
+        """Return the values of one iteration, keyed by array."""
         values = {
             "lca": integral.allocation,
             "allocated": integral.allocated,
@@ -36,8 +36,8 @@ class Records:
         }
         return {name: value for name, value in values.items() if name in self.arrays}
 
-    def of_iterate(self, evaluation: Evaluation) -> dict[str, Any]:
-        """By array, the values of one iterate."""
+    def collect_iterate(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return the values of one iterate, keyed by array."""
         values = {
             "loss": evaluation.loss,
             "gradient_norm": norm_by_tensor(evaluation.gradient, self.lengths),
@@ -47,6 +47,6 @@ class Records:
         return values
 
     def _pack(self, bits: Tensor) -> Tensor:
-        """(K,) bool -> (packed,) uint8, eight to a byte, the first in its highest bit: as numpy.packbits has them."""
+        """Pack booleans (K,) into bytes (⌈K/8⌉,), the first into the highest bit, like numpy.packbits."""
         padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8))
         return (padded.view(-1, 8) * self._bits).sum(1, dtype=torch.uint8)

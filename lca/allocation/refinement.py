@@ -1,4 +1,4 @@
-"""The worst iterations, integrated more finely until the cumulative residual is within its bound."""
+"""Refinement of the iterations with the largest residuals, until the cumulative residual is within its bound."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +17,9 @@ NEEDED = ("loss", "allocated", "residual", "intervals", "status")
 
 
 def refine_total(task: Task) -> None:
-    """Integrate the worst iteration more finely until the cumulative residual is within its bound.
+    """Double the subintervals of the worst iteration until the cumulative residual is within its bound.
 
-    The leading process does it, and the others wait.
+    The leading process does the work while the others wait.
     """
     team = task.team
     if not team.leads:
@@ -27,7 +27,7 @@ def refine_total(task: Task) -> None:
         return
     arrays = {name: task.allocation.read(name) for name in NEEDED}
     n_refined = 0
-    # What a kill has left half-written is computed again: its numbers may be of both.
+    # An iteration that was being written when the process was killed may be inconsistent, so it is computed again.
     todo = task.allocation.attributes.get("refining") or _choose_refinement(task, arrays)
     while todo:
         team.raise_if_stopped()
@@ -39,17 +39,20 @@ def refine_total(task: Task) -> None:
         for name in arrays.keys() & values.keys():
             arrays[name][t] = values[name]
         n_refined += 1
-        team.say(f"{n_refined} refined for the total")
+        team.show(f"{n_refined} refined for the total residual")
         todo = _choose_refinement(task, arrays)
     team.workers.add(Phase.REFINED)
 
 
 def find_worst_iteration(arrays: Mapping[str, NDArray[Any]], config: AllocateConfig, eps: float) -> int | None:
-    """The iteration to refine next so that the cumulative residual gets within its bound; None if it is, or cannot.
+    """Return the iteration with the largest |residual|, or None if nothing has to be or can be refined.
 
-    arrays: loss (T+1,), allocated, residual, intervals and status (T,). It is the one with the largest |residual|. An
-    iteration at the limit, one that is not finite, and one whose residual is rounding cannot be improved; nor can the
-    first order. eps: of the numbers of the iterates.
+    Nothing has to be refined if |Σ_t residual_t| ≤ total_tolerance · |Σ_t (L(θ_t+1) − L(θ_t))|. An iteration cannot be
+    refined if it is not finite, if doubling its subintervals exceeds max_intervals, or if its residual is of the size
+    of rounding errors, 8 eps max(|L(θ_t)|, |L(θ_t+1)|). The first-order rule is never refined.
+
+    `arrays` holds loss (T+1,) and allocated, residual, intervals and status, (T,) each. `eps` is the machine epsilon
+    of the dtype of the iterates.
     """
     loss, status = arrays["loss"], arrays["status"]
     residual = np.where(is_counted(status), arrays["residual"], 0)
@@ -62,15 +65,15 @@ def find_worst_iteration(arrays: Mapping[str, NDArray[Any]], config: AllocateCon
 
 
 def _choose_refinement(task: Task, arrays: Mapping[str, NDArray[Any]]) -> list[int] | None:
-    """Which iteration to integrate with how many subintervals, if any."""
+    """Return [iteration, new number of subintervals] for the next refinement, or None if there is none."""
     t = find_worst_iteration(arrays, task.config, float(np.finfo(task.run.weights.dtype).eps))
     return None if t is None else [t, 2 * int(arrays["intervals"][t])]
 
 
 def _integrate_again(task: Task, t: int, n: int) -> dict[str, NDArray[Any]]:
-    """What is stored of iteration t, integrated with at least n subintervals."""
+    """Integrate iteration t with at least n subintervals and return the values to store."""
     step = task.steps.take(t)
-    record = task.records.of_iteration(task.steps.integrate(step, n), step)
+    record = task.records.collect_iteration(task.steps.integrate(step, n), step)
     values = {name: torch.as_tensor(value).cpu().numpy() for name, value in record.items()}
     if "lca" in values:
         values["lca"] = round_mantissa(values["lca"].astype(np.float32), task.config.keep_bits)

@@ -1,4 +1,4 @@
-"""The steps of a trajectory, each with what is found at its ends, and their integration."""
+"""The steps of a trajectory: evaluation of the loss and gradient at both ends of an iteration, and integration."""
 
 from dataclasses import dataclass, replace
 
@@ -12,9 +12,10 @@ from lca.allocation.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Arrival:
-    """θ_t (K,), and what is found there for the step that leads to it and for the one that leaves it.
+    """The iterate θ_t (K,), with its evaluations as the end of iteration t − 1 and as the start of iteration t.
 
-    The two differ where classes are told apart: each has the slopes along its own step.
+    The evaluations `arriving` and `leaving` differ only if the LCA is split by class. Each then holds the slopes along
+    its own step.
     """
 
     t: int
@@ -25,7 +26,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Step:
-    """An iteration: the iterates at its ends, (K,), and the evaluations there, with slopes along the step."""
+    """The iterates θ0 and θ1 (K,) of an iteration and the evaluations there, with any slopes along θ1 − θ0."""
 
     theta0: Tensor
     theta1: Tensor
@@ -39,21 +40,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of a trajectory. gradient, theta: entered."""
+    """Evaluates and integrates the steps of a trajectory. `gradient` and `theta` must have been entered."""
 
     gradient: FullGradient
     theta: Trajectory
     config: AllocateConfig
 
     def arrive(self, t: int, before: Tensor | None = None) -> Arrival:
-        """Evaluate θ_t; before: θ_{t−1}, where the step from there is wanted too."""
+        """Evaluate θ_t. Pass θ_{t−1} as `before` if the slopes along the step from there are needed as well."""
         theta = self.theta(t)
         if self.gradient.by_class is None:
-            evaluation = self.gradient.at_iterate(theta)
+            evaluation = self.gradient.evaluate_iterate(theta)
             return Arrival(t, theta, evaluation, evaluation)
         steps = [] if before is None else [theta.double() - before]
         steps += [self.theta(t + 1).double() - theta] if t < self.theta.run.n_iterations else []
-        evaluation = self.gradient.at_iterate(theta, *steps)
+        evaluation = self.gradient.evaluate_iterate(theta, *steps)
         if len(steps) == 1:
             return Arrival(t, theta, evaluation, evaluation)
         assert evaluation.slopes is not None
@@ -61,12 +62,12 @@ class Steps:
         return Arrival(t, theta, arriving, leaving)
 
     def take(self, t: int) -> Step:
-        """Evaluate both ends of iteration t."""
+        """Evaluate both ends of iteration t and return its step."""
         start = self.arrive(t)
         return Step.between(start, self.arrive(t + 1, start.theta))
 
     def integrate(self, step: Step, min_intervals: int = 1) -> Integral:
-        """Allocate the loss change of a step, with at least min_intervals subintervals."""
+        """Allocate the loss change of a step, using at least min_intervals subintervals."""
         return integrate_iteration(
             self.gradient,
             step.theta0,

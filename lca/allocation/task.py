@@ -1,4 +1,4 @@
-"""What the parts of an allocation work on together."""
+"""The objects that the stages of an allocation share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +18,9 @@ from lca.store.run import Run
 
 @dataclass(frozen=True)
 class Task:
-    """The iterations of one run, to be integrated with one gradient and written into one allocation.
+    """The run to allocate, the allocation to write, and everything needed to compute one from the other.
 
-    theta, gradient: entered.
+    `gradient` and `theta` must have been entered.
     """
 
     run: Run

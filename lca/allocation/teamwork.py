@@ -1,4 +1,4 @@
-"""What this process and the others of an allocation tell each other, and the user."""
+"""Coordination of the processes that share an allocation, and the progress shown to the user."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from lca.errors import Argument, Interrupted, Remedy
 from lca.runtime.signals import Stop
 from lca.runtime.workers import Phase, Workers
 
-REPORT_S = 1.0  # how often a process says how far it is
+REPORT_S = 1.0  # interval between the progress reports of a process
 CONTINUE: Remedy = ("To continue, repeat the call without ", Argument("overwrite"), ".")
 
 
 @dataclass
 class Teamwork:
-    """workers: who shares the work. progress: of all of them together. stop: whether to end early."""
+    """The processes of an allocation, their common progress bar, and the signal that stops them early."""
 
     workers: Workers
     progress: "tqdm[Any]"
@@ -26,11 +26,11 @@ class Teamwork:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that opens and finishes the allocation."""
+        """Whether this process is the one that opens and finishes the allocation."""
         return self.workers.first
 
     def advance(self, n: int, now: bool = False) -> None:
-        """Report, now and then, that n more iterations are done, and show how far all processes are."""
+        """Count n more iterations as done. Once per REPORT_S, or `now`, report them and update the progress bar."""
         self._unreported += n
         if now or time.monotonic() - self._reported_at > REPORT_S or self.workers.size == 1:
             total = self.workers.add(Phase.ITERATIONS, self._unreported)
@@ -38,7 +38,7 @@ class Teamwork:
             self.progress.update(total - self.progress.n)
 
     def wait(self, phase: Phase, n: int = 1) -> None:
-        """Wait until all processes together have counted to n; meanwhile their progress is shown."""
+        """Wait until all processes together have counted to n, and show their progress meanwhile."""
 
         def show_progress() -> None:
             self.raise_if_stopped()
@@ -47,11 +47,11 @@ class Teamwork:
         self.workers.wait(phase, n, show_progress)
 
     def raise_if_stopped(self) -> None:
-        """Raise Interrupted after a signal."""
+        """Raise Interrupted if a stop signal was received."""
         if self.stop.name:
-            raise Interrupted(f"stopped by {self.stop.name}; what is allocated is kept", remedy=CONTINUE)
+            raise Interrupted(f"stopped by {self.stop.name}. Everything allocated so far is kept", remedy=CONTINUE)
 
-    def say(self, words: str) -> None:
-        """Show a few words behind the progress bar."""
-        self.progress.set_postfix_str(words, refresh=False)
+    def show(self, text: str) -> None:
+        """Show a short text after the progress bar."""
+        self.progress.set_postfix_str(text, refresh=False)
         self.progress.update(0)

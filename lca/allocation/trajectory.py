@@ -1,4 +1,4 @@
-"""The iterates of a run, read ahead."""
+"""The iterates of a run, read block by block and ahead of their use."""
 
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,23 +11,24 @@ from torch import Tensor
 
 from lca.store.run import Run
 
-# Blocks in host memory, by kind of device: of iterates, and as many of results. With two, reading and writing overlap
-# with the passes. A pass on the CPU has all cores already, so there a second one would be memory for nothing.
+# Number of blocks of iterates, and of blocks of results, in host memory for each kind of device. With two, reading and
+# writing overlap with the passes. On the CPU, passes already use all cores, so a second block would only waste memory.
 BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
-READ_ROWS = 2**15  # parameters read at once: what lies in memory twice for a moment; more is no faster
+READ_ROWS = 2**15  # parameters read at a time; they are in memory twice for a moment, and more is not faster
 
 
 class Trajectory:
-    """theta(t) -> θ_t (K,) on the device; a context manager.
+    """Returns the iterate θ_t (K,) on the device for each t that it is called with. Use it as a context manager.
 
-    A block is in host memory; for a CUDA device it is pinned, and a thread reads the next one ahead into a second.
+    One block of iterates is kept in host memory. For a CUDA device this memory is pinned, and a thread reads the next
+    block into a second buffer.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.blocks, self.device = run, run.iterate_blocks, device
         self._held = BLOCKS_HELD[device.type]
         self._buffers: list[Tensor | None] = [None] * self._held
-        self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None] * self._held  # as they are in buffers
+        self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None] * self._held  # block in each buffer
         self._pool = ThreadPoolExecutor(1, "lca-reader")
 
     def __enter__(self) -> Self:
@@ -44,16 +45,16 @@ class Trajectory:
         return buffer[row].to(self.device, non_blocking=True, copy=True)
 
     def is_finite(self, t: int) -> bool:
-        """Whether every parameter of θ_t is finite."""
+        """Return whether every parameter of θ_t is finite."""
         return bool(self._wait_for(t)[self.blocks.locate(t)[1]])
 
     def read_ahead(self, block: int) -> None:
-        """Begin to read the block after the one in use, if there is one and room for it."""
+        """Start to read a block that will be needed soon, if it exists and there is a buffer to spare."""
         if self._held > 1 and block < len(self.blocks):
             self._begin(block)
 
     def _begin(self, block: int) -> Future[NDArray[np.bool_]]:
-        """Read a block, unless it is there, in place of the one that has its buffer."""
+        """Start to read a block into its buffer, unless the buffer already holds it."""
         held = self._blocks[block % self._held]
         if held is None or held[0] != block:
             held = self._blocks[block % self._held] = block, self._pool.submit(self._read, block)
@@ -63,7 +64,7 @@ class Trajectory:
         return self._begin(self.blocks.locate(t)[0]).result()
 
     def _read(self, block: int) -> NDArray[np.bool_]:
-        """Fill the buffer of the block; return which of its iterates are finite."""
+        """Read a block into its buffer and return, for each iterate, whether it is finite."""
         K, pinned = self.run.parameters.size, self.device.type == "cuda"
         buffer = self._buffers[block % self._held]
         if buffer is None:
@@ -71,8 +72,8 @@ class Trajectory:
             buffer = torch.empty(self.blocks.length, K, dtype=dtype, pin_memory=pinned)
             self._buffers[block % self._held] = buffer
         finite = np.ones(self.blocks.length, bool)
-        # Copied by numpy, because torch would open an OpenMP team in this thread. Once there are more such threads than
-        # cores, libgomp lets none of them spin between two operations, and every pass takes a fifth longer.
+        # NumPy copies, because torch would start an OpenMP team in this thread. With more such threads than cores,
+        # libgomp stops spinning between operations, and every pass takes 20 % longer.
         rows = buffer.numpy()
         for top in range(0, K, READ_ROWS):
             columns = self.run.iterates(block, slice(top, min(top + READ_ROWS, K)))

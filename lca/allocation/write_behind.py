@@ -1,4 +1,4 @@
-"""The arrays of the blocks of an allocation, written while the next block is computed."""
+"""Writing of the results block by block, in a thread, while the next block is computed."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
@@ -14,14 +14,14 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import round_mantissa
 from lca.store.schema import ARRAYS, MANTISSA_BITS
 
-ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status")  # the others stay on the device
+ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status")  # other arrays stay on the device
 
 
 class BlockRows:
-    """The arrays of one block of iterations, a row for each of its iterations or iterates; filled as it is allocated.
+    """The arrays of one block of iterations, with one row per iteration or iterate, filled during the allocation.
 
-    What is small stays on the device until the block is done, what is not goes to pinned memory without being waited
-    for: setting a row does not synchronise.
+    Rows of small arrays stay on the device until the block is complete, and rows of large arrays are copied to pinned
+    host memory asynchronously. Setting a row therefore never waits for the device.
     """
 
     def __init__(self, allocation: Allocation, device: torch.device) -> None:
@@ -41,7 +41,7 @@ class BlockRows:
             self._rows[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=where, pin_memory=pinned)
 
     def begin(self, block: int) -> None:
-        """Empty, except for what an interrupted call has left of the block."""
+        """Clear all rows, then load those that an interrupted call has already written for the block."""
         self.block = block
         for name, rows in self._rows.items():
             rows.fill_(ARRAYS[name][2])
@@ -60,11 +60,11 @@ class BlockRows:
             self._rows[name][row] = value
 
     def is_set(self, row: int) -> bool:
-        """Whether the iteration has been allocated before."""
+        """Return whether the iteration of this row is already allocated."""
         return bool(self._rows["status"][row])
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """As AllocationWriter.write_block takes them; waits for the device."""
+        """Wait for the device and return the arrays in the form that AllocationWriter.write_block expects."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         blocks = self.allocation.blocks_of_run
@@ -74,7 +74,10 @@ class BlockRows:
 
 
 class WriteBehind:
-    """Blocks are written by a thread, for CUDA while the next is allocated; a context manager, which waits for all."""
+    """Writes blocks in a thread. With CUDA, the next block is allocated at the same time.
+
+    Use it as a context manager. A normal exit waits until all blocks are written.
+    """
 
     def __init__(self, allocation: Allocation, device: torch.device, keep_bits: int = MANTISSA_BITS) -> None:
         self.writer, self.keep_bits = AllocationWriter(allocation), keep_bits
@@ -93,7 +96,7 @@ class WriteBehind:
             self._pool.shutdown()
 
     def begin(self, block: int) -> BlockRows:
-        """The rows of a block that is about to be allocated."""
+        """Return the rows of a block that is about to be allocated."""
         if len(self._rows) == 1:
             self.wait()
         rows = self._rows[0]
@@ -101,14 +104,14 @@ class WriteBehind:
         return rows
 
     def write(self, rows: BlockRows, *, done: bool) -> None:
-        """Write a block, all of it or what there is; waits for the one before it."""
+        """Start to write a block after the previous one is written. `done` marks the block as complete."""
         arrays = rows.to_arrays()
         self.wait()
         self._pending = self._pool.submit(self._write, rows.block, arrays, done)
         self._rows.reverse()
 
     def wait(self) -> None:
-        """Until all is written; an error of the thread is raised here."""
+        """Wait until all blocks are written. Errors of the thread are raised here."""
         if self._pending:
             pending, self._pending = self._pending, None
             pending.result()

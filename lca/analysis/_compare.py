@@ -1,4 +1,4 @@
-"""Do two ways to train differ, by layer and in the end?     [arXiv 1909.01440, section 4, figures 4, S13]"""
+"""How do two groups of runs differ in the LCA of their layers?     [arXiv 1909.01440, section 4, figures 4, S13]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis._layers import layers
-from lca.analysis.answer import Answer, Column, Table, format_p
+from lca.analysis.answer import SIGN_NOTE, Answer, Column, Table, format_p
 from lca.analysis.iterations import Iterations
 from lca.analysis.question import Result, RunLike, open_runs
 from lca.analysis.statistics import differs_between
@@ -20,11 +20,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Result):
-    """Two groups of runs of the same model.
+    """A comparison of two groups of runs of the same model.
 
-    rows: what is compared: the layers and their sum, then the final losses of the splits on which all runs are
-    allocated. first, second: (run, row), in the loss's unit. p: (row,), of two-sided t-tests with unequal variances
-    (Welch's), NaN where a group has a single run, or neither any spread. iterations: of each run.
+    In ``to_frame()``, the index level "run" numbers the runs of each group from 0. If one group has fewer runs, its
+    remaining values are NaN.
+
+    Attributes:
+        rows: Labels of the compared quantities: the LCA of each layer, the sum over layers, and the final loss on each
+            split on which all runs are allocated.
+        n_layers: Number of layers.
+        first: Values of the first group, shape (runs, rows), in units of the loss.
+        second: Values of the second group, shape (runs, rows).
+        p: p-values of two-sided Welch t-tests, shape (rows,). NaN if a group has a single run or neither group varies.
+        iterations: The iterations that were used, for each run.
     """
 
     rows: list[str]
@@ -36,24 +44,26 @@ class Comparison(Result):
 
     @property
     def difference(self) -> Floats:
-        """(row,), of the means: the second group's less the first's."""
+        """The mean of the second group minus the mean of the first group, shape (rows,)."""
         return np.asarray(self.second.mean(axis=0) - self.first.mean(axis=0))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Both groups side by side, with the difference of their means; a table for each comparison."""
+        """Show both groups side by side with the difference of their means, in one table per comparison."""
 
         def table(result: Self) -> Table:
             columns = {
                 f"A, n = {len(result.first)} (nats)": Column(result.first, 4),
                 f"B, n = {len(result.second)} (nats)": Column(result.second, 4),
                 "B − A (nats)": Column.of(result.difference, 4),
-                "p (Welch)": Column.of(result.p, text=format_p),
+                "p (Welch's t-test)": Column.of(result.p, text=format_p),
             }
             return Table("layer", result.rows, columns)
 
         smallest = min(min(len(result.first), len(result.second)) for result in results)
-        notes = [] if smallest > 1 else ["no test, which needs at least two runs in each group"]
+        notes = ["A: first group of runs. B: second group.", SIGN_NOTE]
+        if smallest < 2:
+            notes.append("No p-values: the test needs at least two runs in each group.")
         iterations = [of_run for result in results for of_run in result.iterations]
         return Answer("compare", [table(result) for result in results], iterations, notes)
 
@@ -65,21 +75,21 @@ def compare(
     name: str = "train",
     unconverged: bool = False,
 ) -> Comparison:
-    """Do two ways to train differ, by layer and in the end?     [arXiv 1909.01440, section 4, figures 4, S13]
+    """Compare two groups of runs by the total LCA of each layer and by their final losses.
 
-    Compares the total LCA of each layer and the losses at the last iterate.
+    Source: arXiv 1909.01440, section 4, figures 4 and S13.
 
     Args:
-        first: The runs of one group: a path, a URL, an lca.Run, or a sequence of them.
-        second: Those of the other group, of the same model.
-        name: The allocation to ask about.
-        unconverged: Whether iterations that did not converge count too.
+        first: Runs of the first group: a path, a URL, an ``lca.Run``, or a sequence of these.
+        second: Runs of the second group, of the same model.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        Both groups by row, in the loss's unit (nats for cross-entropy), with the p-values of Welch's t-tests.
+        The LCA and the losses of both groups, in units of the loss (nats for cross-entropy), with p-values.
 
     Raises:
-        LCAError: If the runs are not of the same model, a run has no such allocation, or no iteration of it counts.
+        LCAError: If the runs have different models, or a run has no such allocation or no usable iteration in it.
 
     Example:
         >>> lca.analysis.compare(["regular-0.zarr", "regular-1.zarr"], ["frozen-0.zarr", "frozen-1.zarr"])
@@ -96,7 +106,7 @@ def compare(
 
 
 def _has_final_loss(run: Run, split: str) -> bool:
-    """Whether the run has the loss of the last iterate over all examples of a split, in the allocation of its name."""
+    """Return whether the allocation named after a split has the loss of the last iterate over all its examples."""
     if split not in run.allocations:
         return False
     allocation = run.allocation(split)

@@ -1,4 +1,4 @@
-"""Single parameters, each with a training curve of its own.     [arXiv 1909.01440, section 2.2]"""
+"""When did single parameters learn?     [arXiv 1909.01440, section 2.2]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from lca.store.chunks import read_part
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run, verify_remedy
 
-N_SELECTED = 5  # parameters that "best", "worst" and "random" select
+N_SELECTED = 5  # number of parameters that each of "best", "worst" and "random" selects
 MAX_CURVES = 1_000
 
 Floats = NDArray[np.float64]
@@ -25,10 +25,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Curves(Result):
-    """The LCA of single parameters over time.
+    """The LCA of selected parameters over time.
 
-    run: the path of the run. names: such as "fc1.weight[3, 7]". index: their places in θ. lca: (parameter, T), in the
-    loss's unit, NaN in an iteration that does not count.
+    For several runs, there is one table per run.
+
+    Attributes:
+        run: Path of the run.
+        names: Names of the parameters, such as "fc1.weight[3, 7]".
+        index: Indices of the parameters in θ.
+        lca: LCA in units of the loss, shape (parameters, T). NaN in excluded iterations.
+        iterations: The iterations that were used.
     """
 
     run: str
@@ -39,29 +45,29 @@ class Curves(Result):
 
     @property
     def cumulative(self) -> Floats:
-        """(parameter, T), from the first iteration to this one."""
+        """The cumulative LCA, from the first iteration through each iteration, shape (parameters, T)."""
         return np.asarray(np.nancumsum(self.lca, axis=1))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The total LCA of each parameter, in one table per run because runs may select different parameters."""
+        """Show the total LCA of each parameter, in one table per run because runs may select different parameters."""
 
         def table(result: Self) -> Table:
-            total = Column.of(np.nansum(result.lca, axis=1), 6)
-            title = f"the parameters of {result.run}" if len(results) > 1 else ""
+            total = Column.of(np.nansum(result.lca, axis=1), 6, signed=True)
+            title = f"selected parameters of {result.run}" if len(results) > 1 else ""
             return Table("parameter", result.names, {"LCA (nats)": total}, title)
 
         return Answer("curves", [table(result) for result in results], [result.iterations for result in results])
 
 
 class ParameterTotals:
-    """Takes the tiles of `lca`. totals: (K,), over the iterations that count."""
+    """Sums the LCA of each parameter over the used iterations, from the tiles of `lca`. `totals` has shape (K,)."""
 
     def __init__(self, table: ParameterTable) -> None:
         self.totals = np.zeros(table.size)
 
     def add(self, tile: Tile) -> None:
-        self.totals[tile.rows] += tile.counted_values.sum(axis=1, dtype=np.float64)
+        self.totals[tile.rows] += tile.used_values.sum(axis=1, dtype=np.float64)
 
 
 @question
@@ -73,21 +79,24 @@ def curves(
     unconverged: bool = False,
     seed: int = 0,
 ) -> Curves:
-    """When did single parameters learn?     [arXiv 1909.01440, section 2.2]
+    """Read the LCA of single parameters in every iteration.
+
+    Source: arXiv 1909.01440, section 2.2.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        parameters: "best", "worst" or "random" for five each, by their total LCA or drawn at random; an index into θ,
-            such as "4"; the name of a tensor for all of it, "fc1.weight", or for one of it, "fc1.weight[3, 7]".
-        name: The allocation to ask about; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
-        seed: The seed of "random".
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        parameters: The parameters to select. "best", "worst" and "random" each select five parameters: with the lowest
+            total LCA, with the highest, or at random. Other values select an index into θ ("4"), a whole tensor
+            ("fc1.weight"), or one parameter of a tensor ("fc1.weight[3, 7]").
+        name: Name of the allocation. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
+        seed: Random seed for "random".
 
     Returns:
-        The LCA of each of the parameters in every iteration, in the loss's unit (nats for cross-entropy).
+        The LCA of each selected parameter in every iteration, in units of the loss (nats for cross-entropy).
 
     Raises:
-        LCAError: If the run has no such allocation, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
         UsageError: If a parameter is unknown, or more than 1,000 are selected.
 
     Example:
@@ -98,7 +107,7 @@ def curves(
     order = np.zeros(0, np.int64)
     if {"best", "worst"} & set(parameters):
         totals = ParameterTotals(table)
-        feed(run, allocation.lca, chosen.counted, [totals])
+        feed(run, allocation.lca, chosen.mask, [totals])
         order = np.argsort(totals.totals, kind="stable")
     selected: list[int] = []
     for text in parameters:
@@ -111,13 +120,13 @@ def curves(
             selected += _find_indices(text, table)
     selected = list(dict.fromkeys(selected))
     if len(selected) > MAX_CURVES:
-        raise UsageError("parameters", expected=f"at most {MAX_CURVES:,} of them", found=f"{len(selected):,}")
-    lca = np.where(chosen.counted, _read_rows(allocation, selected), np.nan)
+        raise UsageError("parameters", expected=f"at most {MAX_CURVES:,} parameters", found=f"{len(selected):,}")
+    lca = np.where(chosen.mask, _read_rows(allocation, selected), np.nan)
     return Curves(str(run.path), [name_parameter(i, table) for i in selected], selected, lca, chosen)
 
 
 def _read_rows(allocation: Allocation, selected: Sequence[int]) -> Floats:
-    """The LCA of these parameters, (parameter, T); neighbours are read together."""
+    """Read the LCA of the selected parameters, shape (parameters, T). Adjacent parameters are read together."""
     rows = np.empty((len(selected), allocation.n_iterations))
     order = np.argsort(selected)
     ascending = np.asarray(selected, np.int64)[order]
@@ -131,14 +140,14 @@ def _read_rows(allocation: Allocation, selected: Sequence[int]) -> Floats:
 
 
 def name_parameter(index: int, table: ParameterTable) -> str:
-    """The name of a single parameter of θ, such as "fc1.weight[3, 7]"."""
+    """Return the name of a single parameter of θ, such as "fc1.weight[3, 7]"."""
     parameter = next(p for p in table if index < p.offset + p.size)
     at = np.unravel_index(index - parameter.offset, parameter.shape)
     return f"{parameter.name}[{', '.join(map(str, at))}]" if parameter.shape else parameter.name
 
 
 def _find_indices(text: str, table: ParameterTable) -> list[int]:
-    """The places in θ that an index, a tensor or a single parameter of a tensor stands for."""
+    """Return the indices into θ that are selected by an index, a tensor name or an element of a tensor."""
     tensor, bracket, at = text.partition("[")
     found = next((p for p in table if p.name == tensor), None)
     try:
@@ -149,11 +158,11 @@ def _find_indices(text: str, table: ParameterTable) -> list[int]:
         if found:
             place = tuple(int(part) for part in at.removesuffix("]").split(","))
             return [found.offset + int(np.ravel_multi_index(place, found.shape))]
-    except ValueError:  # no numbers, too many of them, or out of range
+    except ValueError:  # not numbers, the wrong number of them, or out of range
         pass
     shapes = ", ".join(f"{p.name}{list(p.shape)}" for p in table)
     raise UsageError(
         f"no parameter {text!r}",
-        remedy=f"Pass best, worst or random, an index from 0 to {table.size - 1:,}, a tensor, or one of its "
-        f"parameters as in fc1.weight[3,7]. The tensors are {shapes}.",
+        remedy=f"Pass best, worst, random, an index from 0 to {table.size - 1:,}, the name of a tensor, or an element "
+        f"of a tensor such as fc1.weight[3,7]. The tensors are {shapes}.",
     )

@@ -1,4 +1,4 @@
-"""How exact is an allocation, of the sum and of the parts?     [arXiv 1909.01440, table S1]"""
+"""How exact are the sum and the parts of an allocation?     [arXiv 1909.01440, table S1]"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Errors(Result):
-    """The certificates of the allocations of a run. summaries, rules, iterations: by name of the allocation.
+    """The certificates of one or several allocations of a run.
 
     Iterations that did not converge are included, because their error is part of the answer.
+
+    Attributes:
+        summaries: The ``lca.Summary`` of each allocation, by its name.
+        rules: The quadrature rule of each allocation, by its name.
+        iterations: The iterations that were used in each allocation, by its name.
     """
 
     summaries: dict[str, Summary]
@@ -31,16 +36,18 @@ class Errors(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """A row for each allocation that all runs have     [table S1]"""
+        """Show the errors of each allocation that all runs have in common, as in table S1 of the paper."""
         names = [name for name in results[0].summaries if all(name in result.summaries for result in results)]
         if not names:
             raise LCAError(
                 "the runs have no complete allocation in common",
-                remedy=("Create one of the same name in each of them with ", Argument("name"), "."),
+                remedy=("Create an allocation with the same ", Argument("name"), " in every run."),
             )
         notes = [
-            "ΔL: the loss change over the iterations that are finite; largest: of a single iteration",
-            "parts: Σ|A − exact| / Σ|A| of the audited iterations, – where there was no audit",
+            "|Σ A − ΔL|: cumulative residual, where ΔL is the loss change over all finite iterations.",
+            "largest residual: in a single iteration. gradients: full-set gradients per iteration.",
+            "part error %: Σ|A − exact| / Σ|A|. wrong signs %: parameters whose LCA has the wrong sign. Both are means "
+            "over the audited iterations, or – without an audit.",
         ]
         most = [max(result.iterations.values(), key=lambda chosen: chosen.n) for result in results]
         return Answer("error", [_tabulate_errors(results, names)], most, notes)
@@ -48,9 +55,14 @@ class Errors(Result):
 
 @dataclass(frozen=True, repr=False)
 class LossCurve(Result):
-    """The loss and what the parts sum to, in the loss's unit; NaN where an iteration is not allocated or not finite.
+    """The loss and the allocated loss change over time, in units of the loss.
 
-    loss: (T+1,), L(θ_t). allocated, residual: (T,), Σ A and Σ A − ΔL. tolerance: of the residual.
+    Attributes:
+        loss: L(θ_t) at every iterate, shape (T + 1,).
+        allocated: Σ A of every iteration, shape (T,). NaN if the iteration is not allocated or not finite.
+        residual: Σ A − ΔL of every iteration, shape (T,). NaN if the iteration is not allocated or not finite.
+        tolerance: Largest residual allowed in an iteration.
+        iterations: The iterations that were used.
     """
 
     loss: Floats
@@ -61,18 +73,18 @@ class LossCurve(Result):
 
     @property
     def stretches(self) -> list[NDArray[np.int64]]:
-        """The iterates of each stretch of successive iterations that are allocated and finite."""
+        """Arrays of successive iterates, one for each contiguous range of allocated and finite iterations."""
         finite = np.flatnonzero(np.isfinite(self.allocated))
         parts = np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1)
         return [np.append(part, part[-1] + 1) for part in parts if len(part)]
 
     def rebuild_loss(self, stretch: NDArray[np.int64]) -> Floats:
-        """The loss at the iterates of a stretch according to the parts: that at its first iterate, plus Σ A from it."""
+        """Return the loss at the iterates of a stretch: its value at the first iterate plus the cumulative Σ A."""
         return np.asarray(self.loss[stretch[0]] + np.append(0, np.cumsum(self.allocated[stretch[:-1]])))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The loss at both ends, and how far the parts are from its change, over runs."""
+        """Show the first, last and lowest loss, and the difference between Σ A and the loss change."""
 
         def figures(result: Self) -> dict[str, float]:
             finite = result.loss[np.isfinite(result.loss)]
@@ -82,54 +94,59 @@ class LossCurve(Result):
                 "lowest loss": float(finite.min()),
                 "Σ A": float(np.nansum(result.allocated)),
                 "Σ A − ΔL": float(np.nansum(result.residual)),
-                "largest |Σ A − ΔL| of an iteration": float(np.nanmax(np.abs(result.residual))),
+                "largest |Σ A − ΔL| in one iteration": float(np.nanmax(np.abs(result.residual))),
             }
 
         of_runs = [figures(result) for result in results]
         column = Column(np.array([list(of_run.values()) for of_run in of_runs]), 6)
-        table = Table("", list(of_runs[0]), {"nats": column})
-        return Answer("loss_curve", [table], [result.iterations for result in results])
+        table = Table("quantity", list(of_runs[0]), {"nats": column})
+        notes = ["Σ A: allocated loss change. ΔL: change of the loss. Below 0 the loss falls."]
+        return Answer("loss_curve", [table], [result.iterations for result in results], notes)
 
 
 @question
 def loss_curve(run: Run, *, name: str = "train") -> LossCurve:
-    """How did the loss fall, and do the parts sum to it?     [arXiv 1909.01440, section 2]
+    """Compare the loss over time with the sum of the allocated parts.
+
+    Source: arXiv 1909.01440, section 2.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation.
 
     Returns:
-        The loss at every iterate and the sum of the parts in every iteration, in the loss's unit (nats for
-        cross-entropy); iterations that did not converge are included.
+        The loss at every iterate and the sum of the parts in every iteration, in units of the loss (nats for
+        cross-entropy). Iterations that did not converge are included.
 
     Raises:
-        LCAError: If the run has no such allocation, or nothing of it is allocated.
+        LCAError: If the run has no such allocation, or none of its iterations is allocated.
 
     Example:
         >>> lca.analysis.loss_curve("run.zarr").loss
     """
     allocation = run.allocation(name)
     chosen = choose_iterations(allocation, unconverged=True)
-    allocated, residual = (np.where(chosen.counted, allocation.read(key), np.nan) for key in ("allocated", "residual"))
+    allocated, residual = (np.where(chosen.mask, allocation.read(key), np.nan) for key in ("allocated", "residual"))
     tolerance = float(allocation.attributes["tolerance"])
     return LossCurve(allocation.read("loss"), allocated, residual, tolerance, chosen)
 
 
 @question
 def error(run: Run, *, names: Sequence[str] = ()) -> Errors:
-    """How exact is an allocation, of the sum and of the parts?     [arXiv 1909.01440, table S1]
+    """Report how exact the sum and the parts of allocations are.
+
+    Source: arXiv 1909.01440, table S1.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        names: The allocations to ask about; all that are complete if empty.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        names: Names of the allocations. If empty, all complete allocations are reported.
 
     Returns:
-        The certificate of each allocation, its residuals in the loss's unit (nats for cross-entropy); iterations that
-        did not converge are included.
+        The certificate of each allocation, with residuals in units of the loss (nats for cross-entropy). Iterations
+        that did not converge are included.
 
     Raises:
-        LCAError: If the run lacks an allocation, or has none that is complete.
+        LCAError: If the run lacks one of the allocations, or has no complete allocation.
 
     Example:
         >>> lca.allocate("run.zarr", problem, rule="first-order", name="first-order", keep="tensors")
@@ -169,12 +186,12 @@ def _tabulate_errors(results: Sequence[Errors], names: Sequence[str]) -> Table:
         {
             "iterations": Column(np.array([[r.iterations[n].n for n in names] for r in results]), text=format_whole),
             "|Σ A − ΔL| (nats)": column(lambda s: abs(s.cumulative_residual), text=format_exponent),
-            "of ΔL %": column(compute_relative, 4),
-            "largest (nats)": column(lambda s: s.largest_residual, text=format_exponent),
+            "% of ΔL": column(compute_relative, 4),
+            "largest residual (nats)": column(lambda s: s.largest_residual, text=format_exponent),
             "gradients": column(lambda s: s.gradients_per_iteration),
             "refined": column(lambda s: s.refined, text=format_whole),
             "not converged": column(lambda s: s.unconverged, text=format_whole),
-            "parts off %": average_audited("part_error"),
-            "signs wrong %": average_audited("sign_change"),
+            "part error %": average_audited("part_error"),
+            "wrong signs %": average_audited("sign_change"),
         },
     )

@@ -1,4 +1,4 @@
-"""Every question that a run's arrays can answer; each large array is read once where that is possible."""
+"""Asks all questions that the arrays of a run can answer, and reads each large array once if possible."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,9 +36,12 @@ RESULTS: dict[str, type[Result]] = {
 
 @dataclass(frozen=True, repr=False)
 class Everything(Result):
-    """run: the path of the run. answers: the results by question, each as that question alone gives it.
+    """The results of all questions that a run can answer.
 
-    unanswered: by question, why it has no answer, with the remedy.
+    Attributes:
+        run: Path of the run.
+        answers: Results by question, equal to the results of asking each question separately.
+        unanswered: For each question without a result, an error that states the reason and the remedy.
     """
 
     run: str
@@ -47,7 +50,7 @@ class Everything(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The tables of all questions that all runs answer, one after another."""
+        """Collect the tables of all questions that every run can answer."""
         found = combine(results)
         tables = [
             replace(table, title=f"{answer.question}: {table.title}" if table.title else answer.question)
@@ -55,16 +58,18 @@ class Everything(Result):
             for table in answer.tables
         ]
         notes = [f"{answer.question}: {note}" for answer in found.answers for note in answer.notes]
-        notes += [f"not answered: {asked}: {lacking}" for asked, lacking in found.unanswered.items()]
+        notes += [f"{asked}: not answered, because {lacking}" for asked, lacking in found.unanswered.items()]
         iterations = next(answer.iterations for answer in found.answers if answer.question == "layers")
         return Answer("everything", tables, iterations, notes, {a.question: a.arrays for a in found.answers})
 
 
 @dataclass(frozen=True)
 class Combined:
-    """What runs answer together. answers: the tables of each question that all of them answer, in the order of RESULTS.
+    """The answers of several runs to all questions.
 
-    unanswered: by question, why it has no answer, with the remedy.
+    Attributes:
+        answers: Answers to the questions that every run can answer.
+        unanswered: For each of the other questions, an error that states the reason and the remedy.
     """
 
     answers: list[Answer]
@@ -80,33 +85,33 @@ def everything(
     max_cells: int = MAX_CELLS,
     subsets: bool = True,
 ) -> Everything:
-    """Ask every question for which the run has the arrays, with the defaults of each question.
+    """Ask every question for which the run has the arrays, with the default options of each question.
 
-    Reads each large array once, where each question alone would read it again.
+    This reads each large array once, which is faster than asking the questions one by one.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about.
-        unconverged: Whether iterations that did not converge count too.
-        max_cells: Neurons × bins of time to keep, of eight bytes each, for all runs together.
-        subsets: Whether to ask about allocations over a subset too, which reads two arrays once more each.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
+        max_cells: Largest number of values (8 bytes each) kept for LCA by neuron and time, for all runs together.
+        subsets: Whether to analyze allocations over subsets of the examples too, which reads large arrays again.
 
     Returns:
-        The results by question, and what the other questions lack.
+        The results by question, and the reasons why other questions have none.
 
     Raises:
-        LCAError: If the run has no such allocation, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
 
     Example:
         >>> lca.analysis.everything("run.zarr").answers["layers"]
     """
     allocation = run.allocation(name)
-    choose_iterations(allocation, unconverged)  # raises where nothing counts
+    choose_iterations(allocation, unconverged)  # raises if no iteration is usable
     answers: dict[str, Result] = {}
     unanswered = _find_lacking(run, allocation)
 
     def ask(asked: str, find: Callable[[], Result]) -> None:
-        """Keep the result, or the reason why it is missing, so that the other questions are answered."""
+        """Store the result or the error, so that a failure does not affect the other questions."""
         if asked not in unanswered:
             try:
                 answers[asked] = find()
@@ -129,20 +134,30 @@ def everything(
             ask("subset", lambda: subset(run, name=name, unconverged=unconverged))
     if pair:
         if pair.sums:
-            feed(run, pair.allocations[1].lca, pair.chosen.counted, pair.sums[1:])
+            feed(run, pair.allocations[1].lca, pair.chosen.mask, pair.sums[1:])
         answers["overfit"] = pair.result()
     return Everything(str(run.path), answers, unanswered)
 
 
 def combine(results: Sequence[Everything]) -> Combined:
-    """The tables of each question that all runs answer, and what the others lack."""
+    """Combine the results of several runs of the same model.
+
+    Args:
+        results: The results of ``everything``, one per run.
+
+    Returns:
+        Tables that combine all runs, for every question that all of them can answer.
+
+    Example:
+        >>> lca.analysis.combine(lca.analysis.everything(["run-0.zarr", "run-1.zarr"])).answers
+    """
     answers, unanswered = [], {}
     for asked, of in RESULTS.items():
         found = [result.answers[asked] for result in results if asked in result.answers]
         if len(found) == len(results):
             try:
                 answers.append(of.tabulate(found))
-            except LCAError as failure:  # where the runs have no allocation in common
+            except LCAError as failure:  # the runs have no allocation in common
                 unanswered[asked] = failure
     for asked in dict.fromkeys(asked for result in results for asked in result.unanswered):
         first, *others = (result for result in results if asked in result.unanswered)
@@ -151,7 +166,7 @@ def combine(results: Sequence[Everything]) -> Combined:
 
 
 def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
-    """The same error, which names the other runs that lack the same."""
+    """Return the error with a remark that it applies to other runs too."""
     if not others:
         return lacking
     parts = (lacking.remedy,) if isinstance(lacking.remedy, str) else lacking.remedy
@@ -162,12 +177,12 @@ def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
 def _ask_parts(
     run: Run, allocation: Allocation, unconverged: bool, max_cells: int, others: Sequence[Consumer]
 ) -> dict[str, Result]:
-    """The questions that need the LCA of each parameter, from one pass over it. others: take its tiles too."""
+    """Answer the questions that need the LCA of each parameter in one pass, which also feeds the other consumers."""
     chosen = choose_iterations(allocation, unconverged)
     signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, chosen, max_cells)
     distribution = Distribution(run.parameters.size, chosen)
     directions = Directions(run, allocation.name, chosen, "gradient_sign" in allocation.arrays)
-    feed(run, allocation.lca, chosen.counted, [signs, sums, distribution, directions.of_lca, *others])
+    feed(run, allocation.lca, chosen.mask, [signs, sums, distribution, directions.of_lca, *others])
     directions.feed_others()
     return {
         "helping": signs.result(allocation),
@@ -178,7 +193,7 @@ def _ask_parts(
 
 
 def _find_held_out(run: Run, allocation: Allocation) -> str | None:
-    """The allocation of a split that was not trained on, val rather than test."""
+    """Return the name of a complete allocation of a held-out split, preferring val to test, or None."""
     if allocation.attributes["split"] != "train":
         return None
     found = [name for name in ("val", "test") if name in run.allocations]
@@ -186,12 +201,12 @@ def _find_held_out(run: Run, allocation: Allocation) -> str | None:
 
 
 def _find_lacking(run: Run, allocation: Allocation) -> dict[str, LCAError]:
-    """What each question that cannot be answered lacks, and the call that remedies it."""
+    """Return an error for each question that cannot be answered, with the call that makes it answerable."""
 
     def replace_with(argument: Argument) -> Remedy:
         return ("Replace the allocation with ", allocation.remake(argument), ".")
 
-    model = ("Ask it with ", Call("analysis.prune", run.path), ".")
+    model = ("Ask this question with ", Call("analysis.prune", run.path), ".")
     lacking = {"prune": LCAError("it needs the model", remedy=model)}
     if "lca" not in allocation.arrays:
         parts = LCAError("it needs the LCA of each parameter", remedy=replace_with(Argument("keep", "lca")))
@@ -204,5 +219,5 @@ def _find_lacking(run: Run, allocation: Allocation) -> dict[str, LCAError]:
         lacking["synchrony by class"] = LCAError("it needs the LCA of each class", remedy=by_class)
     if _find_held_out(run, allocation) is None:
         held_out = ("Allocate one with ", Call("allocate", run.path, split="val"), ".")
-        lacking["overfit"] = LCAError("it compares train with another split", remedy=held_out)
+        lacking["overfit"] = LCAError("it needs the allocation of a held-out split", remedy=held_out)
     return lacking

@@ -1,4 +1,4 @@
-"""How many parameters help in an iteration?     [arXiv 1909.01440, section 3, table 1, figures 3a, c, d]"""
+"""How many parameters help in each iteration?     [arXiv 1909.01440, section 3, table 1, figures 3a, c, d]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 from lca.text import plus_minus
 
-N_HELPING_BINS = 50  # of the histogram over parameters, as in the paper's figure 3d
+N_HELPING_BINS = 50  # bins of the histogram over parameters, as in the paper's figure 3d
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,7 +26,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shares:
-    """Percentages of all parameters that helped, hurt and had zero LCA, (T,) each; NaN in what does not count."""
+    """Percentages of all parameters by the sign of their LCA.
+
+    Attributes:
+        helped: Percentage of parameters with LCA below 0 in each iteration, shape (T,). NaN in excluded iterations.
+        hurt: Percentage of parameters with LCA above 0, shape (T,).
+        zero: Percentage of parameters with LCA equal to 0, shape (T,).
+    """
 
     helped: Floats
     hurt: Floats
@@ -35,13 +41,22 @@ class Shares:
 
 @dataclass(frozen=True, repr=False)
 class Helping(Result):
-    """Parameters by the sign of their LCA.
+    """The number of parameters that help, hurt or have no effect.
 
-    helped, hurt, zero: (T, tensor), how many have LCA < 0, > 0 and = 0 in each iteration that counts.
-    histogram: (50,), how many parameters helped in 0 to 2 %, … 98 to 100 % of the iterations that count; those without
-    effect, whose LCA was 0 in all of them, are left out of it and counted in n_without_effect.
-    tensors, layers: their names; layer: (tensor,), the index in layers of each tensor's layer. loss: (T+1,), L(θ_t).
-    audit: how many signs may be wrong; None if the allocation was not audited.
+    Attributes:
+        helped: Number of parameters with LCA below 0 in each iteration and tensor, shape (T, tensors). 0 in excluded
+            iterations.
+        hurt: Number of parameters with LCA above 0, shape (T, tensors).
+        zero: Number of parameters with LCA equal to 0, shape (T, tensors).
+        histogram: Number of parameters that helped in 0 to 2 %, 2 to 4 %, …, 98 to 100 % of the iterations, shape
+            (50,). Parameters without effect are not included.
+        n_without_effect: Number of parameters whose LCA is 0 in all iterations.
+        iterations: The iterations that were used.
+        tensors: Names of the tensors.
+        layers: Names of the layers.
+        layer: For each tensor, the index of its layer in ``layers``, shape (tensors,).
+        loss: L(θ_t) at every iterate, shape (T + 1,).
+        audit: The audit of the allocation, which measures how many signs are wrong. None if it was not audited.
     """
 
     helped: Counts
@@ -58,31 +73,31 @@ class Helping(Result):
 
     @property
     def percentage(self) -> float:
-        """Percentage helping of the parameters with non-zero LCA, averaged over iterations."""
+        """Percentage of the parameters with non-zero LCA that help, averaged over iterations."""
         return _mean_percentage(self.helped.sum(1), self.hurt.sum(1))
 
     @property
     def percentage_by_tensor(self) -> Floats:
-        """The same for each tensor by itself, (tensor,); NaN for one that never had any effect."""
+        """``percentage`` of each tensor, shape (tensors,). NaN for a tensor whose LCA is always 0."""
         return np.array([_mean_percentage(a, b) for a, b in zip(self.helped.T, self.hurt.T, strict=True)])
 
     @property
     def percentage_by_layer(self) -> Floats:
-        """The same for each layer by itself, (layer,)."""
+        """``percentage`` of each layer, shape (layers,)."""
         members = [self.layer == i for i in range(len(self.layers))]
         return np.array([_mean_percentage(self.helped[:, m].sum(1), self.hurt[:, m].sum(1)) for m in members])
 
     @property
     def shares(self) -> Shares:
-        """Percentages of all parameters over time."""
-        counted = self.iterations.counted
-        counts = [np.where(counted, count.sum(1), np.nan) for count in (self.helped, self.hurt, self.zero)]
+        """Percentages of all parameters that help, hurt or have zero LCA in each iteration."""
+        mask = self.iterations.mask
+        counts = [np.where(mask, count.sum(1), np.nan) for count in (self.helped, self.hurt, self.zero)]
         n_parameters = counts[0] + counts[1] + counts[2]
         return Shares(*(100 * count / n_parameters for count in counts))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The percentage helping in total, by layer and by tensor, over runs of the same model     [table 1]"""
+        """Show the percentage of parameters that help, by layer and by tensor, as in table 1 of the paper."""
         first = results[0]
         by_layer = np.array([[result.percentage, *result.percentage_by_layer] for result in results])
         by_tensor = np.array([result.percentage_by_tensor for result in results])
@@ -103,28 +118,27 @@ class Helping(Result):
 
 
 class SignCounts:
-    """Takes the tiles of `lca`, and counts its signs."""
+    """Counts the signs of LCA by iteration and by parameter, from the tiles of `lca`."""
 
     def __init__(self, table: ParameterTable, chosen: Iterations) -> None:
         self.table, self.chosen = table, chosen
         self.segments = Segments.of_tensors(table)
-        self.helped, self.hurt = np.zeros((2, len(table), len(chosen.counted)), np.int64)
+        self.helped, self.hurt = np.zeros((2, len(table), len(chosen.mask)), np.int64)
         self.histogram = np.zeros(N_HELPING_BINS, np.int64)
         self.n_without_effect = 0
-        self._times: dict[
-            int, Counts
-        ] = {}  # by strip: (2, rows), iterations in which each parameter helped, and moved L
+        # By strip: the number of iterations in which each parameter helped, and in which its LCA was not 0, (2, rows).
+        self._times: dict[int, Counts] = {}
 
     def add(self, tile: Tile) -> None:
         n = tile.values.shape[1]
-        for counts, flags in ((self.helped, tile.helped), (self.hurt, tile.hurt)):
+        for counts, flags in ((self.helped, tile.negative), (self.hurt, tile.positive)):
             which, found = self.segments.count(tile.rows, flags)
             counts[which, tile.columns] += found[:, :n]
         if tile.first:
             self._times[tile.rows.start] = np.zeros((2, len(tile.values)), np.int64)
         times_helped, times_moved = self._times[tile.rows.start]
-        times_helped += np.bitwise_count(tile.helped_words)
-        times_moved += np.bitwise_count(tile.helped_words | tile.hurt_words)
+        times_helped += np.bitwise_count(tile.negative_words)
+        times_moved += np.bitwise_count(tile.negative_words | tile.positive_words)
         if tile.last:
             del self._times[tile.rows.start]
             moved = times_moved > 0
@@ -138,7 +152,7 @@ class SignCounts:
         return Helping(
             helped=helped,
             hurt=hurt,
-            zero=self.chosen.counted[:, None] * np.array(self.table.sizes) - helped - hurt,
+            zero=self.chosen.mask[:, None] * np.array(self.table.sizes) - helped - hurt,
             histogram=self.histogram,
             n_without_effect=self.n_without_effect,
             iterations=self.chosen,
@@ -152,72 +166,76 @@ class SignCounts:
 
 @question
 def helping(run: Run, *, name: str = "train", unconverged: bool = False) -> Helping:
-    """How many parameters help in an iteration?     [arXiv 1909.01440, section 3, table 1, figure 3]
+    """Count the parameters that help and hurt in each iteration.
 
-    A parameter helps in an iteration if its LCA is below 0, and hurts if it is above.
+    A parameter helps in an iteration if its LCA is below 0, and hurts if it is above 0.
+
+    Source: arXiv 1909.01440, section 3, table 1 and figure 3.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The number of parameters of each sign, by tensor and iteration; percentages are of the parameters with non-zero
-        LCA.
+        The number of parameters of each sign by tensor and iteration, and the percentage of the parameters with
+        non-zero LCA that help.
 
     Raises:
-        LCAError: If the run has no such allocation, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
 
     Example:
         >>> lca.analysis.helping(["run-0.zarr", "run-1.zarr"])
     """
     allocation = run.allocation(name)
     counts = SignCounts(run.parameters, choose_iterations(allocation, unconverged))
-    feed(run, allocation.lca, counts.chosen.counted, [counts])
+    feed(run, allocation.lca, counts.chosen.mask, [counts])
     return counts.result(allocation)
 
 
 def _describe(results: Sequence[Helping]) -> list[str]:
-    """How often single parameters help, and how exact the percentages are."""
+    """Describe how often single parameters help, and how accurate the percentages are."""
     histogram = np.array([result.histogram for result in results])
     without_effect = np.array([result.n_without_effect for result in results])
     n_parameters = histogram.sum(1) + without_effect
     centres = 100 / N_HELPING_BINS * (np.arange(N_HELPING_BINS) + 0.5)
     of_each = histogram @ centres / np.maximum(histogram.sum(1), 1)
     return [
-        f"a parameter with any effect helps in {_spread(of_each)} % of the iterations: {_sketch(histogram.sum(0))} "
-        "from 0 to 100 %",
-        f"without effect: {_spread(without_effect / n_parameters * 100)} % of the parameters",
+        "helping %: parameters with LCA below 0, in % of those with non-zero LCA, averaged over iterations.",
+        f"On average, a parameter with any effect helps in {_spread(of_each)} % of the iterations.",
+        "Histogram of parameters by the fraction of iterations in which they helped, from 0 to 100 %:\n"
+        f"{_sketch(histogram.sum(0))}",
+        f"Parameters without effect (LCA 0 in every iteration): {_spread(without_effect / n_parameters * 100)} %.",
         *(_describe_audit(result, i, len(results)) for i, result in enumerate(results)),
     ]
 
 
 def _describe_audit(result: Helping, i: int, n_runs: int) -> str:
-    of_run = f"run {i}, " if n_runs > 1 else ""
+    label = f"Audit, run {i}" if n_runs > 1 else "Audit"
     if result.audit is None:
-        return f"{of_run}audit: none, so it is unknown how many signs are wrong"
+        return f"{label}: none, so the fraction of wrong signs is unknown."
     shift, shift_half = mean_with_confidence(result.audit.helping_shift)
     wrong, wrong_half = (100 * value for value in mean_with_confidence(result.audit.sign_change))
     return (
-        f"{of_run}audit: the percentage is off by {plus_minus(shift, shift_half, 3)} points, "
-        f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)"
+        f"{label}: helping % is off by {plus_minus(shift, shift_half, 3)} percentage points, and "
+        f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)."
     )
 
 
 def _spread(values: Floats) -> str:
-    """The mean over runs, with the deviation where there are several."""
+    """Format the mean over runs, with the standard deviation if there are several."""
     mean, deviation = mean_and_deviation(values)
     return plus_minus(float(mean), float(deviation), 1)
 
 
 def _sketch(counts: Counts) -> str:
-    """A bar of one character for each count; only a count of 0 has none."""
+    """Draw counts as a sparkline, with a dot for each 0."""
     bars = "▁▂▃▄▅▆▇█"
     heights = np.ceil(len(bars) * counts / max(counts.max(), 1)).astype(int)
     return "".join(bars[height - 1] if height else "·" for height in heights)
 
 
 def _mean_percentage(helped: Counts, hurt: Counts) -> float:
-    """(T,), (T,) -> the mean over the iterations that have any non-zero LCA; NaN if none has."""
+    """Average 100 · helped / (helped + hurt) over the iterations with non-zero LCA. Both arguments have shape (T,)."""
     moved = helped + hurt > 0
     return float(np.mean(100 * helped[moved] / (helped + hurt)[moved])) if moved.any() else float("nan")

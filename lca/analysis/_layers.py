@@ -16,20 +16,24 @@ from lca.store.allocation import Allocation
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 
-CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the iterations, after which the cumulative LCA is tabulated
-N_CUMULATIVE_POINTS = 200  # of the cumulative LCA that programs get
-MAX_CLASS_COLUMNS = 20  # classes for which a table has room
+CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which cumulative LCA is shown
+N_CUMULATIVE_POINTS = 200  # largest number of iterations for which cumulative LCA is written to JSON
+ALL_OF_KIND = {"kernel": "all kernels", "bias": "all biases", "norm": "all norms"}
+MAX_CLASS_COLUMNS = 20  # largest number of classes that are shown as a table
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
 class Layers(Result):
-    """LCA by layer, the biases and norms with their kernels, and by tensor.
+    """LCA by layer and by tensor, in units of the loss. A layer consists of a kernel with its bias and norm.
 
-    table: the parameters. by_tensor: (T, tensor), in the loss's unit, NaN in an iteration that does not count.
-    classes: the names of the classes, none if the allocation does not distinguish them. by_class: (class, layer), the
-    total LCA of the part of the loss that each class makes up.
+    Attributes:
+        table: The parameter table of the run.
+        by_tensor: LCA of each tensor in each iteration, shape (T, tensors). NaN in excluded iterations.
+        iterations: The iterations that were used.
+        classes: Names of the classes. Empty if the allocation has no LCA by class.
+        by_class: Total LCA of each layer for the part of the loss that belongs to each class, shape (classes, layers).
     """
 
     table: ParameterTable
@@ -40,34 +44,34 @@ class Layers(Result):
 
     @property
     def layers(self) -> list[str]:
-        """Their names, in the order of the network."""
+        """Names of the layers, in the order of the network."""
         return self.table.layers
 
     @property
     def lca(self) -> Floats:
-        """(T, layer)."""
+        """LCA of each layer in each iteration, shape (T, layers)."""
         return self.table.sum_by_layer(self.by_tensor)
 
     @property
     def total(self) -> Floats:
-        """Summed over the iterations that count, (layer,)."""
+        """Total LCA of each layer, shape (layers,)."""
         return np.asarray(np.nansum(self.lca, axis=0))
 
     @property
     def total_by_tensor(self) -> Floats:
-        """Summed over the iterations that count, (tensor,)."""
+        """Total LCA of each tensor, shape (tensors,)."""
         return np.asarray(np.nansum(self.by_tensor, axis=0))
 
     @property
     def cumulative(self) -> Floats:
-        """(T, layer), from the first iteration to this one, over those that count."""
+        """Cumulative LCA of each layer, from the first iteration through each iteration, shape (T, layers)."""
         return np.asarray(np.nancumsum(self.lca, axis=0))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The total LCA of each layer and its share of the sum, over runs of the same model     [figure 4]
+        """Show the LCA of each layer: total, by tensor, over time and by class, as in figure 4 of the paper.
 
-        With two runs or more, also the p-value of a two-sided t-test of each total against 0.
+        For several runs, this includes the p-values of two-sided t-tests of whether the mean total is 0.
         """
         return Answer(
             "layers",
@@ -87,76 +91,81 @@ class Layers(Result):
 
 @question
 def layers(run: Run, *, name: str = "train", unconverged: bool = False) -> Layers:
-    """How much did each layer learn, and when?     [arXiv 1909.01440, section 4, figures 4, S11 to S14]
+    """Sum LCA over the parameters of each layer, in every iteration.
 
-    The LCA of a layer is the sum over its tensors: its biases and norms belong to its kernel. Below 0 it helped.
+    The LCA of a layer is the sum over its kernel, bias and norm. Below 0 the layer helped, above 0 it hurt.
+
+    Source: arXiv 1909.01440, section 4, figures 4 and S11 to S14.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about.
-        unconverged: Whether iterations that did not converge count too.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The LCA of each tensor and layer in every iteration, in the loss's unit (nats for cross-entropy); by class too
-        where the allocation has it.
+        The LCA of each layer and tensor in every iteration, in units of the loss (nats for cross-entropy). If the
+        allocation has LCA by class, the result includes it.
 
     Raises:
-        LCAError: If the run has no such allocation, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
 
     Example:
         >>> lca.analysis.layers("run.zarr").total
     """
     allocation = run.allocation(name)
     chosen = choose_iterations(allocation, unconverged)
-    by_tensor = np.where(chosen.counted[:, None], allocation.read("tensor_lca"), np.nan)
+    by_tensor = np.where(chosen.mask[:, None], allocation.read("tensor_lca"), np.nan)
     classes = allocation.classes if "class_lca" in allocation.arrays else []
     return Layers(run.parameters, by_tensor, chosen, classes, _sum_by_class(allocation, chosen, len(classes)))
 
 
 def take_after(part: float, cumulative: Sequence[Floats]) -> Floats:
-    """cumulative (T, layer) of each run, T may differ -> (run, layer + 1) after a part of its iterations, the sum last.
+    """Return the cumulative values of each layer, and their sum, after the first fraction `part` of the iterations.
 
-    part: from 0 to 1, of the iterations of each run.
+    `cumulative` contains one array of shape (T, layers) per run, where T may differ. Returns shape (runs, layers + 1).
     """
     rows = np.array([of_run[max(round(part * len(of_run)), 1) - 1] for of_run in cumulative])
     return np.append(rows, rows.sum(axis=1, keepdims=True), axis=1)
 
 
 def _sum_by_class(allocation: Allocation, chosen: Iterations, n_classes: int) -> Floats:
-    """(class, layer), summed block by block over the iterations that count."""
+    """Sum LCA by class and layer over the used iterations, one block at a time. Returns shape (classes, layers)."""
     table = allocation.parameters
     total = np.zeros((n_classes, len(table)))
     for span in allocation.blocks_of_run if n_classes else ():
-        total += np.asarray(allocation.class_lca[span])[chosen.counted[span]].sum(axis=0)
+        total += np.asarray(allocation.class_lca[span])[chosen.mask[span]].sum(axis=0)
     return table.sum_by_layer(total)
 
 
 def _total_with_sum(results: Sequence[Layers]) -> Floats:
-    """(run, layer + 1), the sum over the layers last."""
+    """Return the total LCA of each layer followed by the sum over layers, shape (runs, layers + 1)."""
     return np.array([[*result.total, result.total.sum()] for result in results])
 
 
 def _tabulate_layers(results: Sequence[Layers]) -> Table:
     totals = _total_with_sum(results)
-    columns = {"LCA (nats)": Column(totals, 4), "share %": Column(_share(totals, totals[:, -1:]), 1)}
+    columns = {
+        "LCA (nats)": Column(totals, 4, signed=True),
+        "share of sum %": Column(_share(totals, totals[:, -1:]), 1),
+    }
     if len(results) > 1:
         columns["p (t-test against 0)"] = Column.of(differs_from_zero(totals), text=format_p)
     return Table("layer", [*results[0].layers, "sum"], columns)
 
 
 def _tabulate_tensors(results: Sequence[Layers]) -> Table:
-    """Each tensor, then all kernels, all biases and all norms."""
+    """Tabulate each tensor, followed by the sums over all kernels, all biases and all norms."""
     table, totals = results[0].table, _total_with_sum(results)
     by_tensor = np.array([result.total_by_tensor for result in results])
     kinds = list(dict.fromkeys(parameter.kind for parameter in table))
     by_kind = np.stack([by_tensor[:, [p.kind == kind for p in table]].sum(1) for kind in kinds], axis=1)
-    apart = np.concatenate([by_tensor, by_kind], axis=1)
+    values = np.concatenate([by_tensor, by_kind], axis=1)
     of_layer = np.concatenate([totals[:, table.layer_index], totals[:, [-1] * len(kinds)]], 1)
     return Table(
         "tensor",
-        [*(p.name for p in table), *(f"every {kind}" for kind in kinds)],
-        {"LCA (nats)": Column(apart, 4), "share of its layer %": Column(_share(apart, of_layer), 1)},
-        "kernels, biases and norms apart",
+        [*(p.name for p in table), *(ALL_OF_KIND[kind] for kind in kinds)],
+        {"LCA (nats)": Column(values, 4, signed=True), "share of layer %": Column(_share(values, of_layer), 1)},
+        "by tensor: kernels, biases and norms separately",
     )
 
 
@@ -165,19 +174,19 @@ def _tabulate_over_time(results: Sequence[Layers]) -> Table:
     return Table(
         "layer",
         [*results[0].layers, "sum"],
-        {f"{100 * part:g} %": Column(take_after(part, cumulative), 4) for part in CUMULATIVE_PARTS},
-        "cumulative LCA (nats), after the first part of the iterations",
+        {f"{100 * part:g} %": Column(take_after(part, cumulative), 4, signed=True) for part in CUMULATIVE_PARTS},
+        "cumulative LCA (nats) after the given fraction of iterations",
     )
 
 
 def _tabulate_classes(results: Sequence[Layers]) -> list[Table]:
-    """A column for each class; none unless all runs have the same, and few enough."""
+    """Tabulate LCA by class, unless the runs have different classes, too many classes or none."""
     classes = results[0].classes
     if any(result.classes != classes for result in results) or not 0 < len(classes) <= MAX_CLASS_COLUMNS:
         return []
     totals = np.array([[*result.by_class.T, result.by_class.sum(1)] for result in results])
-    columns = {name: Column(totals[..., c], 4) for c, name in enumerate(classes)}
-    title = "LCA (nats) of the part of the loss that each class makes up"
+    columns = {name: Column(totals[..., c], 4, signed=True) for c, name in enumerate(classes)}
+    title = "LCA (nats) by class: the change of each class's contribution to the loss"
     return [Table("layer", [*results[0].layers, "sum"], columns, title)]
 
 
@@ -187,5 +196,5 @@ def _thin_cumulative(cumulative: Floats) -> dict[str, Floats | NDArray[np.int64]
 
 
 def _share(part: Floats, of: Floats) -> Floats:
-    """In percent; NaN where there is nothing to share."""
+    """Return `part` in percent of `of`, or NaN if `of` is 0."""
     return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=of != 0))

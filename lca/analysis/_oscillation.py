@@ -21,7 +21,12 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Changes:
-    """Changes of sign. counts: (tensor,), summed over the parameters. n: the points in time whose sign could change."""
+    """Numbers of sign changes.
+
+    Attributes:
+        counts: Number of sign changes in each tensor, summed over its parameters, shape (tensors,).
+        n: Number of iterations at which a sign change could be observed.
+    """
 
     counts: Counts
     n: int
@@ -29,11 +34,15 @@ class Changes:
 
 @dataclass(frozen=True, repr=False)
 class Oscillation(Result):
-    """Changes of direction from one iteration to the next.
+    """Sign changes of weight updates, gradients and LCA from one iteration to the next.
 
-    table: the parameters. turns: of the weights, where the product of two successive motions is below 0. of_lca: the
-    same of the LCA, between iterations that both count. crossings: of the gradient between two iterates, from positive
-    to not positive or back; None if they were not requested.
+    Attributes:
+        table: The parameter table of the run.
+        turns: Sign changes between successive weight updates. An update of 0 has no sign.
+        of_lca: Sign changes of LCA between successive iterations that are both used. An LCA of 0 has no sign.
+        crossings: Changes of the gradient between successive iterates from positive to not positive, or back. None if
+            they were not counted.
+        iterations: The iterations that were used.
     """
 
     table: ParameterTable
@@ -43,9 +52,14 @@ class Oscillation(Result):
     iterations: Iterations
 
     def iterations_per(self, changes: Changes) -> Floats:
-        """T over the mean count of a parameter, for all and for each layer, (1 + layer,).
+        """Return the mean number of iterations per sign change of a parameter.
 
-        inf where nothing changes, NaN where nothing could.
+        Args:
+            changes: One of the attributes ``turns``, ``of_lca`` and ``crossings``.
+
+        Returns:
+            One value for all parameters followed by one for each layer, shape (1 + layers,). It is inf if no sign
+            changes, and NaN if no sign change could be observed.
         """
         counts = self.table.sum_by_layer(changes.counts.astype(np.float64))
         sizes = self.table.sum_by_layer(np.array(self.table.sizes, np.float64))
@@ -55,8 +69,8 @@ class Oscillation(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Iterations per change of direction, of all parameters and by layer, over runs     [figure S7]"""
-        kinds = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
+        """Show iterations per sign change, of all parameters and by layer, as in figure S7 of the paper."""
+        kinds = {"weight update": "turns", "gradient": "crossings", "LCA": "of_lca"}
         columns = {
             heading: Column(np.array([result.iterations_per(getattr(result, kind)) for result in results]), 1)
             for heading, kind in kinds.items()
@@ -65,21 +79,21 @@ class Oscillation(Result):
         rows = ["all parameters", *results[0].table.layers]
         return Answer(
             "oscillation",
-            [Table("layer", rows, columns, "iterations per change of direction")],
+            [Table("layer", rows, columns, "iterations per sign change of a parameter")],
             [result.iterations for result in results],
         )
 
 
 class SignChanges:
-    """Counts where a sign is the opposite of the one before it along each row, 64 columns at a time."""
+    """Counts sign changes between successive columns of each row, 64 columns at a time."""
 
     def __init__(self, table: ParameterTable) -> None:
         self.segments = Segments.of_tensors(table)
         self.counts = np.zeros(len(table), np.int64)
-        self._last: dict[int, tuple[Words, Words]] = {}  # by strip: whether the last column was < 0, and > 0
+        self._last: dict[int, tuple[Words, Words]] = {}  # by strip: flags of the last column below and above 0
 
     def accumulate(self, tile: Tile, below: Words, above: Words) -> None:
-        """below, above: where the columns of the tile are < 0 and > 0, one word per row."""
+        """Add a tile whose values below and above 0 are given as bit flags, one word per row."""
         start, one = tile.rows.start, np.uint64(1)
         was_below, was_above = (0, 0) if tile.first else self._last[start]
         changed = below & (above << one | was_above) | above & (below << one | was_below)
@@ -92,28 +106,31 @@ class SignChanges:
 
 
 class TurnsOfLCA(SignChanges):
-    """Takes the tiles of `lca`."""
+    """Counts sign changes of LCA, from the tiles of `lca`."""
 
     def add(self, tile: Tile) -> None:
-        self.accumulate(tile, tile.helped_words, tile.hurt_words)
+        self.accumulate(tile, tile.negative_words, tile.positive_words)
 
 
 class Turns(SignChanges):
-    """Takes the tiles of `weights`; bit j of a tile's words is the motion to its iterate j from the one before."""
+    """Counts sign changes of weight updates, from the tiles of `weights`.
+
+    Bit j of a word is the sign of the update that leads to iterate j of the tile.
+    """
 
     def __init__(self, table: ParameterTable) -> None:
         super().__init__(table)
-        self._before: dict[int, NDArray[np.float32]] = {}  # by strip: the last iterate of the tile before
+        self._before: dict[int, NDArray[np.float32]] = {}  # by strip: the last iterate of the previous tile
 
     def add(self, tile: Tile) -> None:
         n = tile.values.shape[1]
         down, up = np.zeros((2, len(tile.values), WINDOW), bool)
-        for flags, compare in ((down, np.less), (up, np.greater)):  # motion itself is not needed, only its sign
+        for flags, compare in ((down, np.less), (up, np.greater)):  # only the sign of the update is needed
             compare(tile.values[:, 1:], tile.values[:, :-1], out=flags[:, 1:n])
             if not tile.first:
                 compare(tile.values[:, 0], self._before[tile.rows.start], out=flags[:, 0])
-            if not tile.counted.all():
-                flags[:, :n] &= tile.counted
+            if not tile.mask.all():
+                flags[:, :n] &= tile.mask
         self._before[tile.rows.start] = tile.values[:, -1].copy()
         if tile.last:
             del self._before[tile.rows.start]
@@ -121,16 +138,17 @@ class Turns(SignChanges):
 
 
 class Crossings:
-    """Takes the tiles of `gradient_sign`, whose rows are eight parameters each."""
+    """Counts sign changes of the gradient, from the tiles of `gradient_sign`. Each row holds eight parameters."""
 
     def __init__(self, table: ParameterTable) -> None:
         self.bounds = Segments.of_tensors(table).bounds
         self.counts = np.zeros(len(table), np.int64)
-        self._before: dict[int, tuple[NDArray[np.uint8], bool]] = {}  # the iterate before, and whether it is known
+        # By strip: the signs at the last iterate of the previous tile, and whether its gradient is known.
+        self._before: dict[int, tuple[NDArray[np.uint8], bool]] = {}
 
     def add(self, tile: Tile) -> None:
-        """tile.counted: where the gradient is known."""
-        signs, known = tile.values, tile.counted
+        """Add a tile whose `mask` marks the iterates at which the gradient is known."""
+        signs, known = tile.values, tile.mask
         if not tile.first:
             before, was_known = self._before[tile.rows.start]
             signs, known = np.concatenate([before[:, None], signs], axis=1), np.append(was_known, known)
@@ -142,20 +160,23 @@ class Crossings:
             del self._before[tile.rows.start]
 
     def _by_tensor(self, changed: NDArray[np.uint8], rows: slice) -> Counts:
-        """changed (rows, …), a bit for each parameter -> (tensor,), how many are set.
+        """Count the bits of `changed`, shape (rows, …), in each tensor.
 
-        The difference of how many are set before the two ends of a tensor, which may lie within a byte.
+        The count is the difference between the numbers of bits before the two ends of a tensor, which may lie within a
+        byte.
         """
         before = np.append(0, np.cumsum(np.bitwise_count(changed).sum(axis=1, dtype=np.int64)))
         ends = np.clip(self.bounds - 8 * rows.start, 0, 8 * len(changed))
         whole, rest = np.divmod(ends, 8)
-        first_bits = (0xFF00 >> rest & 0xFF).astype(np.uint8)  # numpy.packbits has the first parameter highest
+        first_bits = (0xFF00 >> rest & 0xFF).astype(
+            np.uint8
+        )  # numpy.packbits stores the first parameter in the highest bit
         within = np.bitwise_count(changed[np.minimum(whole, len(changed) - 1)] & first_bits[:, None])
         return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
 
 
 class Directions:
-    """The consumers that count all changes of direction of a run; crossings is None unless requested."""
+    """The consumers that count all sign changes of a run. `crossings` is None unless requested."""
 
     def __init__(self, run: Run, name: str, chosen: Iterations, crossings: bool) -> None:
         self.allocation = run.allocation(name)
@@ -166,7 +187,7 @@ class Directions:
         self.crossings = Crossings(self.table) if crossings else None
 
     def feed_others(self) -> None:
-        """Read the weights and the signs of the gradient; the caller reads the LCA."""
+        """Read the weights and, if requested, the signs of the gradient. The caller reads LCA."""
         feed(self.run, self.run.weights, np.append(True, self.finite), [self.turns])
         if self.crossings:
             feed(self.run, self.allocation.gradient_sign, self.known, [self.crossings])
@@ -176,7 +197,7 @@ class Directions:
         return Oscillation(
             table=self.table,
             turns=Changes(self.turns.counts, int(self.finite.sum())),
-            of_lca=Changes(self.of_lca.counts, _count_with_neighbour(self.chosen.counted)),
+            of_lca=Changes(self.of_lca.counts, _count_with_neighbour(self.chosen.mask)),
             crossings=Changes(crossings.counts, int((self.known[1:] & self.known[:-1]).sum())) if crossings else None,
             iterations=self.chosen,
         )
@@ -184,19 +205,21 @@ class Directions:
 
 @question
 def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, crossings: bool = True) -> Oscillation:
-    """How often do weights, gradients and LCA change direction?     [arXiv 1909.01440, section 3, figures S7, S8]
+    """Count how often weight updates, gradients and LCA change sign.
+
+    Source: arXiv 1909.01440, section 3, figures S7 and S8.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
-        crossings: Whether to count where the gradient crosses 0, for which the allocation must hold its signs.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
+        crossings: Whether to count sign changes of the gradient. The allocation must contain the signs of the gradient.
 
     Returns:
-        The number of changes of direction, by tensor; `iterations_per` gives iterations per change.
+        The number of sign changes by tensor. Its method ``iterations_per`` converts them to iterations per sign change.
 
     Raises:
-        LCAError: If the run has no such allocation, it lacks an array, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation lacks an array or has no usable iteration.
 
     Example:
         >>> result = lca.analysis.oscillation("run.zarr", crossings=False)
@@ -204,14 +227,14 @@ def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, cro
     """
     allocation = run.allocation(name)
     if crossings:
-        _ = allocation.gradient_sign  # raises now rather than after the rest
+        _ = allocation.gradient_sign  # raises before the other arrays are read
     directions = Directions(run, name, choose_iterations(allocation, unconverged), crossings)
-    feed(run, allocation.lca, directions.chosen.counted, [directions.of_lca])
+    feed(run, allocation.lca, directions.chosen.mask, [directions.of_lca])
     directions.feed_others()
     return directions.result()
 
 
-def _count_with_neighbour(counted: NDArray[np.bool_]) -> int:
-    """How many iterations count whose predecessor or successor counts too."""
-    pairs = counted[1:] & counted[:-1]
+def _count_with_neighbour(mask: NDArray[np.bool_]) -> int:
+    """Count the used iterations whose predecessor or successor is used too."""
+    pairs = mask[1:] & mask[:-1]
     return int((np.append(pairs, False) | np.append(False, pairs)).sum())

@@ -1,7 +1,7 @@
-"""Which parts learn what does not generalise?     [arXiv 1909.01440, section 6.2]
+"""Which layers and neurons overfit?     [arXiv 1909.01440, section 6.2]
 
-The same motion is allocated twice: by the gradients of the training loss, and by those of the loss of a split that was
-not trained on. What a layer gains on the first and not on the second, it has memorised.
+The same weight updates are allocated twice: for the training loss and for the loss on a held-out split. A layer that
+lowers the training loss more than the held-out loss has learned something that does not generalise.
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,25 @@ from lca.analysis.tiles import feed
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.run import Run
 
-GAP_PARTS = (0.03, 0.1, 0.3, 1.0)  # of the iterations, after which the cumulative gap is tabulated
+GAP_PARTS = (0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which the cumulative gap is shown
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
 class Overfit(Result):
-    """LCA on two splits, over the iterations that count in both; in the loss's unit.
+    """LCA on the training split and on a held-out split, in units of the loss.
 
-    run: the path of the run. train, held_out: (T, layer), NaN where an iteration does not count. layers: their names.
-    neurons: their names, and neuron_train, neuron_held_out: (neuron,), the totals; None where an allocation keeps only
-    the sums over tensors. names: of the two allocations.
+    Attributes:
+        run: Path of the run.
+        train: LCA of each layer on the training split, shape (T, layers). NaN in excluded iterations.
+        held_out: LCA of each layer on the held-out split, shape (T, layers). NaN in excluded iterations.
+        layers: Names of the layers.
+        neurons: Names of the neurons. None if one of the allocations contains only sums over tensors.
+        neuron_train: Total LCA of each neuron on the training split, shape (neurons,), or None.
+        neuron_held_out: Total LCA of each neuron on the held-out split, shape (neurons,), or None.
+        names: Names of the two allocations.
+        iterations: The iterations that are used in both allocations.
     """
 
     run: str
@@ -47,28 +54,38 @@ class Overfit(Result):
 
     @property
     def gap(self) -> Floats:
-        """LCA on the held-out split less that on train, (T, layer): above 0 where the layer gained less there."""
+        """LCA on the held-out split minus LCA on the training split, shape (T, layers).
+
+        It is above 0 if the layer lowered the held-out loss less than the training loss.
+        """
         return self.held_out - self.train
 
     @property
     def cumulative_gap(self) -> Floats:
-        """(T, layer), from the first iteration to this one."""
+        """The cumulative gap of each layer, from the first iteration through each iteration, shape (T, layers)."""
         return np.asarray(np.nancumsum(self.gap, axis=0))
 
     @property
     def best_iterate(self) -> NDArray[np.int64]:
-        """(layer,), the iterate at which the layer had lowered the held-out loss most; after it, it hurts."""
+        """The iterate at which the cumulative LCA of each layer on the held-out split is lowest, shape (layers,)."""
         cumulative = np.nancumsum(np.concatenate([np.zeros((1, len(self.layers))), self.held_out]), axis=0)
         return np.asarray(np.argmin(cumulative, axis=0))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The gap of each layer, with a paired t-test over runs, and the neurons with the largest gaps."""
+        """Show the gap of each layer, with a paired t-test over runs, and the neurons with the largest gaps."""
         if len({result.names for result in results}) > 1:
             raise LCAError(
                 "the runs were not allocated on the same two splits",
-                remedy=("Pass those to compare as ", Argument("name"), " and ", Argument("against"), "."),
+                remedy=(
+                    "Pass the names of two allocations that every run has as ",
+                    Argument("name"),
+                    " and ",
+                    Argument("against"),
+                    ".",
+                ),
             )
+        train, held_out = results[0].names
         return Answer(
             "overfit",
             [
@@ -78,38 +95,38 @@ class Overfit(Result):
             ],
             [result.iterations for result in results],
             [
-                f"gap %: how much less is gained on {results[0].names[1]}, as a part of the gain on "
-                f"{results[0].names[0]}; – where nothing is gained"
+                f"gap: LCA on {held_out} minus LCA on {train}. Above 0, the layer lowered the {held_out} loss less.",
+                f"gap %: the gap in % of the decrease of the {train} loss, or – if the layer did not lower it.",
+                f"best iterate: the iterate at which the cumulative LCA on {held_out} is lowest.",
             ],
         )
 
 
 class Pair:
-    """Two allocations of a run, and the consumers that sum the neurons of each.
+    """Two allocations of a run, and the consumers that sum the LCA of the neurons in each.
 
-    sums: none where one of the allocations does not hold the LCA of each parameter.
+    `sums` is empty if one of the allocations lacks the LCA of each parameter.
     """
 
     def __init__(self, run: Run, name: str, against: str, unconverged: bool) -> None:
         if name == against:
             remedy = ("Pass another allocation as ", Argument("against"), ".")
-            raise UsageError(f"{name} is compared with itself", remedy=remedy)
+            raise UsageError(f"the allocation {name!r} is compared with itself", remedy=remedy)
         self.run, self.allocations = run, (run.allocation(name), run.allocation(against))
         first, second = (choose_iterations(allocation, unconverged) for allocation in self.allocations)
         self.chosen = first & second
         if not self.chosen.n:
             raise LCAError(
-                f"no iteration of {run.path} counts in both {name} and {against}",
+                f"{run.path} has no iteration that is usable in both {name!r} and {against!r}",
                 remedy="Allocate the same iterations in both.",
             )
         has_parts = all("lca" in allocation.arrays for allocation in self.allocations)
         self.sums = [NeuronSums(run, self.chosen, max_cells=1) for _ in self.allocations] if has_parts else []
 
     def result(self) -> Overfit:
-        counted, table = self.chosen.counted[:, None], self.run.parameters
+        mask, table = self.chosen.mask[:, None], self.run.parameters
         train, held_out = (
-            np.where(counted, table.sum_by_layer(allocation.read("tensor_lca")), np.nan)
-            for allocation in self.allocations
+            np.where(mask, table.sum_by_layer(allocation.read("tensor_lca")), np.nan) for allocation in self.allocations
         )
         totals = [sums.result() for sums in self.sums]
         return Overfit(
@@ -127,23 +144,25 @@ class Pair:
 
 @question
 def overfit(run: Run, *, name: str = "train", unconverged: bool = False, against: str = "val") -> Overfit:
-    """Which parts learn what does not generalise?     [arXiv 1909.01440, section 6.2]
+    """Compare LCA on the training split with LCA on a held-out split.
 
-    Compares two allocations of the same motion: of the training loss, and of the loss of a held-out split.
+    Source: arXiv 1909.01440, section 6.2.
+
+    Both allocations describe the same weight updates, one for the training loss and one for the held-out loss.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation of the split that was trained on.
-        unconverged: Whether iterations that did not converge count too.
-        against: The allocation of a split that was not trained on.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation of the training split.
+        unconverged: Whether to include iterations that did not converge.
+        against: Name of the allocation of a held-out split.
 
     Returns:
-        The LCA of each layer, and of each neuron where both allocations hold the LCA of each parameter, on the two
-        splits, in the loss's unit (nats for cross-entropy).
+        The LCA of each layer on both splits, in units of the loss (nats for cross-entropy). If both allocations contain
+        the LCA of each parameter, the result includes neurons.
 
     Raises:
-        LCAError: If the run lacks one of the allocations, or no iteration counts in both.
-        UsageError: If both are the same allocation.
+        LCAError: If the run lacks one of the allocations, or no iteration is usable in both.
+        UsageError: If both names are the same.
 
     Example:
         >>> lca.allocate("run.zarr", problem, split="val")
@@ -151,12 +170,12 @@ def overfit(run: Run, *, name: str = "train", unconverged: bool = False, against
     """
     pair = Pair(run, name, against, unconverged)
     for allocation, sums in zip(pair.allocations, pair.sums, strict=False):
-        feed(run, allocation.lca, pair.chosen.counted, [sums])
+        feed(run, allocation.lca, pair.chosen.mask, [sums])
     return pair.result()
 
 
 def _total_with_sum(values: Sequence[Floats]) -> Floats:
-    """(T, layer) of each run -> (run, layer + 1), the sum over the layers last."""
+    """Sum arrays of shape (T, layers) over time and append the sum over layers. Returns shape (runs, layers + 1)."""
     by_layer = np.array([np.nansum(of_run, axis=0) for of_run in values])
     return np.append(by_layer, by_layer.sum(1, keepdims=True), axis=1)
 
@@ -167,8 +186,8 @@ def _tabulate_gaps(results: Sequence[Overfit]) -> Table:
     )
     gap, (first, second) = held_out - train, results[0].names
     columns = {
-        f"{first} (nats)": Column(train, 4),
-        f"{second} (nats)": Column(held_out, 4),
+        f"LCA on {first} (nats)": Column(train, 4, signed=True),
+        f"LCA on {second} (nats)": Column(held_out, 4, signed=True),
         "gap (nats)": Column(gap, 4),
         "gap %": Column(np.divide(100 * gap, -train, out=np.full(gap.shape, np.nan), where=train < 0), 1),
     }
@@ -182,25 +201,25 @@ def _tabulate_over_time(results: Sequence[Overfit]) -> Table:
     columns = {f"{100 * part:g} %": Column(take_after(part, cumulative), 4) for part in GAP_PARTS}
     best = np.array([[*r.best_iterate, np.argmin(np.nancumsum(np.append(0, r.held_out.sum(1))))] for r in results])
     columns["best iterate"] = Column(best.astype(np.float64), text=format_whole)
-    title = f"cumulative gap (nats) after the first part of the iterations, and where {results[0].names[1]} was best"
+    title = "cumulative gap (nats) after the given fraction of iterations"
     return Table("layer", [*results[0].layers, "sum"], columns, title)
 
 
 def _tabulate_neurons(result: Overfit) -> Table:
-    """The neurons whose gap is largest."""
+    """Tabulate the neurons with the largest gaps."""
     assert result.neurons is not None
     assert result.neuron_train is not None
     assert result.neuron_held_out is not None
     gap = result.neuron_held_out - result.neuron_train
     order = np.argsort(-gap, kind="stable")[:N_NAMED]
     columns = {
-        f"{result.names[0]} (nats)": result.neuron_train,
-        f"{result.names[1]} (nats)": result.neuron_held_out,
+        f"LCA on {result.names[0]} (nats)": result.neuron_train,
+        f"LCA on {result.names[1]} (nats)": result.neuron_held_out,
         "gap (nats)": gap,
     }
     return Table(
         "neuron",
         [result.neurons[i] for i in order],
-        {heading: Column.of(values[order], 5) for heading, values in columns.items()},
-        f"the largest gaps of {result.run}",
+        {heading: Column.of(values[order], 5, signed=values is not gap) for heading, values in columns.items()},
+        f"neurons of {result.run} with the largest gaps",
     )

@@ -1,7 +1,7 @@
 """Is LCA a measure of a weight's importance?     [left open by arXiv 1909.01440, section 6.2]
 
-The weights of the last iterate are set to 0 except for a part, chosen by LCA, by magnitude or at random. The loss and
-the accuracy of what is left are measured, without further training.
+A fraction of the weights of the last iterate is set to 0, chosen by LCA, by magnitude or at random. The loss and the
+accuracy of the pruned model are measured without further training.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,12 @@ Floats = NDArray[np.float64]
 
 
 class Measured(Protocol):
-    """loss: in its unit. accuracy: from 0 to 1; NaN where the problem does not define it."""
+    """The result of evaluating a model on a split.
+
+    Attributes:
+        loss: Mean loss over the examples of the split.
+        accuracy: Fraction of correctly classified examples. NaN if the problem does not define accuracy.
+    """
 
     @property
     def loss(self) -> float: ...
@@ -35,9 +40,13 @@ class Measured(Protocol):
 
 
 class Evaluate(Protocol):
-    """Evaluates the model of a run at parameters θ (K,), over all examples of a split; lca.Evaluator is one.
+    """A callable that evaluates the model of a run at given parameters, such as ``lca.Evaluator``.
 
-    splits: those that can be evaluated. name: of the allocation, whose batches are used.
+    Its arguments are the run, parameter vectors θ of shape (K,), the split to evaluate on, and the name of the
+    allocation whose batch size is used. It returns one measurement per parameter vector.
+
+    Attributes:
+        splits: Names of the splits that can be evaluated.
     """
 
     @property
@@ -47,11 +56,15 @@ class Evaluate(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class Pruned(Result):
-    """The loss and the accuracy of what is left.
+    """The loss and accuracy of pruned models.
 
-    pruned: (p,), the parts of the kernels' weights that are set to 0, the first of which is 0; biases and norms stay.
-    criteria: their names. loss, accuracy: by split, (criterion, p), in the loss's unit and from 0 to 1; accuracies are
-    NaN where the problem does not define them.
+    Attributes:
+        pruned: Fractions of the kernel weights that are set to 0, beginning with 0, shape (fractions,).
+        criteria: Names of the pruning criteria.
+        loss: Loss by split, each of shape (criteria, fractions), in units of the loss.
+        accuracy: Accuracy from 0 to 1 by split, each of shape (criteria, fractions). NaN if the problem does not define
+            accuracy.
+        iterations: The iterations that were used to compute total LCA.
     """
 
     pruned: Floats
@@ -62,8 +75,12 @@ class Pruned(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The loss and the accuracy of what is left, by split and by criterion, over runs."""
-        notes = ["of the kernels' weights, over all layers together; biases and norms stay; without further training"]
+        """Show loss and accuracy by pruned fraction and criterion, in one table per split."""
+        notes = [
+            "Pruning sets a fraction of all kernel weights to 0: the weights with the highest total LCA, with the "
+            "smallest magnitude, or a random choice.",
+            "Biases and norms are not pruned, and the pruned model is not trained further.",
+        ]
         tables = [_tabulate_split(results, split) for split in results[0].loss]
         return Answer("prune", tables, [result.iterations for result in results], notes)
 
@@ -78,36 +95,39 @@ def prune(
     pruned: Sequence[float] = PRUNED,
     seed: int = 0,
 ) -> Pruned:
-    """Is LCA a measure of a weight's importance?     [left open by arXiv 1909.01440, section 6.2]
+    """Prune weights by LCA, by magnitude and at random, and measure the loss and accuracy of the pruned models.
 
-    Sets weights of the last iterate to 0: those of the least negative total LCA, of the smallest magnitude, or drawn at
-    random; and measures what is left.
+    Pruning sets kernel weights of the last iterate to 0: the weights with the highest total LCA, with the smallest
+    magnitude, or a random choice. Biases and norms are kept, and the pruned models are not trained further.
+
+    arXiv 1909.01440, section 6.2, leaves open whether LCA measures the importance of a weight.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        evaluate: Measures loss and accuracy at given parameters, such as lca.Evaluator(problem).
-        name: The allocation to ask about; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
-        pruned: The parts of the kernels' weights to set to 0, each between 0 and 1.
-        seed: The seed of the random choice.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        evaluate: Callable that measures loss and accuracy at given parameters, such as ``lca.Evaluator(problem)``.
+        name: Name of the allocation. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
+        pruned: Fractions of the kernel weights to set to 0, each between 0 and 1.
+        seed: Random seed for random pruning.
 
     Returns:
-        The loss, in its unit (nats for cross-entropy), and the accuracy by split, criterion and part.
+        The loss (in nats for cross-entropy) and the accuracy by split, criterion and fraction.
 
     Raises:
-        LCAError: If the run has no such allocation, no iteration of it counts, or the model is another one.
-        UsageError: If a part is not between 0 and 1.
+        LCAError: If the run has no such allocation, the allocation has no usable iteration, or the model differs from
+            the one in the run.
+        UsageError: If a fraction is not between 0 and 1.
 
     Example:
         >>> lca.analysis.prune("run.zarr", lca.Evaluator(problem), pruned=(0.5, 0.9))
     """
     if not all(0 < part < 1 for part in pruned):
         found = ", ".join(f"{part:g}" for part in pruned)
-        raise UsageError("pruned", expected="parts between 0 and 1", found=found)
+        raise UsageError("pruned", expected="fractions between 0 and 1", found=found)
     allocation = run.allocation(name)
     chosen = choose_iterations(allocation, unconverged)
     totals = ParameterTotals(run.parameters)
-    feed(run, allocation.lca, chosen.counted, [totals])
+    feed(run, allocation.lca, chosen.mask, [totals])
     theta = np.asarray(run.weights[:, run.n_iterations])
     kernels = np.concatenate([np.arange(p.offset, p.offset + p.size) for p in run.parameters if p.kind == "kernel"])
     importance = {
@@ -118,7 +138,7 @@ def prune(
     parts = [0.0, *pruned]
     loss, accuracy = {}, {}
     for split in evaluate.splits:
-        # One at a time, because many copies of θ may not fit into memory.
+        # A generator, because all pruned copies of θ together may not fit into memory.
         thetas = (set_least_to_zero(theta, kernels, importance[c], part) for c in CRITERIA for part in parts)
         measured = evaluate(run, thetas, split, name)
         shape = len(CRITERIA), len(parts)
@@ -130,7 +150,10 @@ def prune(
 def set_least_to_zero(
     theta: NDArray[np.floating], candidates: NDArray[np.int64], importance: Floats, part: float
 ) -> NDArray[np.floating]:
-    """theta (K,) with the least important part of the candidates set to 0; importance: (K,)."""
+    """Return a copy of θ in which the least important fraction `part` of the candidates is set to 0.
+
+    `theta` and `importance` have shape (K,), and `candidates` contains indices into them.
+    """
     n = round(part * len(candidates))
     least = candidates[np.argsort(importance[candidates], kind="stable")[:n]]
     pruned = theta.copy()
@@ -147,5 +170,5 @@ def _tabulate_split(results: Sequence[Pruned], split: str) -> Table:
         accuracy = np.array([100 * result.accuracy[split][i] for result in results])
         if np.isfinite(accuracy).all():
             columns[f"accuracy %, {criterion}"] = Column(accuracy, 1)
-    rows = ["nothing", *(f"{100 * part:g} %" for part in first.pruned[1:])]
-    return Table("set to 0", rows, columns, f"{split} loss (nats) and accuracy")
+    rows = ["none", *(f"{100 * part:g} %" for part in first.pruned[1:])]
+    return Table("pruned weights", rows, columns, f"{split} loss (nats) and accuracy of the pruned model, by criterion")

@@ -1,7 +1,7 @@
-"""How well does a subset of the examples do?     [left open by arXiv 1909.01440, section 6.2]
+"""How well does an allocation over a subset of the examples agree with the full allocation?
 
-An allocation over a subset of the split costs that much less time. Its parts are compared with those of the allocation
-over all examples.
+An allocation over a subset of the split takes proportionally less time. Its parts are compared with the parts of the
+allocation over all examples. arXiv 1909.01440, section 6.2, leaves this question open.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """An allocation over a subset compared with the one over all, in the iterations that count in both.
+    """The agreement of an allocation over a subset of the examples with the allocation over all examples.
 
-    examples: in the subset. correlation: Pearson's, of A over all parameters and iterations. of_parameters: that of the
-    parameters' totals over time. same_sign: from 0 to 1, how many of the parts with A ≠ 0 over all examples have the
-    same sign. layer_error: Σ|subset − all| / Σ|all| of the layers' totals. helping_error: of the percentage helping, in
-    points.
+    Both are compared in the iterations that are used in all of the allocations.
+
+    Attributes:
+        examples: Number of examples in the subset.
+        correlation: Pearson correlation of A over all parameters and iterations.
+        of_parameters: Pearson correlation of the total LCA of the parameters.
+        same_sign: Fraction, from 0 to 1, of the non-zero values of A whose sign is the same in both allocations.
+        layer_error: ``Σ|subset − all| / Σ|all|`` over the total LCA of the layers.
+        helping_error: Difference (subset − all) of the percentage of parameters that help, in percentage points.
     """
 
     examples: int
@@ -43,7 +48,13 @@ class Agreement:
 
 @dataclass(frozen=True, repr=False)
 class Subset(Result):
-    """agreements: by the name of the allocation, the smallest subset first. n_examples: of the one over all."""
+    """The agreement of allocations over subsets of the examples with the allocation over all examples.
+
+    Attributes:
+        agreements: Agreement by name of the allocation, in ascending order of the size of the subset.
+        n_examples: Number of examples of the allocation over all examples.
+        iterations: The iterations that are used in all of the allocations.
+    """
 
     agreements: dict[str, Agreement]
     n_examples: int
@@ -51,13 +62,13 @@ class Subset(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """A row for each subset that all runs have."""
+        """Show the agreement of each subset that all runs have in common."""
         first = results[0]
         names = [name for name in first.agreements if all(name in result.agreements for result in results)]
         if not names:
             raise LCAError(
                 "the runs have no allocation over a subset in common",
-                remedy="Create one of the same name in each of them.",
+                remedy="Create an allocation of the same name over a subset in every run.",
             )
 
         def column(figure: str, scale: float = 100, digits: int = 2) -> Column:
@@ -67,19 +78,24 @@ class Subset(Result):
         columns = {
             "examples": Column.of([first.agreements[name].examples for name in names], text=format_whole),
             "correlation": column("correlation", 1, 4),
-            "of parameters' totals": column("of_parameters", 1, 4),
+            "correlation of totals": column("of_parameters", 1, 4),
             "same sign %": column("same_sign"),
-            "layers off %": column("layer_error"),
-            "helping off (points)": column("helping_error", 1),
+            "layer error %": column("layer_error"),
+            "helping error (points)": column("helping_error", 1),
         }
-        note = f"compared with all {first.n_examples:,} examples"
+        notes = [
+            f"Each subset is compared with the allocation over all {first.n_examples:,} examples.",
+            "correlation: LCA of all parameters and iterations. correlation of totals: total LCA of the parameters.",
+            "layer error %: Σ|subset − all| / Σ|all| of the layers' total LCA.",
+            "helping error: difference of the percentage of parameters that help.",
+        ]
         iterations = [result.iterations for result in results]
-        return Answer("subset", [Table("subset", names, columns)], iterations, [note])
+        return Answer("subset", [Table("subset", names, columns)], iterations, notes)
 
 
 @dataclass
 class Correlation:
-    """Pearson's correlation of pairs that are added in parts."""
+    """Pearson correlation of pairs of values that are added piece by piece."""
 
     sums: Floats = field(default_factory=lambda: np.zeros(6))  # n, Σx, Σy, Σx², Σy², Σxy
 
@@ -89,7 +105,7 @@ class Correlation:
 
     @property
     def value(self) -> float:
-        """NaN where one of them does not vary."""
+        """The correlation, or NaN if one of the two variables is constant."""
         n, x, y, xx, yy, xy = self.sums
         spread = (n * xx - x * x) * (n * yy - y * y)
         return float((n * xy - x * y) / np.sqrt(spread)) if spread > 0 else float("nan")
@@ -97,22 +113,22 @@ class Correlation:
 
 @question
 def subset(run: Run, *, name: str = "train", unconverged: bool = False, against: Sequence[str] = ()) -> Subset:
-    """How well does a subset of the examples do?     [left open by arXiv 1909.01440, section 6.2]
+    """Compare allocations over subsets of the examples with the allocation over all examples.
 
-    Compares allocations over a subset of the examples with the one over all of them.
+    arXiv 1909.01440, section 6.2, leaves open how well a subset approximates the whole split.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation over all examples; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
-        against: The allocations over a subset of the same split; all that are complete if empty.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation over all examples. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
+        against: Names of allocations over subsets of the same split. If empty, all complete ones are compared.
 
     Returns:
-        The agreement of each with the allocation over all examples, the smallest subset first.
+        The agreement of each subset with the allocation over all examples, in ascending order of size.
 
     Raises:
-        LCAError: If the run has no allocation over a subset, or no iteration counts.
-        UsageError: If an allocation is of another split.
+        LCAError: If the run has no allocation over a subset, or an allocation has no usable iteration.
+        UsageError: If an allocation belongs to a different split.
 
     Example:
         >>> lca.allocate("run.zarr", problem, examples=5000, name="subset-5000")
@@ -123,7 +139,7 @@ def subset(run: Run, *, name: str = "train", unconverged: bool = False, against:
     parts = [run.allocation(other) for other in against or find_subsets(run, name)]
     if not parts:
         raise LCAError(
-            f"{run.path} has no allocation over a part of the examples of {name!r}",
+            f"{run.path} has no allocation over a subset of the examples of {name!r}",
             remedy=(
                 "Create one with ",
                 Call("allocate", run.path, split=split, examples=1000, name="subset-1000"),
@@ -132,8 +148,8 @@ def subset(run: Run, *, name: str = "train", unconverged: bool = False, against:
         )
     for part in parts:
         if part.attributes["split"] != split:
-            other = f"one of the {part.attributes['split']} split"
-            raise UsageError(part.name, expected=f"an allocation of the {split} split, as {name} is", found=other)
+            other = f"the {part.attributes['split']} split"
+            raise UsageError(f"allocation {part.name!r}", expected=f"the {split} split, like {name!r}", found=other)
     chosen = choose_iterations(reference, unconverged)
     for part in parts:
         chosen &= choose_iterations(part, unconverged)
@@ -143,7 +159,7 @@ def subset(run: Run, *, name: str = "train", unconverged: bool = False, against:
 
 
 def find_subsets(run: Run, name: str) -> list[str]:
-    """The complete allocations over fewer examples of the same split that hold the LCA of each parameter."""
+    """Return the names of complete allocations with the LCA of each parameter over fewer examples of the same split."""
     reference = run.allocation(name)
     others = [run.allocation(other) for other in run.allocations]
     return [
@@ -158,23 +174,23 @@ def find_subsets(run: Run, name: str) -> list[str]:
 
 @dataclass
 class _Sums:
-    """Sums over the tiles of two allocations of a run, over all examples and over a subset.
+    """Sums over the tiles of two allocations, one over all examples and one over a subset.
 
-    same, moved: how many parts have the same sign in both, and how many are not 0 over all examples.
+    `moved` counts the values that are not 0 over all examples, `same` those with the same sign in both allocations.
     """
 
     parts: Correlation = field(default_factory=Correlation)
     totals: Correlation = field(default_factory=Correlation)
     same: int = 0
     moved: int = 0
-    strips: dict[int, Floats] = field(default_factory=dict)  # by strip: (2, rows), its parameters' totals so far
+    strips: dict[int, Floats] = field(default_factory=dict)  # by strip: total LCA of its parameters so far, (2, rows)
 
     def add(self, of_all: Tile, of_part: Tile) -> None:
-        a, b = of_all.counted_values, of_part.counted_values
+        a, b = of_all.used_values, of_part.used_values
         self.parts.add(a, b)
-        self.same += _count_bits(of_all.helped_words & of_part.helped_words)
-        self.same += _count_bits(of_all.hurt_words & of_part.hurt_words)
-        self.moved += _count_bits(of_all.helped_words | of_all.hurt_words)
+        self.same += _count_bits(of_all.negative_words & of_part.negative_words)
+        self.same += _count_bits(of_all.positive_words & of_part.positive_words)
+        self.moved += _count_bits(of_all.negative_words | of_all.positive_words)
         sums = np.stack([x.sum(axis=1, dtype=np.float64) for x in (a, b)])
         sums += 0 if of_all.first else self.strips[of_all.rows.start]
         self.strips[of_all.rows.start] = sums
@@ -184,14 +200,14 @@ class _Sums:
 
 def _measure_agreement(run: Run, reference: Allocation, part: Allocation, chosen: Iterations) -> Agreement:
     sums, signs = _Sums(), [SignCounts(run.parameters, chosen) for _ in range(2)]
-    pairs = zip(*(iterate_tiles(run, each.lca, chosen.counted) for each in (reference, part)), strict=True)
+    pairs = zip(*(iterate_tiles(run, each.lca, chosen.mask) for each in (reference, part)), strict=True)
     for both in pairs:
         sums.add(*both)
         for counts, tile in zip(signs, both, strict=True):
             counts.add(tile)
-    counted = chosen.counted[:, None]
+    mask = chosen.mask[:, None]
     of_layers = [
-        run.parameters.sum_by_layer(np.where(counted, allocation.read("tensor_lca"), 0)).sum(axis=0)
+        run.parameters.sum_by_layer(np.where(mask, allocation.read("tensor_lca"), 0)).sum(axis=0)
         for allocation in (reference, part)
     ]
     size = np.abs(of_layers[0]).sum()

@@ -1,8 +1,8 @@
 """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
-A moment of learning is an iteration with a lower LCA than the one before and the one after; the 20 deepest of each
-layer are used. An iteration is synchronised if it is among those of every layer. The baseline is the number that remain
-synchronised if each layer is shifted in time, at random, by an iteration or two.
+A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
+deepest peaks of each layer are used. An iteration is synchronised if it is a peak of every layer. The baseline is the
+number of synchronised iterations after shifting each layer randomly in time, by default by at most two iterations.
 """
 
 from collections.abc import Sequence
@@ -29,11 +29,13 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Series:
-    """The peaks of one quantity.
+    """The peaks of one quantity, such as LCA, and the peaks that all layers share.
 
-    peaks: (class, layer, 20), the iterations of the deepest minima, deepest first; −1 where there are fewer.
-    synchronised: for each class, the iterations that are among the peaks of every layer. baseline: (repeat,), how many
-    there are by chance, in all classes together.
+    Attributes:
+        peaks: Iterations of the deepest minima, deepest first, padded with −1, shape (classes, layers, 20). There is
+            one class unless the quantity is LCA by class.
+        synchronised: For each class, the iterations that are among the peaks of every layer.
+        baseline: Number of synchronised iterations, summed over classes, after each random shift, shape (repeats,).
     """
 
     peaks: Counts
@@ -42,17 +44,23 @@ class Series:
 
     @property
     def n(self) -> int:
-        """The number of synchronised iterations, in all classes together."""
+        """The number of synchronised iterations, summed over classes."""
         return sum(map(len, self.synchronised))
 
 
 @dataclass(frozen=True, repr=False)
 class Synchrony(Result):
-    """The peaks of each layer, and the iterations that all layers share.
+    """The peaks of each layer, and the iterations in which all layers have a peak.
 
-    series: by name: "LCA", "gradient norm" and "motion", whose peaks are maxima; if requested, "LCA by class".
-    layers: their names. still: those that are left out because they never have a peak, such as frozen ones.
-    classes: the names of the classes. shifts, seed: of the baseline.
+    Attributes:
+        series: Peaks by quantity: minima of "LCA", maxima of "gradient norm" and "motion" and, if requested, minima of
+            "LCA by class".
+        layers: Names of the layers that have peaks.
+        still: Names of the layers that are excluded because they have no peak, such as frozen layers.
+        classes: Names of the classes.
+        shifts: Shifts in time, in iterations, from which the baseline is drawn.
+        seed: Random seed of the baseline.
+        iterations: The iterations that were used.
     """
 
     series: dict[str, Series]
@@ -65,7 +73,10 @@ class Synchrony(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Synchronised iterations beside those by chance, over runs; the p-value is that of the sum over the runs."""
+        """Show the number of synchronised iterations and the number expected by chance.
+
+        The p-value belongs to the sum over all runs.
+        """
         first = results[0]
         arrays = {
             "peaks": [
@@ -90,25 +101,27 @@ def synchrony(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Synchrony:
-    """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
+    """Find the iterations in which all layers learn at once.
 
-    Finds the peaks of the LCA of each layer and, as controls, those of the norms of gradient and motion. The gradient
-    is the one at the start of an iteration; the norm of a layer is taken over all its tensors.
+    Source: arXiv 1909.01440, section 5, figures 6 and S16 to S19.
+
+    This finds the peaks of LCA in each layer and, as controls, the peaks of the norm of the gradient at the start of an
+    iteration and of the norm of the weight update ("motion"). Norms are taken over all tensors of a layer.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about.
-        unconverged: Whether iterations that did not converge count too.
-        by_class: Whether to find the peaks of the LCA of each class too, which the allocation must hold.
-        shifts: The shifts, in iterations, from which those of the baseline are drawn.
-        repeats: The number of draws.
-        seed: The seed of the draws.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
+        by_class: Whether to find the peaks of LCA by class too. The allocation must contain LCA by class.
+        shifts: Shifts in time, in iterations, from which the baseline is drawn.
+        repeats: Number of random shifts.
+        seed: Random seed for the shifts.
 
     Returns:
-        The 20 deepest peaks of each layer, the iterations that all layers share, and how many they share by chance.
+        The 20 deepest peaks of each layer, the iterations that all layers share, and the number they share by chance.
 
     Raises:
-        LCAError: If the run has no such allocation, or no three successive iterations of it count.
+        LCAError: If the run has no such allocation, or the allocation has no three successive usable iterations.
         UsageError: If there are fewer than two repeats, or no shifts.
 
     Example:
@@ -119,12 +132,7 @@ def synchrony(
         raise UsageError("repeats and shifts", expected=expected, found=found)
     allocation = run.allocation(name)
     chosen = choose_iterations(allocation, unconverged)
-    if not np.any(chosen.counted[:-2] & chosen.counted[1:-1] & chosen.counted[2:]):
-        remedy = (
-            *("Allocate every iteration of a longer run, ", allocation.remake()),
-            *(", or pass ", Argument("unconverged", True), "."),
-        )
-        raise LCAError(f"no three successive iterations of {allocation.path} count, so there is no peak", remedy=remedy)
+    _require_successive_iterations(allocation, chosen)
     peaks, moving = _find_peaks(allocation, chosen, by_class)
     layers = run.parameters.layers
     series = {
@@ -142,22 +150,36 @@ def synchrony(
     )
 
 
+def _require_successive_iterations(allocation: Allocation, chosen: Iterations) -> None:
+    if not np.any(chosen.mask[:-2] & chosen.mask[1:-1] & chosen.mask[2:]):
+        remedy = (
+            *("Allocate every iteration of a longer run with ", allocation.remake()),
+            *(", or pass ", Argument("unconverged", True), "."),
+        )
+        raise LCAError(
+            f"{allocation.path} has no three successive usable iterations, which a peak needs", remedy=remedy
+        )
+
+
 def _find_peaks(
     allocation: Allocation, chosen: Iterations, by_class: bool
 ) -> tuple[dict[str, Counts], NDArray[np.bool_]]:
-    """The peaks (class, layer, 20) of each quantity, of the layers that ever move; and which these are, (layer,)."""
-    table, counted = allocation.parameters, chosen.counted[:, None]
+    """Find the peaks of each quantity in the layers whose LCA has any, each of shape (classes, layers, 20).
+
+    The second array, of shape (layers,), marks these layers.
+    """
+    table, mask = allocation.parameters, chosen.mask[:, None]
 
     def find_maxima_of_norm(array: str) -> Counts:
-        squares = table.sum_by_layer(allocation.read(array)[: len(counted)] ** 2)
-        return find_deepest_minima(-np.sqrt(np.where(counted, squares, np.nan)))
+        squares = table.sum_by_layer(allocation.read(array)[: len(mask)] ** 2)
+        return find_deepest_minima(-np.sqrt(np.where(mask, squares, np.nan)))
 
-    of_lca = find_deepest_minima(np.where(counted, table.sum_by_layer(allocation.read("tensor_lca")), np.nan))
+    of_lca = find_deepest_minima(np.where(mask, table.sum_by_layer(allocation.read("tensor_lca")), np.nan))
     moving = np.asarray((of_lca >= 0).any(axis=1))
     if not moving.any():
         raise LCAError(
-            f"no layer has a moment of learning in {allocation.path}, because its LCA never has a minimum",
-            remedy="Ask about a longer run.",
+            f"no layer of {allocation.path} has a peak: its LCA has no local minimum",
+            remedy="Analyze a longer run.",
         )
     peaks = {
         "LCA": of_lca[None, moving],
@@ -170,18 +192,18 @@ def _find_peaks(
 
 
 def _find_peaks_by_class(allocation: Allocation, chosen: Iterations) -> Counts:
-    """(class, layer, 20), block by block, because classes × layers × iterations may be many."""
+    """Find the peaks of LCA by class, one block at a time to save memory. Returns shape (classes, layers, 20)."""
     table, array = allocation.parameters, allocation.class_lca
     peaks = Peaks((array.shape[1], len(table.layers)))
     for span in allocation.blocks_of_run:
         values = table.sum_by_layer(np.asarray(array[span]))
-        peaks.add(span.start, np.where(chosen.counted[span, None, None], values, np.nan))
+        peaks.add(span.start, np.where(chosen.mask[span, None, None], values, np.nan))
     return peaks.iterations
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the table. observed: by run. chance: by run, (repeat,) each."""
+    """A row of the table: synchronised iterations and baselines, one per run, and the p-value of their sum."""
 
     observed: list[float]
     chance: list[Floats]
@@ -195,7 +217,7 @@ def _tabulate_series(results: Sequence[Synchrony]) -> Table:
         row = rows[what] = _add_runs([result.series[what] for result in results])
         if what == "LCA by class":
             n = len(first.classes)
-            rows["the same, per class"] = _Row([m / n for m in row.observed], [b / n for b in row.chance], row.p)
+            rows["LCA by class, per class"] = _Row([m / n for m in row.observed], [b / n for b in row.chance], row.p)
     repeats = len(first.series["LCA"].baseline)
 
     def column(figure: Any, digits: int) -> Column:
@@ -209,7 +231,7 @@ def _tabulate_series(results: Sequence[Synchrony]) -> Table:
         list(rows),
         {
             "synchronised": Column(np.array([row.observed for row in rows.values()]).T, 1),
-            "by chance": column(np.mean, 2),
+            "expected by chance": column(np.mean, 2),
             "sd of chance": column(lambda b: np.std(b, ddof=1), 2),
             "p (one-sided)": Column.of([row.p for row in rows.values()], text=format_smallest),
         },
@@ -217,20 +239,20 @@ def _tabulate_series(results: Sequence[Synchrony]) -> Table:
 
 
 def _add_runs(series: Sequence[Series]) -> _Row:
-    """The figures of one quantity over runs; p is that of the sum over them."""
+    """Combine one quantity of several runs. The p-value belongs to the sum over runs."""
     observed, chance = [s.n for s in series], [s.baseline.astype(np.float64) for s in series]
-    # The runs' draws may be the same, so each run's are permuted before they are added.
+    # The runs may have the same random shifts, so each baseline is permuted before they are added.
     permuted = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(chance)]
     return _Row([float(n) for n in observed], chance, compute_p(sum(observed), np.sum(permuted, axis=0)))
 
 
 def _describe(results: Sequence[Synchrony]) -> list[str]:
-    """What a synchronised iteration is and what chance means, and which layers are left out."""
+    """Explain the columns, and name the excluded layers."""
     first = results[0]
     repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
-    note = (
-        f"iterations that are among the {N_PEAKS} deepest peaks of every one of {len(first.layers)} layers; chance: "
-        f"each layer shifted by one of {shifts}, {repeats:,} times"
-    )
+    notes = [
+        f"synchronised: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
+        f"chance: each layer is shifted in time by a random choice of {shifts} iterations, {repeats:,} times.",
+    ]
     still = list(dict.fromkeys(layer for result in results for layer in result.still))
-    return [note, *([f"left out because they have no peak: {', '.join(still)}"] if still else [])]
+    return [*notes, *([f"Layers excluded because they have no peak: {', '.join(still)}."] if still else [])]

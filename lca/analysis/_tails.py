@@ -16,8 +16,8 @@ from lca.analysis.tiles import Tile, feed
 from lca.store.blocks import ceil_div
 from lca.store.run import Run
 
-N_LOG_BINS = 100  # of the histogram that programs get
-N_SAMPLE = 2**18  # of the K × T values, to fit the Weibull distribution: k to a relative 0.2 %
+N_LOG_BINS = 100  # bins of the histogram written to JSON
+N_SAMPLE = 2**18  # values to which the Weibull distribution is fitted, for a relative error of k of 0.2 %
 DEVIATIONS = (1, 2, 3)
 TOP = (0.01, 0.1)
 
@@ -26,11 +26,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Tails(Result):
-    """The distribution of the LCA of all parameters in all iterations that count.
+    """The distribution of the LCA of all parameters in all used iterations.
 
-    helped, hurt: the magnitudes of the values below and above 0. n_zero: how many are 0; no other figure includes them.
-    weibull_helped, weibull_hurt: the shape k of the Weibull distribution fitted to each by maximum likelihood, on every
-    sample_step-th of the K × T values, of which n_helped_sampled were below and n_hurt_sampled above 0.
+    Attributes:
+        helped: Magnitudes of the values below 0.
+        hurt: Magnitudes of the values above 0.
+        n_zero: Number of values equal to 0. No other attribute includes them.
+        weibull_helped: Shape k of the Weibull distribution fitted to the values below 0 by maximum likelihood.
+        weibull_hurt: Shape k of the Weibull distribution fitted to the values above 0.
+        sample_step: The Weibull distributions are fitted to every ``sample_step``-th of the K × T values.
+        n_helped_sampled: Number of values below 0 in this sample.
+        n_hurt_sampled: Number of values above 0 in this sample.
+        iterations: The iterations that were used.
     """
 
     helped: Magnitudes
@@ -45,14 +52,14 @@ class Tails(Result):
 
     @property
     def both(self) -> Magnitudes:
-        """Helping and hurting together."""
+        """Magnitudes of all values except for 0."""
         values, where = np.unique(np.append(self.helped.values, self.hurt.values), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
         np.add.at(counts, where, np.append(self.helped.counts, self.hurt.counts))
         return Magnitudes(values, counts)
 
     def central_moment(self, order: int) -> float:
-        """The central moment of this order of the non-zero LCA."""
+        """Return the central moment of the given order of the non-zero LCA."""
         values = np.append(-self.helped.values, self.hurt.values)
         counts = np.append(self.helped.counts, self.hurt.counts)
         if not counts.sum():
@@ -62,29 +69,35 @@ class Tails(Result):
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the non-zero LCA, in the loss's unit."""
+        """The standard deviation of the non-zero LCA, in units of the loss."""
         return float(np.sqrt(self.central_moment(2)))
 
     @property
     def kurtosis(self) -> float:
-        """The excess kurtosis of the non-zero LCA: 0 for a Gaussian, NaN where they are all the same."""
+        """The excess kurtosis of the non-zero LCA: 0 for a Gaussian, NaN if all values are equal."""
         variance = self.central_moment(2)
         return self.central_moment(4) / variance**2 - 3 if variance > 0 else float("nan")
 
     def beyond(self, magnitudes: Magnitudes, deviations: float) -> float:
-        """The share contributed beyond this many standard deviations, as a multiple of a Gaussian's.
+        """Return the share of the total beyond a number of standard deviations, divided by its value for a Gaussian.
 
-        For a Gaussian with mean 0, E[|x|; |x| > kσ] / E|x| = exp(−k²/2), and the same for each of its halves.
+        For a Gaussian with mean 0, ``E[|x|; |x| > kσ] / E|x| = exp(−k²/2)``. The same holds for the values below 0 and
+        for the values above 0.
+
+        Args:
+            magnitudes: One of the attributes ``helped``, ``hurt`` and ``both``.
+            deviations: Number of standard deviations k.
         """
         return magnitudes.share_beyond(deviations * self.deviation) / float(np.exp(-(deviations**2) / 2))
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """How heavy the tails are, over runs     [figure S10]"""
+        """Show statistics of how heavy the tails are, as in figure S10 of the paper."""
         first = results[0]
         note = (
-            f"k by maximum likelihood on one of every {first.sample_step:,} values: {first.n_helped_sampled:,} helping "
-            f"and {first.n_hurt_sampled:,} hurting ones" + (" of the first run" if len(results) > 1 else "")
+            f"Weibull shape k: fitted by maximum likelihood to one of every {first.sample_step:,} values, "
+            f"{first.n_helped_sampled:,} below 0 and {first.n_hurt_sampled:,} above 0"
+            + (" in the first run." if len(results) > 1 else ".")
         )
         magnitudes = [result.both.values for result in results if result.both.n]
         low, high = min((x[0] for x in magnitudes), default=1e-12), max((x[-1] for x in magnitudes), default=1.0)
@@ -100,25 +113,27 @@ class Tails(Result):
 
 
 class Distribution:
-    """Takes the tiles of `lca`."""
+    """Collects the histogram of LCA and a sample for the Weibull fits, from the tiles of `lca`."""
 
     def __init__(self, n_parameters: int, chosen: Iterations) -> None:
-        self.chosen, self.T = chosen, len(chosen.counted)
+        self.chosen, self.T = chosen, len(chosen.mask)
         self.counts = np.zeros(N_FLOAT_BINS, np.int64)
         self.n_helped = self.n_hurt = self.n_zero = 0
         self.step = choose_sample_step(n_parameters * self.T, self.T)
         self.sample: list[NDArray[np.float32]] = []
 
     def add(self, tile: Tile) -> None:
-        values = tile.counted_values
+        values = tile.used_values
         self.counts += count_by_size(values)
-        n_helped, n_hurt = (int(np.bitwise_count(w).sum(dtype=np.int64)) for w in (tile.helped_words, tile.hurt_words))
+        n_helped, n_hurt = (
+            int(np.bitwise_count(w).sum(dtype=np.int64)) for w in (tile.negative_words, tile.positive_words)
+        )
         self.n_helped += n_helped
         self.n_hurt += n_hurt
         self.n_zero += values.size - n_helped - n_hurt
         first, end = (ceil_div(row * self.T, self.step) for row in (tile.rows.start, tile.rows.stop))
         rows, columns = np.divmod(np.arange(first, end) * self.step, self.T)
-        here = (columns >= tile.columns.start) & (columns < tile.columns.stop) & self.chosen.counted[columns]
+        here = (columns >= tile.columns.start) & (columns < tile.columns.stop) & self.chosen.mask[columns]
         self.sample.append(tile.values[rows[here] - tile.rows.start, columns[here] - tile.columns.start])
 
     def result(self) -> Tails:
@@ -139,7 +154,7 @@ class Distribution:
 
 
 def choose_sample_step(n_values: int, T: int) -> int:
-    """The step that samples about N_SAMPLE of the values, spread over all iterations."""
+    """Return the step that samples about N_SAMPLE of n values evenly over all T iterations."""
     step = max(n_values // N_SAMPLE, 1)
     while gcd(step, T) > 1:
         step += 1
@@ -148,26 +163,28 @@ def choose_sample_step(n_values: int, T: int) -> int:
 
 @question
 def tails(run: Run, *, name: str = "train", unconverged: bool = False) -> Tails:
-    """How heavy are the tails of the distribution of LCA?     [arXiv 1909.01440, section 3, figures 3b, S10]
+    """Describe the distribution of LCA and its heavy tails.
+
+    Source: arXiv 1909.01440, section 3, figures 3b and S10.
 
     Args:
-        run: The run: a path, a URL, an lca.Run, or a sequence of them for runs of the same model.
-        name: The allocation to ask about; it must hold the LCA of each parameter.
-        unconverged: Whether iterations that did not converge count too.
+        run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
+        name: Name of the allocation. It must contain the LCA of each parameter.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The distribution of the LCA of all parameters in all iterations that count, in the loss's unit (nats for
-        cross-entropy): magnitudes in bins 0.4 % wide, and the shapes of the Weibull distributions fitted to them.
+        The distribution of the LCA of all parameters in all used iterations, in units of the loss (nats for
+        cross-entropy): histograms with bins at most 0.4 % wide, and the shapes of fitted Weibull distributions.
 
     Raises:
-        LCAError: If the run has no such allocation, or no iteration of it counts.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
 
     Example:
         >>> lca.analysis.tails("run.zarr").both.share_of_top(0.01)
     """
     allocation = run.allocation(name)
     distribution = Distribution(run.parameters.size, choose_iterations(allocation, unconverged))
-    feed(run, allocation.lca, distribution.chosen.counted, [distribution])
+    feed(run, allocation.lca, distribution.chosen.mask, [distribution])
     return distribution.result()
 
 
@@ -184,11 +201,11 @@ def _tabulate_contributions(results: Sequence[Tails]) -> Table:
 def _tabulate_shape(results: Sequence[Tails]) -> Table:
     columns = {
         "excess kurtosis (Gaussian 0)": _column([r.kurtosis for r in results], 1),
-        "Weibull k, helping": _column([r.weibull_helped for r in results], 3),
-        "Weibull k, hurting": _column([r.weibull_hurt for r in results], 3),
-        "zero %": _column([100 * r.n_zero / (r.n_zero + r.both.n) for r in results], 2),
+        "Weibull shape k, helping": _column([r.weibull_helped for r in results], 3),
+        "Weibull shape k, hurting": _column([r.weibull_hurt for r in results], 3),
+        "equal to 0 %": _column([100 * r.n_zero / (r.n_zero + r.both.n) for r in results], 2),
     }
-    return Table("", ["LCA"], columns, "the whole distribution")
+    return Table("values", ["LCA"], columns, "shape of the distribution")
 
 
 def _column(values: Sequence[float], digits: int) -> Column:
@@ -196,11 +213,11 @@ def _column(values: Sequence[float], digits: int) -> Column:
 
 
 def _describe(result: Tails, part: Magnitudes) -> dict[str, float]:
-    """The figures of the helping, the hurting or all values, by their headings."""
+    """Return the statistics of the helping, the hurting or all non-zero values, by label."""
     n = result.both.n
     return {
-        "part of the values %": 100 * part.n / n if n else float("nan"),
-        **{f"contributed beyond {k} sd / by a Gaussian": result.beyond(part, k) for k in DEVIATIONS},
-        **{f"contributed by the top {100 * p:g} %, in %": 100 * part.share_of_top(p) for p in TOP},
+        "fraction of values %": 100 * part.n / n if n else float("nan"),
+        **{f"share of Σ|LCA| beyond {k} sd, relative to a Gaussian": result.beyond(part, k) for k in DEVIATIONS},
+        **{f"share of Σ|LCA| of the largest {100 * p:g} %, in %": 100 * part.share_of_top(p) for p in TOP},
         "Gini coefficient": part.gini,
     }

@@ -1,4 +1,4 @@
-"""Does the LCA of a layer follow an option of the training?     [arXiv 1909.01440, section 4, figure 5]"""
+"""Does the LCA of a layer depend on a training option?     [arXiv 1909.01440, section 4, figure 5]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Trend(Result):
-    """The total LCA of layers against an option, a point for each run, with the line of least squares.
+    """Linear fits of the total LCA of each layer to a training option, with one point per run.
 
-    option: its name. x: (run,), its values. layers: their names. lca: (run, layer), in the loss's unit.
-    slope, intercept: (layer,), in the loss's unit per unit of x, and at 0. r_squared: (layer,). p: (layer,), of the
-    test that the slope is 0; for two runs neither means anything, and both are NaN. All four are NaN where a layer's
-    LCA is the same in every run. iterations: of each run.
+    The fit of a layer is NaN if its LCA is the same in every run.
+
+    Attributes:
+        option: Name of the option.
+        x: Value of the option in each run, shape (runs,).
+        layers: Names of the layers.
+        lca: Total LCA of each layer in each run, in units of the loss, shape (runs, layers).
+        slope: Slope of each least-squares line, in units of the loss per unit of the option, shape (layers,).
+        intercept: Value of each line at option value 0, in units of the loss, shape (layers,).
+        r_squared: Coefficient of determination of each line, shape (layers,). NaN for two runs.
+        p: p-value of the test that the slope is 0, shape (layers,). NaN for two runs.
+        iterations: The iterations that were used, for each run.
     """
 
     option: str
@@ -42,16 +50,18 @@ class Trend(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The LCA of each layer at each value of the option, and the line through them; a table for each trend."""
+        """Show the LCA of each layer by value of the option and the linear fits, in one table per trend."""
 
         def table(result: Self) -> Table:
-            columns = {f"{value:g}": Column(result.lca[result.x == value], 4) for value in np.unique(result.x)}
-            columns |= {
-                "slope": Column.of(result.slope, 5),
-                "R²": Column.of(result.r_squared, 3),
-                "p (slope 0)": Column.of(result.p, text=format_p),
+            columns = {
+                f"{value:g}": Column(result.lca[result.x == value], 4, signed=True) for value in np.unique(result.x)
             }
-            return Table("layer", result.layers, columns, f"LCA (nats) by {result.option}")
+            columns |= {
+                "slope (nats per unit)": Column.of(result.slope, 5),
+                "R²": Column.of(result.r_squared, 3),
+                "p (slope = 0)": Column.of(result.p, text=format_p),
+            }
+            return Table("layer", result.layers, columns, f"total LCA (nats) by {result.option}, with a linear fit")
 
         arrays = {"x": results[0].x, "layers": results[0].layers, "lca": results[0].lca}
         iterations = [of_run for result in results for of_run in result.iterations]
@@ -67,23 +77,26 @@ def trend(
     name: str = "train",
     unconverged: bool = False,
 ) -> Trend:
-    """Does the LCA of a layer follow an option of the training?     [arXiv 1909.01440, section 4, figure 5]
+    """Fit the total LCA of each layer to a training option.
+
+    Source: arXiv 1909.01440, section 4, figure 5.
 
     Args:
-        runs: Runs of the same model that differ in the option: paths, URLs or lca.Runs.
-        option: An option of the training, such as "learning_rate", or of a layer in it, such as "last:momentum".
-        layer: The layers to fit: a name, a glob, "first" or "last".
-        delay: Whether to convert a momentum m to the delay m / (1 − m), the iterations over which it averages.
-        name: The allocation to ask about.
-        unconverged: Whether iterations that did not converge count too.
+        runs: Paths or URLs of runs, or ``lca.Run`` objects, of the same model with different values of the option.
+        option: Name of a training option, such as "learning_rate", or of an option of a layer, such as
+            "last:momentum".
+        layer: Layers to fit: a name, a glob, "first" or "last".
+        delay: Whether to convert a momentum m to the delay m / (1 − m), in iterations.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The total LCA of each layer in each run, in the loss's unit (nats for cross-entropy), with the line of least
-        squares through them.
+        The total LCA of each layer in each run, in units of the loss (nats for cross-entropy), and a least-squares line
+        for each layer.
 
     Raises:
-        LCAError: If the runs are not of the same model, a run has no such allocation, or its options are unknown.
-        UsageError: If the option is unknown, is no number, or is the same in every run.
+        LCAError: If the runs have different models, or a run has no such allocation or no stored training options.
+        UsageError: If the option is unknown, is not a number, or is the same in every run.
 
     Example:
         >>> lca.analysis.trend(["momentum-0.zarr", "momentum-0.5.zarr"], "last:momentum", delay=True)
@@ -93,10 +106,10 @@ def trend(
     if delay:
         if not ((x >= 0) & (x < 1)).all():
             found = ", ".join(f"{value:g}" for value in x)
-            raise UsageError(option, expected="a momentum from 0 to below 1, to compute its delay", found=found)
+            raise UsageError(option, expected="momentum values from 0 to below 1, to compute delays", found=found)
         x = x / (1 - x)
     if len(np.unique(x)) < 2:
-        raise UsageError(option, expected="runs that differ in it", found=f"{x[0]:g} in every run")
+        raise UsageError(option, expected="at least two different values", found=f"{x[0]:g} in every run")
     names = opened[0].parameters.layers
     chosen = [n for n in names if n in (set(names) if layer == "*" else match_layers(layer, names))]
     results = [layers(run, name=name, unconverged=unconverged) for run in opened]
@@ -109,7 +122,7 @@ def trend(
 
 
 def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
-    """x, y (run,) -> slope, intercept, R² and p; NaN where y is always the same."""
+    """Return slope, intercept, R² and p of the line through y(x), or NaN if all values of y are equal."""
     if not np.ptp(y):
         return (float("nan"),) * 4
     line = scipy.stats.linregress(x, y)
@@ -117,7 +130,10 @@ def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
 
 
 def read_option(run: Run, option: str) -> float:
-    """The value of a training option in a run; "LAYER:NAME" is that of a layer, its own or else that of all."""
+    """Return the value of a training option in a run.
+
+    For "LAYER:NAME", this is the value set for the layer or, without one, the value for all layers.
+    """
     train = run.attributes.get("train")
     if train is None:
         raise LCAError(
@@ -136,9 +152,9 @@ def read_option(run: Run, option: str) -> float:
     if not _is_number(value):
         raise UsageError(
             f"{option} of {run.path}",
-            expected="an option that is a number",
+            expected="a number",
             found=repr(value) if name in train else "no such option",
-            remedy=f"The numbers are {', '.join(key for key, v in train.items() if _is_number(v))}; LAYER:NAME is the "
+            remedy=f"Pass one of {', '.join(key for key, v in train.items() if _is_number(v))}, or LAYER:NAME for the "
             "option of a layer, such as last:momentum.",
         )
     return float(value)

@@ -1,42 +1,66 @@
-"""The answer to a question over several runs, for people and for programs: tables, notes, and what they rest on."""
+"""Answers to questions about one or several runs: tables and notes as text, HTML, JSON and data frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lca.analysis.iterations import Iterations, describe_left_out
+from lca.analysis.iterations import Iterations, describe_exclusions
 from lca.analysis.statistics import mean_and_deviation
-from lca.text import pluralize, plus_minus, table
+from lca.errors import UsageError
+from lca.text import html_table, pluralize, plus_minus, table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SIGN_NOTE = "LCA below 0 lowers the loss (helps), above 0 raises it (hurts)."
 
 
 def format_p(p: float) -> str:
-    """A p-value with two digits; a dash where there is nothing to test."""
+    """Format a p-value with two significant digits, or as a dash if it is NaN because no test was possible."""
     return "–" if np.isnan(p) else f"{p:.2g}" if p >= 1e-16 else "< 1e-16"
 
 
 def format_whole(value: float) -> str:
-    """ "1,234"."""
+    """Format a whole number with thousands separators, such as "1,234"."""
     return f"{value:,.0f}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """values: (run, row), or (1, row) for what is of all runs together. digits: decimals worth showing.
+    """The values of one column of a table.
 
-    text: how a mean is written instead, where there is no deviation to go with it.
+    Attributes:
+        values: One value per run and row, shape (runs, rows). The shape is (1, rows) if the values describe all runs
+            together.
+        digits: Number of decimals shown.
+        text: Function that formats the mean of a row. Without it, the mean is shown with ``digits`` decimals and, for
+            several runs, the standard deviation.
+        signed: Whether the values are LCA, so that values below 0 help and values above 0 hurt.
+        combined: Whether the values describe all runs together, as p-values do.
     """
 
     values: NDArray[np.float64]
     digits: int = 2
     text: Callable[[float], str] | None = None
+    signed: bool = False
+    combined: bool = False
 
     @classmethod
-    def of(cls, rows: ArrayLike, digits: int = 2, text: Callable[[float], str] | None = None) -> "Column":
-        """A value for each row, of all runs together."""
-        return cls(np.asarray(rows, np.float64)[None], digits, text)
+    def of(
+        cls, rows: ArrayLike, digits: int = 2, text: Callable[[float], str] | None = None, signed: bool = False
+    ) -> "Column":
+        """Create a column with one value per row that describes all runs together."""
+        return cls(np.asarray(rows, np.float64)[None], digits, text, signed, combined=True)
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The mean over runs of each row, shape (rows,)."""
+        return mean_and_deviation(self.values)[0]
 
     @property
     def cells(self) -> list[str]:
@@ -45,18 +69,31 @@ class Column:
         return [self.format(float(mean), float(deviation)) for mean, deviation in zip(means, deviations, strict=True)]
 
     def format(self, mean: float, deviation: float = float("nan")) -> str:
-        """A value of the table; a dash for NaN."""
+        """Format the mean and standard deviation of one row. NaN becomes a dash."""
         if mean != mean:
             return "–"
         return self.text(mean) if self.text else plus_minus(mean, deviation, self.digits)
 
+    def expand(self, n_runs: int) -> NDArray[np.float64]:
+        """Return the values with shape (n_runs, rows).
+
+        Values that describe all runs together are repeated. Otherwise, missing runs are filled with NaN.
+        """
+        if self.combined:
+            return np.broadcast_to(self.values, (n_runs, self.values.shape[1]))
+        missing = np.full((n_runs - len(self.values), self.values.shape[1]), np.nan)
+        return np.concatenate([self.values, missing])
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table; str() gives it as text.
+    """A table of numbers, averaged over runs. ``str()`` returns it as text.
 
-    heading: of the rows. rows: what the values belong to. columns: by their headings, which name the unit.
-    title: of the table.
+    Attributes:
+        heading: Heading of the rows, such as "layer".
+        rows: Labels of the rows.
+        columns: The columns by heading. A heading includes the unit.
+        title: Title of the table.
     """
 
     heading: str
@@ -65,6 +102,8 @@ class Table:
     title: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the title and, for each column and row, the mean, the standard deviation and the values by run."""
+
         def cell(values: NDArray[np.float64]) -> dict[str, Any]:
             mean, deviation = mean_and_deviation(values)
             return {"mean": _plain(mean), "deviation": _plain(deviation), "values": [_plain(value) for value in values]}
@@ -77,17 +116,55 @@ class Table:
             },
         }
 
+    def to_frame(self) -> "DataFrame":
+        """Return the values as a ``pandas.DataFrame`` with one column of numbers per column of the table.
+
+        For a single run, the index contains the labels of the rows and is named after their heading. For several runs,
+        a second index level, "run", numbers the runs from 0. Values that describe all runs together, such as p-values,
+        are repeated for each run.
+
+        Raises:
+            UsageError: If pandas is not installed.
+
+        Example:
+            >>> lca.analysis.layers("run.zarr").to_frame()["LCA (nats)"].sort_values()
+        """
+        if find_spec("pandas") is None:
+            raise UsageError(
+                "pandas is not installed", remedy="Install it with: pip install 'loss-change-allocation[pandas]'"
+            )
+        from pandas import DataFrame, Index, MultiIndex
+
+        n_runs = max(len(column.values) for column in self.columns.values())
+        index = Index(self.rows, name=self.heading)
+        if n_runs > 1:
+            index = MultiIndex.from_product([self.rows, range(n_runs)], names=[self.heading, "run"])
+        values = {heading: column.expand(n_runs).T.ravel() for heading, column in self.columns.items()}
+        return DataFrame(values, index=index)
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The text of each row, beginning with its label."""
+        return [list(row) for row in zip(self.rows, *(column.cells for column in self.columns.values()), strict=True)]
+
+    def _repr_html_(self) -> str:
+        return html_table([self.heading, *self.columns], self.cells, self.title)
+
     def __str__(self) -> str:
-        rows = [list(row) for row in zip(self.rows, *(column.cells for column in self.columns.values()), strict=True)]
         title = f"{self.title}\n" if self.title else ""
-        return title + table([self.heading, *self.columns], rows)
+        return title + table([self.heading, *self.columns], self.cells)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Tables with mean ± standard deviation over the runs, and what they rest on; str() gives it as text.
+    """The answer to a question about one or several runs of a model. ``str()`` returns it as text.
 
-    iterations: of each run. notes: a line each. arrays: what programs need and people do not read, by name.
+    Attributes:
+        question: Name of the question.
+        tables: Tables with the mean and standard deviation over runs.
+        iterations: The iterations that were used, for each run.
+        notes: Sentences that explain the tables.
+        arrays: Further results that are written to JSON but not shown.
     """
 
     question: str
@@ -97,24 +174,49 @@ class Answer:
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with None for what is not a number, such as the deviation of a single run."""
+        """Return the answer as plain values. Numbers that are not finite become None."""
         return {
             "question": self.question,
             "runs": len(self.iterations),
-            "iterations": [len(run.counted) for run in self.iterations],
-            "iterations_left_out": [run.left_out for run in self.iterations],
+            "iterations": [len(run.mask) for run in self.iterations],
+            "iterations_left_out": [run.exclusions for run in self.iterations],
             "tables": [table.to_json() for table in self.tables],
             "notes": list(self.notes),
             **{name: _plain_array(values) for name, values in self.arrays.items()},
         }
 
+    def to_frame(self, table: int | str = 0) -> "DataFrame":
+        """Return one of the tables as a ``pandas.DataFrame``, see ``Table.to_frame``.
+
+        Args:
+            table: Position or title of the table.
+
+        Raises:
+            UsageError: If there is no such table, or pandas is not installed.
+        """
+        found = [each for i, each in enumerate(self.tables) if table == i or (each.title and table == each.title)]
+        if not found:
+            titles = ", ".join(repr(each.title) for each in self.tables if each.title)
+            expected = f"a number below {len(self.tables)}" + (f" or a title ({titles})" if titles else "")
+            raise UsageError("table", expected=expected, found=repr(table))
+        return found[0].to_frame()
+
+    @property
+    def footer(self) -> list[str]:
+        """The lines below the tables: the notes, the meaning of the sign of LCA, and the runs and iterations used."""
+        signed = any(column.signed for table in self.tables for column in table.columns.values())
+        lengths = " or ".join(f"{T:,}" for T in sorted({len(run.mask) for run in self.iterations}))
+        used = f"{pluralize(len(self.iterations), 'run')} of {lengths} iterations"
+        exclusions = describe_exclusions(self.iterations)
+        last = f"{used} ({exclusions})." if exclusions else f"{used}."
+        return [*self.notes, *([SIGN_NOTE] if signed else []), last]
+
+    def _repr_html_(self) -> str:
+        tables = "".join(table._repr_html_() for table in self.tables)
+        return f"{tables}<p>{'<br>'.join(map(escape, self.footer))}</p>"
+
     def __str__(self) -> str:
-        n_runs = len(self.iterations)
-        lengths = {len(run.counted) for run in self.iterations}
-        iterations = " or ".join(f"{T:,}" for T in sorted(lengths)) + " iterations"
-        left_out = describe_left_out(self.iterations)
-        last = "; ".join([f"{iterations}, {pluralize(n_runs, 'run')}", *([left_out] if left_out else [])])
-        return "\n\n".join([*map(str, self.tables), "\n".join([*self.notes, last])])
+        return "\n\n".join([*map(str, self.tables), "\n".join(self.footer)])
 
 
 def _plain(value: Any) -> float | None:

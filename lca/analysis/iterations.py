@@ -1,4 +1,4 @@
-"""Which iterations of an allocation count, and why the others do not."""
+"""The iterations of an allocation that an analysis uses, and the reasons for excluding the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,53 +21,64 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Iterations:
-    """status: (T,), of each, as the schema has it. unconverged: whether those that did not converge count as well.
+    """The iterations of an allocation that an analysis uses.
 
-    What does not count is left out, and never read as 0.
+    An iteration is used if it converged. Excluded iterations are counted, and their values are never read as 0.
+
+    Attributes:
+        status: The ``lca.Status`` of each iteration, shape (T,).
+        unconverged: Whether iterations that did not converge are used too.
     """
 
     status: NDArray[np.uint8]
     unconverged: bool = False
 
     @cached_property
-    def counted(self) -> NDArray[np.bool_]:
-        """(T,), which of them count."""
-        counted = self.status == Status.CONVERGED
-        return np.asarray(counted | (self.status == Status.AT_LIMIT) if self.unconverged else counted)
+    def mask(self) -> NDArray[np.bool_]:
+        """Boolean array of shape (T,), True for the iterations that are used."""
+        converged = self.status == Status.CONVERGED
+        return np.asarray(converged | (self.status == Status.AT_LIMIT) if self.unconverged else converged)
 
     @property
-    def left_out(self) -> dict[str, int]:
-        """How many do not, by reason."""
-        numbers = {words: int(((self.status == why) & ~self.counted).sum()) for why, words in REASONS.items()}
+    def exclusions(self) -> dict[str, int]:
+        """The number of excluded iterations by reason."""
+        numbers = {words: int(((self.status == why) & ~self.mask).sum()) for why, words in REASONS.items()}
         return {reason: n for reason, n in numbers.items() if n}
 
     @property
     def n(self) -> int:
-        """How many count."""
-        return int(self.counted.sum())
+        """The number of iterations that are used."""
+        return int(self.mask.sum())
 
     def __and__(self, other: Self) -> "Iterations":
-        """Those that count in both, in two allocations of one run."""
-        return Iterations(np.where(self.counted, other.status, self.status), self.unconverged)
+        """Return the iterations that are used in both of two allocations of the same run."""
+        return Iterations(np.where(self.mask, other.status, self.status), self.unconverged)
 
 
 def choose_iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
-    """Those that converged; with unconverged also those whose residual stayed over the tolerance.
+    """Choose the converged iterations and, if `unconverged` is set, those whose residual exceeds the tolerance.
 
-    Raises LCAError if none is left: an answer from nothing would look like one.
+    Raises LCAError if there are none.
     """
     found = Iterations(allocation.read("status"), unconverged)
     if not found.n:
-        at_limit = found.left_out.get(REASONS[Status.AT_LIMIT])
+        at_limit = found.exclusions.get(REASONS[Status.AT_LIMIT])
         remedy: Remedy = ("Finish the allocation, or replace it with ", allocation.remake(), ".")
         if at_limit:
-            remedy = ("To count the ", f"{at_limit:,} that did not converge, pass ", Argument("unconverged", True), ".")
-        raise LCAError(f"no iteration of {allocation.path} counts, of {len(found.status):,}", remedy=remedy)
+            message = f"To include the {at_limit:,} iterations that did not converge, pass "
+            remedy = (message, Argument("unconverged", True), ".")
+        raise LCAError(
+            f"{allocation.path} has no usable iteration: {_list_exclusions(found.exclusions)}", remedy=remedy
+        )
     return found
 
 
-def describe_left_out(runs: Sequence[Iterations]) -> str:
-    """ "left out: 3 not converged, 1 not finite" over all runs; nothing if nothing is."""
-    totals = {reason: sum(run.left_out.get(reason, 0) for run in runs) for reason in REASONS.values()}
-    words = [f"{n:,} {reason}" for reason, n in totals.items() if n]
-    return f"left out: {', '.join(words)}" if words else ""
+def describe_exclusions(runs: Sequence[Iterations]) -> str:
+    """Return "excluded: 3 not converged, 1 not finite", summed over all runs, or "" if no iteration is excluded."""
+    totals = {reason: sum(run.exclusions.get(reason, 0) for run in runs) for reason in REASONS.values()}
+    listed = _list_exclusions({reason: n for reason, n in totals.items() if n})
+    return f"excluded: {listed}" if listed else ""
+
+
+def _list_exclusions(exclusions: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in exclusions.items())

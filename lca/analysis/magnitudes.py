@@ -1,4 +1,4 @@
-"""Histograms of |LCA| over so many magnitudes that linear bins would not do, and what follows from them."""
+"""Histograms of |LCA| with logarithmic bins, and statistics of heavy tails computed from them."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-# A histogram over the upper 17 bits of a float32: its sign, its exponent and eight bits of its mantissa. A bin is 0.2
-# to 0.4 % wide wherever it lies, so a sum over many of them has five correct digits.
+# The bin of a float32 is given by its upper 17 bits: sign, exponent and eight bits of the mantissa. Every bin is 0.2 to
+# 0.4 % wide, so a sum over many values has five correct digits.
 DROPPED_BITS = 15
 N_FLOAT_BINS = 2 ** (32 - DROPPED_BITS)
 
@@ -17,26 +17,33 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """How large |LCA| is: values (bin,), ascending, in the loss's unit, and how many there are, counts."""
+    """A histogram of the absolute values of LCA.
+
+    Attributes:
+        values: Centres of the bins, ascending, in units of the loss, shape (bins,).
+        counts: Number of values in each bin, shape (bins,).
+    """
 
     values: Floats
     counts: Counts
 
     @property
     def n(self) -> int:
+        """The number of values."""
         return int(self.counts.sum())
 
     @property
     def total(self) -> float:
+        """The sum of all values."""
         return float(self.values @ self.counts)
 
     def percentile(self, percent: float) -> float:
-        """The value that this percentage of them does not exceed; NaN if there are none."""
+        """Return the given percentile of the values, or NaN if there are none."""
         at = np.searchsorted(np.cumsum(self.counts), percent / 100 * self.n)
         return float(self.values[at]) if self.n else float("nan")
 
     def histogram(self, edges: Floats) -> Floats:
-        """How many lie between each two edges, ascending; a bin that an edge divides is shared by both sides."""
+        """Count the values between successive edges. A bin that contains an edge is divided in proportion."""
         if not self.n:
             return np.zeros(len(edges) - 1)
         _, exponents = np.frexp(self.values)
@@ -47,22 +54,22 @@ class Magnitudes:
         return np.asarray(np.diff(np.interp(edges, ends, below)))
 
     def share_of_top(self, part: float) -> float:
-        """The share of the total that the largest `part` of the values contribute."""
+        """Return the share of the total that the largest values contribute. ``part`` is the fraction of values."""
         counts, values = self.counts[::-1], self.values[::-1]
         before = np.cumsum(counts) - counts
         taken = np.clip(part * self.n - before, 0, counts)
         return float(taken @ values / self.total) if self.n else float("nan")
 
     def share_beyond(self, limit: float) -> float:
-        """The share of the total that values above a limit contribute."""
+        """Return the share of the total that values above a limit contribute."""
         beyond = self.values > limit
         return float(self.values[beyond] @ self.counts[beyond] / self.total) if self.n else float("nan")
 
     @property
     def gini(self) -> float:
-        """The Gini coefficient: 0 if all contribute equally, 1 if a single one contributes everything.
+        """The Gini coefficient: 0 if all values are equal, 1 if a single value makes up the whole total.
 
-        It is 1 minus twice the area under the Lorenz curve.
+        It equals 1 minus twice the area under the Lorenz curve.
         """
         if not self.n:
             return float("nan")
@@ -72,33 +79,39 @@ class Magnitudes:
 
 
 def count_by_size(values: NDArray[np.floating]) -> Counts:
-    """values (…), any sign -> how many fall into each bin, (N_FLOAT_BINS,); those below 0 are in the second half."""
+    """Count the values in each of the N_FLOAT_BINS bins. Negative values are in the second half of the bins."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return np.bincount((bits >> DROPPED_BITS).ravel(), minlength=N_FLOAT_BINS)
 
 
 def split_by_sign(counts: Counts, n_below: int, n_above: int) -> tuple[Magnitudes, Magnitudes]:
-    """counts (N_FLOAT_BINS,) -> the magnitudes of the values below and above 0, which are n_below and n_above."""
+    """Return the magnitudes of the negative and of the positive values.
+
+    `counts` has shape (N_FLOAT_BINS,). `n_below` and `n_above` are the numbers of negative and positive values.
+    """
     codes = np.arange(N_FLOAT_BINS, dtype=np.uint32) << DROPPED_BITS
-    values = (codes | 1 << (DROPPED_BITS - 1)).view(np.float32)  # the middles of the bins
+    values = (codes | 1 << (DROPPED_BITS - 1)).view(np.float32)  # centres of the bins
     half = N_FLOAT_BINS // 2
     finite = np.isfinite(values[:half])
     middles = values[:half][finite].astype(np.float64)
     above, below = counts[:half][finite], counts[half:][finite]
-    above[0] = n_above - above[1:].sum()  # without the zeros, which share the bin of the smallest values
+    above[0] = n_above - above[1:].sum()  # exclude zeros, which share the bin of the smallest values
     below[0] = n_below - below[1:].sum()
     return _keep_occupied(middles, below), _keep_occupied(middles, above)
 
 
 def fit_weibull_shape(values: Floats) -> float:
-    """values (n,), positive -> the shape k of maximum likelihood; NaN for fewer than two different ones.
+    """Fit the shape k of a Weibull distribution to positive values by maximum likelihood.
 
-    Σ xᵏ ln x / Σ xᵏ − 1/k = mean ln x, whose left side grows with k     [Johnson, Kotz, Balakrishnan 1994, ch. 21]
+    k solves Σ xᵏ ln x / Σ xᵏ − 1/k = mean ln x. The left side increases with k.
+    [Johnson, Kotz, Balakrishnan 1994, ch. 21]
+
+    Returns NaN if there are fewer than two distinct values.
     """
     if len(values) < 2 or np.ptp(values) == 0:
         return float("nan")
     logs = np.log(values)
-    logs -= logs.max()  # the scale does not matter, and powers must not overflow
+    logs -= logs.max()  # k does not depend on the scale, and powers must not overflow
 
     def excess(k: float) -> float:
         powers = np.exp(k * logs)

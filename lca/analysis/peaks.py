@@ -1,4 +1,4 @@
-"""Peaks of series, and how many of them coincide by chance."""
+"""The deepest minima of time series, and the number of minima that coincide by chance."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ Counts = NDArray[np.int64]
 
 
 def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
-    """values (T, …) -> (…, n), where the series has its deepest local minima, deepest first; −1 where it has fewer.
+    """Find the n deepest local minima of each series of `values`, shape (T, …), deepest first.
 
-    A minimum is lower than both neighbours; beside a NaN there is none, nor at the ends.
+    A local minimum is lower than both of its neighbours, so the ends of a series and the neighbours of NaN never are.
+    Returns the iterations, shape (…, n), padded with −1.
     """
     peaks = Peaks(values.shape[1:], n)
     peaks.add(0, values)
@@ -22,7 +23,7 @@ def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
 
 
 class Peaks:
-    """The deepest minima of series that are added in stretches, in order of time."""
+    """Collects the deepest minima of time series whose values are added piece by piece, in order of time."""
 
     def __init__(self, shape: tuple[int, ...], n: int = N_PEAKS) -> None:
         self.iterations = np.full((*shape, n), -1)
@@ -30,7 +31,7 @@ class Peaks:
         self._last = np.full((0, *shape), np.nan)
 
     def add(self, begin: int, values: Floats) -> None:
-        """Add values (t, …) of the iterations from begin on."""
+        """Add the values of successive iterations, starting with `begin`. `values` has shape (t, …)."""
         values = np.concatenate([self._last, values])
         begin -= len(self._last)
         self._last = values[-2:]
@@ -48,17 +49,19 @@ class Peaks:
 
 
 def find_synchronised(peaks: Counts) -> list[int]:
-    """peaks (layer, n) -> the iterations that are among the peaks of every layer, ascending."""
+    """Return the iterations that are peaks of every layer, ascending. `peaks` has shape (layers, n)."""
     common = set.intersection(*({*row.tolist()} for row in peaks)) - {-1}
     return sorted(common)
 
 
 def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Counts:
-    """How many iterations all layers share by chance: peaks (class, layer, n) -> (repeat,), in all classes together.
+    """Count the peaks that all layers share after random shifts in time. `peaks` has shape (classes, layers, n).
 
-    In each repeat, each layer in each class is shifted by one of `shifts`, drawn at random.
+    In each repeat, every layer of every class is shifted by a random element of `shifts`. Returns the counts summed
+    over classes, shape (repeats,).
 
-    An iteration is shared if every layer has, for the first layer's peak at it, one at the difference of their shifts.
+    A peak of the first layer is shared if every other layer has a peak at a distance equal to the difference between
+    the two layers' shifts.
     """
     draws = np.random.default_rng(seed).choice(np.asarray(shifts), (repeats, *peaks.shape[:2]))
     counts = np.zeros(repeats, np.int64)
@@ -67,7 +70,8 @@ def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int)
         first = layers[0][layers[0] >= 0]
         shared = np.ones((repeats, len(first)), bool)
         for i, other in enumerate(layers[1:], start=1):
-            # by the difference of the shifts, whether each peak of the first layer meets one of this layer
+            # Row d marks the peaks of the first layer that meet a peak of this layer if the shifts differ by
+            # differences[d].
             meets = np.isin(first + differences[:, None], other[other >= 0])
             by = np.searchsorted(differences, draws[:, c, 0] - draws[:, c, i])
             shared &= meets[by]
@@ -76,5 +80,5 @@ def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int)
 
 
 def compute_p(observed: int, baseline: Counts | Floats) -> float:
-    """The one-sided p-value, how probable at least as many are by chance; never 0     [Phipson and Smyth 2010]"""
+    """Return the one-sided p-value of observing at least this many by chance, never 0     [Phipson and Smyth 2010]"""
     return float((1 + np.sum(baseline >= observed)) / (1 + len(baseline)))

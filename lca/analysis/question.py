@@ -1,14 +1,17 @@
-"""What all questions share: one signature, and results that print as their tables."""
+"""The common interface of all questions: which runs they accept, and how their results are shown."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from lca.analysis.answer import Answer
 from lca.errors import UsageError
 from lca.store.run import Run, open_run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RunLike = Run | Path | str
 
@@ -18,34 +21,78 @@ Found = TypeVar("Found", bound="Result", covariant=True)
 
 
 class Result:
-    """The result of a question for one run; repr() gives its tables."""
+    """The result of a question about one run. ``repr()`` returns its tables as text. Notebooks show them as HTML."""
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """The tables of the results of several runs of the same model."""
+        """Combine the results of several runs of the same model into one answer.
+
+        Args:
+            results: One result per run.
+        """
         raise NotImplementedError
 
     def to_answer(self) -> Answer:
-        """Its tables, for people and for programs."""
+        """Return the tables and notes of this result."""
         return self.tabulate([self])
+
+    def to_frame(self, table: int | str = 0) -> "DataFrame":
+        """Return a table of this result as a ``pandas.DataFrame`` of numbers, indexed by the labels of its rows.
+
+        Args:
+            table: Position or title of the table, by default the first one.
+
+        Raises:
+            UsageError: If there is no such table, or pandas is not installed.
+
+        Example:
+            >>> lca.analysis.layers("run.zarr").to_frame().loc["fc1", "LCA (nats)"]
+        """
+        return self.to_answer().to_frame(table)
+
+    def _repr_html_(self) -> str:
+        return self.to_answer()._repr_html_()
 
     def __repr__(self) -> str:
         return str(self.to_answer())
 
 
 class Results(tuple[Found, ...], Generic[Found]):
-    """The results of a question for several runs, in their order; repr() gives mean ± standard deviation over them."""
+    """The results of a question about several runs, in the order of the runs.
+
+    ``repr()`` returns tables with the mean and standard deviation over runs. Notebooks show them as HTML.
+    """
 
     def to_answer(self) -> Answer:
-        """Their tables, for people and for programs."""
+        """Return tables and notes that combine all runs."""
         return type(self[0]).tabulate(self)
+
+    def to_frame(self, table: int | str = 0) -> "DataFrame":
+        """Return a table as a ``pandas.DataFrame`` with one row for each label and run.
+
+        The index has two levels: the labels of the table's rows, and "run", which numbers the runs from 0. A table that
+        describes a single run has only the first level.
+
+        Args:
+            table: Position or title of the table, by default the first one.
+
+        Raises:
+            UsageError: If there is no such table, or pandas is not installed.
+
+        Example:
+            >>> lca.analysis.layers(["run-0.zarr", "run-1.zarr"]).to_frame().groupby("layer").mean()
+        """
+        return self.to_answer().to_frame(table)
+
+    def _repr_html_(self) -> str:
+        return self.to_answer()._repr_html_()
 
     def __repr__(self) -> str:
         return str(self.to_answer())
 
 
 class Question(Protocol[P, Found]):
-    """A question takes one run and returns its result, or several runs of the same model and returns Results."""
+    """A function that takes one run and returns its result, or takes several runs and returns their Results."""
 
     __name__: str
 
@@ -60,9 +107,9 @@ def question(ask: Callable[Concatenate[Run, P], R]) -> Question[P, R]: ...
 @overload
 def question(*, divide: str) -> Callable[[Callable[Concatenate[Run, P], R]], Question[P, R]]: ...
 def question(ask: Callable[..., Any] | None = None, *, divide: str = "") -> Any:
-    """Make a function of a single Run a question: of a path, a Run, or several of them.
+    """Turn a function of one ``Run`` into a question, which also accepts paths and sequences of runs.
 
-    divide: an option that several runs share equally, such as memory.
+    `divide` names an option, such as a memory limit, that is divided equally among several runs.
     """
     return _make_question(ask, divide) if ask else lambda ask: _make_question(ask, divide)
 
@@ -83,7 +130,7 @@ def _make_question(ask: Callable[..., R], divide: str) -> Callable[..., R | Resu
 
 
 def as_run(run: RunLike) -> Run:
-    """The run itself, or the one at a path or URL."""
+    """Return the run itself, or open the run at a path or URL."""
     if isinstance(run, Run):
         return run
     if isinstance(run, Path | str):
@@ -94,7 +141,7 @@ def as_run(run: RunLike) -> Run:
 
 
 def open_runs(runs: RunLike | Sequence[RunLike]) -> list[Run]:
-    """Runs of the same model, so that they can be averaged."""
+    """Open one or several runs. Raises if their models differ, because such runs cannot be averaged."""
     if isinstance(runs, Path | str) or not isinstance(runs, Iterable):
         runs = [runs]
     opened = [as_run(run) for run in runs]

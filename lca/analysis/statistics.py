@@ -1,4 +1,4 @@
-"""Tests over runs, one p-value for each row; NaN where there is nothing to test."""
+"""Means and significance tests over runs. A test returns one p-value per row, NaN if it is not possible."""
 
 import warnings
 from collections.abc import Callable
@@ -11,36 +11,39 @@ Floats = NDArray[np.float64]
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
-    """values (run, …) -> the mean over runs and the sample standard deviation, which is NaN for a single run."""
+    """Return the mean and sample standard deviation over the first axis. The deviation of a single run is NaN."""
     array = np.asarray(values, np.float64)
-    with np.errstate(invalid="ignore"):  # where a run's value is infinite there is no deviation
+    with np.errstate(invalid="ignore"):  # the deviation of infinite values is NaN
         deviation = array.std(axis=0, ddof=1) if len(array) > 1 else np.full(array.shape[1:], np.nan)
     return array.mean(axis=0), np.asarray(deviation)
 
 
 def differs_from_zero(values: ArrayLike) -> Floats:
-    """values (run, row) -> the p-values (row,) of two-sided one-sample t-tests of the mean over runs against 0."""
+    """Test whether the mean over runs of `values`, shape (runs, rows), is 0, by two-sided one-sample t-tests."""
     return _by_row(lambda a: scipy.stats.ttest_1samp(a, 0).pvalue, values)
 
 
 def differs_in_pairs(first: ArrayLike, second: ArrayLike) -> Floats:
-    """(run, row) twice, of the same runs -> those of two-sided paired t-tests."""
+    """Test two quantities of the same runs, each of shape (runs, rows), for equal means, by paired t-tests."""
     return differs_from_zero(np.asarray(first, np.float64) - np.asarray(second, np.float64))
 
 
 def differs_between(first: ArrayLike, second: ArrayLike) -> Floats:
-    """(run, row), (other run, row) -> those of two-sided t-tests with unequal variances (Welch's)."""
+    """Test two groups of runs, each of shape (runs, rows), for equal means, by two-sided Welch t-tests."""
     return _by_row(lambda a, b: scipy.stats.ttest_ind(a, b, equal_var=False).pvalue, first, second)
 
 
 def _by_row(test: Callable[..., float], *groups: ArrayLike) -> Floats:
-    """No test without two runs in each group, nor where no group has any spread, as in a layer that is frozen."""
+    """Apply a test to each row.
+
+    The result is NaN if a group has fewer than two runs, or if neither group varies, as in a frozen layer.
+    """
     arrays = [np.asarray(group, np.float64) for group in groups]
     p = np.full(arrays[0].shape[1], np.nan)
     for row in range(len(p)):
         columns = [array[:, row] for array in arrays]
         if min(map(len, columns)) > 1 and any(np.ptp(column) > 0 for column in columns):
-            with warnings.catch_warnings():  # scipy warns of a group that is all the same, whose variance is 0
+            with warnings.catch_warnings():  # scipy warns if all values of a group are equal
                 warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
                 p[row] = test(*columns)
     return p

@@ -1,7 +1,7 @@
-"""The large arrays in tiles: strips of parameters, 64 iterations of each at a time, in order of time.
+"""Reads the large arrays of a run in tiles: strips of parameters, 64 iterations at a time, in order of time.
 
-Each file is read once, before it is needed. At most two rows of files, 64 iterations long, are in memory, whatever K
-and T are. Between two tiles of a strip come those of its neighbours in the same file.
+Each file is read once, while the previous one is processed. Memory use is bounded by two pieces of 64 iterations by the
+rows of one file, whatever K and T are. The tiles of neighbouring strips in the same file are interleaved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,20 +17,22 @@ from lca.errors import DamagedError
 from lca.store.chunks import Array, find_missing_files, read_part
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run, verify_remedy
+from lca.text import pluralize
 
-STRIP_ROWS = 8_192  # parameters in a tile, few enough for it to stay in the processor's cache while it is used
-WINDOW = 64  # columns of a tile: the bits of a word; blocks, of 64 iterations or a smaller power of two, divide it
+STRIP_ROWS = 8_192  # parameters per tile, few enough for a tile to stay in the processor's cache
+# Columns per tile: the number of bits in a word. The block length is a power of two up to 64, so it divides the tile.
+WINDOW = 64
 
 Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A strip of an array (parameter, iteration) or (parameter, iterate), in at most 64 successive columns.
+    """A block of at most 64 successive columns of a strip of an array (parameter, iteration) or (parameter, iterate).
 
-    rows, columns: its place in the array. values: (rows, columns). first, last: whether it begins or ends its strip, so
-    that what a consumer carries along the strip (kept by rows.start) is begun or finished. counted: (columns,), which
-    of them count.
+    `rows` and `columns` locate the tile in the array. `values` has shape (rows, columns). `first` and `last` mark the
+    first and last tile of a strip: consumers that carry state along a strip, stored under rows.start, create and delete
+    it there. `mask`, shape (columns,), is True for the columns that are used.
     """
 
     rows: slice
@@ -38,70 +40,71 @@ class Tile:
     values: NDArray[Any]
     first: bool
     last: bool
-    counted: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
 
     @cached_property
-    def helped(self) -> NDArray[np.bool_]:
-        """Where LCA < 0, (rows, 64); False in columns that do not count, and in those beyond the last."""
+    def negative(self) -> NDArray[np.bool_]:
+        """True where a value is below 0, shape (rows, 64). False in unused columns and in the padding."""
         return self._flags(np.less)
 
     @cached_property
-    def hurt(self) -> NDArray[np.bool_]:
-        """Where LCA > 0, likewise."""
+    def positive(self) -> NDArray[np.bool_]:
+        """True where a value is above 0, shape (rows, 64). False in unused columns and in the padding."""
         return self._flags(np.greater)
 
     @cached_property
-    def helped_words(self) -> Words:
-        """helped, one word per row."""
-        return pack_words(self.helped)
+    def negative_words(self) -> Words:
+        """The flags of `negative`, packed into one word per row."""
+        return pack_words(self.negative)
 
     @cached_property
-    def hurt_words(self) -> Words:
-        """hurt, one word per row."""
-        return pack_words(self.hurt)
+    def positive_words(self) -> Words:
+        """The flags of `positive`, packed into one word per row."""
+        return pack_words(self.positive)
 
     @cached_property
-    def counted_values(self) -> NDArray[Any]:
-        """The columns that count."""
-        return self.values if self.counted.all() else self.values[:, self.counted]
+    def used_values(self) -> NDArray[Any]:
+        """The values in the columns that are used."""
+        return self.values if self.mask.all() else self.values[:, self.mask]
 
     def _flags(self, compare: np.ufunc) -> NDArray[np.bool_]:
         n = self.values.shape[1]
         flags = np.zeros((len(self.values), WINDOW), bool)
         compare(self.values, 0, out=flags[:, :n])
-        if not self.counted.all():
-            flags[:, :n] &= self.counted
+        if not self.mask.all():
+            flags[:, :n] &= self.mask
         return flags
 
 
 class Consumer(Protocol):
-    """Takes the tiles of one array, those of a strip in order of time."""
+    """Receives the tiles of one array. The tiles of each strip arrive in order of time."""
 
     def add(self, tile: Tile) -> None: ...
 
 
-def feed(run: Run, array: Array, counted: NDArray[np.bool_] | None, consumers: Sequence[Consumer]) -> None:
-    """Read an array of a run once, and hand each tile of it to all consumers."""
-    for tile in iterate_tiles(run, array, counted) if consumers else ():
+def feed(run: Run, array: Array, mask: NDArray[np.bool_] | None, consumers: Sequence[Consumer]) -> None:
+    """Read an array of a run once and pass each tile to all consumers. Nothing is read without consumers."""
+    for tile in iterate_tiles(run, array, mask) if consumers else ():
         for consumer in consumers:
             consumer.add(tile)
 
 
-def iterate_tiles(run: Run, array: Array, counted: NDArray[np.bool_] | None = None) -> Iterator[Tile]:
-    """The tiles of an array of a run, while the next piece is read. counted: (columns,); all of them if None.
+def iterate_tiles(run: Run, array: Array, mask: NDArray[np.bool_] | None = None) -> Iterator[Tile]:
+    """Yield the tiles of an array while the next piece is read in the background.
 
-    Raises DamagedError where a file is damaged or missing; zarr would read a missing one as values that were never
-    written.
+    `mask`, shape (columns,), selects the columns that are used. None selects all of them.
+
+    Raises DamagedError if a file is damaged or missing, because zarr reads a missing file as fill values.
     """
     height, length = array.shape
-    counted = np.ones(length, bool) if counted is None else counted
+    mask = np.ones(length, bool) if mask is None else mask
     (tall, wide), high = array.shards or array.chunks, min(array.chunks[0], STRIP_ROWS)
-    # Where nothing counts there may be no file yet: an allocation that was interrupted has not begun it.
+    # An interrupted allocation has not written all of its files, so files without used columns may be missing.
     missing = [
-        at for _, at in find_missing_files(run.path / array.path, array) if counted[at * wide : (at + 1) * wide].any()
+        at for _, at in find_missing_files(run.path / array.path, array) if mask[at * wide : (at + 1) * wide].any()
     ]
     if missing:
-        damage = f"{run.path}/{array.path} is damaged: {len(missing)} of its files are missing"
+        damage = f"{run.path}/{array.path} is damaged: {pluralize(len(missing), 'file')} missing"
         raise DamagedError(damage, remedy=verify_remedy(run.path))
     pieces = [
         (slice(top, min(top + tall, height)), slice(begin, min(begin + WINDOW, length)))
@@ -117,18 +120,18 @@ def iterate_tiles(run: Run, array: Array, counted: NDArray[np.bool_] | None = No
             for top in range(rows.start, rows.stop, high):
                 strip = slice(top, min(top + high, rows.stop))
                 part = values[top - rows.start : strip.stop - rows.start]
-                yield Tile(strip, columns, part, columns.start == 0, columns.stop == length, counted[columns])
+                yield Tile(strip, columns, part, columns.start == 0, columns.stop == length, mask[columns])
 
 
 def pack_words(flags: NDArray[np.bool_]) -> Words:
-    """flags (rows, 64) -> one word per row, the first column in its lowest bit."""
+    """Pack flags of shape (rows, 64) into one word per row, with the first column in the lowest bit."""
     return np.packbits(flags.ravel(), bitorder="little").view("<u8").astype(np.uint64, copy=False)
 
 
 class Segments:
-    """Stretches of successive parameters, such as those of each tensor.
+    """A division of the parameters into contiguous segments, such as tensors.
 
-    bounds: where each begins, and where the last one ends, ascending.
+    `bounds` contains the first parameter of each segment and the end of the last one, ascending.
     """
 
     def __init__(self, bounds: ArrayLike) -> None:
@@ -142,21 +145,22 @@ class Segments:
         return len(self.bounds) - 1
 
     def find(self, rows: slice) -> tuple[slice, NDArray[np.int64]]:
-        """Which segments meet the rows, and where each of them begins, counted from the first row."""
+        """Return the segments that overlap the rows, and the first row of each, relative to rows.start."""
         first = int(np.searchsorted(self.bounds, rows.start, "right")) - 1
         end = int(np.searchsorted(self.bounds, rows.stop, "left"))
         return slice(first, end), np.maximum(self.bounds[first:end] - rows.start, 0)
 
     def sum(self, rows: slice, values: NDArray[Any], dtype: Any) -> tuple[slice, NDArray[Any]]:
-        """values (rows, …) -> which segments they meet, and the sums over the part of each that is in rows."""
+        """Sum `values`, shape (rows, …), within each segment that overlaps the rows. Returns the segments and sums."""
         which, starts = self.find(rows)
         return which, np.add.reduceat(values, starts, axis=0, dtype=dtype)
 
     def count(self, rows: slice, flags: NDArray[np.bool_]) -> tuple[slice, NDArray[np.int64]]:
-        """flags (rows, 64) -> which segments they meet, and how many flags each has in each column, (segment, 64).
+        """Count the True values of `flags`, shape (rows, 64), by segment and column.
 
-        The same as sum, three times as fast: eight columns are added at once, as the bytes of a word, in stretches of
-        at most 255 rows, so that no byte overflows.
+        Returns the segments that overlap the rows, and counts of shape (segments, 64). This is three times as fast as
+        `sum`, because it adds eight columns at once, as the bytes of a word. It adds at most 255 rows at a time, so
+        that no byte overflows.
         """
         which, starts = self.find(rows)
         stretches = np.union1d(starts, np.arange(0, len(flags), 255))

@@ -1,1 +1,1 @@
-"""The commands of the shell: parse, one library call, print."""
+"""The command line interface. Each command parses its options, makes one call of the library and prints the result."""

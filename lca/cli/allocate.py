@@ -7,6 +7,7 @@ import click
 
 from lca.allocation.config import AllocateConfig
 from lca.cli.errors import render
+from lca.cli.help import Command
 from lca.cli.options import (
     config_options,
     data_options,
@@ -15,13 +16,15 @@ from lca.cli.options import (
     problem_option,
     run_argument,
 )
+from lca.cli.output import print_facts
 from lca.store.run import open_run
 
 if TYPE_CHECKING:
     from lca.allocation.preflight import Preflight
 
-BOUND_FAILED = 3
-OF_A_PASS = (
+BOUND_FAILED = 3  # exit status
+# The options that change a pass over the split, and so its cost.
+PASS_OPTIONS = (
     "split",
     "iterations",
     "examples",
@@ -34,11 +37,10 @@ OF_A_PASS = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
-@config_options(AllocateConfig, OF_A_PASS)
-@config_options(AllocateConfig, without=OF_A_PASS)
-@overwrite_option
+@config_options(AllocateConfig)
+@overwrite_option("Storage", "Replace an existing allocation of this name.")
 @problem_option
 @data_options
 @click.pass_context
@@ -52,16 +54,17 @@ def allocate(
     download: bool,
     **options: Any,
 ) -> None:
-    """Divide the loss change of every iteration of RUN among its parameters.
+    """Allocate the loss change of every iteration of RUN to the parameters.
 
-    To continue an interrupted allocation, repeat the command without --overwrite. Exit status 3: an error bound does
-    not hold. Under torchrun the status is 0, because torchrun would take another one for a crash; run the command again
-    without torchrun to get it.
+    Writes the allocation into the run store and prints a summary with its error bounds. To continue an interrupted
+    allocation, repeat the command without `--overwrite`. To use several processes, start the command with torchrun.
+
+    The exit status is 3 if an error bound does not hold. Under torchrun it is 0, because torchrun treats any other
+    status as a crash. Run the command again without torchrun to get the exit status.
 
     \b
     lca allocate run.zarr --tolerance 1e-4
-    lca allocate run.zarr --problem mine.py:problem
-    torchrun --nproc-per-node=8 -m lca allocate run.zarr
+    torchrun --nproc-per-node=8 -m lca allocate run.zarr --tolerance 1e-4
     """
     from lca.allocation.allocate import allocate
     from lca.allocation.opening import is_finished
@@ -70,7 +73,7 @@ def allocate(
 
     config, run = AllocateConfig(**keep_given(options)), open_run(path)
     if not overwrite and is_first() and is_finished(run, config):
-        click.echo(f"lca/{config.name} of {path} is finished already; --overwrite replaces it.", err=True)
+        click.echo(f"lca/{config.name} of {path} is already complete; pass --overwrite to replace it.", err=True)
     loaded = load_problem(run, problem, data_dir, download)
 
     def print_forecast(checked: "Preflight") -> None:
@@ -79,21 +82,24 @@ def allocate(
 
     summary = allocate(path, loaded, config, overwrite=overwrite, progress=True, on_preflight=print_forecast)
     if is_first():
-        click.echo(str(summary))
+        print_facts(str(summary), {"bounds": summary.within_bounds})
     if not summary.within_bounds and not is_under_torchrun():
         context.exit(BOUND_FAILED)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
-@config_options(AllocateConfig, OF_A_PASS)
+@config_options(AllocateConfig, PASS_OPTIONS)
 @problem_option
 @data_options
 def check(path: str, problem: str | None, data_dir: Path | None, download: bool, **options: Any) -> None:
-    """Check what `lca allocate` would do with RUN: is the loss a function, is its gradient right, what will it cost?
+    """Check whether RUN can be allocated, and forecast the cost.
+
+    Tests that the loss depends on the parameters only and that its gradient is correct, and prints the recorded
+    parameters and a forecast of time and disk space. Writes nothing.
 
     \b
-    lca check run.zarr
+    lca check run.zarr --batch-size 5000
     """
     from lca.allocation.allocate import check
     from lca.cli.loading import load_problem

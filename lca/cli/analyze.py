@@ -1,4 +1,4 @@
-"""`lca analyze QUESTION RUN...`: one command per question, each with the options that its function has."""
+"""`lca analyze QUESTION RUN...`: one command per question, with an option for each argument of its function."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,12 @@ import click
 
 from lca import analysis
 from lca.analysis.answer import Answer
+from lca.cli import output
 from lca.cli.errors import render
+from lca.cli.help import Group
 from lca.cli.options import (
     Decorator,
-    Grouped,
+    RunGroups,
     argument_options,
     data_options,
     device_option,
@@ -23,17 +25,21 @@ from lca.cli.options import (
     stack,
     unconverged_option,
 )
-from lca.cli.output import write_json
 from lca.errors import UsageError
 from lca.store.run import open_run
+from lca.text import pluralize
 
 
-@click.group()
+@click.group(cls=Group)
 def analyze() -> None:
-    """Ask a question about allocated runs.
+    """Answer a question about one or several allocated runs.
 
-    Over several runs of the same model each figure is mean ± standard deviation. Iterations that are not allocated, did
-    not converge or are not finite are left out and counted.
+    Each question prints tables and can write them as JSON. Over several runs of the same model, each number is a mean ±
+    standard deviation. Iterations that are not allocated, not finite or did not converge are excluded and counted. An
+    LCA below zero helps (lowers the loss), above zero it hurts.
+
+    \b
+    lca analyze layers run.zarr
     """
 
 
@@ -51,7 +57,7 @@ def add_question(
 ) -> None:
     """Add a command that asks a question and prints its answer.
 
-    helps, settings: of the question's own arguments, see argument_options.
+    `helps` and `settings` describe the question's own arguments, see argument_options.
     """
 
     def command(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
@@ -65,17 +71,23 @@ add_question(
     "helping",
     analysis.helping,
     "Percentage of parameters that help.",
-    """Show the percentage of parameters with non-zero LCA that help in an iteration, and how often each helps.
+    """Show the percentage of parameters that help.
+
+    The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over iterations. The
+    tables show it by layer and by tensor, and how often single parameters help.
 
     \b
-    lca analyze helping run-0.zarr run-1.zarr run-2.zarr --json helping.json
+    lca analyze helping run-0.zarr run-1.zarr --json helping.json
     """,
 )
 add_question(
     "layers",
     analysis.layers,
     "Total LCA of each layer.",
-    """Show the total LCA of each layer, its biases and norms with its kernel. Below 0 it helped, above 0 it hurt.
+    """Show the total LCA of each layer and its share of the loss change.
+
+    The LCA of a layer includes its biases and norms. Further tables show the LCA by tensor, over time and, if stored,
+    by class.
 
     \b
     lca analyze layers run.zarr
@@ -85,7 +97,10 @@ add_question(
     "neurons",
     analysis.neurons,
     "LCA of each neuron or channel.",
-    """Show the LCA of each neuron or output channel: its slice of the kernel with its bias and norm.
+    """Show the neurons or output channels that help and hurt most.
+
+    The LCA of a neuron includes its slice of the kernel, its bias and its norm. The first table shows how many neurons
+    of each layer help.
 
     \b
     lca analyze neurons run.zarr --json neurons.json
@@ -94,21 +109,24 @@ add_question(
 add_question(
     "oscillation",
     analysis.oscillation,
-    "How often directions change.",
-    """Show how often weights turn, gradients cross 0 and LCA changes sign.
+    "How often updates and LCA change sign.",
+    """Show how often weight updates, gradients and LCA change sign, by layer.
 
-    The crossings need `lca allocate RUN --gradient-signs`.
+    Sign changes of the gradient require an allocation made with `--gradient-signs`. To omit them, pass
+    `--no-crossings`.
 
     \b
     lca analyze oscillation run.zarr
     """,
-    {"crossings": "Count the zero crossings of the gradient, which needs its signs."},
+    {"crossings": "Count the sign changes of the gradient, which requires stored gradient signs."},
 )
 add_question(
     "tails",
     analysis.tails,
     "How heavy-tailed the LCA is.",
-    """Show how heavy-tailed the LCA of single parameters in single iterations is.
+    """Show how heavy-tailed the distribution of LCA is.
+
+    The values are the LCA of single parameters in single iterations, compared with a normal distribution.
 
     \b
     lca analyze tails run.zarr
@@ -117,38 +135,42 @@ add_question(
 add_question(
     "overfit",
     analysis.overfit,
-    "What is learned but does not generalise.",
-    """Show which layers and neurons learn what does not generalise: the LCA on train against that on another split.
+    "Which layers learn without generalising.",
+    """Show which layers and neurons learn without generalising.
+
+    Compares the LCA of the training loss with the LCA of the loss on another split, which must be allocated first.
 
     \b
     lca allocate run.zarr --split val
     lca analyze overfit run.zarr
     """,
-    {"against": "Allocation of a split that was not trained on."},
+    {"against": "Name of the allocation to compare with, on a split that was not trained on."},
 )
 add_question(
     "subset",
     analysis.subset,
-    "How well a subset of examples agrees.",
-    """Show how well allocations over a part of the examples agree with the one over all.
+    "How well a subset of examples suffices.",
+    """Show how well allocations over subsets of the examples agree with the allocation over the whole split.
 
     \b
     lca allocate run.zarr --examples 5000 --name subset-5000
     lca analyze subset run.zarr
     """,
-    {"against": "Allocation over a subset. Repeatable.  [default: all of the split]"},
+    {"against": "Name of an allocation over a subset. Repeatable.  [default: all of the same split]"},
 )
 add_question(
     "error",
     analysis.error,
     "How exact the allocations are.",
-    """Show how exact the allocations are, of the sum and of the parts, by rule where there are several.
+    """Show how exact the allocations of a run are.
+
+    Prints, for each allocation, the residuals of the sum and the audited error of single parameters.
 
     \b
     lca allocate run.zarr --rule first-order --name first-order --keep tensors
     lca analyze error run.zarr
     """,
-    {"names": "Allocation to include. Repeatable.  [default: all complete ones]"},
+    {"names": "Name of an allocation to include. Repeatable.  [default: all complete allocations]"},
     shared=(runs_argument, json_option),
     names={"flag": "--name"},
 )
@@ -156,15 +178,17 @@ add_question(
     "trend",
     analysis.trend,
     "LCA against a training option.",
-    """Fit the LCA of each layer against a training option that the runs differ in.
+    """Show how the LCA of each layer depends on a training option, such as the momentum.
+
+    The runs must differ in this option. Prints the LCA of each layer for each value, and a linear fit.
 
     \b
-    lca analyze trend momentum-*.zarr --option last:momentum --delay
+    lca analyze trend momentum-?.zarr --option last:momentum --delay
     """,
     {
-        "option": "Option of the training, or of a layer in it, such as learning_rate or last:momentum.",
+        "option": "Training option that differs between the runs, such as learning_rate, or last:momentum for a layer.",
         "layer": "Layers whose LCA is fitted (name, glob, first or last).",
-        "delay": "Plot against the delay m/(1 − m) instead of the momentum m.",
+        "delay": "Fit against the delay m/(1 − m) instead of the momentum m.",
     },
     option={"required": True},
 )
@@ -175,42 +199,51 @@ add_question(
 @argument_options(
     analysis.synchrony,
     {
-        "by_class": "Also for each class, which needs `lca allocate RUN --by-class`.",
+        "by_class": "Show each class as well, which requires an allocation made with `--by-class`.",
         "repeats": "Number of random shifts for the chance level.",
         "seed": "Random seed for the shifts.",
     },
 )
 @click.option("--without-0", is_flag=True, help="Exclude shift 0 from the chance model.")
 def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
-    """Show whether the layers learn in the same iterations, compared with chance.
+    """Show whether the layers learn in the same iterations more often than by chance.
+
+    Counts the iterations in which every layer has a peak of learning. The chance level is the count after shifting each
+    layer in time, at random, by up to two iterations.
 
     \b
-    lca analyze synchrony run.zarr --by-class
+    lca analyze synchrony run.zarr --repeats 500
     """
     shifts = tuple(shift for shift in analysis.SHIFTS if shift or not without_0)
     print_answer(analysis.synchrony(list(runs), shifts=shifts, **options).to_answer(), json_file)
 
 
-@analyze.command("compare", cls=Grouped, short_help="Compare two groups of runs.")
+@analyze.command("compare", cls=RunGroups, short_help="Compare two groups of runs.")
 @stack([*SHARED])
 def analyze_compare(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Compare two groups of runs, A... -- B..., by layer and in their final losses, with Welch's t-test.
+    """Compare two groups of runs, separated by `--`, by Welch's t-test.
+
+    Prints the LCA of each layer and the final losses in both groups, with a p-value for each difference.
 
     \b
     lca analyze compare regular-?.zarr -- frozen-?.zarr
     """
     groups = split_groups(runs)
     if len(groups) != 2:
-        found = f"{len(groups)} groups"
+        found = pluralize(len(groups), "group")
         raise UsageError("RUN...", expected="two groups of runs with -- between them, A... -- B...", found=found)
     first, second = groups
     print_answer(analysis.compare(first, second, **options).to_answer(), json_file)
 
 
-@analyze.command("prune", short_help="Prune by LCA, by magnitude and at random.")
+@analyze.command("prune", short_help="Loss after pruning, by LCA or magnitude.")
 @stack([*SHARED])
 @click.option(
-    "--percent", multiple=True, type=float, help="Percentage of the weights to set to 0. Repeatable.  [50 80 90 95 98]"
+    "--percent",
+    multiple=True,
+    type=float,
+    metavar="P",
+    help="Percentage of the weights to set to zero. Repeatable.  [default: 50 80 90 95 98]",
 )
 @argument_options(analysis.prune, {"seed": "Random seed for the random-pruning baseline."})
 @device_option
@@ -226,7 +259,10 @@ def analyze_prune(
     download: bool,
     **options: Any,
 ) -> None:
-    """Measure loss and accuracy with only the weights of the most negative LCA left, or the largest, or random ones.
+    """Show loss and accuracy after pruning by LCA, by magnitude and at random.
+
+    Sets a percentage of the final kernel weights to zero and evaluates the model on every split. Pruning by LCA keeps
+    the weights that helped most, and pruning by magnitude keeps the largest weights.
 
     \b
     lca analyze prune run.zarr --percent 50 --percent 90
@@ -239,23 +275,26 @@ def analyze_prune(
     print_answer(analysis.prune(list(runs), evaluate, **options).to_answer(), json_file)
 
 
-@analyze.command("all", short_help="Every question the stores can answer.")
+@analyze.command("all", short_help="Answers to all questions that apply.")
 @stack([*SHARED])
 def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Ask every question that the stores have arrays for, reading each array once where possible.
+    """Answer every question for which the runs contain the necessary arrays.
+
+    Reads each array only once where possible. Lists the other questions with what they lack.
 
     \b
     lca analyze all run.zarr --json all.json
     """
     found = analysis.combine(analysis.everything(list(runs), **options))
     for i, answer in enumerate(found.answers):
-        click.echo(("\n\n" if i else "") + f"{answer.question.upper()}\n\n{answer}")
-    write_json({answer.question: answer.to_json() for answer in found.answers}, json_file)
+        output.print_heading(("\n\n" if i else "") + f"{answer.question.upper()}\n")
+        output.print_answer(answer)
+    output.write_json({answer.question: answer.to_json() for answer in found.answers}, json_file)
     for question, lacking in found.unanswered.items():
         click.echo(f"not answered: {question}: {lacking.describe(render)}", err=True)
 
 
 def print_answer(answer: Answer, json_file: Path | None) -> None:
-    """Print an answer, and write it for programs if a file is given."""
-    click.echo(str(answer))
-    write_json(answer.to_json(), json_file)
+    """Print an answer, and write it as JSON if a file is given."""
+    output.print_answer(answer)
+    output.write_json(answer.to_json(), json_file)

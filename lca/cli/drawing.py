@@ -1,4 +1,4 @@
-"""What the commands of `lca plot` share: the group, the options of a look, and how a figure is drawn and saved."""
+"""The group `lca plot`, and how its commands read their options, draw a figure and save it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lca import figures
+from lca.cli.help import Group
 from lca.cli.options import (
     Decorator,
     argument_options,
@@ -21,31 +22,37 @@ from lca.errors import UsageError
 from lca.figures.style import DPI, require_suffix
 
 
-@click.group()
+@click.group(cls=Group)
 def plot() -> None:
-    """Draw a figure of allocated runs. Green helps, red hurts."""
+    """Draw a figure of one or several allocated runs into a file.
+
+    Green shows what helps (LCA below zero, lowers the loss), red what hurts (above zero).
+
+    \b
+    lca plot helping run.zarr --out helping.png
+    """
 
 
 LOOK = ("title", "style", "colors")
 LAYERS, ITERATIONS = "layers", "iterations"
-OF_A_LOOK = (*LOOK, LAYERS, ITERATIONS)
+ALL_OF_LOOK = (*LOOK, LAYERS, ITERATIONS)
 
 
 def look_options(*names: str) -> Decorator:
-    """The options of a Look: those that all figures have, and these."""
+    """Add the options of figures.Look that all figures share, and those in `names`."""
     return config_options(figures.Look, (*LOOK, *names))
 
 
 def make_look(options: dict[str, Any]) -> figures.Look:
-    """Take the options of a Look out of those of a command."""
-    given = keep_given({name: options.pop(name, None) for name in OF_A_LOOK})
+    """Remove the options of figures.Look from `options`, and return the Look that they describe."""
+    given = keep_given({name: options.pop(name, None) for name in ALL_OF_LOOK})
     if ITERATIONS in given:
         given[ITERATIONS] = parse_range(given[ITERATIONS])
     return figures.Look(**given)
 
 
 def parse_range(text: str) -> tuple[int | None, int | None]:
-    """ "A:B" -> its ends."""
+    """Parse a range of iterations: "0:200" -> (0, 200), "400:" -> (400, None)."""
     begin, colon, end = text.partition(":")
     if not colon or not all(part == "" or part.isdecimal() for part in (begin, end)):
         raise UsageError("iterations", expected="A:B, such as 0:200 or 400:", found=repr(text))
@@ -55,13 +62,18 @@ def parse_range(text: str) -> tuple[int | None, int | None]:
 OUT = stack(
     [
         click.option(
-            "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Picture: .png, .svg or .pdf."
+            "--out",
+            required=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="File to write: .png, .svg or .pdf.",
         ),
         click.option(
             "--dpi",
             default=DPI,
             show_default=True,
             type=click.IntRange(1),
+            metavar="N",
             help="Resolution of a .png, in dots per inch.",
         ),
     ]
@@ -70,7 +82,7 @@ SHARED = (runs_argument, name_option, unconverged_option, OUT)
 
 
 def draw(figure: Callable[..., Any], runs: Any, name: str, out: Path, dpi: int, options: dict[str, Any]) -> None:
-    """Draw a figure of runs, or of groups of them by label, and write the file."""
+    """Draw a figure of runs, or of groups of runs by label, and write it to `out`."""
     require_suffix(out)
     figures.save(figure(runs, make_look(options), name=name, **options), out, dpi)
     click.echo(str(out))
@@ -88,7 +100,8 @@ def add_figure(
 ) -> None:
     """Add a command that draws a figure.
 
-    look: which of layers and iterations the figure heeds. helps, settings: of its own arguments, see argument_options.
+    `look` names the further fields of figures.Look that apply to the figure. `helps` and `settings` describe the
+    figure's own arguments, see argument_options.
     """
 
     def command(runs: Sequence[str], name: str, out: Path, dpi: int, **options: Any) -> None:

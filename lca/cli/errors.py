@@ -1,4 +1,4 @@
-"""Errors of the library as messages of the shell: a remedy's arguments become options, its calls become commands."""
+"""Messages for the library's errors: arguments in a remedy are rendered as options, calls as commands."""
 
 import shlex
 from typing import Any
@@ -9,11 +9,11 @@ from lca.errors import Argument, Call, LCAError, Step, UsageError
 
 COMMANDS = {"train": "train", "allocate": "allocate", "verify": "verify", "analysis.prune": "analyze prune"}
 NEED_PROBLEM = ("allocate", "analysis.prune")
-FLAGS = {"options": "--set"}  # of arguments that no option of the command is named after
+FLAGS = {"options": "--set"}  # for arguments whose option has a different name
 
 
 class Shell(click.Group):
-    """The one place where an expected error becomes a message and an exit status."""
+    """A group that turns the library's expected errors into a message and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -24,7 +24,7 @@ class Shell(click.Group):
 
 
 def render(step: Step) -> str:
-    """A part of a remedy in the shell's terms: "--overwrite", or "`lca allocate run.zarr --split val`"."""
+    """Render a part of a remedy for the shell: "--overwrite", or "`lca allocate run.zarr --split val`"."""
     context = click.get_current_context(silent=True)
     if isinstance(step, Argument):
         return " ".join(_render_argument(step, _find_command(context)))
@@ -32,7 +32,7 @@ def render(step: Step) -> str:
 
 
 def _find_command(context: click.Context | None) -> click.Command | None:
-    """The command that runs, below its groups."""
+    """Return the command that is running, not the groups above it."""
     while context and isinstance(context.command, click.Group) and context.invoked_subcommand:
         command = context.command.get_command(context, context.invoked_subcommand)
         if not isinstance(command, click.Group):
@@ -42,7 +42,7 @@ def _find_command(context: click.Context | None) -> click.Command | None:
 
 
 def _render_argument(argument: Argument, command: click.Command | None) -> list[str]:
-    """The words of an option; its name is that of the command's parameter of this name."""
+    """Return the words of an option. The flag is looked up in the command's parameters by the argument's name."""
     options = [p for p in command.params if isinstance(p, click.Option) and p.name == argument.name] if command else []
     flag = options[0].opts[0] if options else FLAGS.get(argument.name, f"--{argument.name.replace('_', '-')}")
     if argument.value is None or argument.value is True:
@@ -53,7 +53,7 @@ def _render_argument(argument: Argument, command: click.Command | None) -> list[
 
 
 def _render_call(call: Call, context: click.Context | None) -> str:
-    """The command line that does what a call does."""
+    """Return the command line that is equivalent to a call."""
     attributes = _read_attributes(call.path)
     arguments = [*call.arguments]
     if call.function == "train":
@@ -64,14 +64,14 @@ def _render_call(call: Call, context: click.Context | None) -> str:
     else:
         words = ["lca", *COMMANDS[call.function].split(), call.path]
         if call.function in NEED_PROBLEM and ":" in (problem := str(attributes.get("problem", ""))):
-            arguments.append(Argument("problem", problem))  # what a store names is never imported by itself
+            arguments.append(Argument("problem", problem))  # user code is imported only on request
     command = _look_up(COMMANDS[call.function], context)
     options = [word for argument in arguments for word in _render_argument(argument, command)]
     return " ".join([*(word if word in ("…", "PROBLEM") else shlex.quote(word) for word in words), *options])
 
 
 def _look_up(name: str, context: click.Context | None) -> click.Command | None:
-    """The command of this name, such as "analyze prune"."""
+    """Return the command of this name, such as "analyze prune"."""
     command = context.find_root().command if context else None
     for word in name.split():
         command = command.get_command(context, word) if context and isinstance(command, click.Group) else None
@@ -79,8 +79,8 @@ def _look_up(name: str, context: click.Context | None) -> click.Command | None:
 
 
 def _read_attributes(path: str) -> dict[str, Any]:
-    """The attributes of a run; nothing if there is none."""
-    from lca.store.run import open_run  # which imports zarr
+    """Return the attributes of the run at this path, or an empty dict if there is no run."""
+    from lca.store.run import open_run  # imports zarr, so only when needed
 
     try:
         return open_run(path).attributes

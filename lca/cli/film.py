@@ -1,4 +1,4 @@
-"""`lca plot animation RUN --out FILE` and `lca plot report RUN... --out FILE`: what moves, and what answers clicks."""
+"""`lca plot animation RUN --out FILE` and `lca plot report RUN... --out FILE`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +13,27 @@ from lca.cli.options import config_options, keep_given, name_option, run_argumen
 from lca.errors import UsageError
 
 
-@plot.command(short_help="The training as a film.")
+@plot.command(short_help="Every parameter over time, as a film.")
 @run_argument
 @name_option
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Film: .mp4, .webm or .gif."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Film to write: .mp4, .webm or .gif.",
 )
 @config_options(figures.Look, ["title", "colors", LAYERS, ITERATIONS])
 @config_options(figures.Film, without=["width", "height"])
 @click.option(
-    "--size", metavar="WxH", help=f"Size in pixels.  [default: {figures.Film().width}x{figures.Film().height}]"
+    "--size",
+    metavar="WxH",
+    help=f"Size of the film in pixels.  [default: {figures.Film().width}x{figures.Film().height}]",
 )
 def animation(path: str, name: str, out: Path, size: str | None, **options: Any) -> None:
-    """Draw the training as a film: the LCA of every parameter, each layer as a matrix, above the loss.
+    """Draw the training as a film.
+
+    Each frame shows the LCA of every parameter in one iteration, with each layer as a matrix, above the loss.
 
     \b
     lca plot animation run.zarr --iterations 0:220 --out training.mp4
@@ -37,21 +45,23 @@ def animation(path: str, name: str, out: Path, size: str | None, **options: Any)
 
 
 def parse_size(text: str) -> dict[str, int]:
-    """ "1280x720" -> width and height."""
+    """Parse the size of a film: "1280x720" -> {"width": 1280, "height": 720}."""
     width, x, height = text.partition("x")
     if not (x and width.isdecimal() and height.isdecimal()):
         raise UsageError("size", expected="WxH, such as 1280x720", found=repr(text))
     return {"width": int(width), "height": int(height)}
 
 
-@plot.command(short_help="One page with all the answers.")
+@plot.command(short_help="Interactive page with all answers.")
 @runs_argument
 @name_option
 @unconverged_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page: .html.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write: .html.")
 @config_options(figures.Look, ["title", "colors"])
 def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **options: Any) -> None:
-    """Write one page about a run, or about several side by side; it opens from disk, without a network.
+    """Write an interactive page about one run, or about several runs side by side.
+
+    The page contains everything it needs, so it can be opened from disk without a network connection.
 
     \b
     lca plot report run.zarr --out report.html

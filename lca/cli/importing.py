@@ -5,18 +5,26 @@ from pathlib import Path
 
 import click
 
+from lca.cli.help import Command, Option
 from lca.cli.options import config_options, data_options, keep_given, overwrite_option, parse_settings, set_option
-from lca.cli.output import get_command_line
+from lca.cli.output import get_command_line, print_facts
 from lca.training.config import TrainConfig
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("path", metavar="RUN", type=click.Path())
 @click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--problem", required=True, help="Problem that defines the model: built in, or path/file.py:factory.")
-@set_option
 @config_options(TrainConfig, ["codec"])
-@overwrite_option
+@overwrite_option("Recording", "Replace an existing run at this path.")
+@click.option(
+    "--problem",
+    required=True,
+    metavar="PROBLEM",
+    cls=Option,
+    group="Problem and data",
+    help="Problem that defines the model: a built-in name, path/file.py:factory or package.module:factory.",
+)
+@set_option
 @data_options
 def import_(
     path: str,
@@ -28,10 +36,11 @@ def import_(
     data_dir: Path | None,
     download: bool,
 ) -> None:
-    """Create RUN from existing checkpoints: state_dicts (.pt, .safetensors), or folders of them.
+    """Create RUN, a run store, from existing checkpoints.
 
-    Each file becomes one iterate, in the order given; files in a folder are sorted by number. The path between two
-    checkpoints is taken as a straight line; the certificate of the allocation shows how well its integral converged.
+    FILES are state_dicts (.pt or .safetensors) or folders that contain them. Each file becomes one iterate, in the
+    order given. Files in a folder are sorted by number. The allocation integrates along a straight line between two
+    checkpoints, and its error bounds show how well this integral converged.
 
     \b
     lca import run.zarr checkpoints/ --problem mine.py:problem
@@ -42,4 +51,4 @@ def import_(
     loaded = load(problem, options=parse_settings(settings), data_dir=data_dir, download=download)
     options = keep_given({"codec": codec})
     run = import_checkpoints(path, files, loaded, overwrite=overwrite, command=get_command_line(), **options)
-    click.echo(repr(run))
+    print_facts(repr(run))

@@ -1,4 +1,4 @@
-"""The problem that a run was trained on."""
+"""Loading the problem that a run was trained on."""
 
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from lca.store.run import Run
 
 
 def load_problem(run: Run, name: str | None, data_dir: Path | None, download: bool) -> Problem:
-    """Load the problem of this name, or else the built-in one that the store names.
+    """Load the problem called `name`, or the built-in problem that the run names if `name` is None.
 
-    Code named only by a store is never imported: it may be anyone's. Its options, plain values, are passed on.
+    User code is imported only if the user names it: a store may come from anyone, so its problem name is not trusted.
+    The problem options in the store are plain values and are always passed on.
     """
     name, is_stored = name or run.attributes.get("problem"), name is None
     if is_stored and name not in PRESETS:
@@ -25,5 +26,6 @@ def load_problem(run: Run, name: str | None, data_dir: Path | None, download: bo
     options = run.attributes.get("problem_options", {})
     if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):
         raise LCAError(f"the problem options of {run.path}", expected="plain values", found=str(options))
-    seed = run.attributes.get("train", {}).get("seed", 0)  # of weights and buffers that are drawn and not recorded
+    # The seed recreates random weights and buffers that are not recorded, such as those of frozen layers.
+    seed = run.attributes.get("train", {}).get("seed", 0)
     return load(str(name), options=options, data_dir=data_dir, download=download, seed=int(seed))

@@ -1,4 +1,8 @@
-"""Options derived from the library: names, types, defaults, choices and help stand there, and nowhere else."""
+"""Options of the commands, derived from the library's configurations and function signatures.
+
+Names, types, defaults, choices and help are defined in the library. The options that are not derived, such as --out,
+are defined here or in their command.
+"""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,14 +13,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
+from lca.cli.help import Command, Option
 from lca.errors import UsageError
 
-Command = Callable[..., Any]
-Decorator = Callable[[Command], Command]
+Callback = Callable[..., Any]
+Decorator = Callable[[Callback], Callback]
 
 
 def config_options(config: Any, names: Collection[str] = (), *, without: Collection[str] = ()) -> Decorator:
-    """An option for each field of a configuration, or for some. What the user does not give stays None."""
+    """Add an option for each field of a configuration class, or only for `names`. An option not passed is None."""
     hints = get_type_hints(config)
     chosen = [each for each in fields(config) if (not names or each.name in names) and each.name not in without]
     return stack([_make_option(each, hints[each.name]) for each in chosen])
@@ -28,19 +33,33 @@ def _make_option(each: "Field[Any]", hint: Any) -> Decorator:
     kind, is_repeatable = _resolve_type(hint)
     if metadata["choices"]:
         kind = click.Choice(metadata["choices"])
-    default = metadata["unset"] or ("" if each.default in (None, (), "", False) else str(each.default))
+    default = metadata["unset"] or _describe_default(each.default)
     help = metadata["help"] + (f"  [default: {default}]" if default else "")
+    settings: dict[str, Any] = {"cls": Option, "group": metadata["group"], "help": help}
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", each.name, default=None, help=help)
-    metavar = metadata["metavar"] or None
-    return click.option(flag, each.name, type=kind, multiple=is_repeatable, metavar=metavar, help=help)
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", each.name, default=None, **settings)
+    metavar = metadata["metavar"] or _name_value(flag, kind)
+    return click.option(flag, each.name, type=kind, multiple=is_repeatable, metavar=metavar, **settings)
+
+
+def _describe_default(default: Any) -> str:
+    """Return a default value for the help, or "" if there is nothing to show."""
+    is_empty = default is None or default is False or default in ((), "")
+    return "" if is_empty else "all" if default == "*" else str(default)
+
+
+def _name_value(flag: str, kind: Any) -> str | None:
+    """Return the metavar of an option that defines none: N for an integer, NAME for --name, None for choices."""
+    if isinstance(kind, click.Choice):
+        return None
+    return "N" if kind is int else flag.rpartition("-")[2].upper()
 
 
 def _resolve_type(hint: Any) -> tuple[Any, bool]:
-    """The type of a value, and whether it is repeatable: Sequence[float] -> float, True; int | None -> int, False."""
+    """Return an option's type and whether it is repeatable: int | None -> (int, False), Sequence[T] -> (T, True)."""
     if get_origin(hint) is Sequence or getattr(get_origin(hint), "__name__", "") == "Sequence":
         return get_args(hint)[0], True
-    if get_origin(hint) is tuple:  # written as text, which the command reads
+    if get_origin(hint) is tuple:  # the command parses the text
         return str, False
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     return (kinds[0] if kinds else hint), False
@@ -49,9 +68,9 @@ def _resolve_type(hint: Any) -> tuple[Any, bool]:
 def argument_options(
     function: Callable[..., Any], helps: Mapping[str, str], **settings: Mapping[str, Any]
 ) -> Decorator:
-    """An option for each of these keyword arguments of a function, with the function's own defaults.
+    """Add an option for each keyword argument of `function` that `helps` names, with the function's own default.
 
-    helps: by name of the argument. settings: of click.option, by name of the argument; `flag` renames the option.
+    `settings` maps an argument's name to further settings of click.option; its key `flag` renames the option.
     """
     parameters = inspect.signature(function).parameters
     return stack([_make_argument(parameters[name], help, dict(settings.get(name, {}))) for name, help in helps.items()])
@@ -64,81 +83,112 @@ def _make_argument(parameter: inspect.Parameter, help: str, settings: dict[str, 
         if default:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
         return click.option(flag, parameter.name, is_flag=True, default=default, help=help, **settings)
+    has_default = default not in (None, parameter.empty)
+    if not isinstance(default, tuple):
+        settings.setdefault("type", type(default) if has_default else None)
+    settings.setdefault("metavar", _name_value(flag, settings.get("type")))
     if isinstance(default, tuple):
         shown = f"  [default: {' '.join(map(str, default))}]" if default and "type" not in settings else ""
         return click.option(flag, parameter.name, multiple=True, default=default, help=help + shown, **settings)
-    has_default = default not in (None, parameter.empty)
-    settings.setdefault("type", type(default) if has_default else None)
     default = default if has_default else None
     return click.option(flag, parameter.name, default=default, show_default=has_default, help=help, **settings)
 
 
 def stack(options: Sequence[Decorator]) -> Decorator:
-    """Several options as one decorator, in this order."""
+    """Combine several options into one decorator, in this order."""
 
-    def decorate(command: Command) -> Command:
+    def decorate(callback: Callback) -> Callback:
         for each in reversed(options):
-            command = each(command)
-        return command
+            callback = each(callback)
+        return callback
 
     return decorate
 
 
 def keep_given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that the user gave; the others have the default of their configuration."""
+    """Return the options that the user passed, so that the configuration's own defaults apply to the others."""
     return {key: value for key, value in options.items() if value is not None and value != ()}
 
 
-run_argument = click.argument("path", metavar="RUN", type=click.Path())  # or a URL, so it stays a string
+run_argument = click.argument("path", metavar="RUN", type=click.Path())  # a string, because it may be a URL
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
-name_option = click.option("--name", default="train", show_default=True, help="Allocation to use.")
+name_option = click.option(
+    "--name", metavar="NAME", default="train", show_default=True, help="Name of the allocation to use."
+)
 unconverged_option = click.option(
-    "--unconverged", is_flag=True, help="Also count the iterations whose residual stayed above the tolerance."
+    "--unconverged", is_flag=True, help="Include iterations whose residual stayed above the tolerance."
 )
 json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result as JSON."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result to this file as JSON.",
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="Device to use; auto is CUDA if there is one, else the CPU."
-)
-problem_option = click.option(
-    "--problem",
-    metavar="PROBLEM",
-    help="Problem that the run was trained on, as path/file.py:factory or package.module:factory; "
-    "a built-in one is known from the run.",
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help='Device to run the model on ("auto" selects CUDA if available, otherwise the CPU).',
 )
 set_option = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
+    cls=Option,
+    group="Problem and data",
     help="Set a problem option (see `lca problems`). Repeatable.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what exists under this name.")
+
+
+def overwrite_option(group: str, help: str) -> Decorator:
+    """Return the option --overwrite, listed under this heading."""
+    return click.option("--overwrite", is_flag=True, cls=Option, group=group, help=help)
+
+
+problem_option = click.option(
+    "--problem",
+    metavar="PROBLEM",
+    cls=Option,
+    group="Problem and data",
+    help="Problem that the run was trained on, as path/file.py:factory or package.module:factory. Not needed for "
+    "built-in problems.",
+)
 data_options = stack(
     [
         click.option(
             "--data-dir",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Folder with MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
-            "[default: LCA_DATA, else ~/.cache/lca]",
+            metavar="FOLDER",
+            cls=Option,
+            group="Problem and data",
+            help="Folder that contains MNIST/raw, FashionMNIST/raw or cifar-10-batches-bin.  "
+            "[default: the environment variable LCA_DATA, else ~/.cache/lca]",
         ),
-        click.option("--download", is_flag=True, help="Download the dataset into the data folder if it is missing."),
+        click.option(
+            "--download",
+            is_flag=True,
+            cls=Option,
+            group="Problem and data",
+            help="Download a missing dataset into the data folder.",
+        ),
     ]
 )
 
-BETWEEN_GROUPS = "\x1d"  # stands for `--`, which click would drop: ASCII's group separator, which no path contains
+BETWEEN_GROUPS = "\x1d"  # replaces `--`, which click would drop: ASCII's group separator, which no path contains
 
 
-class Grouped(click.Command):
-    """Takes RUN... -- RUN..., options anywhere."""
+class RunGroups(Command):
+    """A command that takes groups of runs, RUN... -- RUN..., with options anywhere."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [BETWEEN_GROUPS if arg == "--" else arg for arg in args])
 
 
 def split_groups(runs: Sequence[str]) -> list[list[str]]:
-    """The groups of runs of a Grouped command; UsageError if one is empty."""
+    """Return the groups of runs that were passed to a RunGroups command; raise UsageError if one is empty."""
     groups: list[list[str]] = [[]]
     for run in runs:
         if run == BETWEEN_GROUPS:
@@ -147,13 +197,13 @@ def split_groups(runs: Sequence[str]) -> list[list[str]]:
             groups[-1].append(run)
     if not all(groups):
         raise UsageError(
-            "the groups of runs", expected="RUN... -- RUN..., with runs on either side of --", found="an empty group"
+            "the groups of runs", expected="RUN... -- RUN..., with runs on both sides of --", found="an empty group"
         )
     return groups
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, … by name."""
+    """Parse the values of --set: ["width=0.5"] -> {"width": "0.5"}."""
     for text in settings:
         if not all(text.partition("=")):
             raise UsageError("--set", expected="NAME=VALUE, such as width=0.5", found=repr(text))

@@ -1,16 +1,69 @@
-"""Results on stdout, and in a file for programs."""
+"""Results on stdout, in colour on a terminal and as plain text otherwise, and in JSON files."""
 
 import json
+import os
 import shlex
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lca.text import table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lca.analysis.answer import Answer
+
+
+def get_terminal() -> "Console | None":
+    """Return a console for styled output if stdout is a terminal that can show it, else None."""
+    if not sys.stdout.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        return None
+    from lca.cli.tables import make_console
+
+    return make_console(no_color=bool(os.environ.get("NO_COLOR")))
+
+
+def print_answer(answer: "Answer") -> None:
+    """Print an answer: as its own text, or on a terminal with signed values in colour."""
+    if console := get_terminal():
+        from lca.cli import tables
+
+        tables.print_answer(console, answer)
+    else:
+        click.echo(str(answer))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
+    """Print a table; `left` holds the columns that are aligned to the left."""
+    if console := get_terminal():
+        from lca.cli import tables
+
+        tables.print_table(console, header, rows, left=left)
+    else:
+        click.echo(table(header, rows, left))
+
+
+def print_facts(text: str, verdicts: Mapping[str, bool] | None = None) -> None:
+    """Print lines of a label and a value; `verdicts` maps labels to whether their value is good news."""
+    if console := get_terminal():
+        from lca.cli import tables
+
+        tables.print_facts(console, text, verdicts or {})
+    else:
+        click.echo(text)
+
+
+def print_heading(text: str) -> None:
+    """Print a heading, in bold on a terminal."""
+    click.echo(click.style(text, bold=True) if get_terminal() and not os.environ.get("NO_COLOR") else text)
+
 
 def write_json(values: Any, json_file: Path | None) -> None:
-    """Write what was printed for programs, if a file is given."""
+    """Write plain values to a JSON file in UTF-8 and print its path; do nothing if `json_file` is None."""
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -18,5 +71,5 @@ def write_json(values: Any, json_file: Path | None) -> None:
 
 
 def get_command_line() -> str:
-    """The command line of this process, to store with what it makes."""
+    """Return the command line of this process, which is stored in the run that it creates."""
     return shlex.join(["lca", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`lca plot FIGURE RUN... --out FILE`: one command per figure, each with the options that its function has."""
+"""`lca plot FIGURE RUN... --out FILE`: one command per figure, with an option for each argument of its function."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from lca.cli import film as film
 from lca.cli.drawing import ITERATIONS, LAYERS, OUT, SHARED, add_figure, draw, look_options
 from lca.cli.drawing import plot as plot
 from lca.cli.options import (
-    Grouped,
+    RunGroups,
     data_options,
     device_option,
     name_option,
@@ -22,12 +22,13 @@ from lca.cli.options import (
 )
 from lca.errors import UsageError
 from lca.store.run import open_run
+from lca.text import pluralize
 
 add_figure(
     "loss",
     figures.loss,
-    "Loss, sum of the parts, residual.",
-    """Draw the loss of a run, what the parts of its change sum to, and the residual.
+    "Loss and sum of the LCA over time.",
+    """Plot the loss of a run, its first loss plus the sum of all LCA so far, and their difference.
 
     \b
     lca plot loss run.zarr --out loss.png
@@ -38,8 +39,8 @@ add_figure(
 add_figure(
     "helping",
     figures.helping,
-    "Helped, hurt and zero over time.",
-    """Draw the shares of parameters that helped, hurt and did neither over the iterations of a run, below its loss.
+    "Parameters that help and hurt over time.",
+    """Plot the percentages of parameters that help, have no effect and hurt in each iteration of a run, with its loss.
 
     \b
     lca plot helping run.zarr --out helping.png
@@ -49,8 +50,8 @@ add_figure(
 add_figure(
     "helping-by-layer",
     figures.helping_by_layer,
-    "Percentage helping of each layer.",
-    """Draw the percentage helping of each layer.
+    "Percentage of parameters that help, by layer.",
+    """Plot the percentage of parameters that help in each layer, over one or several runs.
 
     \b
     lca plot helping-by-layer run-?.zarr --out by-layer.png
@@ -60,8 +61,8 @@ add_figure(
 add_figure(
     "helping-by-parameter",
     figures.helping_by_parameter,
-    "How often each parameter helps.",
-    """Draw a histogram of the parameters by the share of iterations in which each helps.
+    "How often single parameters help.",
+    """Plot a histogram of the parameters by the percentage of iterations in which they help.
 
     \b
     lca plot helping-by-parameter run-?.zarr --out by-parameter.png
@@ -71,7 +72,7 @@ add_figure(
     "distribution",
     figures.distribution,
     "Distribution of the LCA.",
-    """Draw the distribution of the LCA of a run, with a Gaussian and Weibull distributions.
+    """Plot the distribution of all non-zero LCA of a run, with a Gaussian and fitted Weibull distributions.
 
     \b
     lca plot distribution run.zarr --out distribution.png
@@ -81,14 +82,16 @@ add_figure(
     "trend",
     figures.trend,
     "LCA against a training option.",
-    """Draw the total LCA of each layer for every value of a training option, with a fit for the last layer shown.
+    """Plot the total LCA of each layer for every value of a training option that differs between the runs.
+
+    A linear fit is drawn for the last layer shown.
 
     \b
-    lca plot trend momentum-*.zarr --option last:momentum --delay --out trend.png
+    lca plot trend momentum-?.zarr --option last:momentum --delay --out trend.png
     """,
     [LAYERS],
     {
-        "option": "Option of the training, or of a layer in it, such as learning_rate or last:momentum.",
+        "option": "Training option that differs between the runs, such as learning_rate, or last:momentum for a layer.",
         "delay": "Plot against the delay m/(1 − m) instead of the momentum m.",
     },
     option={"required": True},
@@ -97,33 +100,36 @@ add_figure(
     "peaks",
     figures.peaks,
     "When each layer learns most.",
-    """Draw the iterations in which each layer of a run learns most, by class; those of all layers in red.
+    """Plot the iterations in which each layer of a run learns most.
+
+    Iterations that all layers have in common are red. If the LCA is stored by class, the
+    layers are shown for each class.
 
     \b
     lca plot peaks run.zarr --out peaks.png
     """,
     [LAYERS, ITERATIONS],
-    {"what": "Quantity whose peaks are drawn.  [default: LCA by class, if the store has it]"},
+    {"what": "Quantity whose peaks are plotted.  [default: LCA by class if stored, else LCA]"},
     what={"type": click.Choice(["LCA", "LCA by class", "gradient norm", "motion"])},
 )
 add_figure(
     "frame",
     figures.frame,
     "Every parameter in one iteration.",
-    """Draw the LCA of every parameter in one iteration, each layer as a matrix.
+    """Draw the LCA of every parameter of a run in one iteration, with each layer as a matrix.
 
     \b
     lca plot frame run.zarr --iteration 20 --out frame.png
     """,
     [LAYERS],
-    {"iteration": "Iteration to draw."},
+    {"iteration": "Iteration to draw, counted from 0."},
     shared=(runs_argument, name_option, OUT),
 )
 add_figure(
     "neurons",
     figures.neurons,
     "LCA of each neuron over time.",
-    """Draw the LCA of each neuron over time, as a heat map.
+    """Plot the LCA of each neuron of a run over time, as a heat map with one row per neuron.
 
     \b
     lca plot neurons run.zarr --layers fc1 --iterations 0:200 --out neurons.png
@@ -134,15 +140,15 @@ add_figure(
     "curves",
     figures.curves,
     "LCA of single parameters over time.",
-    """Draw the cumulative LCA of single parameters over time.
+    """Plot the cumulative LCA of single parameters of a run over time.
 
     \b
     lca plot curves run.zarr --parameter best --parameter fc3.bias --out curves.png
     """,
     [ITERATIONS],
     {
-        "parameters": "Parameters to draw: best, worst or random (five of each), an index, a tensor, or one of its "
-        "parameters as in fc1.weight[3,7]. Repeatable.",
+        "parameters": "Parameters to plot: best, worst or random (five of each), an index, a tensor, or an element of "
+        "a tensor, as in fc1.weight[3,7]. Repeatable.",
         "seed": "Random seed for `--parameter random`.",
     },
     parameters={"flag": "--parameter"},
@@ -151,7 +157,7 @@ add_figure(
     "cumulative",
     figures.cumulative,
     "Cumulative LCA of each layer.",
-    """Draw the cumulative LCA of each layer over time, on the train loss and, if it is allocated, on the val loss.
+    """Plot the cumulative LCA of each layer of a run over time, and on the validation split if it is allocated.
 
     \b
     lca plot cumulative run.zarr --out cumulative.png
@@ -161,8 +167,10 @@ add_figure(
 add_figure(
     "oscillation",
     figures.oscillation,
-    "How often directions change.",
-    """Draw iterations per turn of the weights, zero crossing of the gradient (if stored) and turn of the LCA.
+    "How often updates and LCA change sign.",
+    """Plot the number of iterations between sign changes of the weight updates, gradients and LCA, by layer.
+
+    Gradients are included if the allocation was made with `--gradient-signs`.
 
     \b
     lca plot oscillation run.zarr --out oscillation.png
@@ -172,55 +180,71 @@ add_figure(
 add_figure(
     "overfit",
     figures.overfit,
-    "What is learned but does not generalise.",
-    """Draw what the layers learn that does not help on another split.
+    "Which layers learn without generalising.",
+    """Plot how much less each layer helps on another split than on the training split.
+
+    The other split must be allocated first.
 
     \b
+    lca allocate run.zarr --split val
     lca plot overfit run.zarr --out overfit.png
     """,
     [LAYERS],
-    {"against": "Allocation of a split that was not trained on."},
+    {"against": "Name of the allocation to compare with, on a split that was not trained on."},
 )
 add_figure(
     "subset",
     figures.subset,
-    "How well a subset of examples agrees.",
-    """Draw how well allocations over a part of the examples agree with the one over all.
+    "How well a subset of examples suffices.",
+    """Plot how well allocations over subsets of the examples agree with the allocation over the whole split.
 
     \b
+    lca allocate run.zarr --examples 5000 --name subset-5000
     lca plot subset run.zarr --out subset.png
     """,
 )
 add_figure(
     "error",
     figures.error,
-    "Residuals by allocation.",
-    """Draw the residual of each iteration, and its sum so far, of one allocation of a run or several.
+    "Residuals of one or several allocations.",
+    """Plot the residual of each iteration, and the cumulative residual, of one or several allocations of a run.
+
+    The residual is the sum of the LCA minus the change of the loss.
 
     \b
     lca plot error run.zarr --against first-order --out error.png
     """,
     [ITERATIONS],
-    {"against": "Another allocation of the same run. Repeatable.  [default: those over the same examples]"},
+    {
+        "against": "Name of another allocation of the same run. Repeatable.  "
+        "[default: all complete allocations over the same examples]"
+    },
     shared=(runs_argument, name_option, OUT),
 )
 
 
-@plot.command("layers", cls=Grouped, short_help="Total LCA of each layer.")
+@plot.command("layers", cls=RunGroups, short_help="Total LCA of each layer.")
 @stack([*SHARED])
 @look_options(LAYERS)
-@click.option("--label", "labels", multiple=True, help="Label of a group of runs, in their order. Repeatable.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL",
+    help="Label of a group of runs, once for each group, in the same order. Repeatable.  [default: A, B, …]",
+)
 def plot_layers(runs: Sequence[str], name: str, out: Path, dpi: int, labels: Sequence[str], **options: Any) -> None:
-    """Draw the total LCA of each layer as bars; over several runs the mean, with the standard deviation.
+    """Plot the total LCA of each layer as bars, with the mean and standard deviation over several runs.
+
+    Groups of runs, separated by `--`, are shown side by side.
 
     \b
-    lca plot layers run-0.zarr run-1.zarr --out layers.pdf
     lca plot layers a-?.zarr -- b-?.zarr --label regular --label frozen --out groups.png
     """
     groups = split_groups(runs)
     if labels and len(labels) != len(groups):
-        found = f"{len(labels)} labels"
-        raise UsageError("--label", expected=f"a label for each of the {len(groups)} groups of runs", found=found)
+        expected = f"one label for each of the {pluralize(len(groups), 'group')} of runs"
+        raise UsageError("--label", expected=expected, found=pluralize(len(labels), "label"))
     names = labels or [chr(ord("A") + i) for i in range(len(groups))]
     draw(figures.layers, dict(zip(names, groups, strict=True)), name, out, dpi, options)
 
@@ -242,7 +266,7 @@ def plot_prune(
     download: bool,
     **options: Any,
 ) -> None:
-    """Draw loss and accuracy of what pruning leaves, by LCA, by magnitude and at random.
+    """Plot loss and accuracy against the percentage of pruned weights, by LCA, by magnitude and at random.
 
     \b
     lca plot prune run.zarr --out prune.png

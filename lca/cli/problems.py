@@ -1,4 +1,4 @@
-"""`lca problems` and `lca init`: what can be trained, and a file to start from."""
+"""`lca problems` and `lca init`: the built-in problems, and a template for other problems."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lca.cli.help import Command
 from lca.cli.options import json_option, parse_settings, set_option
-from lca.cli.output import write_json
+from lca.cli.output import print_facts, print_table, write_json
 from lca.errors import UsageError
-from lca.text import facts, pluralize, table
+from lca.text import facts, pluralize
 from lca.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -19,35 +20,35 @@ if TYPE_CHECKING:
     from lca.problem.zoo.presets import Option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("names", metavar="[PROBLEM]...", nargs=-1)
 @set_option
 @json_option
 def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | None) -> None:
-    """List the built-in problems: data, size, cost of a pass over the training split, recipe and options.
+    """List the built-in problems.
+
+    Prints the dataset, the size, the cost of a pass over the training split, the default training and the options of
+    every problem. With one or several PROBLEM arguments, prints only these, and the names of their layers.
 
     \b
-    lca problems
     lca problems cifar-fc --set layers=5
     """
     if settings and not names:
-        raise UsageError("--set needs a PROBLEM", remedy="For example: lca problems cifar-fc --set layers=5")
+        raise UsageError("--set requires a PROBLEM", remedy="For example: lca problems cifar-fc --set layers=5")
     from lca.problem.user_code import list_plugins
     from lca.problem.zoo.catalogue import describe
     from lca.problem.zoo.presets import PRESETS
 
     entries = [describe(name, parse_settings(settings)) for name in names or PRESETS]
-    click.echo(describe_problems(entries, layers=bool(names)))
+    print_problems(entries, layers=bool(names))
     added = {} if names else list_plugins()
     if added:
         click.echo(f"\nadded by plug-ins: {', '.join(f'{name} ({where})' for name, where in added.items())}")
     write_json([entry.to_json() for entry in entries], json_file)
 
 
-def describe_problems(entries: "Sequence[Entry]", layers: bool = False) -> str:
-    """A table of problems, the options that they have and, on request, the names of their layers."""
-    from lca.problem.zoo.presets import OPTIONS
-
+def print_problems(entries: "Sequence[Entry]", layers: bool = False) -> None:
+    """Print a table of problems, their options and, on request, the names of their layers."""
     header = ["problem", "data", "train", "val", "test", "parameters", "GFLOP/pass", "recipe"]
     rows = [
         [
@@ -59,6 +60,15 @@ def describe_problems(entries: "Sequence[Entry]", layers: bool = False) -> str:
         ]
         for e in entries
     ]
+    print_table(header, rows, left=(0, 1, 7))
+    names = [(f"layers of {e.problem}", ", ".join(e.layers)) for e in entries if layers]
+    print_facts("\n" + facts(_describe_options(entries) + names))
+
+
+def _describe_options(entries: "Sequence[Entry]") -> list[tuple[str, str]]:
+    """Return a line for each problem option, with its meaning and its defaults."""
+    from lca.problem.zoo.presets import OPTIONS
+
     options = []
     for name, meaning in OPTIONS.items():
         having = [e for e in entries if name in e.options]
@@ -70,8 +80,7 @@ def describe_problems(entries: "Sequence[Entry]", layers: bool = False) -> str:
             for value, names in by_default.items()
         )
         options += [(f"--set {name}=…", f"{meaning}; {where}")] if having else []
-    names = [(f"layers of {e.problem}", ", ".join(e.layers)) for e in entries if layers]
-    return table(header, rows, left=(0, 1, 7)) + "\n\n" + facts(options + names)
+    return options
 
 
 def _describe_recipe(recipe: TrainConfig) -> str:
@@ -81,24 +90,26 @@ def _describe_recipe(recipe: TrainConfig) -> str:
     return ", ".join([*parts, f"batch {recipe.batch_size:,}", length])
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def init(file: Path) -> None:
-    """Write FILE, a commented problem of your own to start from, which runs as it is.
+    """Write a template for a problem with your own model and data to FILE.
+
+    The template is a commented Python file that can be trained without changes.
 
     \b
     lca init mine.py
     lca train mine.py:problem --iterations 200 --out mine.zarr
-    lca allocate mine.zarr --problem mine.py:problem
     """
     if file.suffix != ".py":
         raise UsageError("FILE", expected="the name of a Python file, such as mine.py", found=str(file))
     if file.exists():
-        raise UsageError(f"{file} exists already and is kept", remedy="Choose another name.")
+        raise UsageError(f"{file} already exists", remedy="Choose another name.")
     if set(str(file)) & set("\"'\\\n"):
         raise UsageError("FILE", expected="a name without quotes and backslashes", found=str(file))
     shown = shlex.quote(str(file))
     text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text.replace("FILE", shown), encoding="utf-8")
-    click.echo(f"{file}; train it with: lca train {shown}:problem --iterations 200 --out {shlex.quote(file.stem)}.zarr")
+    command = f"lca train {shown}:problem --iterations 200 --out {shlex.quote(file.stem)}.zarr"
+    click.echo(f"Created {file}. Train it with: {command}")

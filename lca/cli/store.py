@@ -3,35 +3,41 @@
 import click
 
 from lca.cli.errors import render
+from lca.cli.help import Command
 from lca.cli.options import run_argument
+from lca.cli.output import print_facts
 from lca.errors import Argument, Call
 from lca.store.run import open_run
 from lca.store.verify import verify as verify_store
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 def info(path: str) -> None:
-    """Show what RUN holds, how far it is, its size, and the command that made it.
+    """Show the contents of RUN, a run store.
+
+    Prints the problem, the training, the number of iterates, the size on disk, the allocations with their progress and
+    the command that created the run.
 
     \b
     lca info run.zarr
     """
-    click.echo(repr(open_run(path)))
+    print_facts(repr(open_run(path)))
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option(
     "--repair",
     is_flag=True,
-    help="Mark damaged chunks as missing, so that running the command again recomputes them.",
+    help="Mark damaged chunks as missing, so that running the original command again recomputes them.",
 )
 @click.pass_context
 def verify(context: click.Context, /, path: str, repair: bool) -> None:
-    """Read every chunk of RUN and check it: checksums, shapes, the parameter table, the iterates, what is done.
+    """Check RUN, a run store, for damage.
 
-    Exit status 1, after a list of the findings, if anything is wrong.
+    Reads every chunk and checks the checksums, array shapes, parameter table, iterates and progress. Prints what it
+    finds, and exits with status 1 if the run is damaged.
 
     \b
     lca verify run.zarr --repair
@@ -42,6 +48,6 @@ def verify(context: click.Context, /, path: str, repair: bool) -> None:
         resume, repeat = Call("train", path, resume=True), Call("allocate", path)
         click.echo(f"Recompute iterates with {render(resume)}, and allocations with {render(repeat)}.")
     elif verdict.can_be_repaired:
-        click.echo(f"{render(Argument('repair', True))} marks what is damaged as not done.")
+        click.echo(f"Mark the damaged chunks as missing with {render(Argument('repair', True))}.")
     if verdict.findings:
         context.exit(1)

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from lca.cli.help import Command, Option
 from lca.cli.options import config_options, data_options, keep_given, overwrite_option, parse_settings, set_option
-from lca.cli.output import get_command_line
+from lca.cli.output import get_command_line, print_facts
 from lca.errors import UsageError
 from lca.store.paths import locate
 from lca.store.run import open_run
@@ -16,16 +17,29 @@ from lca.store.run_writer import require_free
 from lca.training.config import TrainConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("problem")
-@click.option("--out", required=True, type=click.Path(), metavar="RUN", help="Run store to create, a path or a URL.")
-@set_option
-@config_options(TrainConfig)
 @click.option(
-    "--runs", type=click.IntRange(1), metavar="N", help="Train N runs with consecutive seeds, written to RUN-SEED."
+    "--out",
+    required=True,
+    type=click.Path(),
+    metavar="RUN",
+    cls=Option,
+    group="Recording",
+    help="Path or URL of the run store to create.",
 )
-@click.option("--resume", is_flag=True, help="Continue an existing run, or start a new one.")
-@overwrite_option
+@click.option("--resume", is_flag=True, cls=Option, group="Recording", help="Continue an existing run, or start one.")
+@overwrite_option("Recording", "Replace an existing run at this path.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    metavar="N",
+    cls=Option,
+    group="Recording",
+    help="Train N runs with consecutive seeds, each written to RUN-SEED.",
+)
+@config_options(TrainConfig)
+@set_option
 @data_options
 def train(
     problem: str,
@@ -38,16 +52,14 @@ def train(
     download: bool,
     **options: Any,
 ) -> None:
-    """Train PROBLEM and record every iterate.
+    """Train PROBLEM and record the parameters after every iteration.
 
-    PROBLEM is a built-in name (see `lca problems`), path/file.py:factory or package.module:factory. To continue an
-    interrupted run, repeat the command with --resume; it ends with the same iterates.
+    PROBLEM is a built-in name (see `lca problems`), path/file.py:factory or package.module:factory. The output is a run
+    store, the input of the other commands. To continue an interrupted run, repeat the command with `--resume`. The
+    result is the same as without the interruption.
 
     \b
-    lca train mnist-fc --data-dir ~/data --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
-    lca train cifar-resnet --freeze last --runs 10 --out frozen.zarr
-    lca train cifar-fc --set layers=4 --layer last:lr=0.01,momentum=0 --out fc.zarr
-    lca train mine.py:problem --set hidden=64 --iterations 200 --out mine.zarr
+    lca train digits-fc --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", remedy="Pass one of them.")
@@ -59,13 +71,13 @@ def train(
     places = {config.seed: out}
     if runs is not None:
         places = {seed: number_path(out, seed) for seed in range(config.seed, config.seed + runs)}
-    if not resume:  # found out before any of them is trained
+    if not resume:  # Check all paths before the first run is trained.
         for place in places.values():
             require_free(place, overwrite)
     for seed, place in places.items():
         loaded = load(problem, options=parse_settings(settings), data_dir=data_dir, download=download, seed=seed)
         if resume and not locate(place).is_free() and open_run(place).status == "complete":
-            click.echo(f"{place} is finished already, so there is nothing to resume.", err=True)
+            click.echo(f"{place} is already complete; nothing to resume.", err=True)
         run = train(
             loaded,
             place,
@@ -75,10 +87,10 @@ def train(
             command=get_command_line(),
             progress=True,
         )
-        click.echo(repr(run))
+        print_facts(repr(run))
 
 
 def number_path(out: str, seed: int) -> str:
-    """ "run.zarr", 3 -> "run-3.zarr"."""
+    """Return the path of one of several runs: "run.zarr", 3 -> "run-3.zarr"."""
     stem = out.rstrip("/").removesuffix(".zarr")
     return f"{stem}-{seed}{'.zarr' if stem != out.rstrip('/') else ''}"

@@ -1,10 +1,12 @@
-"""Figures, one file each: a run goes in, or the result of its analysis, and a matplotlib Figure comes out.
+"""Figures of runs. Each function takes runs, or results of their analysis, and returns a matplotlib figure.
+
+::
 
     figure = lca.figures.helping("run.zarr")
     lca.figures.save(figure, "helping.png")
 
-A Look says how to draw: title, colours, which layers and iterations, on a screen or in a paper. `animation` and
-`report` write their files themselves.
+A ``Look`` sets the title, the colours, the layers and iterations to show, and the size for a screen or a paper.
+``animation`` and ``report`` do not return a figure: they write their file themselves.
 """
 
 from lca.figures._animation import Film as Film

@@ -1,4 +1,4 @@
-"""Training as a film: the LCA of every parameter, iteration by iteration, with the loss beneath.
+"""The training as a film: the LCA of every parameter, iteration by iteration, with the loss below.
 
 [arXiv 1909.01440, section 2.2 and figure 2]
 """
@@ -26,11 +26,26 @@ from lca.store.run import Run, verify_remedy
 
 @configuration
 class Film:
-    """How a film is made."""
+    """Speed, smoothing and size of a film.
+
+    Attributes:
+        fps: Frames per second.
+        every: Number n of iterations per frame: only every nth iteration is shown.
+        smooth: Number of iterations to average over. Each frame shows the mean LCA of this many iterations, up to its
+            own.
+        width: Width in pixels, an even number from 160 on.
+        height: Height in pixels, an even number from 120 on.
+
+    Raises:
+        UsageError: A number is too small, or a size is odd.
+
+    Example:
+        >>> lca.figures.Film(fps=12, every=4, smooth=4)
+    """
 
     fps: int = option(default=24, metavar="N", help="Frames per second.")
     every: int = option(default=1, metavar="N", help="Show every Nth iteration.")
-    smooth: int = option(default=1, metavar="N", help="Show the mean LCA of N iterations, up to the one shown.")
+    smooth: int = option(default=1, metavar="N", help="Show in each frame the mean LCA of the last N iterations.")
     width: int = option(default=1280, metavar="PIXELS", help="Width, an even number of pixels.")
     height: int = option(default=720, metavar="PIXELS", help="Height, an even number of pixels.")
 
@@ -40,30 +55,31 @@ class Film:
                 raise UsageError(name, expected="at least 1", found=str(getattr(self, name)))
         if self.width < 160 or self.height < 120 or self.width % 2 or self.height % 2:
             found = f"{self.width}×{self.height}"
-            raise UsageError("size of the film", expected="even numbers from 160×120 on", found=found)
+            raise UsageError("size of the film", expected="even numbers, at least 160×120", found=found)
 
 
 FILM = Film()
 
 
 def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film = FILM, *, name: str = "train") -> int:
-    """Write the training as a film: the LCA of every parameter, each layer as a matrix, with the loss beneath.
+    """Write a film of the training: the LCA of every parameter, each tensor as a matrix, with the loss below.
 
-    Memory is bounded by a block of iterations, however long the run is.
+    Parameters that help (LCA below 0) and that hurt (above 0) have different colours. White is 0, and grey marks
+    iterations that are not allocated or not finite. Only one block of iterations is held in memory at a time.
 
     Args:
-        run: A path or a Run.
-        path: Where to write the film; the suffix decides the format: .mp4, .webm or .gif.
-        look: Title and colours, and the layers and iterations that are shown; its style has no effect.
-        film: Speed, smoothing and size.
+        run: A run, as a path or a ``Run``.
+        path: Path of the film. The suffix selects the format: .mp4, .webm or .gif.
+        look: Title, colours, layers and iterations to show. Its style is ignored.
+        film: Speed, smoothing and size of the film.
         name: Name of the allocation.
 
     Returns:
         The number of frames.
 
     Raises:
-        UsageError: The suffix is another one, or the package that writes it is not installed.
-        LCAError: The film could not be written.
+        UsageError: The suffix is not supported, or the package that encodes this format is not installed.
+        LCAError: Writing the film failed.
 
     Example:
         >>> lca.figures.animation("run.zarr", "training.mp4", film=lca.figures.Film(every=4))
@@ -76,12 +92,12 @@ def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film =
 
 
 def count_frames(run: Run, look: Look, film: Film) -> int:
-    """How many frames the film has."""
+    """Return the number of frames of the film."""
     return len(_choose_frames(run, look, film))
 
 
 def draw_frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterator[Frame]:
-    """The frames, (height, width, 3) each; an iteration that is not allocated or not finite is grey."""
+    """Yield the frames, arrays of shape (height, width, 3). Iterations without finite LCA are grey."""
     allocation, table = run.allocation(name), run.parameters
     sizes = analysis.tails(run, name=name, unconverged=True).both
     shown = _choose_frames(run, look, film)
@@ -100,13 +116,16 @@ def draw_frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterat
 
 
 def _choose_frames(run: Run, look: Look, film: Film) -> range:
-    """The iterations that have a frame."""
+    """Return the iterations that get a frame."""
     span = look.choose_iterations(run.n_iterations)
     return range(span.start, span.stop, film.every)
 
 
 def _smooth(allocation: Allocation, shown: range, n: int) -> Iterator[tuple[int, Floats]]:
-    """(t, the mean A (K,) of iterations t − n + 1 … t), read block by block; NaN if none of them is known."""
+    """Yield each shown iteration t with the mean LCA of iterations t − n + 1 to t, an array of shape (K,).
+
+    Iterations whose LCA is NaN are left out of the mean. If all of them are NaN, so is the mean.
+    """
     window: deque[NDArray[np.float32]] = deque(maxlen=n)
     first = max(shown.start - n + 1, 0)
     for span in allocation.blocks_of_run:

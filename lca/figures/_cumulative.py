@@ -1,4 +1,4 @@
-"""How the LCA of each layer adds up, on the training loss and on that of another split."""
+"""The cumulative LCA of each layer, on the training loss and on the loss of another split."""
 
 from collections.abc import Mapping
 
@@ -9,29 +9,31 @@ from matplotlib.figure import Figure
 from lca import analysis
 from lca.analysis import Layers
 from lca.figures.asking import Runs, list_given, open_one, require_one, require_results
-from lca.figures.axes import draw_line, escape_text, set_time_axis, set_title, tidy
+from lca.figures.axes import SIGNS, draw_line, escape_text, set_time_axis, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
-STYLES = {"-": "solid", "--": "dashed", ":": "dotted"}  # of the lines of each allocation
+STYLES = {"-": "solid", "--": "dashed", ":": "dotted"}  # line styles of the first, second and third allocation
 
 
 def cumulative(
     runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
 ) -> Figure:
-    """Draw the cumulative LCA of each layer over time, on the training loss and on val's where that is allocated.
+    """Plot the cumulative LCA of each layer over time: one colour per layer, one line style per allocation.
+
+    A falling line means that the layer helps, because LCA below 0 lowers the loss.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.layers`, or up to three of the same run by the names of
-            their allocations.
-        look: Title, colours and style, and the layers and iterations that are shown.
-        name: Name of the allocation; drawn next to it is "val", if it is complete.
-        unconverged: Whether iterations that did not converge count.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.layers``. To compare up to three allocations
+            of one run, a mapping from their names to their results.
+        look: Title, colours, style, layers and iterations to show.
+        name: Name of the allocation. A complete allocation named "val" is drawn as well.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
 
     Example:
         >>> lca.figures.cumulative("run.zarr", lca.figures.Look(layers="fc*"))
@@ -63,7 +65,7 @@ def _draw(results: Mapping[str, Layers], look: Look) -> Figure:
                 label = escape_text(layers[i]) if style == "-" else None
                 draw_line(axes, x, curves[name][span, i], style, color=colour, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylabel("cumulative LCA (nats)")
+        axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
         styles = ", ".join(f"{name} {word}" for name, word in zip(curves, STYLES.values(), strict=False))
         title = styles if len(curves) > 1 else None
         figure.legend(loc="outside right upper", frameon=False, fontsize="small", title=title)

@@ -1,4 +1,4 @@
-"""Single parameters over time: their cumulative LCA.     [arXiv 1909.01440, section 2.2]"""
+"""The cumulative LCA of single parameters over time.     [arXiv 1909.01440, section 2.2]"""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lca import analysis
 from lca.analysis import Curves
 from lca.figures.asking import Runs, ask_one
-from lca.figures.axes import draw_line, escape_text, set_time_axis, set_title, tidy
+from lca.figures.axes import SIGNS, draw_line, escape_text, set_time_axis, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 MAX_NAMED = 20
@@ -24,22 +24,25 @@ def curves(
     parameters: Sequence[str] = ("best", "worst"),
     seed: int = 0,
 ) -> Figure:
-    """Draw the cumulative LCA of single parameters over time.
+    """Plot the cumulative LCA of single parameters over time.
+
+    A falling line means that the parameter helps, because LCA below 0 lowers the loss.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.curves`.
-        look: Title and style, and the iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.curves``.
+        look: Title, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        parameters: "best", "worst" or "random" for five each; an index into θ, such as "4"; a tensor, such as
-            "fc1.bias", or one of its parameters, such as "fc1.weight[3, 7]".
+        unconverged: Whether to include iterations that did not converge.
+        parameters: Parameters to plot. "best", "worst" and "random" select five each. Others are selected by their
+            index in θ, such as "4", by their tensor, such as "fc1.bias", or by tensor and index, such as
+            "fc1.weight[3, 7]".
         seed: Random seed for "random".
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs; or there is no such parameter.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis, or a parameter does not exist.
 
     Example:
         >>> lca.figures.curves("run.zarr", parameters=["best", "fc3.bias"])
@@ -56,7 +59,7 @@ def curves(
         for parameter, curve, colour in zip(result.names, cumulative, colours, strict=True):
             draw_line(axes, x, curve[span], color=colour, label=escape_text(parameter), linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylabel("cumulative LCA (nats)\nhelps below 0, hurts above")
+        axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
         if n <= MAX_NAMED:
             figure.legend(loc="outside right upper", frameon=False, fontsize="small")
         set_title(axes, look.title)

@@ -1,4 +1,4 @@
-"""The distribution of LCA, zeros apart, with a Gaussian and Weibulls.     [arXiv 1909.01440, figures 3b, S10]"""
+"""The distribution of non-zero LCA, with fitted distributions.     [arXiv 1909.01440, figures 3b, S10]"""
 
 import numpy as np
 import scipy
@@ -10,27 +10,30 @@ from lca.analysis import Tails
 from lca.analysis.magnitudes import Magnitudes
 from lca.errors import LCAError
 from lca.figures.asking import Runs, ask_one
-from lca.figures.axes import CLIP, Floats, set_title, tidy
+from lca.figures.axes import CLIP, SIGNS, Floats, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
-N_BINS = 40  # on each side
+N_BINS = 40  # bars on each side of 0
 
 
 def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
-    """Draw the density of the non-zero LCA on a logarithmic scale, without the largest 1 % of |A|.
+    """Plot the density of all non-zero LCA on a logarithmic scale.
+
+    Helping (below 0) and hurting (above 0) have different colours. The lines are a Gaussian with the same standard
+    deviation and a Weibull distribution fitted to each side. The largest 1 % of the absolute values are cut off.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.tails`.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.tails``.
         look: Title, colours and style.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
-        LCAError: Every LCA is 0.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
+        LCAError: All LCA is 0.
 
     Example:
         >>> lca.figures.distribution("run.zarr")
@@ -42,7 +45,7 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
     limit = both.percentile(CLIP)
     edges = np.linspace(0, limit, N_BINS + 1)
     x = np.linspace(edges[1] / 4, limit, 400)
-    with look.figure(6.4, 3.8) as figure:
+    with look.figure(6.4, 4.4) as figure:
         axes = figure.subplots()
         shapes = f"Weibull, k = {result.weibull_helped:.2f}, {result.weibull_hurt:.2f}"
         helped = _draw_bars(axes, result.helped, -1, edges, both.n, color=look.colours.help, label="helped")
@@ -58,23 +61,23 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
             axes.set_ylim(min(densities[densities > 0].min(), gaussian[0]) / 3, 3 * densities.max())
         axes.set_xlim(-limit, limit)
         axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 2), useMathText=True)
-        axes.set_xlabel("LCA of a parameter in an iteration (nats); the largest 1 % lie beyond")
+        axes.set_xlabel(f"LCA of a parameter in one iteration (nats)\n{SIGNS} (largest 1 % cut off)")
         axes.set_ylabel("density (1/nats)")
-        axes.legend(frameon=False, fontsize="small")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
         set_title(axes, look.title)
         tidy(axes)
     return figure
 
 
 def _draw_bars(axes: Axes, part: Magnitudes, sign: int, edges: Floats, n: int, *, color: str, label: str) -> Floats:
-    """Draw the density of one side, and return it, (bin,). n: how many values there are on both sides."""
+    """Draw the density of one side and return it, shape (bin,). `n` is the number of values on both sides."""
     density = part.histogram(edges) / (n * np.diff(edges))
     axes.stairs(density[::sign], np.sort(sign * edges), fill=True, color=color, alpha=0.75, label=label)
     return density
 
 
 def _draw_weibull(axes: Axes, part: Magnitudes, x: Floats, k: float, n: int, label: str | None = None) -> None:
-    """The Weibull distribution of shape k that was fitted to one side, where one could be."""
+    """Draw the Weibull distribution with shape k that was fitted to one side. Nothing is drawn if k is NaN."""
     if np.isfinite(k):
         scale = (part.counts @ part.values**k / part.n) ** (1 / k)
         fitted = part.n / n * scipy.stats.weibull_min.pdf(np.abs(x), k, scale=scale)

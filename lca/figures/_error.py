@@ -1,4 +1,4 @@
-"""The residual of each iteration, by allocation.     [arXiv 1909.01440, table S1]"""
+"""The residual of each iteration, for one or several allocations.     [arXiv 1909.01440, table S1]"""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,20 +21,24 @@ def error(
     unconverged: bool = False,
     against: Sequence[str] = (),
 ) -> Figure:
-    """Draw the residual of each iteration, and below what has accumulated, of one allocation of a run or several.
+    """Plot the residual of each iteration (top) and the cumulative residual (bottom) of one or several allocations.
+
+    The residual is the difference between the sum of the LCA and the change of the loss.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.loss_curve`, or several by labels of their allocations.
-        look: Title, colours and style, and the iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``. To compare several allocations, a
+            mapping from labels to results.
+        look: Title, colours, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Has no effect: iterations that did not converge are always drawn.
-        against: Names of other allocations of the same run; by default all complete ones over the same examples.
+        unconverged: Ignored. Iterations that did not converge are always drawn.
+        against: Names of other allocations of the same run to compare with. By default all complete allocations over
+            the same examples.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
 
     Example:
         >>> lca.figures.error("run.zarr", against=["first-order"])
@@ -53,10 +57,10 @@ def error(
 
 
 def _find_alike(run: Run, name: str) -> list[str]:
-    """The complete allocations over the same examples."""
+    """Return the names of all complete allocations over the same examples as allocation `name`."""
     others = [run.allocation(other) for other in run.allocations]
-    wanted = _get_examples(run, name)
-    return [other.name for other in others if other.complete and _get_examples(run, other.name) == wanted]
+    examples = _get_examples(run, name)
+    return [other.name for other in others if other.complete and _get_examples(run, other.name) == examples]
 
 
 def _get_examples(run: Run, name: str) -> tuple[str, int]:
@@ -77,7 +81,7 @@ def _draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
             draw_line(bottom, x, _measure(accumulated)[span], color=colour)
         top.axhline(first.tolerance, color="#999999", linewidth=0.8, linestyle=":")
         top.set_ylabel("|residual| (nats)\ndotted: tolerance")
-        bottom.set_ylabel("cumulative (nats)")
+        bottom.set_ylabel("|cumulative residual|\n(nats)")
         if any(np.isfinite(_measure(curve.residual[span])).any() for curve in curves.values()):
             for axes in (top, bottom):
                 axes.set_yscale("log")
@@ -89,5 +93,5 @@ def _draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
 
 
 def _measure(values: Floats) -> Floats:
-    """The sizes that a logarithmic scale can show: NaN where a value is 0."""
+    """Return absolute values, with 0 replaced by NaN for a logarithmic axis."""
     return np.where(values == 0, np.nan, np.abs(values))

@@ -1,4 +1,4 @@
-"""The LCA of every parameter in one iteration, each layer as a matrix.     [arXiv 1909.01440, figure 2]"""
+"""The LCA of every parameter in one iteration, each tensor as a matrix.     [arXiv 1909.01440, figure 2]"""
 
 from math import ceil
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lca.analysis.question import RunLike
 from lca.errors import Argument, UsageError
 from lca.figures.asking import open_one
-from lca.figures.axes import escape_text, make_scale
+from lca.figures.axes import SIGNS, escape_text, make_scale
 from lca.figures.matrices import EMPTY, make_matrices
 from lca.figures.style import DEFAULT, Look
 from lca.store.chunks import read_part
@@ -20,20 +20,22 @@ COLUMNS = 4
 def frame(
     runs: RunLike, look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False, iteration: int = 0
 ) -> Figure:
-    """Draw the LCA of every parameter in one iteration, each layer as a matrix.
+    """Draw the LCA of every parameter in one iteration, each tensor as a matrix.
+
+    White is 0. Parameters that help (LCA below 0) and that hurt (above 0) have different colours, as in ``animation``.
 
     Args:
-        runs: A path or a Run.
-        look: Title, colours and style, and the layers that are shown.
+        runs: A run, as a path or a ``Run``.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Has no effect: an iteration that did not converge can be drawn.
-        iteration: Number of the iteration, from 0.
+        unconverged: Ignored. An iteration that did not converge can be drawn.
+        iteration: Number of the iteration to draw, from 0.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs; or the iteration is not allocated.
+        UsageError: ``runs`` is not a single run, or the iteration is not allocated.
 
     Example:
         >>> lca.figures.frame("run.zarr", iteration=20)
@@ -43,15 +45,16 @@ def frame(
     if not 0 <= iteration < run.n_iterations or not np.asarray(allocation.status[iteration]).any():
         raise UsageError(
             f"iteration {iteration} is not allocated in {allocation.path}",
-            remedy=("Pass an ", Argument("iteration"), f" from 0 to {run.n_iterations - 1:,} that is."),
+            remedy=("Pass an allocated ", Argument("iteration"), f" from 0 to {run.n_iterations - 1:,}."),
         )
     where = slice(None), iteration
     lca = read_part(allocation.lca, where, f"{allocation.path}/lca", verify_remedy(run.path)).astype(np.float64)
     shown = make_matrices(table, [table.layers[i] for i in look.choose_layers(table.layers)])
     norm = make_scale(lca)
-    rows = ceil(len(shown) / COLUMNS)
-    with look.figure(7.2, 0.9 + 1.7 * rows) as figure:
-        panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    columns = min(len(shown), COLUMNS)
+    rows = ceil(len(shown) / columns)
+    with look.figure(7.2, max(3.4, 0.9 + 1.7 * rows)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, matrix in zip(panels, shown, strict=False):
             values = np.ma.masked_where(matrix.places == EMPTY, lca[matrix.places])
             picture = axes.imshow(values, cmap=look.colours.map, norm=norm, aspect="auto", interpolation="nearest")
@@ -60,7 +63,8 @@ def frame(
             axes.set_yticks([])
         for axes in panels[len(shown) :]:
             axes.remove()
-        figure.colorbar(picture, ax=panels[: len(shown)].tolist(), extend="both", label="LCA (nats)", fraction=0.04)
+        around, label = panels[: len(shown)].tolist(), f"LCA (nats)\n{SIGNS}"
+        figure.colorbar(picture, ax=around, extend="both", label=label, fraction=0.04)
         title = f"{look.title or ''}, iteration {iteration:,}".removeprefix(", ")
         figure.suptitle(escape_text(title), x=0.01, ha="left", fontsize="medium")
     return figure

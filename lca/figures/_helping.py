@@ -1,4 +1,4 @@
-"""Helped, hurt and zero over the iterations, with the loss above.     [arXiv 1909.01440, figure 3a]"""
+"""The percentages of parameters that help and hurt in each iteration.     [arXiv 1909.01440, figure 3a]"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,19 +11,21 @@ from lca.figures.style import DEFAULT, INK, Look
 
 
 def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
-    """Draw the shares of the parameters that helped, hurt and did neither in each iteration, with the loss above.
+    """Plot the percentages of parameters that help, have no effect and hurt in each iteration, with the loss above.
+
+    A parameter helps if its LCA is below 0 and hurts if it is above 0.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.helping`.
-        look: Title, colours and style, and the iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.helping``.
+        look: Title, colours, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
 
     Example:
         >>> figure = lca.figures.helping("run.zarr", lca.figures.Look(iterations=(0, 200)))
@@ -41,9 +43,9 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
         edges = iterates - 0.5
         below = np.zeros(len(edges) - 1)
         for values, colour, label in (
-            (shares.helped, colours.help, "helped"),
-            (shares.zero, colours.zero, "zero"),
-            (shares.hurt, colours.hurt, "hurt"),
+            (shares.helped, colours.help, "helped (LCA < 0)"),
+            (shares.zero, colours.zero, "no effect"),
+            (shares.hurt, colours.hurt, "hurt (LCA > 0)"),
         ):
             share = values[span]
             bottom.stairs(below + share, edges, baseline=below, fill=True, color=colour, label=label, linewidth=0)

@@ -1,4 +1,4 @@
-"""The percentage helping of each layer, over runs.     [arXiv 1909.01440, figure 3c]"""
+"""The percentage of helping parameters in each layer.     [arXiv 1909.01440, figure 3c]"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,19 +14,22 @@ from lca.figures.style import DEFAULT, INK, Look
 def helping_by_layer(
     runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
 ) -> Figure:
-    """Draw the percentage helping of each layer; over several runs the mean, with the standard deviation.
+    """Plot the percentage of helping parameters in each layer.
+
+    The percentage is relative to the parameters with an effect, averaged over the iterations. For several runs the bars
+    are means and the error bars standard deviations.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.helping`.
-        look: Title, colours and style, and the layers that are shown.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else.
+        UsageError: ``runs`` contains anything but runs or results of this analysis.
 
     Example:
         >>> lca.figures.helping_by_layer(["run-0.zarr", "run-1.zarr"])
@@ -43,7 +46,7 @@ def helping_by_layer(
             axes.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(50, color=INK, linewidth=0.8, linestyle=":")
         axes.set_ylim(0, 100)
-        axes.set_ylabel("parameters helping (%)\nof those with an effect")
+        axes.set_ylabel("helping (LCA below 0), %\nof parameters with an effect")
         name_layers(axes, names)
         set_title(axes, look.title)
         tidy(axes)

@@ -1,4 +1,4 @@
-"""In how many of the iterations a parameter helps.     [arXiv 1909.01440, figure 3d]"""
+"""A histogram of how often each parameter helps.     [arXiv 1909.01440, figure 3d]"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,21 +13,21 @@ from lca.figures.style import DEFAULT, INK, Look
 def helping_by_parameter(
     runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
 ) -> Figure:
-    """Draw a histogram of the parameters, by the share of the iterations in which each helps.
+    """Plot a histogram of the parameters by the percentage of iterations in which they help.
 
-    Parameters without effect are left out. Over several runs it is the mean, and a line for each.
+    Parameters that never have an effect are left out. For several runs, the bars are means and each run is an outline.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.helping`.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
         look: Title, colours and style.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else.
+        UsageError: ``runs`` contains anything but runs or results of this analysis.
 
     Example:
         >>> lca.figures.helping_by_parameter(["run-0.zarr", "run-1.zarr"])

@@ -1,4 +1,4 @@
-"""The total LCA of each layer, over runs; groups of runs as colours.     [arXiv 1909.01440, figures 4, S11 to S14]"""
+"""The total LCA of each layer, for one or several groups of runs.     [arXiv 1909.01440, figures 4, S11 to S14]"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from lca.analysis import Layers
 from lca.analysis.statistics import mean_and_deviation
 from lca.errors import UsageError
 from lca.figures.asking import Runs, add_heading, ask, list_given, open_given
-from lca.figures.axes import choose_width, escape_text, name_layers, set_title, tidy
+from lca.figures.axes import SIGNS, choose_width, escape_text, name_layers, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
-WIDTH = 0.78  # of the bars of a layer together
+WIDTH = 0.78  # total width of the bars of a layer, which are 1 apart
 
 Groups = Mapping[str, Runs[Layers]] | Sequence[Sequence[Any]]
 
@@ -27,23 +27,25 @@ def layers(
     unconverged: bool = False,
     labels: Sequence[str] = (),
 ) -> Figure:
-    """Draw the total LCA of each layer as bars; over several runs the mean, with the standard deviation.
+    """Plot the total LCA of each layer as a bar. Below 0 the layer helps, above 0 it hurts.
 
-    A single group of runs is coloured by which layers help and which hurt.
+    For several runs the bars are means and the error bars standard deviations. The colour of a bar shows its sign, or
+    its group if several groups of runs are compared.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.layers`. To compare groups of runs, a
-            mapping from the label of each group to its runs or results, or a sequence of groups.
-        look: Title, colours and style, and the layers that are shown.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.layers``. To compare groups of
+            runs, a mapping from labels to groups, or a sequence of groups.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        labels: Labels of a sequence of groups; A, B, … by default.
+        unconverged: Whether to include iterations that did not converge.
+        labels: Labels of a sequence of groups, by default A, B, ….
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or the number of labels is not that of the groups.
+        UsageError: ``runs`` contains anything but runs or results of this analysis, or the numbers of labels and groups
+            differ.
 
     Example:
         >>> lca.figures.layers({"regular": ["a-0.zarr", "a-1.zarr"], "frozen": ["b-0.zarr", "b-1.zarr"]})
@@ -62,14 +64,14 @@ def layers(
 
 
 def _name_groups(runs: Any, labels: Sequence[str]) -> dict[str, list[Any]]:
-    """The runs or results of each group, by its label."""
+    """Return a mapping from the label of each group to its runs or results."""
     if isinstance(runs, Mapping):
         return {str(label): list_given(group) for label, group in runs.items()}
     given = list_given(runs)
     is_grouped = bool(given) and all(isinstance(each, Sequence) and not isinstance(each, str | bytes) for each in given)
     groups = [list(group) for group in given] if is_grouped else [given]
     if labels and len(labels) != len(groups):
-        raise UsageError("labels", expected=f"{len(groups)}, one for each group of runs", found=str(len(labels)))
+        raise UsageError("labels", expected=f"{len(groups)}, one per group of runs", found=str(len(labels)))
     return dict(zip(labels or [chr(ord("A") + i) for i in range(len(groups))], groups, strict=True))
 
 
@@ -90,9 +92,9 @@ def _draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
         name_layers(axes, names)
-        axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
+        axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
         if len(groups) > 1:
-            figure.legend(loc="outside upper left", frameon=False)  # clear of the bars, wherever they are
+            figure.legend(loc="outside upper left", frameon=False)  # outside, because bars may be anywhere
         set_title(axes, look.title)
         tidy(axes)
         axes.spines["bottom"].set_visible(False)

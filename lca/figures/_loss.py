@@ -1,4 +1,4 @@
-"""The loss, and what the parts sum to: L_0 + Σ A over the iterations, and the residual below."""
+"""The loss of a run, compared with its first value plus the sum of all LCA."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,19 +11,21 @@ from lca.figures.style import DEFAULT, INK, Look
 
 
 def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
-    """Draw the loss of a run, what the parts of its change sum to, and the residual.
+    """Plot the loss and L₀ + Σ A, the first loss plus the sum of all LCA (top), and their residual (bottom).
+
+    If iterations are missing, the sum starts again from the loss after each gap.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.loss_curve`.
-        look: Title, colours and style, and the iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``.
+        look: Title, colours, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Has no effect: iterations that did not converge are always drawn.
+        unconverged: Ignored. Iterations that did not converge are always drawn.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
 
     Example:
         >>> lca.figures.save(lca.figures.loss("run.zarr"), "loss.png")

@@ -8,27 +8,29 @@ from lca import analysis
 from lca.analysis import Neurons
 from lca.analysis.bins import count_in_bins, make_edges, mean_in_bins
 from lca.figures.asking import Runs, ask_one
-from lca.figures.axes import Floats, escape_text, make_scale, set_time_axis, set_title
+from lca.figures.axes import SIGNS, Floats, escape_text, make_scale, set_time_axis, set_title
 from lca.figures.style import DEFAULT, INK, Look
 
-MAX_COLUMNS = 1_000  # of the picture; more time than that is averaged
+MAX_COLUMNS = 1_000  # largest number of columns in the picture, to which longer runs are averaged
 MAX_NEURONS = 2_000
 
 
 def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
-    """Draw the LCA of each neuron over time: a row for each neuron, by layer, white at 0.
+    """Plot the LCA of each neuron over time, with one row per neuron, grouped by layer.
+
+    White is 0. Neurons that help (LCA below 0) and that hurt (above 0) have different colours.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.neurons`.
-        look: Title, colours and style, and the layers and iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.neurons``.
+        look: Title, colours, style, layers and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis.
 
     Example:
         >>> lca.figures.neurons("run.zarr", lca.figures.Look(layers="fc1", iterations=(0, 200)))
@@ -39,7 +41,7 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
     rows = [i for i, layer in enumerate(result.units.layer) if layer in shown]
     span = look.choose_iterations(int(result.edges[-1]))
     picture = np.ma.masked_invalid(_average(result, rows, span))
-    with look.figure(7.2, min(2 + len(rows) / 40, 7)) as figure:
+    with look.figure(7.2, min(max(3.2, 2 + len(rows) / 40), 7)) as figure:
         axes = figure.subplots()
         colours = axes.imshow(
             picture,
@@ -49,7 +51,7 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
             interpolation="nearest",
             extent=(span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5),
         )
-        figure.colorbar(colours, extend="both", label="LCA in an iteration (nats)", fraction=0.05)
+        figure.colorbar(colours, extend="both", label=f"LCA per iteration (nats)\n{SIGNS}", fraction=0.05)
         _divide_layers(axes, [result.units.layer[row] for row in rows])
         set_title(axes, look.title)
         set_time_axis(axes, span)
@@ -57,16 +59,19 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
 
 
 def _average(result: Neurons, rows: list[int], span: slice) -> Floats:
-    """The mean LCA of these neurons per iteration, (neuron, column), with no more of either than the picture has."""
+    """Return the mean LCA per iteration of the neurons in `rows`, averaged to the resolution of the picture.
+
+    The result has shape (row, column), at most MAX_NEURONS by MAX_COLUMNS.
+    """
     bins = (result.edges[:-1] < span.stop) & (result.edges[1:] > span.start)
-    n_counted = count_in_bins(result.iterations.counted, result.edges)
+    n_counted = count_in_bins(result.iterations.mask, result.edges)
     lca = result.lca[rows][:, bins] / np.where(n_counted > 0, n_counted, 1)[bins]
     columns = mean_in_bins(lca, make_edges(lca.shape[1], MAX_COLUMNS), axis=1)
     return mean_in_bins(columns, make_edges(len(rows), MAX_NEURONS), axis=0)
 
 
 def _divide_layers(axes: Axes, layers: list[str]) -> None:
-    """Lines between layers and their names; layers: that of each row."""
+    """Draw lines between the layers and label them. `layers` contains the layer of each row."""
     shown = list(dict.fromkeys(layers))
     bounds = [layers.index(layer) for layer in shown]
     for bound in bounds[1:]:

@@ -1,4 +1,4 @@
-"""Iterations per change of direction, by layer.     [arXiv 1909.01440, figure S7]"""
+"""How often weights, gradients and LCA change their sign, by layer.     [arXiv 1909.01440, figure S7]"""
 
 from collections.abc import Sequence
 
@@ -19,20 +19,23 @@ CHANGES = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turn
 def oscillation(
     runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
 ) -> Figure:
-    """Draw the iterations per turn of a weight, crossing of its gradient through 0, and turn of its LCA.
+    """Plot the mean number of iterations between two changes of direction, for all parameters and for each layer.
+
+    A weight turns when its update changes sign, its gradient crosses 0, and its LCA turns when it changes between
+    helping and hurting. For several runs the bars are means and the error bars standard deviations.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.oscillation`. Crossings are drawn if
-            all of them have the signs of the gradient.
-        look: Title, colours and style, and the layers that are shown.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Crossings of the
+            gradient are drawn if all of them contain its signs.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
+        unconverged: Whether to include iterations that did not converge.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else.
+        UsageError: ``runs`` contains anything but runs or results of this analysis.
 
     Example:
         >>> lca.figures.oscillation("run.zarr")
@@ -57,19 +60,24 @@ def oscillation(
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=0.8)
         name_layers(axes, names)
         axes.set_ylabel("iterations per change")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(
+            loc="outside lower center", ncols=3, frameon=False, fontsize="small", handlelength=1, columnspacing=1
+        )
         set_title(axes, look.title)
         tidy(axes)
     return figure
 
 
 def _ask_oscillation(runs: Sequence[Run], *, name: str, unconverged: bool) -> Sequence[Oscillation]:
-    """With the crossings of the gradient if all runs have its signs."""
+    """Analyse the runs, including the crossings of the gradient if all allocations store its signs."""
     crossings = all("gradient_sign" in run.allocation(name).arrays for run in runs)
     return analysis.oscillation(runs, name=name, unconverged=unconverged, crossings=crossings)
 
 
 def _compute_periods(results: Sequence[Oscillation], change: str) -> Floats:
-    """(run, 1 + layer), iterations per change of all parameters and by layer; NaN where there is no change."""
+    """Return the iterations per change, shape (run, 1 + layer), with all parameters in the first column.
+
+    Layers without any change are NaN.
+    """
     periods = np.array([result.iterations_per(getattr(result, change)) for result in results])
     return np.where(np.isfinite(periods), periods, np.nan)

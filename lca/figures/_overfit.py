@@ -1,4 +1,4 @@
-"""What the layers learn that does not help on another split, in total and over time."""
+"""The difference between the LCA on a held-out split and on the training split, by layer."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,20 +20,24 @@ def overfit(
     unconverged: bool = False,
     against: str = "val",
 ) -> Figure:
-    """Draw what the layers learn that does not help on another split, and below how that of the first run came about.
+    """Plot how much less each layer helps on a held-out split than on the training split.
+
+    The difference is the LCA on the held-out split minus the LCA on the training split. Above 0 the layer overfits. The
+    top panel shows the totals. For several runs its bars are means and its error bars standard deviations. The bottom
+    panel shows the cumulative difference of the first run over time.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.overfit`.
-        look: Title, colours and style, and the layers that are shown.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.overfit``.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        against: Name of the allocation of a split that was not trained on.
+        unconverged: Whether to include iterations that did not converge.
+        against: Name of the allocation on the held-out split.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else.
+        UsageError: ``runs`` contains anything but runs or results of this analysis.
 
     Example:
         >>> lca.figures.overfit("run.zarr", against="test")
@@ -50,14 +54,14 @@ def overfit(
         if len(results) > 1:
             top.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         name_layers(top, names)
-        top.set_ylabel(f"LCA on {first.names[1]} less\nthat on {first.names[0]} (nats)")
+        top.set_ylabel(f"LCA on {first.names[1]} − {first.names[0]} (nats)\nabove 0 overfits")
         set_title(top, look.title)
         cumulative = np.where(np.isnan(first.gap), np.nan, first.cumulative_gap)
         colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
         for i, colour in zip(chosen, colours, strict=True):
             label = escape_text(first.layers[i])
             draw_line(bottom, np.arange(len(cumulative)), cumulative[:, i], color=colour, label=label)
-        bottom.set_ylabel("the same, cumulative (nats)" + (",\nfirst run" if len(results) > 1 else ""))
+        bottom.set_ylabel("cumulative difference (nats)" + (",\nfirst run" if len(results) > 1 else ""))
         figure.legend(loc="outside right lower", frameon=False, fontsize="small")
         set_time_axis(bottom, slice(0, len(cumulative)))
         for axes in (top, bottom):

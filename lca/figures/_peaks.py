@@ -1,4 +1,4 @@
-"""Moments of learning, by layer and by class; those that all layers share in another colour.
+"""The iterations in which each layer learns most, by layer and by class.
 
 [arXiv 1909.01440, figures 6, S16 to S19]
 """
@@ -21,8 +21,8 @@ from lca.store.run import Run
 
 BY_CLASS = "LCA by class"
 QUANTITIES = ("LCA", BY_CLASS, "gradient norm", "motion")
-ROW, NAMED_ROW = 0.11, 0.19  # inches
-TALLEST = 12.0
+ROW, NAMED_ROW = 0.11, 0.19  # height of a row without and with a name, in inches
+TALLEST = 12.0  # inches
 
 
 def peaks(
@@ -33,21 +33,23 @@ def peaks(
     unconverged: bool = False,
     what: str | None = None,
 ) -> Figure:
-    """Draw the iterations in which each layer learns most, those that all layers share in another colour.
+    """Plot the iterations in which each layer learns most. Iterations that all layers share have another colour.
+
+    The peaks of LCA are its lowest values, where the layer helps most.
 
     Args:
-        runs: A path or a Run; or a result of `lca.analysis.synchrony`.
-        look: Title, colours and style, and the layers and iterations that are shown.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.synchrony``.
+        look: Title, colours, style, layers and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        what: Whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion"; by default those of the LCA, by
-            class if the store has it.
+        unconverged: Whether to include iterations that did not converge.
+        what: Quantity whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion". By default the LCA by
+            class if it was allocated, otherwise the LCA.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or several runs; or the result does not have these peaks.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis, or does not contain these peaks.
 
     Example:
         >>> lca.figures.peaks("run.zarr", what="gradient norm")
@@ -61,7 +63,7 @@ def peaks(
         raise UsageError("what", expected=f"one of {', '.join(result.series)}", found=repr(what))
     series, chosen = result.series[what], look.choose_layers(result.layers)
     n_layers, n_classes = len(chosen), len(series.peaks)
-    span = look.choose_iterations(len(result.iterations.counted))
+    span = look.choose_iterations(len(result.iterations.mask))
     row = ROW if n_classes > 1 else NAMED_ROW
     with look.figure(7.2, min(max(2.2, 1.0 + row * n_classes * (n_layers + 1)), TALLEST)) as figure:
         axes = figure.subplots()
@@ -69,12 +71,12 @@ def peaks(
         if n_classes > 1:
             middles = np.arange(n_classes) * (n_layers + 1) + (n_layers - 1) / 2
             axes.set_yticks(middles, result.classes)
-            axes.set_ylabel(f"class; in it {n_layers} layers,\nthe first one lowest")
+            axes.set_ylabel(f"class ({n_layers} layers each,\nthe first at the bottom)")
         else:
             name_layers(axes, [result.layers[i] for i in chosen], vertical=True)
         axes.set_ylim(-1, n_classes * (n_layers + 1) - 1)
         chance = series.baseline.mean()
-        counts = f"peaks of {what}; in all {len(result.layers)} layers: {series.n}, by chance {chance:.1f}"
+        counts = f"peaks of {what}: {series.n} shared by all {len(result.layers)} layers ({chance:.1f} by chance)"
         set_title(axes, f"{look.title}\n{counts}" if look.title else counts)
         set_time_axis(axes, span)
         tidy(axes)
@@ -82,14 +84,14 @@ def peaks(
 
 
 def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str, unconverged: bool) -> Sequence[Synchrony]:
-    """By class as well, if that is drawn."""
+    """Analyse the run, by class only if the peaks by class are drawn."""
     (run,) = runs
     by_class = what == BY_CLASS or (what is None and "class_lca" in run.allocation(name).arrays)
     return [analysis.synchrony(run, name=name, unconverged=unconverged, by_class=by_class)]
 
 
 def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colours: Colours) -> None:
-    """A row of dots for each layer, from below; layers of a class together, and a line between two classes."""
+    """Draw a row of dots for each layer, starting at the bottom, with the layers of a class together."""
     for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
         bottom = c * (len(layers) + 1)
         for row, iterations in enumerate(of_class[layers]):

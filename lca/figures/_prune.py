@@ -1,4 +1,4 @@
-"""Loss and accuracy of what pruning leaves, by LCA, by magnitude and at random."""
+"""Loss and accuracy after pruning by LCA, by magnitude and at random."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +17,7 @@ from lca.figures.axes import set_title, tidy
 from lca.figures.style import DEFAULT, Look
 from lca.store.run import Run
 
-LINES = ("-", "--", ":")  # by split
+LINES = ("-", "--", ":")  # line styles of the splits
 
 
 def prune(
@@ -28,21 +28,24 @@ def prune(
     unconverged: bool = False,
     evaluate: Evaluate | None = None,
 ) -> Figure:
-    """Draw the loss, and the accuracy if it is known, of what pruning leaves: a line for each criterion and split.
+    """Plot loss (left) and accuracy (right) against the pruned percentage of the weights.
+
+    Each criterion has a colour and each split a line style. The accuracy is left out if the problem does not define it.
+    For several runs the lines are means and the bands standard deviations.
 
     Args:
-        runs: A path, a Run, or a sequence of these; or results of `lca.analysis.prune`.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.prune``.
         look: Title, colours and style.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        evaluate: What measures the loss, as `lca.analysis.prune` takes it, such as `lca.Evaluator(problem)`; needed if
-            runs are given.
+        unconverged: Whether to include iterations that did not converge.
+        evaluate: Function that evaluates a model, as in ``lca.analysis.prune``, such as ``lca.Evaluator(problem)``.
+            Required unless ``runs`` contains results.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or `evaluate` is missing.
+        UsageError: ``runs`` contains anything but runs or results of this analysis, or ``evaluate`` is missing.
 
     Example:
         >>> lca.figures.prune("run.zarr", evaluate=lca.Evaluator(lca.load("mnist-fc")))
@@ -51,17 +54,18 @@ def prune(
     results, look = ask(question, Pruned, runs, look, name=name, unconverged=unconverged)
     first = results[0]
     has_accuracy = all(np.isfinite(values).all() for values in first.accuracy.values())
-    with look.figure(7.2, 3.4) as figure:
+    with look.figure(7.2, 4.2) as figure:
         panels = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
         _draw_measure(panels[0], results, "loss", 1, look)
         panels[0].set_ylabel("loss (nats)")
         if has_accuracy:
             _draw_measure(panels[1], results, "accuracy", 100, look)
-            panels[1].set_ylabel("right (%)")
+            panels[1].set_ylabel("accuracy (%)")
             panels[1].set_ylim(0, 100)
         for axes in panels:
             axes.set_xlabel("weights set to 0 (%)")
-        panels[0].legend(frameon=False, fontsize="small")
+        legend = panels[0].get_legend_handles_labels()
+        figure.legend(*legend, loc="outside lower center", ncols=len(first.loss), frameon=False, fontsize="small")
         set_title(panels[0], look.title)
         tidy(*panels)
     return figure
@@ -70,12 +74,12 @@ def prune(
 def _ask_prune(runs: Sequence[Run], *, evaluate: Evaluate | None, name: str, unconverged: bool) -> Sequence[Pruned]:
     if evaluate is None:
         remedy = ("Pass ", Argument("evaluate"), ", such as lca.Evaluator(problem), or results of lca.analysis.prune.")
-        raise UsageError("pruned runs are evaluated with their model, which was not given", remedy=remedy)
+        raise UsageError("pruning needs the model of the runs to evaluate it", remedy=remedy)
     return analysis.prune(runs, evaluate, name=name, unconverged=unconverged)
 
 
 def _draw_measure(axes: Axes, results: Sequence[Pruned], field: str, scale: float, look: Look) -> None:
-    """A line for each criterion and split, with a band of the standard deviation over several runs."""
+    """Draw a line for each criterion and split, with a band for the standard deviation over several runs."""
     first = results[0]
     parts = 100 * first.pruned
     for split, style in zip(first.loss, LINES, strict=False):

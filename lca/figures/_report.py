@@ -1,12 +1,12 @@
-"""One page that tells the story of a run: a self-contained HTML file, which needs no network.
+"""A self-contained HTML page about one or more runs, which needs no network.
 
-Charts are plotly's, whose script is inlined from its Python package: a single file of data and layouts, with zoom that
-can be linked, and fewer dependencies than the alternatives. What people see is put together by report.js from the data
-that is written here; all text goes into the page as text, never as markup.
+Charts are drawn by plotly, whose script comes with its Python package. The data are embedded as JSON, and the scripts
+`report.*.js` build the page from them. They insert every text as text, never as markup.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,10 +19,13 @@ from lca.analysis.question import RunLike
 from lca.errors import Step, UsageError
 from lca.figures.asking import add_heading, list_given, open_given
 from lca.figures.report_data import aggregate_run
+from lca.figures.report_findings import find
+from lca.figures.report_sentences import Finding
 from lca.figures.style import DEFAULT, Look, require_suffix
 from lca.store.paths import whole_file
 
 SUFFIXES = (".html", ".htm")
+SCRIPTS = ("report.base.js", "report.charts.js", "report.tables.js", "report.js")  # in the order of their use
 
 
 def report(
@@ -34,18 +37,21 @@ def report(
     unconverged: bool = False,
     render_remedy: Callable[[Step], str] = str,
 ) -> None:
-    """Write one page about a run, or about several side by side; it opens from disk, without a network.
+    """Write an HTML page about one or more runs, which opens without a network.
+
+    The page opens with findings in sentences. Charts and tables follow for each run. Several runs of the same model are
+    described by means over the runs.
 
     Args:
-        runs: A path, a Run, or a sequence of these.
-        path: Where to write the page, .html.
-        look: Title and colours; its other fields have no effect.
+        runs: A path, a ``Run``, or a sequence of these.
+        path: Path of the page, with the suffix .html or .htm.
+        look: Title and colours of the page. The other fields have no effect.
         name: Name of the allocation in each run.
-        unconverged: Whether iterations that did not converge count.
-        render_remedy: How arguments and calls of the library are written in the page.
+        unconverged: Whether to include iterations that did not converge.
+        render_remedy: Function that formats the arguments and calls in the remedies of unanswered questions.
 
     Raises:
-        UsageError: The suffix is another one, `runs` is something else, or plotly is not installed.
+        UsageError: The suffix is not .html or .htm, an element of ``runs`` is not a run, or plotly is not installed.
 
     Example:
         >>> lca.figures.report(["run-0.zarr", "run-1.zarr"], "report.html")
@@ -57,39 +63,44 @@ def report(
             "plotly is not installed", remedy="Install it with: pip install 'loss-change-allocation[report]'"
         )
     opened = open_given(list_given(runs))
-    data = [aggregate_run(run, name, unconverged, len(opened), render_remedy) for run in opened]
-    page = render(data, add_heading(look, opened, name))
+    both = [aggregate_run(run, name, unconverged, len(opened), render_remedy) for run in opened]
+    findings = find([evidence for _, evidence in both])
+    page = render([data for data, _ in both], add_heading(look, opened, name), findings)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def render(runs: Sequence[Mapping[str, Any]], look: Look) -> str:
-    """The page; runs: what it tells of each, see report_data."""
+def render(runs: Sequence[Mapping[str, Any]], look: Look, findings: Sequence[Finding] = ()) -> str:
+    """Return the page about runs of the same model. `runs` contains the data of each run from `aggregate_run`."""
     from plotly.offline import get_plotlyjs
 
-    here = files("lca.figures")
-    limit = max((run["heat"]["limit"] for run in runs), default=1.0)  # the same colours in all of them
+    limit = max((run["heat"]["limit"] for run in runs), default=1.0)  # the same colour scale for all runs
     for run in runs:
         run["heat"]["limit"] = limit
-    data = {"runs": runs, "colours": {"help": look.colours.help, "hurt": look.colours.hurt}}
-    # In a script element "<" could end it; JSON can do without.
+    colours = {"help": look.colours.help, "hurt": look.colours.hurt}
+    data = {"runs": runs, "findings": [asdict(finding) for finding in findings], "colours": colours}
+    # A "<" could end the script element, so it is escaped as JSON allows.
     text = json.dumps(_simplify(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "title": escape(look.title or "Loss Change Allocation"),
-        "style": here.joinpath("report.css").read_text(encoding="utf-8"),
+        "style": _read("report.css"),
         "data": text.replace("<", "\\u003c"),
         "plotly": get_plotlyjs().replace("</script", "<\\/script"),
-        "script": here.joinpath("report.js").read_text(encoding="utf-8"),
+        "script": "\n".join(map(_read, SCRIPTS)),
     }
-    page = here.joinpath("report.html").read_text(encoding="utf-8")
+    page = _read("report.html")
     for part, value in parts.items():
         page = page.replace(f"<!--{part}-->", value)
     return page
 
 
+def _read(name: str) -> str:
+    return files("lca.figures").joinpath(name).read_text(encoding="utf-8")
+
+
 def _simplify(value: Any) -> Any:
-    """For JSON, with seven digits; what is not a number is null."""
+    """Convert a value for JSON: floats get seven significant digits, and null if they are not finite."""
     if isinstance(value, Mapping):
         return {key: _simplify(each) for key, each in value.items()}
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""LCA of the layers against an option of the training.     [arXiv 1909.01440, figure 5]"""
+"""The LCA of the layers as a function of a training option.     [arXiv 1909.01440, figure 5]"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from lca import analysis
 from lca.analysis import Trend
 from lca.errors import Argument, UsageError
 from lca.figures.asking import Runs, ask, require_one
-from lca.figures.axes import choose_width, escape_text, name_layers, set_title, tidy
+from lca.figures.axes import SIGNS, choose_width, escape_text, name_layers, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 from lca.store.run import Run
 
@@ -27,23 +27,27 @@ def trend(
     layer: str = "*",
     delay: bool = False,
 ) -> Figure:
-    """Draw the total LCA of each layer, a colour for each value of an option; at the right, the last layer with a fit.
+    """Plot the total LCA of each layer for every value of a training option.
+
+    The left panel has one line per value of the option. The right panel shows the last layer with a linear fit over the
+    option. Below 0 a layer helps, above 0 it hurts.
 
     Args:
-        runs: A sequence of paths or Runs that differ in the option; or a result of `lca.analysis.trend`.
-        look: Title, colours and style, and the layers that are shown.
+        runs: Runs (paths or ``Run`` objects) that differ in the option, or a result of ``lca.analysis.trend``.
+        look: Title, colours, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether iterations that did not converge count.
-        option: Option of the training, such as "learning_rate", or of a layer in it, such as "last:momentum"; needed if
-            runs are given.
-        layer: Layers to fit: a name, a glob, "first" or "last".
-        delay: Whether a momentum m is shown as the delay m / (1 − m), in iterations.
+        unconverged: Whether to include iterations that did not converge.
+        option: Name of a training option, such as "learning_rate", or of an option of a layer, such as
+            "last:momentum". Required unless ``runs`` is a result.
+        layer: Layers to fit, as a name, a glob, "first" or "last".
+        delay: Whether to convert the momentum m to the delay m / (1 − m), in iterations.
 
     Returns:
-        The figure, which `lca.figures.save` writes.
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: `runs` is something else, or `option` is missing, no number, or the same in all runs.
+        UsageError: ``runs`` contains anything but runs or results of this analysis, or ``option`` is missing, not a
+            number, or the same in all runs.
 
     Example:
         >>> lca.figures.trend(["m-0.zarr", "m-5.zarr", "m-9.zarr"], option="last:momentum", delay=True)
@@ -69,23 +73,23 @@ def _ask_trend(
 ) -> Sequence[Trend]:
     if option is None:
         remedy = ("Pass ", Argument("option"), ', such as "learning_rate".')
-        raise UsageError("the option of the training that the trend is against is missing", remedy=remedy)
+        raise UsageError("the trend needs the name of a training option", remedy=remedy)
     return [analysis.trend(runs, option, layer=layer, delay=delay, name=name, unconverged=unconverged)]
 
 
 def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
-    """A line over the layers for each value of the option."""
+    """Draw a line over the layers for each value of the option."""
     values = np.unique(result.x)
     for value, colour in zip(values, colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True):
         mean = result.lca[result.x == value][:, layers].mean(axis=0)
         axes.plot(np.arange(len(layers)), mean, "o-", color=colour, markersize=3, label=f"{value:g}")
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_ylabel("total LCA (nats)\nhelps below 0, hurts above")
+    axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
     axes.legend(title=escape_text(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
 
 
 def _draw_fit(axes: Axes, result: Trend, layer: int, look: Look) -> None:
-    """A point for each run, and the line of least squares."""
+    """Draw a point for each run and the least-squares line."""
     lca = result.lca[:, layer]
     axes.scatter(result.x, lca, color=look.colours.by_sign(lca), s=16, zorder=2)
     if np.isfinite(result.slope[layer]):
@@ -94,4 +98,4 @@ def _draw_fit(axes: Axes, result: Trend, layer: int, look: Look) -> None:
         axes.plot(ends, fitted, color=INK, linestyle="--", label=f"R² = {result.r_squared[layer]:.3f}")
         axes.legend(frameon=False)
     axes.set_xlabel(escape_text(result.option))
-    axes.set_ylabel(escape_text(f"LCA of {result.layers[layer]} (nats)"))
+    axes.set_ylabel(escape_text(f"LCA of {result.layers[layer]} (nats)\n{SIGNS}"))

@@ -1,4 +1,4 @@
-"""What a figure is given: runs, whose results it asks for, or such results, which are then not computed again."""
+"""The input of a figure: runs, which are analysed first, or the results of an earlier analysis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +17,10 @@ Runs: TypeAlias = RunLike | R | Sequence[RunLike] | Sequence[R]
 def ask(
     question: Callable[..., Sequence[R]], kind: type[R], runs: Runs[R], look: Look, *, name: str, **options: Any
 ) -> tuple[Sequence[R], Look]:
-    """The results to draw, and the look with its title.
+    """Return the results to draw, and the look with a title.
 
-    question: from a list of runs to their results, which are of this kind. options: of the question.
+    Results of class `kind` are returned unchanged. Otherwise the runs are opened and passed to `question` with the
+    options, and the look gets a title unless it already has one.
     """
     given = list_given(runs)
     if given and all(isinstance(each, kind) for each in given):
@@ -31,14 +32,14 @@ def ask(
 def ask_one(
     question: Callable[..., Sequence[R]], kind: type[R], runs: Runs[R], look: Look, *, name: str, **options: Any
 ) -> tuple[R, Look]:
-    """The same for a figure of a single run."""
+    """Return the result to draw and the look with a title, for a figure that shows a single run."""
     require_one(list_given(runs))
     results, look = ask(question, kind, runs, look, name=name, **options)
     return results[0], look
 
 
 def open_one(runs: Runs[Any], look: Look, name: str) -> tuple[Run, Look]:
-    """The single run that a figure is drawn from without a question, and the look with its title."""
+    """Open a single run for a figure that reads it directly, and return it with a look that has a title."""
     given = list_given(runs)
     require_one(given)
     (run,) = open_given(given)
@@ -46,13 +47,16 @@ def open_one(runs: Runs[Any], look: Look, name: str) -> tuple[Run, Look]:
 
 
 def list_given(runs: Any) -> list[Any]:
-    """What was given, as a list, also if it is one thing."""
+    """Return a sequence as a list, and any other object as a list of one."""
     is_one = isinstance(runs, str | bytes) or not isinstance(runs, Sequence)
     return [runs] if is_one else list(runs)
 
 
 def open_given(given: Sequence[Any], result: str = "") -> list[Run]:
-    """The runs, opened; UsageError if something else is among them. result: the name of what may be given instead."""
+    """Open the runs, and raise UsageError if any element is not a run.
+
+    `result` names the class of results that the figure also accepts, for the error message.
+    """
     for each in given:
         if not isinstance(each, Run | Path | str):
             kinds = ["a path", "an lca.Run", *([f"an {result}"] if result else [])]
@@ -63,7 +67,7 @@ def open_given(given: Sequence[Any], result: str = "") -> list[Run]:
 
 
 def require_results(given: Mapping[str, Any], kind: type[Any]) -> None:
-    """Raise UsageError unless a mapping has results of this kind, and nothing else."""
+    """Raise UsageError unless the mapping is non-empty and all its values are of class `kind`."""
     others = [type(each).__name__ for each in given.values() if not isinstance(each, kind)]
     if others or not given:
         expected = f"an lca.analysis.{kind.__name__} for each name"
@@ -71,25 +75,28 @@ def require_results(given: Mapping[str, Any], kind: type[Any]) -> None:
 
 
 def require_one(given: Sequence[Any]) -> None:
-    """Raise UsageError unless there is exactly one."""
+    """Raise UsageError unless the sequence has exactly one element."""
     if len(given) != 1:
         raise UsageError("runs", expected="one, because this figure shows a single run", found=str(len(given)))
 
 
 def add_heading(look: Look, runs: Sequence[Run], name: str) -> Look:
-    """The look with a title, unless it has one."""
+    """Return the look with the default title, unless it already has a title."""
     return replace(look, title=heading(runs, name)) if look.title is None else look
 
 
 def heading(runs: RunLike | Sequence[RunLike], name: str = "train") -> str:
-    """The title that figures of runs have unless another is given.
+    """Return the default title of a figure of these runs.
 
     Args:
-        runs: A path, a Run, or a sequence of these.
+        runs: One or more runs, as paths or ``Run`` objects.
         name: Name of the allocation.
 
     Returns:
-        The problem, the loss that is allocated, and the number of runs if there are several.
+        The name of the problem, the loss that is allocated, and the number of runs if there are several.
+
+    Raises:
+        UsageError: ``runs`` is empty.
 
     Example:
         >>> lca.figures.heading("run.zarr")

@@ -1,4 +1,4 @@
-"""Parts that figures share: titles, lines with gaps, the loss, axes of time and of layers, colour scales."""
+"""Elements that several figures share: titles, lines with gaps, the loss curve, axes and colour scales."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,30 +11,34 @@ from numpy.typing import NDArray
 
 from lca.figures.style import INK
 
-CLIP = 99.0  # percentile of |A| where a colour scale ends, so that a few large values do not make the rest white
+CLIP = 99.0  # A colour scale ends at this percentile of |A|, so that a few large values do not make the rest white.
+SIGNS = "below 0 helps, above 0 hurts"  # for every axis and colour bar that shows LCA
 
 Floats = NDArray[np.float64]
 
 
 def tidy(*axes: Axes) -> None:
-    """Remove the upper and right border."""
+    """Remove the top and right borders."""
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.tick_params(colors=INK)
 
 
 def set_title(axes: Axes, text: str | None) -> None:
-    """The title, at the left and small."""
+    """Set a small title, aligned to the left."""
     axes.set_title(escape_text(text or ""), loc="left", fontsize="medium")
 
 
 def escape_text(text: str) -> str:
-    """As matplotlib shows it letter for letter: no mathematics in it, and in a legend also where it begins with "_"."""
+    """Escape text so that matplotlib shows it literally.
+
+    "$" would start a formula, and a legend omits labels that begin with "_".
+    """
     return ("\u2009" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def draw_line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **options: Any) -> None:
-    """A line with gaps where y is NaN, and a dot for each point without a neighbour."""
+    """Draw a line with gaps where `y` is NaN, and a dot for every isolated point."""
     (drawn,) = axes.plot(x, y, style, **options)
     known = np.isfinite(y)
     alone = known & ~np.append(False, known[:-1]) & ~np.append(known[1:], False)
@@ -42,7 +46,7 @@ def draw_line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **
 
 
 def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, **options: Any) -> None:
-    """The loss where it is known; on a scale from 0, unless there is something below."""
+    """Draw the loss at the iterates where it is known, on an axis from 0 unless a loss is negative."""
     known = np.isfinite(loss[iterates])
     style = "-" if known.all() else ".-"
     axes.plot(iterates[known], loss[iterates][known], style, color=INK, markersize=4, **options)
@@ -53,7 +57,7 @@ def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, **options: Any) 
 
 
 def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
-    """Ticks with the names of layers, turned where they would touch each other."""
+    """Label the ticks with the names of layers, rotated if they would overlap."""
     positions = np.arange(len(names))
     names = [escape_text(name) for name in names]
     if vertical:
@@ -67,24 +71,24 @@ def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> Non
 
 
 def choose_width(names: Sequence[str]) -> float:
-    """Inches for a bar for each name."""
+    """Return the width in inches of a figure with one bar per name."""
     return max(4.8, 1.6 + 0.34 * len(names))
 
 
 def set_time_axis(axes: Axes, span: slice, iterates: bool = False) -> None:
-    """iterates: whether the one after the last iteration is shown as well."""
+    """Set limits, label and ticks of a time axis. `iterates` adds room for the iterate after the last iteration."""
     axes.set_xlim(span.start - 0.5, span.stop - 0.5 + iterates)
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def choose_limit(values: NDArray[Any]) -> float:
-    """The 99th percentile of the sizes that are not 0."""
+    """Return the 99th percentile of the non-zero absolute values, or 1 if all values are 0."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     return float(np.percentile(sizes, CLIP)) if sizes.size else 1.0
 
 
 def make_scale(values: NDArray[Any]) -> Normalize:
-    """Symmetric about 0, up to choose_limit of the values."""
+    """Return a colour scale symmetric about 0 that ends at the 99th percentile of the absolute values."""
     limit = choose_limit(values)
     return Normalize(-limit, limit)

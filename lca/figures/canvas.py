@@ -1,4 +1,4 @@
-"""The canvas of a film: where each matrix is, and how the LCA of an iteration is drawn on it."""
+"""The canvas of a film: the layout of the matrices, and how the LCA of one iteration is drawn on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from math import ceil
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,21 +20,23 @@ from lca.figures.matrices import Matrix, Places, make_matrices
 from lca.figures.style import INK, Look
 from lca.store.parameters import ParameterTable
 
-DPI = 100  # of the parts that matplotlib draws
-CURVE = 0.28  # of the height, for the loss
-HEADER = 34  # pixels: above the panels
-TITLE, VECTOR, GAP = 16, 8, 6  # pixels: of a layer's name, of a vector at most, between two panels
-DOT = 5  # radius, in pixels
-STRETCH = 3.0  # how far a matrix may be out of proportion, to fill its place
-MISSING = (217, 217, 217)  # the colour of no value
+DPI = 100  # resolution of the title, the layer names and the loss curve, which matplotlib draws
+CURVE = 0.28  # fraction of the height that the loss curve takes up
+HEADER = 34  # height of the space above the panels, in pixels
+TITLE, VECTOR, GAP = 16, 8, 6  # height of a layer's name, largest height of a vector, gap between panels, in pixels
+DOT = 5  # radius of the dot on the loss curve, in pixels
+STRETCH = 3.0  # largest ratio between the two scales of a matrix that is stretched to fill its cell
+FULL_TEXT, MIN_LABELLED = 600, 400  # heights in pixels: lower films have smaller text and no axis labels
+MISSING = (217, 217, 217)  # colour of NaN
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A matrix in its place on the canvas.
+    """A matrix placed on the canvas.
 
-    step: how many rows and columns of the matrix are averaged. top, left: its corner, in pixels. rows, columns: which
-    of the averages its pixels show.
+    `places` is the matrix of parameter indices, see `matrices.Matrix`. A large matrix is averaged over blocks of
+    `step` = (rows, columns) cells. `top` and `left` are the upper left corner in pixels. `rows` and `columns` give, for
+    each pixel row and pixel column of the panel, the averaged row and column that it shows.
     """
 
     places: Places
@@ -44,7 +48,7 @@ class Panel:
 
     @classmethod
     def fit(cls, matrix: Matrix, left: int, top: int, width: int, height: int) -> "Panel":
-        """As large as the place allows, in proportion unless that would waste most of it."""
+        """Scale a matrix to fill its cell, but stretch it by a factor of STRETCH at most."""
         h, w = matrix.places.shape
         scale_y, scale_x = height / h, width / w
         scale_y, scale_x = min(scale_y, STRETCH * scale_x), min(scale_x, STRETCH * scale_y)
@@ -56,12 +60,15 @@ class Panel:
 
     @classmethod
     def fit_vector(cls, matrix: Matrix, left: int, top: int, width: int, height: int) -> "Panel":
-        """A vector as one row, over the whole width."""
+        """Place a vector as a single row over the whole width."""
         flat = matrix.places[matrix.places >= 0].reshape(1, -1)
         return cls(flat, (1, 1), top, left, np.zeros(height, np.int64), np.arange(width) * flat.size // width)
 
     def average(self, lca: Floats) -> Floats:
-        """lca (K + 1,), whose last is NaN, for places without a parameter -> the averages, (row, column)."""
+        """Average the LCA over blocks of the matrix; returns shape (row, column).
+
+        `lca` has shape (K + 1,). Its last element must be NaN, because cells without a parameter have the index −1.
+        """
         values = lca[self.places]
         for axis, step in enumerate(self.step):
             if step > 1:
@@ -70,9 +77,10 @@ class Panel:
 
 
 class Canvas:
-    """What all frames have in common, and how one is drawn on it.
+    """The background that all frames share, and a method to draw one frame on it.
 
-    loss: (T+1,). layers: those that are shown. limit: the |A| where the colours end. shown: the iterations.
+    `loss` has shape (T + 1,). `layers` and `shown` are the layers and iterations of the film. The colour scale ends at
+    ±`limit`. `size` is (width, height) in pixels.
     """
 
     def __init__(
@@ -93,10 +101,10 @@ class Canvas:
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         self.panels = lay_out(table, layers, figure, width, height)
         self.background, self.dots = _draw_background(figure, loss, shown, look)
-        self.font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 15)
+        self.font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 15 * choose_text_scale(height))
 
     def draw(self, t: int, lca: Floats) -> Frame:
-        """lca: (K,), A of iteration t."""
+        """Draw the frame of iteration t, whose LCA has shape (K,)."""
         frame = self.background.copy()
         extended = np.append(lca, np.nan)
         for panel in self.panels:
@@ -107,7 +115,7 @@ class Canvas:
             frame[panel.top : bottom, panel.left : right] = picture
         image = Image.fromarray(frame)
         draw = ImageDraw.Draw(image)
-        loss = "loss not known"
+        loss = "loss unknown"
         if np.isfinite(self.loss[t]):
             loss = f"loss {self.loss[t]:.4f}"
             x, y = self.dots[t - self.first]
@@ -117,13 +125,23 @@ class Canvas:
 
 
 def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> tuple[Frame, NDArray[np.int64]]:
-    """The picture with the loss and the title, and the pixels (iterate, 2) where the loss has its dot."""
-    curve = figure.add_axes((0.07, 0.075, 0.9, CURVE - 0.11))
+    """Draw the loss curve, the title, the legend and the names of the layers.
+
+    Returns the picture, and the pixel coordinates of the loss at each iterate, shape (iterate, 2).
+    """
+    scale = choose_text_scale(figure.bbox.height)
+    curve = figure.add_axes((0.07, 0.075, 0.9, CURVE - 0.12))
     iterates = np.arange(shown.start, shown.stop + 1)
     draw_loss(curve, iterates, loss, linewidth=1.2)
     set_time_axis(curve, slice(shown.start, shown.stop), iterates=True)
     tidy(curve)
-    figure.text(0.01, 0.985, escape_text(look.title or ""), va="top", fontsize=11)
+    curve.tick_params(labelsize=10 * scale)
+    for label in (curve.xaxis.label, curve.yaxis.label):
+        label.set_fontsize(10 * scale)
+    if figure.bbox.height < MIN_LABELLED:
+        curve.set(xlabel="", ylabel="")
+    _draw_legend(curve, look, 8 * scale)
+    figure.text(0.01, 0.985, escape_text(look.title or ""), va="top", fontsize=11 * scale)
     agg = FigureCanvasAgg(figure)
     agg.draw()  # type: ignore[no-untyped-call]
     background = np.asarray(agg.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
@@ -131,12 +149,33 @@ def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> 
     return background, np.column_stack([points[:, 0], len(background) - points[:, 1]]).round().astype(np.int64)
 
 
+def _draw_legend(curve: Axes, look: Look, size: float) -> None:
+    """Explain the two colours, above the loss curve at the right."""
+    signs = {"LCA below 0 helps": look.colours.help, "LCA above 0 hurts": look.colours.hurt}
+    curve.legend(
+        handles=[Patch(color=colour, label=label) for label, colour in signs.items()],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        fontsize=size,
+        frameon=False,
+        handlelength=1,
+        borderpad=0,
+        borderaxespad=0.1,
+    )
+
+
+def choose_text_scale(height: float) -> float:
+    """Return the factor on all sizes of text in a film of this height in pixels."""
+    return min(max(height / FULL_TEXT, 0.6), 1.0)
+
+
 def lay_out(table: ParameterTable, layers: Sequence[str], figure: Figure, width: int, height: int) -> list[Panel]:
-    """A place for each layer, in rows, with its name, which is drawn on the figure."""
+    """Arrange the layers in a grid, write their names on the figure, and return the panels of their tensors."""
     inner_width, inner_height = width - 2 * GAP, int(height * (1 - CURVE)) - HEADER
 
     def measure_distortion(columns: int) -> float:
-        """How far the cells are from squares."""
+        """Return how far the cells are from squares, as |log(width / height)|."""
         return float(abs(np.log(inner_width / columns / (inner_height / ceil(len(layers) / columns)))))
 
     columns = min(range(1, len(layers) + 1), key=measure_distortion)
@@ -152,10 +191,10 @@ def lay_out(table: ParameterTable, layers: Sequence[str], figure: Figure, width:
 
 
 def _lay_out_layer(matrices: Sequence[Matrix], left: int, top: int, width: int, height: int) -> list[Panel]:
-    """The kernels of a layer side by side, below them its vectors, as many as there is room for."""
+    """Place the kernels of a layer side by side, and below them as many of its vectors as fit."""
     kernels = [matrix for matrix in matrices if not matrix.is_vector]
     vectors = [matrix for matrix in matrices if matrix.is_vector]
-    thickness = max(1, min(VECTOR, height // (2 * max(len(vectors), 1)) - 2))  # vectors take half at most
+    thickness = max(1, min(VECTOR, height // (2 * max(len(vectors), 1)) - 2))  # at most half for all vectors
     vectors = vectors[: max(1, height // (thickness + 2) - 1)]
     room = max(height - len(vectors) * (thickness + 2), 1)
     part = width // max(len(kernels), 1)

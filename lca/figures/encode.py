@@ -1,4 +1,4 @@
-"""Frames into a film: MP4, WebM and GIF through ffmpeg, GIF through Pillow where that is not installed."""
+"""Encode frames as a film: MP4, WebM and GIF with ffmpeg, or GIF with Pillow if ffmpeg is not installed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,25 +19,28 @@ from lca.text import size
 Frame = NDArray[np.uint8]
 Write = Callable[[Frame], object]
 
-# Each frame of a GIF has a palette of its own, so that none has to wait for the last.
+# Each frame of a GIF gets its own palette, so that frames can be written before the last one is known.
 X264 = "-c:v libx264 -preset veryfast -crf 20 -pix_fmt yuv420p -movflags +faststart"
 VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -crf 30 -b:v 0 -pix_fmt yuv420p"
 PALETTES = "[0:v]split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
 FFMPEG = {".mp4": X264.split(" "), ".webm": VP9.split(" "), ".gif": ["-filter_complex", PALETTES]}
-PILLOW_LIMIT = 10**9  # bytes: it keeps all frames until the end
+PILLOW_LIMIT = 10**9  # bytes; Pillow keeps all frames in memory until the end
 INSTALL = "pip install 'loss-change-allocation[animation]'"
 
 
 @contextmanager
 def open_encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -> Iterator[Write]:
-    """A function that takes the frames (height, width, 3), one by one. After an exception no film is left."""
+    """Yield a function that writes one frame, an array of shape (height, width, 3).
+
+    The file appears under its name only when the context ends without an exception.
+    """
     require_suffix(path, tuple(FFMPEG))
     suffix = path.suffix.lower()
     has_ffmpeg = find_spec("imageio_ffmpeg") is not None
     if not has_ffmpeg and suffix != ".gif":
         raise UsageError(
             f"imageio-ffmpeg, which writes {suffix} films, is not installed",
-            remedy=f"Install it with: {INSTALL}, or write a .gif, for which it is not needed.",
+            remedy=f"Install it with: {INSTALL}, or write a .gif, which does not need it.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
@@ -49,7 +52,7 @@ def open_encoder(path: Path, fps: int, width: int, height: int, n_frames: int) -
 
 @contextmanager
 def _use_ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Write]:
-    """Raises LCAError with ffmpeg's own words if it fails, also at the end, as on a full disk."""
+    """Pipe the frames to ffmpeg, and raise LCAError with its error message if it fails at any point."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
@@ -60,14 +63,14 @@ def _use_ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Write
             stdin = process.stdin
             yield lambda frame: stdin.write(frame.tobytes())
             stdin.close()
-        except BrokenPipeError:  # it has ended already, and says why
+        except BrokenPipeError:  # ffmpeg has exited; its messages and exit status are read below
             pass
         except BaseException:
             process.kill()
             raise
         if process.wait():
             messages.seek(0)
-            reason = messages.read().decode(errors="replace").strip() or "it gives no reason"
+            reason = messages.read().decode(errors="replace").strip() or "it gave no reason"
             raise LCAError(f"ffmpeg could not write {path.name.replace(PARTIAL, '')}: {reason}")
 
 
@@ -75,13 +78,13 @@ def _use_ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Write
 def _use_pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Write]:
     if n_bytes > PILLOW_LIMIT:
         raise UsageError(
-            f"a GIF of this length takes {size(n_bytes)} of memory without ffmpeg",
+            f"a GIF of this length needs {size(n_bytes)} of memory without ffmpeg",
             remedy=(
                 "Show fewer iterations (",
                 Argument("every"),
                 ", ",
                 Argument("iterations"),
-                f"), make it smaller, or install ffmpeg with: {INSTALL}.",
+                f"), reduce its size, or install ffmpeg with: {INSTALL}.",
             ),
         )
     frames: list[Image.Image] = []

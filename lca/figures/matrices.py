@@ -1,4 +1,4 @@
-"""Where each parameter lies in a picture: layers as matrices of their parameters.     [arXiv 1909.01440, figure 2]"""
+"""The arrangement of the parameters of each tensor as a picture.     [arXiv 1909.01440, figure 2]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from lca.store.blocks import ceil_div
 from lca.store.parameters import Parameter, ParameterTable
 
-EMPTY = -1  # a place without a parameter
-IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # colours and pixels on a side of what may be one
-VECTOR_ROW = 128  # parameters in a row of a vector
+EMPTY = -1  # index in a cell without a parameter
+IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # (colours, side in pixels) of common image datasets
+VECTOR_ROW = 128  # a longer vector is wrapped into rows of this many parameters
 
 Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """name, is_vector: of the tensor. places: (height, width), which parameter of θ is where; −1 where none is."""
+    """A parameter tensor arranged as a matrix.
+
+    `places` has shape (height, width) and contains indices into θ, or −1 in cells without a parameter.
+    """
 
     name: str
     places: Places
@@ -27,11 +30,11 @@ class Matrix:
 
 
 def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) -> list[Matrix]:
-    """One for each tensor, of some layers or all.
+    """Return one matrix per tensor of the given layers, or of all layers.
 
-    A dense kernel is as it is, units by inputs; that of the first layer is tiled as images where its inputs can be a
-    square image of one or three colours. A convolution is a grid of filters, output by input channels. A vector is a
-    strip.
+    A dense kernel keeps its shape (unit, input). If the inputs of the first tensor can be a square image with one or
+    three colours, the weights of each unit are drawn as such an image. A convolution is a grid of filters, with output
+    channels as rows and input channels as columns. A vector is a strip.
     """
     return [
         Matrix(parameter.name, _arrange(parameter, is_first=i == 0), len(parameter.shape) <= 1)
@@ -62,12 +65,12 @@ def _arrange(parameter: Parameter, is_first: bool) -> Places:
 
 
 def _find_image_shape(n: int) -> tuple[int, int, int] | None:
-    """(colours, height, width) of n inputs that may be an image of a usual size."""
+    """Return (colours, height, width) if n inputs can be an image of a common size, else None."""
     return next(((colours, side, side) for colours, side in IMAGES if colours * side * side == n), None)
 
 
 def _arrange_tiles(tiles: Places, columns: int) -> Places:
-    """tiles (n, h, w) -> rows of this many tiles each, with a line between any two."""
+    """Arrange tiles of shape (n, h, w) in a grid with this many columns and empty lines between the tiles."""
     n, h, w = tiles.shape
     rows = ceil_div(n, columns)
     grid = np.full((rows, columns, h + 1, w + 1), EMPTY)

@@ -1,9 +1,10 @@
-"""What the page of a report tells of a run, aggregated so that its size does not grow with the run."""
+"""The data of a run that a report embeds, aggregated so that the page does not grow with the length of the run."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lca import analysis
 from lca.analysis import Helping, Layers, LossCurve, Neurons, Overfit, Synchrony, Tails
@@ -11,36 +12,42 @@ from lca.analysis._neurons import MAX_CELLS
 from lca.analysis.bins import count_in_bins, find_centres, make_edges, mean_in_bins, thin
 from lca.errors import Step
 from lca.figures.axes import CLIP, Floats, choose_limit
+from lca.figures.report_evidence import Evidence, estimate_layer_errors
 from lca.store.run import Run
 from lca.store.summary import summarize
 
-MAX_COLUMNS = 900  # of the heat map: longer runs are averaged in bins of iterations
-MAX_NEURONS = 64  # shown of a layer: those of the largest total
+MAX_COLUMNS = 900  # columns of the heat map of layers; longer runs are averaged in bins of iterations
+MAX_BARS = 300  # bars of the chart of helping over time
+MAX_NEURONS = 64  # neurons that are shown per layer, chosen by the magnitude of their total LCA
 MAX_NEURON_COLUMNS = 120
-MAX_POINTS = 1_800  # of a curve
-N_BARS = 60  # of the distribution, on either side
+MAX_POINTS = 1_800  # points of a curve
+N_BARS = 60  # bars of the distribution, on either side of 0
 
 Data = dict[str, Any]
 
 
 def aggregate_run(
     run: Run, name: str, unconverged: bool, n_runs: int, render_remedy: Callable[[Step], str] = str
-) -> Data:
-    """The data of one of n_runs on the page."""
+) -> tuple[Data, Evidence]:
+    """Return the data of one of `n_runs` runs on the page, and the measurements for its findings."""
     found = analysis.everything(run, name=name, unconverged=unconverged, max_cells=MAX_CELLS // n_runs, subsets=False)
-    curve = analysis.loss_curve(run, name=name)
+    curve, allocation = analysis.loss_curve(run, name=name), run.allocation(name)
     at = thin(len(curve.loss), MAX_POINTS)
-    allocation = run.allocation(name)
-    layers = found.answers["layers"]
+    layers, helping = found.answers["layers"], found.answers.get("helping")
     assert isinstance(layers, Layers)
+    assert isinstance(helping, Helping | None)
+    summary, split = summarize(allocation), str(allocation.attributes["split"])
+    errors = estimate_layer_errors(run, allocation, layers, summary.audit)
     data: Data = {
         "path": str(run.path),
         "problem": run.attributes.get("problem", ""),
         "provenance": run.facts(),
-        "certificate": summarize(allocation).facts(),
-        "split": str(allocation.attributes["split"]),
+        "certificate": summary.facts(),
+        "split": split,
+        "iterations": len(curve.residual),
         "loss": {"x": at, "y": curve.loss[at]},
-        "summed": _sum_parts(curve),
+        "summed": _trace_stretches(curve, curve.rebuild_loss),
+        "residual": _describe_residual(curve),
         "heat": _make_heat_map(layers),
         "layers": _describe_layers(run, layers),
         "unanswered": [[question, lack.describe(render_remedy)] for question, lack in found.unanswered.items()],
@@ -48,11 +55,11 @@ def aggregate_run(
     for question, add in _SECTIONS.items():
         if question in found.answers:
             add(data, found.answers[question])
-    return data
+    return data, Evidence(str(run.path), split, curve, layers, helping, summary, errors)
 
 
 def _describe_layers(run: Run, layers: Layers) -> list[Data]:
-    """The size and the LCA of each layer, in total and over time."""
+    """Return the size of each layer, and its LCA in total and over time."""
     cumulative = np.where(np.isnan(layers.lca), np.nan, layers.cumulative)
     points = thin(len(cumulative), MAX_POINTS // 4)
     total = layers.total
@@ -70,26 +77,50 @@ def _describe_layers(run: Run, layers: Layers) -> list[Data]:
 
 
 def _make_heat_map(layers: Layers) -> Data:
-    """LCA by layer and bin of iterations, in nats per iteration; missing where nothing in a bin counts."""
+    """Average the LCA of each layer in bins of iterations. A bin without used iterations is missing."""
     edges = make_edges(len(layers.lca), MAX_COLUMNS)
     means = mean_in_bins(layers.lca, edges)
     limit = choose_limit(means)
     return {"x": find_centres(edges), "z": _round(means.T), "limit": limit, "bin": int(edges[1] - edges[0])}
 
 
-def _sum_parts(curve: LossCurve) -> Data:
-    """The sum of the parts, by stretches of iterations, null between any two."""
+def _trace_stretches(curve: LossCurve, compute: Callable[[NDArray[np.int64]], Floats]) -> Data:
+    """Return the curve of `compute`, which maps the iterates of a stretch to values, with a gap after each stretch."""
     x: list[float | None] = []
     y: list[float | None] = []
     for stretch in curve.stretches:
         at = thin(len(stretch), max(2, MAX_POINTS * len(stretch) // len(curve.loss)))
         x += [*stretch[at].tolist(), None]
-        y += [*curve.rebuild_loss(stretch)[at].tolist(), None]
+        y += [*compute(stretch)[at].tolist(), None]
     return {"x": x, "y": y}
+
+
+def _describe_residual(curve: LossCurve) -> Data:
+    """Return the residual of each iteration, and its sum so far: the difference between L₀ + Σ A and the loss.
+
+    In long runs, each bin of iterations is represented by its largest residual, with its sign.
+    """
+    edges = make_edges(len(curve.residual), MAX_COLUMNS)
+    parts = [part[np.isfinite(part)] for part in np.split(curve.residual, edges[1:-1])]
+    largest = [float(part[np.argmax(np.abs(part))]) if len(part) else np.nan for part in parts]
+
+    def add_up(stretch: NDArray[np.int64]) -> Floats:
+        return np.append(0, np.cumsum(curve.residual[stretch[:-1]]))
+
+    return {
+        "x": find_centres(edges),
+        "y": largest,
+        "sum": _trace_stretches(curve, add_up),
+        "bin": int(edges[1] - edges[0]),
+        "tolerance": curve.tolerance,
+    }
 
 
 def _add_helping(data: Data, result: Helping) -> None:
     data["helping"] = result.percentage
+    edges = make_edges(len(result.helped), MAX_BARS)
+    shares = {key: mean_in_bins(getattr(result.shares, key), edges) for key in ("helped", "zero", "hurt")}
+    data["shares"] = {"x": find_centres(edges), "bin": int(edges[1] - edges[0]), **shares}
     starts = make_edges(len(result.helped), MAX_COLUMNS // 4)[:-1]
     for i, (layer, percentage) in enumerate(zip(data["layers"], result.percentage_by_layer, strict=True)):
         members = result.layer == i
@@ -120,10 +151,10 @@ def _add_neurons(data: Data, result: Neurons) -> None:
         }
 
 
-def _average_neurons(result: Neurons, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> Floats:
-    """The mean LCA per iteration of these neurons, (row, column), over the iterations that count."""
-    n_counted = count_in_bins(result.iterations.counted, result.edges)
-    known = np.where(n_counted > 0, n_counted, np.nan)
+def _average_neurons(result: Neurons, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
+    """Average the LCA of some neurons over the used iterations in each column. Returns shape (rows, columns)."""
+    n_used = count_in_bins(result.iterations.mask, result.edges)
+    known = np.where(n_used > 0, n_used, np.nan)
     return np.asarray(mean_in_bins(result.lca[rows], columns, axis=1) / mean_in_bins(known, columns))
 
 
@@ -137,9 +168,9 @@ def _add_tails(data: Data, result: Tails) -> None:
         "hurt": result.hurt.histogram(edges),
         "facts": [
             ["excess kurtosis", f"{result.kurtosis:,.1f}"],
-            ["Weibull shape k, helping and hurting", f"{result.weibull_helped:.3f}, {result.weibull_hurt:.3f}"],
-            ["contributed by the top 1 %", f"{100 * result.both.share_of_top(0.01):.1f} %"],
-            ["contributed by the top 10 %", f"{100 * result.both.share_of_top(0.1):.1f} %"],
+            ["Weibull shape k", f"{result.weibull_helped:.3f} (helping), {result.weibull_hurt:.3f} (hurting)"],
+            ["contributed by the largest 1 %", f"{100 * result.both.share_of_top(0.01):.1f} %"],
+            ["contributed by the largest 10 %", f"{100 * result.both.share_of_top(0.1):.1f} %"],
             ["Gini coefficient", f"{result.both.gini:.3f}"],
         ],
     }
@@ -183,5 +214,5 @@ _SECTIONS: dict[str, Callable[[Data, Any], None]] = {
 
 
 def _round(values: Floats) -> list[list[float | None]]:
-    """To four digits, more than a colour shows."""
+    """Round to four significant digits, which is more than a colour shows."""
     return [[float(f"{value:.4g}") if np.isfinite(value) else None for value in row] for row in values.tolist()]

@@ -1,4 +1,4 @@
-"""How figures look: colours, sizes, what of a run is shown, and how a figure gets into a file."""
+"""The look of figures: colours, sizes, the layers and iterations that are shown, and how a figure is saved."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,14 @@ DPI = 160  # pixels per inch of a PNG
 
 @dataclass(frozen=True)
 class Colours:
-    """The colours of what helps, hurts and does neither; others: of things that are neither, such as groups of runs."""
+    """A set of colours.
+
+    Attributes:
+        help: Colour of LCA below 0, which lowers the loss.
+        hurt: Colour of LCA above 0, which raises the loss.
+        zero: Colour of parameters without effect, whose LCA is 0.
+        others: Colours of anything without a sign, such as groups of runs.
+    """
 
     help: str
     hurt: str
@@ -31,12 +38,12 @@ class Colours:
 
     @property
     def map(self) -> Colormap:
-        """From help over white, which is 0, to hurt; grey where there is no value."""
+        """The diverging colour map from ``help`` over white (0) to ``hurt``, with grey for missing values."""
         colours = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
         return colours.with_extremes(bad="#d9d9d9")
 
     def by_sign(self, values: Iterable[float]) -> list[str]:
-        """The colour of each value: help below 0, else hurt."""
+        """Return a colour for each value: ``help`` below 0, otherwise ``hurt``."""
         return [self.help if value < 0 else self.hurt for value in values]
 
 
@@ -50,16 +57,32 @@ STYLES: dict[str, dict[str, Any]] = {
     "paper": {"font.size": 7, "axes.linewidth": 0.5, "lines.linewidth": 0.9},
     "screen": {"font.size": 10, "axes.linewidth": 0.8, "lines.linewidth": 1.4},
 }
-SCALES = {"paper": 0.55, "screen": 1.0}  # of a figure's size, so that 7.2 inches become a column's 4
+SCALES = {"paper": 0.55, "screen": 1.0}  # factor on the size of a figure: 7.2 inches become a column of 4 inches
 
 
 @configuration
 class Look:
-    """How a figure is drawn, and which layers and iterations it shows, if it shows several."""
+    """How a figure is drawn, and which layers and iterations it shows.
+
+    Attributes:
+        title: Title of the figure. By default it names the problem and the loss.
+        colors: Name of the colours of helping and hurting, ``"green-red"`` or ``"blue-orange"``.
+        layers: Glob that the names of the layers to show must match. Figures without layers ignore it.
+        iterations: First iteration to show and the iteration to stop before. ``None`` stands for the start or the end
+            of the run. Figures without a time axis ignore it.
+        style: Size of the figure and its text, ``"screen"`` or ``"paper"`` for one column of a paper.
+
+    Raises:
+        UsageError: ``colors`` or ``style`` is unknown, or ``iterations`` is not a pair.
+
+    Example:
+        >>> look = lca.figures.Look(title="MNIST", layers="fc*", iterations=(0, 200), style="paper")
+        >>> lca.figures.layers("run.zarr", look)
+    """
 
     title: str | None = option(default=None, help="Title of the figure.", unset="the problem and the loss")
     colors: str = option(
-        default="green-red", choices=tuple(COLOURS), help="Colours of what helps and of what hurts, in this order."
+        default="green-red", choices=tuple(COLOURS), help="Colours of helping and hurting, in this order."
     )
     layers: str = option(default="*", metavar="GLOB", help="Show only the layers whose names match this glob.")
     iterations: tuple[int | None, int | None] = option(
@@ -69,7 +92,7 @@ class Look:
         unset="all",
     )
     style: str = option(
-        default="screen", choices=tuple(STYLES), help="Size of figure and text: for a screen, or for a paper's column."
+        default="screen", choices=tuple(STYLES), help="Size of figure and text, for a screen or a column of a paper."
     )
 
     def __post_init__(self) -> None:
@@ -79,26 +102,55 @@ class Look:
 
     @property
     def colours(self) -> Colours:
-        """The colours that `colors` names."""
+        """The ``Colours`` that ``colors`` names."""
         return COLOURS[self.colors]
 
     def choose_layers(self, layers: Sequence[str]) -> list[int]:
-        """The indices of the layers that are shown."""
+        """Return the indices of the layers to show.
+
+        Args:
+            layers: Names of all layers.
+
+        Returns:
+            The indices of the layers whose names match the glob.
+
+        Raises:
+            UsageError: No layer matches.
+        """
         found = [i for i, layer in enumerate(layers) if fnmatchcase(layer, self.layers)]
         if not found:
             raise UsageError(f"no layer matches {self.layers!r}", remedy=f"The layers are {', '.join(layers)}.")
         return found
 
     def choose_iterations(self, T: int) -> slice:
-        """The iterations that are shown, of T."""
+        """Return the range of iterations to show.
+
+        Args:
+            T: Number of iterations of the run.
+
+        Returns:
+            A slice with integer ends between 0 and T.
+
+        Raises:
+            UsageError: The range contains no iteration of the run.
+        """
         begin, end, _ = slice(*self.iterations).indices(T)
         if begin >= end:
-            raise UsageError(f"iterations {begin}:{end} are none", remedy=f"The run has {T:,}, 0 to {T - 1:,}.")
+            remedy = f"The run has {T:,} iterations (0 to {T - 1:,})."
+            raise UsageError(f"iterations {begin}:{end} select nothing", remedy=remedy)
         return slice(begin, end)
 
     @contextmanager
     def figure(self, width: float, height: float) -> Iterator[Figure]:
-        """An empty figure, in inches on the screen. What is drawn on it in the context has the style."""
+        """Create an empty figure, and apply the style to everything that is drawn in the context.
+
+        Args:
+            width: Width in inches on the screen. The paper style makes it smaller.
+            height: Height in inches on the screen.
+
+        Yields:
+            The empty matplotlib figure.
+        """
         scale = SCALES[self.style]
         with use_style(self.style):
             yield StyledFigure(self.style, figsize=(scale * width, scale * height), layout="constrained")
@@ -109,7 +161,7 @@ DEFAULT = Look()
 
 @contextmanager
 def use_style(name: str) -> Iterator[None]:
-    """Give the style to figures that are made and drawn in the context."""
+    """Apply a style to the figures that are created and drawn in the context."""
     rest = {"savefig.facecolor": "white", "text.color": INK, "axes.labelcolor": INK, "svg.fonttype": "none"}
     parameters: Any = {**rest, **STYLES[name]}
     with rc_context(parameters):
@@ -117,7 +169,7 @@ def use_style(name: str) -> Iterator[None]:
 
 
 class StyledFigure(Figure):
-    """A figure that has its style also when it is drawn, because matplotlib makes a part of it only then."""
+    """A figure that applies its style again when it is drawn, because matplotlib creates some artists only then."""
 
     def __init__(self, style: str, **options: Any) -> None:
         super().__init__(**options)
@@ -133,19 +185,19 @@ class StyledFigure(Figure):
 
 
 def require_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Raise UsageError unless the name of the file ends with one of the suffixes."""
+    """Raise UsageError unless the file name ends with one of the suffixes."""
     if path.suffix.lower() not in suffixes:
         expected = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
         raise UsageError(f"suffix of {path.name!r}", expected=expected, found=path.suffix or "none")
 
 
 def save(figure: Figure, path: Path | str, dpi: int = DPI) -> None:
-    """Write a figure as PNG, SVG or PDF.
+    """Write a figure to a PNG, SVG or PDF file.
 
     Args:
-        figure: The figure.
-        path: Where to write it; the suffix decides the format, and folders are made as needed.
-        dpi: Pixels per inch of a PNG.
+        figure: Figure to write.
+        path: Path of the file. The suffix selects the format, and missing folders are created.
+        dpi: Resolution of a PNG, in pixels per inch.
 
     Raises:
         UsageError: The suffix is not .png, .svg or .pdf.

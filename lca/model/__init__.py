@@ -1,1 +1,1 @@
-"""Models as flat vectors: the parameter table of a module, views of θ, and the mode in which passes run."""
+"""Models as flat vectors: the parameter table of a model, views of θ, and the state of a model during a pass."""

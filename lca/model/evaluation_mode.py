@@ -1,4 +1,4 @@
-"""The state of a model while its full-set gradient is computed; each context manager restores what it changed."""
+"""Context managers that set the state of a model for a full-set gradient, and restore it afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,11 @@ from lca.model.vectors import choose_dtype
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode but two kinds, which are in training mode.
+    """Put all modules in eval mode, except for two kinds that must stay in training mode.
 
-    Those with running statistics use those of the batch and keep none. Recurrent ones, of which cuDNN has no backward
-    pass in eval mode, have their dropout off, so that it makes no difference.
+    Modules with running statistics, such as BatchNorm, use the statistics of the batch and do not update the running
+    ones. Recurrent modules stay in training mode because cuDNN has no backward pass for them in eval mode. Their
+    dropout is switched off, so the result is the same.
     """
     modes = [(module, module.training) for module in model.modules()]
     recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
@@ -40,7 +41,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def keep_buffers(model: nn.Module) -> Iterator[None]:
-    """Buffers come out as they went in, whatever a forward pass does to them."""
+    """Restore all buffers of the model at the end, even if a forward pass has changed them."""
     before = [
         (module, name, x, None if x is None else x.clone())
         for module in model.modules()
@@ -57,9 +58,9 @@ def keep_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def widen_tensors(model: nn.Module) -> Iterator[torch.dtype | None]:
-    """Parameters and buffers that are narrower than θ, such as those of 16 bits, as wide as it is, which is given.
+    """Convert parameters and buffers that are narrower than θ, such as 16-bit ones, to the dtype of θ.
 
-    None where there are no such.
+    Yields that dtype, or None if nothing had to be converted.
     """
     wide = choose_dtype(get_trainable(model).values())
     narrow = [x for x in chain(model.parameters(), model.buffers()) if is_narrower(x, wide)]
@@ -81,7 +82,7 @@ def is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def bind_parameters(model: nn.Module, thetas: list[Tensor], gradients: list[Tensor]) -> Iterator[None]:
-    """The trainable parameters and their gradients are these tensors, such as views of a flat vector."""
+    """Let the trainable parameters and their gradients use the memory of other tensors, such as views of a vector."""
     tensors = get_trainable(model).values()
     before = [(tensor.data, tensor.grad) for tensor in tensors]
     for tensor, theta, gradient in zip(tensors, thetas, gradients, strict=True):
@@ -94,5 +95,5 @@ def bind_parameters(model: nn.Module, thetas: list[Tensor], gradients: list[Tens
 
 
 def has_batchnorm(model: nn.Module) -> bool:
-    """Whether a loss of this model depends on which examples share a batch."""
+    """Return whether the model contains BatchNorm, so that its loss depends on which examples share a batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

@@ -1,4 +1,4 @@
-"""The parameters of a module: which are recorded, by which names, and the table of them."""
+"""The parameters of a model: which ones are recorded, their names, and the parameter table."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,9 +19,9 @@ NORMS = (
 
 
 def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> ParameterTable:
-    """The table of some of a model's parameters, as get_named_parameters gives them; of all trainable ones by default.
+    """Build the parameter table of a model.
 
-    Raises LCAError if there are none.
+    `tensors` selects parameters by name, and defaults to all trainable ones. Raises LCAError if there are none.
     """
     tensors = get_trainable(model) if tensors is None else tensors
     owners = {id(tensor): module for module in model.modules() for tensor in module._parameters.values()}
@@ -32,7 +32,7 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
         kind = _classify(owners[id(tensor)], leaf)
         if kind == "kernel" or not layer:
             layer = owner or type(owners[id(tensor)]).__name__
-        # A bias stays with its own module even where another module's kernel came in between.
+        # A bias belongs to the layer of its module, even if the kernel of another module comes between them.
         home = layer if kind != "bias" or not owner else owner
         entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
         offset += tensor.numel()
@@ -42,28 +42,31 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
 
 
 def require_same_model(run: Run, tensors: Mapping[str, Tensor], table: ParameterTable, what: str) -> None:
-    """Raise LCAError unless these are the parameters that were recorded, in numbers of the same width."""
+    """Raise LCAError if names, shapes or dtype of the parameters differ from those recorded in the run.
+
+    `what` describes the parameters in the error message.
+    """
     run.parameters.require_same(table, str(run.path), what)
     found, expected = str(choose_dtype(tensors.values())).removeprefix("torch."), run.weights.dtype.name
     if found != expected:
         raise LCAError(
-            f"the numbers of {what}",
-            expected=f"{expected}, in which {run.path} was recorded",
+            f"dtype of {what}",
+            expected=f"{expected}, as recorded in {run.path}",
             found=found,
             remedy=f"Pass a model in {expected}.",
         )
 
 
 def get_named_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Name -> tensor of every parameter, tied ones once, in the order of θ.
+    """Return all parameters by name, in the order of θ. Tied parameters appear once.
 
-    The names are those of the model itself, without what torch.compile, data-parallel and checkpointing wrappers add.
+    The names do not contain the prefixes that torch.compile, data-parallel and checkpointing wrappers add.
     """
     return _use_own_names(model, model.named_parameters())
 
 
 def get_fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What L depends on besides θ: frozen parameters and buffers, except running statistics, which it does not use."""
+    """Return the frozen parameters and buffers by name. Omit running statistics, which L does not use."""
     running = {
         id(buffer)
         for module in model.modules()
@@ -76,24 +79,24 @@ def get_fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def get_trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Those of get_named_parameters that require a gradient."""
+    """Return the parameters that require a gradient, by name, in the order of θ."""
     return {name: tensor for name, tensor in get_named_parameters(model).items() if tensor.requires_grad}
 
 
 def get_device(model: nn.Module) -> torch.device:
-    """The device of its trainable parameters."""
+    """Return the device of the model's trainable parameters."""
     return next(iter(get_trainable(model).values())).device
 
 
 def flatten(model: nn.Module) -> Tensor:
-    """The model's trainable parameters as one new vector θ (K,) on their device, see choose_dtype."""
+    """Copy the trainable parameters into a new vector θ (K,), on their device, with the dtype from `choose_dtype`."""
     tensors = get_trainable(model).values()
     dtype = choose_dtype(tensors)
     return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
 
 
 def _use_own_names(model: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Name -> tensor, without what wrappers add to a name."""
+    """Return tensors by name, without the prefixes that wrappers add to the names."""
     wrapped = {f"{path}.{inner}".lstrip(".") for path, module in model.named_modules() if (inner := _inner(module))}
 
     def clean(name: str) -> str:
@@ -110,7 +113,7 @@ def _classify(module: nn.Module, leaf: str) -> Kind:
 
 
 def _inner(module: nn.Module) -> str | None:
-    """The name under which a wrapper holds the module that it wraps; None for any other module."""
+    """Return the attribute in which a wrapper keeps the wrapped module. Return None if the module is not a wrapper."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "module"
     return next((name for name in ("_orig_mod", "_checkpoint_wrapped_module") if name in module._modules), None)

@@ -1,1 +1,1 @@
-"""What is trained: a model, its losses and its data; the objective L that they make up; and the built-in problems."""
+"""Problems: a model, its loss and its data, the objective L that they define, and the built-in problems."""

@@ -1,4 +1,4 @@
-"""A batch: tensors whose first dimension is the example, one or many, in tuples, lists and dicts, nested at will."""
+"""Functions on batches: tensors whose first dimension is the example, in arbitrarily nested tuples, lists and dicts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
 
 
 def get_tensors(batch: Batch) -> list[Tensor]:
-    """All of them, in order. Raises TypeError where there is anything else."""
+    """Return all tensors of a batch, in order. Raise TypeError if it contains anything else."""
     return list(_leaves(batch))
 
 
 def get_named_tensors(batch: Batch, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All of them, each by the names and numbers that lead to it: ("/x/0", tensor)."""
+    """Yield each tensor with the path of keys and indices that leads to it, as in ("/x/0", tensor)."""
     if isinstance(batch, Tensor):
         yield name, batch
         return
@@ -24,7 +24,7 @@ def get_named_tensors(batch: Batch, name: str = "") -> Iterator[tuple[str, Tenso
 
 
 def map_tensors(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
-    """The same with function(tensor) for each tensor."""
+    """Return a batch of the same structure with `function` applied to every tensor."""
     if isinstance(batch, Tensor):
         return function(batch)
     if isinstance(batch, Mapping):
@@ -36,22 +36,22 @@ def map_tensors(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
 
 
 def length(batch: Batch) -> int:
-    """How many examples it holds."""
+    """Return the number of examples in a batch."""
     return len(next(_leaves(batch)))
 
 
 def take(batch: Batch, index: Any) -> Batch:
-    """Some of the examples, by a slice or by a tensor of their numbers."""
+    """Select examples with a slice or a tensor of indices."""
     return map_tensors(batch, lambda x: x[index])
 
 
 def split_batch(batch: Batch, size: int) -> list[Batch]:
-    """Batches of `size` examples, the last one as long as what is left; views, no copies."""
+    """Split a batch into views of `size` examples each. The last one may be shorter."""
     return [take(batch, slice(begin, begin + size)) for begin in range(0, length(batch), size)]
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """One after the other; of dicts the parts of the same name."""
+    """Concatenate batches of the same structure along the first dimension."""
     first = batches[0]
     if isinstance(first, Tensor):
         return torch.cat(list(batches))

@@ -1,4 +1,4 @@
-"""Problems by name: built in, added by a plug-in, or defined by the user's code."""
+"""Loading of problems by name: built-in ones, those that a plug-in adds, and those that the user's code defines."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,22 +19,25 @@ def load(
     download: bool = False,
     seed: int = 0,
 ) -> Problem:
-    """Load a problem, with its model initialised from the seed; the caller's random state is left as it was.
+    """Load a problem by name.
+
+    The seed determines the initial weights of the model. The caller's random state does not change.
 
     Args:
-        name: A built-in name, one added by a plug-in, or where the function is that returns the problem:
-            "package.module:factory" or "path/file.py:factory".
-        options: The options that differ from the problem's defaults, such as {"layers": 4}.
-        data_dir: The folder of the datasets; by default LCA_DATA, or else ~/.cache/lca.
-        download: Download the dataset into this folder if it is missing.
+        name: Name of a built-in problem or of one that a plug-in adds, or location of a function that returns a
+            problem: ``"package.module:factory"`` or ``"path/file.py:factory"``.
+        options: Problem options that differ from their defaults, such as ``{"layers": 4}``.
+        data_dir: Folder of the datasets. The default is the environment variable ``LCA_DATA``, or ``~/.cache/lca`` if
+            it is not set.
+        download: Whether to download the dataset into this folder if it is missing.
         seed: Random seed of the weights.
 
     Returns:
         The problem.
 
     Raises:
-        UsageError: If there is no such problem, or it has no such option.
-        LCAError: If the dataset is missing or damaged, or the user's code raises.
+        UsageError: If there is no such problem or option.
+        LCAError: If the dataset is missing or damaged, or if the user's code raises an exception.
 
     Example:
         >>> problem = lca.load("digits-fc", options={"width": 2.0})

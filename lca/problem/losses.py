@@ -1,4 +1,4 @@
-"""The losses, weights and labels of a batch, as a problem's functions give them, checked."""
+"""Calls of a problem's functions on a batch, with checks of the losses, weights and labels that they return."""
 
 from collections.abc import Callable
 
@@ -12,28 +12,28 @@ Losses = Callable[[nn.Module, Batch], Tensor]
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """(images, labels) -> (B,) the cross-entropy of each example, in nats."""
+    """Return the cross-entropy of each example of a batch (inputs, labels) in nats, with shape (B,)."""
     images, labels = batch
     return nn.functional.cross_entropy(model(images), labels, reduction="none")
 
 
 def top_1(model: nn.Module, batch: Batch) -> Tensor:
-    """(images, labels) -> (B,) whether the largest output is that of the label."""
+    """Return whether the largest output of each example of a batch (inputs, labels) is its label, with shape (B,)."""
     images, labels = batch
     outputs: Tensor = model(images)
     return torch.eq(outputs.argmax(dim=1), labels)
 
 
 def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weights: Tensor | None = None) -> Tensor:
-    """The losses (B,) of a batch; LCAError if the problem's function returns anything else.
+    """Compute the losses of a batch, multiplied by their weights. Raise LCAError if the losses are invalid.
 
-    weights: (B,) or (B, S), by which the losses are multiplied; of their shape.
+    Without `weights`, the losses have shape (B,). Otherwise they have the shape of the weights, (B,) or (B, S).
     """
     losses = problem_losses(model, batch)
     n = length(batch)
     shape = (n,) if weights is None else tuple(weights.shape)
     if not isinstance(losses, Tensor) or losses.shape != shape:
-        each = "one loss per example" if weights is None else "one loss for each weight that weigh(batch) returned"
+        each = "one loss per example" if weights is None else "one loss per weight returned by weigh(batch)"
         raise LCAError(
             f"losses(model, batch) for a batch of {n} examples",
             expected=f"{each}, shape {shape}",
@@ -42,57 +42,65 @@ def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weigh
         )
     if torch.is_grad_enabled() and not losses.requires_grad:
         raise LCAError(
-            "losses(model, batch) returned losses without a gradient: they were detached, computed under no_grad, or "
-            "do not use the model that they were given."
+            "the losses returned by losses(model, batch) have no gradient",
+            remedy="Compute them with the model that is passed in, without detach() and torch.no_grad().",
         )
-    # What weighs nothing may be anything, also not finite.
+    # A loss of weight 0 may be infinite or NaN, and then its product with 0 is NaN.
     return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
 
 
 def _suggest(losses: object, n: int, weighed: bool) -> str:
-    """What to do about losses of the wrong shape."""
+    """Return a remedy for losses of the wrong shape."""
     shape = tuple(losses.shape) if isinstance(losses, Tensor) else None
     if shape == (n, 1):
-        return "Take losses.squeeze(-1)."
+        return "Return losses.squeeze(-1)."
     if shape == (n, n) and n > 1:
-        return "Does a prediction of shape (B, 1) meet a target of shape (B,)? Take prediction.squeeze(-1)."
+        return "If the prediction has shape (B, 1) and the target shape (B,), use prediction.squeeze(-1)."
     if weighed:
-        return "Give weights of the shape of the losses."
+        return "Return weights and losses of the same shape."
     if shape and len(shape) > 1 and shape[0] == n:
-        return "For a loss per token give Problem(…, weigh=…) too; else take their mean over each example."
-    return 'With torch\'s loss functions use reduction="none".'
+        return "For one loss per token, also pass Problem(…, weigh=…). Otherwise return the mean over each example."
+    return 'Pass reduction="none" to the loss functions of torch.'
 
 
 def compute_weights(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor | None:
-    """The weights of a batch as weigh gives them, a mask as ones and zeros; LCAError if they are invalid."""
+    """Return the weights of a batch, or None if `weigh` is None. Raise LCAError if they are invalid.
+
+    A boolean mask becomes ones and zeros.
+    """
     if weigh is None:
         return None
     weights, n = weigh(batch), length(batch)
     if not isinstance(weights, Tensor) or weights.ndim == 0 or len(weights) != n:
         raise LCAError(
             f"weigh(batch) for a batch of {n} examples",
-            expected=f"a weight for each of them, shape ({n},), or for each of their parts, shape ({n}, …)",
+            expected=f"one weight per example, shape ({n},), or one per part of an example, shape ({n}, …)",
             found=describe_value(weights),
         )
     return weights if weights.is_floating_point() else weights.float()
 
 
 def compute_labels(groups: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-    """The labels of a batch as groups gives them; LCAError if they are invalid."""
+    """Return the labels of a batch. Raise LCAError if they are invalid."""
     labels, n = groups(batch), length(batch)
     whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
     if not whole or labels.ndim == 0 or len(labels) != n:
-        found = f"{describe_value(labels)} of {labels.dtype}" if isinstance(labels, Tensor) else describe_value(labels)
+        found = describe_value(labels) + (f" and dtype {labels.dtype}" if isinstance(labels, Tensor) else "")
         raise LCAError(
             f"groups(batch) for a batch of {n} examples",
-            expected=f"integer labels, one for each example, shape ({n},), or for each of its parts, shape ({n}, …)",
+            expected=f"one integer label per example, shape ({n},), or one per part of an example, shape ({n}, …)",
             found=found,
         )
     return labels
 
 
 def describe_value(value: object) -> str:
-    """A value in words, for an error."""
+    """Describe a value for an error message."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return "nothing" if value is None or (isinstance(value, tuple) and not value) else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    if isinstance(value, tuple) and not value:
+        return "nothing"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -1,4 +1,4 @@
-"""The objective L: a model, its losses and the examples of a split, in the order of the passes."""
+"""The objective L: the mean loss of a model over the examples of a split."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,21 +19,23 @@ from lca.problem.streaming import StreamedDataset, count_examples, iterate_piece
 from lca.runtime.device import get_memory_bytes
 
 MAX_CLASSES = 1_000
-SCALED_SHARE = 0.25  # of the memory, that the scaled split may take; beyond that it stays as it is stored
-DEVICE_SHARE = 0.5  # of a CUDA device's memory, that a split may take; beyond that it stays on the host
+SCALED_SHARE = 0.25  # largest fraction of memory for the scaled split; otherwise each batch is scaled
+DEVICE_SHARE = 0.5  # largest fraction of CUDA memory for a split; otherwise it stays on the host
 
 
 @dataclass(frozen=True)
 class Objective:
     """L(θ) = Σ wℓ(θ) / Σ w over the examples of a split.
 
-    model, losses: as the problem's. data: tensors (N, …), nested as the problem has them, on the device, or on the host
-    where they do not fit there; or a streamed dataset. scale: what is still to be done to each batch of them; None if
-    nothing is. weigh: as the problem's.
-    groups: groups(batch), the index into classes of each loss, (B,) or (B, S); None where classes are not told apart.
-    classes: their labels, ascending; may be left empty for data in memory, whose groups then are 0 … n − 1.
-    labels: (N,) the label of each example, on the host; None where there is none. n_of_class: by label, how many
-    examples the whole split has, of which the N may be a part.
+    `model`, `losses` and `weigh` are those of the problem. `data` is a streamed dataset, or tensors of shape (N, …) in
+    the structure of the problem's data. The tensors are on the device if they fit there, and on the host otherwise.
+    `scale` is the function that must still be applied to each batch, or None.
+
+    `groups(batch)` returns the index into `classes` of each loss, with shape (B,) or (B, S). It is None if classes are
+    not distinguished. `classes` lists the labels in ascending order. It may be empty for data in memory, in which case
+    the groups are 0, …, n − 1. `labels` contains the label of each example, with shape (N,), on the host. It is None if
+    labels are not needed, or if the parts of an example have separate labels. `n_of_class` maps each label to its
+    number of examples in the whole split. `data` may be a subset of the split.
     """
 
     model: nn.Module
@@ -48,20 +50,20 @@ class Objective:
 
     @property
     def n_examples(self) -> int:
-        """N, the examples that L is the mean of."""
+        """The number N of examples over which L is the mean."""
         return count_examples(self.data)
 
     @property
     def n_in_split(self) -> int:
-        """The examples of the whole split."""
+        """The number of examples in the whole split."""
         return sum(self.n_of_class.values()) or self.n_examples
 
     def take_first(self, n: int) -> "Objective":
-        """The same over the first n examples, in memory, without classes."""
+        """Return the objective over the first n examples, in memory and without classes."""
         return replace(self, data=take_first(self.data, n), groups=None, classes=[], labels=None, n_of_class={})
 
     def map_data(self, function: Callable[[Batch], Batch]) -> "Objective":
-        """The same with function(batch) for all data, or for each batch of a streamed dataset."""
+        """Return the objective with `function` applied to its data, or to each batch of a streamed dataset."""
         return replace(self, data=map_batches(self.data, function))
 
 
@@ -74,29 +76,29 @@ def prepare(
     seed: int = 0,
     by_class: bool = False,
 ) -> Objective:
-    """The objective over a split of a problem, or a part of it, ready for passes on the device.
+    """Prepare the objective over a split, or over a subset of it, for passes on the device.
 
-    n_examples: a subset, drawn by seed, with the classes in it as they are in the split (according to the problem's
-    groups; without a label for each example it is drawn from all alike). by_class: told apart; without BatchNorm,
-    examples in memory are sorted by class.
+    `n_examples` is the size of the subset, which is drawn by `seed` and stratified by the problem's groups. If examples
+    have no single label, it is drawn uniformly. `by_class` distinguishes classes. Examples in memory are then sorted by
+    class, unless the model has BatchNorm.
     """
     data = problem.split(split)
     N = count_examples(data)
     if n_examples is not None and not 1 <= n_examples <= N:
-        expected = f"1 to {N:,}, the examples of the {split} split of {problem.name}"
+        expected = f"1 to {N:,}, the size of the {split} split of {problem.name}"
         raise UsageError("examples", expected=expected, found=f"{n_examples:,}")
     if by_class and problem.groups is None:
         raise UsageError(
-            f"{problem.name} has no groups",
-            remedy=("Give it some, Problem(…, groups=lambda batch: …), or leave out ", Argument("by_class"), "."),
+            f"{problem.name} has no groups by which to split the LCA",
+            remedy=("Pass Problem(…, groups=lambda batch: …), or leave out ", Argument("by_class"), "."),
         )
     labels, classes = _find_labels(problem, data) if problem.groups and (by_class or n_examples) else (None, [])
     if by_class and len(classes) > MAX_CLASSES:
         raise UsageError(
-            f"the classes of {problem.name}",
+            f"the number of classes of {problem.name}",
             expected=f"at most {MAX_CLASSES:,}",
             found=f"{len(classes):,}",
-            remedy=("Give the problem coarser groups, or leave out ", Argument("by_class"), "."),
+            remedy=("Define coarser groups, or leave out ", Argument("by_class"), "."),
         )
     n_of_class = dict(Counter(labels.tolist())) if labels is not None else {0: N}
     index = np.arange(N)
@@ -125,12 +127,15 @@ def prepare(
 def move_to_device(
     data: "Batch | StreamedDataset", scale: Callable[[Batch], Batch] | None, device: torch.device
 ) -> "tuple[Batch | StreamedDataset, Callable[[Batch], Batch] | None]":
-    """The data on the device, if they fit there; scaled at once if that fits too, else with the scale left to apply."""
+    """Move data to the device if they fit there, and scale them if the result fits as well.
+
+    Returns the data and the function that must still be applied to each batch, or None if the data are scaled.
+    """
     if isinstance(data, StreamedDataset):
         return data, scale
-    wanted = sum(x.nbytes for x in get_tensors(data) if x.device != device)
-    if device.type == "cuda" and wanted > DEVICE_SHARE * get_memory_bytes(device):
-        return map_tensors(data, lambda x: x.cpu().pin_memory()), scale  # from where it can be copied without waiting
+    n_bytes = sum(x.nbytes for x in get_tensors(data) if x.device != device)
+    if device.type == "cuda" and n_bytes > DEVICE_SHARE * get_memory_bytes(device):
+        return map_tensors(data, lambda x: x.cpu().pin_memory()), scale  # pinned memory allows asynchronous copies
     data = map_tensors(data, lambda x: x.to(device))
     if scale is None:
         return data, None
@@ -140,7 +145,10 @@ def move_to_device(
 
 
 def _find_labels(problem: Problem, data: "Batch | StreamedDataset") -> tuple[NDArray[np.int64] | None, list[int]]:
-    """The label (N,) of each example, if there is a single one, and all labels that anything of weight has."""
+    """Return the label of each example, with shape (N,), and the sorted labels that occur with a positive weight.
+
+    The former are None if the parts of an example have separate labels.
+    """
     assert problem.groups is not None
     found, classes = [], set()
     for batch in iterate_pieces(data, problem.scale):
@@ -149,13 +157,16 @@ def _find_labels(problem: Problem, data: "Batch | StreamedDataset") -> tuple[NDA
             classes |= set(torch.unique(labels[weights.cpu() > 0]).tolist())
         else:
             classes |= set(torch.unique(labels).tolist())
-        if labels.ndim == 1:  # those of parts may be more than there is memory for
+        if labels.ndim == 1:  # labels of parts, such as tokens, may not fit into memory
             found.append(labels.numpy().astype(np.int64))
     return np.concatenate(found) if found else None, sorted(classes)
 
 
 def _index_groups(groups: Callable[[Batch], Tensor], classes: list[int]) -> Callable[[Batch], Tensor]:
-    """groups(batch) as indices into classes. What has a label of no class has no weight, so that any index will do."""
+    """Return a function that computes groups(batch) as indices into `classes`.
+
+    A label that is not in `classes` has weight 0, so its index is arbitrary.
+    """
 
     def indices(batch: Batch) -> Tensor:
         labels = compute_labels(groups, batch)

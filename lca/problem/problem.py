@@ -1,4 +1,4 @@
-"""A problem: a model, its loss per example and its data."""
+"""The problem: a model, its loss for each example, and its data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,20 +15,38 @@ from lca.problem.streaming import StreamedDataset, read_dataset
 
 @dataclass(frozen=True)
 class Problem:
-    """A model, `losses(model, batch) -> (B,)` with one loss per example, and the splits of its data.
+    """A model, a function that returns one loss per example, and the data.
 
-    train, val, test: tensors whose first dimension is the example, in tuples, lists and dicts, nested at will; or a
-    torch Dataset, or a DataLoader, of which the data set, collate_fn and workers are used. These are read into memory,
-    in their order, or where they do not fit there anew at every pass. A batch is the same, cut or picked along the
-    first dimension. The loss of a split is the mean over all its examples.
-    weigh: `weigh(batch) -> (B,)`, what each example weighs in that mean; or (B, S), what each part of an example does,
-    such as a token: losses then are (B, S), and L = Σ wℓ / Σ w over all of them. A mask, True for what counts, will do.
-    groups: `groups(batch) -> (B,)`, an integer label per example, or (B, S), for the LCA of each class. group_names:
-    what these labels are called.
-    scale: `scale(batch) -> batch`, what is done to a batch before it is given to these functions, such as bytes to
-    floats: a function of each example by itself. Data may so be kept as they are stored, where floats would not fit.
-    correct: `correct(model, batch) -> (B,)`, which examples are right, for accuracies; top_1 with cross_entropy.
-    name, options: how to make it again; a built-in problem is found by its name.
+    Data are tensors whose first dimension is the example, in arbitrarily nested tuples, lists and dicts. A batch has
+    the same structure. The data can also be a torch ``Dataset`` or ``DataLoader``. Its examples are read in the order
+    of the dataset: into memory if they fit, and otherwise again in every pass. The dataset, ``collate_fn`` and workers
+    of a ``DataLoader`` are used, but its batch size and its order are not.
+
+    The loss of a split is the mean of ``losses`` over all its examples. With ``weigh``, it is Σ wℓ / Σ w.
+
+    Attributes:
+        model: Module to train. Training changes its parameters in place.
+        losses: Function ``losses(model, batch)`` that returns one loss per example, with shape (B,). The default is the
+            cross-entropy of batches ``(inputs, labels)``.
+        train: Training split.
+        val: Validation split, or None.
+        test: Test split, or None.
+        weigh: Function ``weigh(batch)`` that returns the weight of each example, with shape (B,), or of each part of an
+            example, such as a token, with shape (B, S). The losses have the same shape. A mask works as well: losses
+            count where it is True.
+        groups: Function ``groups(batch)`` that returns an integer label for each example, with shape (B,), or for each
+            part of an example, with shape (B, S). The LCA can be computed separately for each label.
+        group_names: Names of these labels, such as ``{0: "cat", 1: "dog"}``.
+        scale: Function ``scale(batch)`` that is applied to a batch before the other functions, for example to convert
+            bytes to floats. It must treat each example independently. With it, data that would not fit into memory as
+            floats can be kept as bytes.
+        correct: Function ``correct(model, batch)`` that returns whether each prediction is right, for accuracies. The
+            default is the top-1 accuracy if ``losses`` is the default, and None otherwise.
+        name: Name by which the problem can be loaded again.
+        options: Options with which the problem was loaded.
+
+    Example:
+        >>> problem = lca.Problem(model, train=(x, y), val=(x_val, y_val))
     """
 
     model: nn.Module
@@ -57,7 +75,7 @@ class Problem:
                 raise UsageError(name, expected=expected, found=found)
         names = list((self.group_names or {}).values())
         if len(set(names)) < len(names):
-            raise UsageError(f"group_names has the same name for two labels: {', '.join(names)}.")
+            raise UsageError("group_names", expected="a different name for each label", found=", ".join(names))
         in_memory = 0
         for split, data in self.splits.items():
             if isinstance(data, Dataset | DataLoader):
@@ -69,24 +87,34 @@ class Problem:
             held = _require_tensors(split, data)
             if len({len(x) for x in held}) > 1 or len(held[0]) == 0:
                 lengths = " and ".join(f"{len(x):,}" for x in held)
-                expected = "tensors with the same first dimension, at least 1"
-                raise UsageError(f"the {split} split", expected=expected, found=f"{lengths} examples")
+                expected = "the same number of examples in every tensor, at least 1"
+                raise UsageError(f"the {split} split", expected=expected, found=lengths)
 
     @property
     def splits(self) -> dict[str, Batch | StreamedDataset]:
-        """The existing splits, by name."""
+        """The splits that exist, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: data for name, data in named.items() if data is not None}
 
     def split(self, name: str) -> Batch | StreamedDataset:
-        """The data of a split; UsageError if the problem has none of this name."""
+        """Return the data of a split.
+
+        Args:
+            name: Name of the split: ``"train"``, ``"val"`` or ``"test"``.
+
+        Returns:
+            The tensors, or the streamed dataset.
+
+        Raises:
+            UsageError: If the problem has no such split.
+        """
         if name not in self.splits:
             raise UsageError(f"{self.name} has no split {name!r}", remedy=f"Its splits are {', '.join(self.splits)}.")
         return self.splits[name]
 
 
 def _read_split(split: str, data: "Dataset[Any] | DataLoader[Any]", in_memory: int) -> Batch | StreamedDataset:
-    """A data set as tensors, or as a stream of them, or an error that says why it cannot be."""
+    """Read a dataset into memory, or as a stream if it does not fit. Raise UsageError if it yields no tensors."""
     try:
         return read_dataset(data, in_memory)
     except LCAError:
@@ -94,14 +122,14 @@ def _read_split(split: str, data: "Dataset[Any] | DataLoader[Any]", in_memory: i
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(
-            f"the examples of {split} cannot be collated into tensors ({why})",
-            remedy="Pass the tensors themselves, a Dataset of tensors and numbers of equal shapes, or a DataLoader "
-            "whose collate_fn makes tensors.",
+            f"the examples of the {split} split cannot be collated into tensors ({why})",
+            remedy="Pass tensors, a Dataset whose examples are tensors or numbers of equal shapes, or a DataLoader "
+            "whose collate_fn returns tensors.",
         ) from error
 
 
 def _require_tensors(split: str, data: Batch) -> list[Tensor]:
-    """Those of a split, or an error that says what it is instead."""
+    """Return the tensors of a split. Raise UsageError if it contains anything else."""
     try:
         found = get_tensors(data)
     except TypeError as error:
@@ -114,11 +142,11 @@ def _require_tensors(split: str, data: Batch) -> list[Tensor]:
 
 
 def require_problem(problem: object) -> None:
-    """Raise UsageError unless this is a Problem."""
+    """Raise UsageError if the value is not a Problem."""
     if not isinstance(problem, Problem):
         raise UsageError(
             "problem",
             expected="an lca.Problem",
-            found=describe_value(problem) if problem is not None else "None",
+            found=describe_value(problem),
             remedy="See lca.Problem and lca.load.",
         )

@@ -1,4 +1,4 @@
-"""What a store says of the data it was made from, and whether the data at hand are the same."""
+"""Digests of the data and of fixed tensors, which show whether they are still those that a run was recorded with."""
 
 import hashlib
 from typing import Any
@@ -15,9 +15,10 @@ from lca.store.run import Run
 
 
 def compute_digest(data: "Batch | StreamedDataset") -> str:
-    """SHA-256 of the tensors of a split: name, dtype, shape of an example and bytes of each, and of how many examples.
+    """Return the SHA-256 digest of a split.
 
-    The same whether they are in memory or streamed.
+    It covers the number of examples and the path, dtype, example shape and bytes of each tensor. Data in memory and
+    streamed data have the same digest.
     """
     of_tensor: dict[str, Any] = {}
     for batch in iterate_pieces(data):
@@ -30,13 +31,16 @@ def compute_digest(data: "Batch | StreamedDataset") -> str:
 
 
 def _get_bytes(tensor: Tensor) -> Any:
-    """Those of its values, whatever their kind, which numpy need not have."""
+    """Return the raw bytes of a tensor's values. This works for dtypes that NumPy lacks."""
     dense = tensor.detach().cpu().to_dense() if tensor.layout != torch.strided else tensor.detach().cpu()
     return dense.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def describe_fixed(model: nn.Module) -> dict[str, str]:
-    """SHA-256, cut short, of each frozen parameter and buffer: they are not recorded, and L depends on them."""
+    """Return a truncated SHA-256 digest of each frozen parameter and buffer.
+
+    Runs do not store these tensors, but L depends on them.
+    """
     found = {}
     for name, x in get_fixed_tensors(model).items():
         of_tensor = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
@@ -46,7 +50,10 @@ def describe_fixed(model: nn.Module) -> dict[str, str]:
 
 
 def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
-    """Raise if the model has other frozen parameters than when recording began; notes of buffers that are others."""
+    """Raise LCAError if the model's frozen parameters have changed since recording began.
+
+    Returns a note for each buffer that has changed.
+    """
     recorded = run.attributes.get("fixed", {})
     found = describe_fixed(model) if recorded else {}
     frozen = {name for name, tensor in get_named_parameters(model).items() if not tensor.requires_grad}
@@ -54,18 +61,18 @@ def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
     wrong = [name for name in others if name in frozen]
     if wrong:
         raise LCAError(
-            f"{wrong[0]} is frozen, so {run.path} does not hold it, and its values differ from those when recording "
-            f"began ({len(wrong)} of {len(frozen)} frozen tensors differ): the loss would not be the same",
-            remedy="Pass the model with the values it was trained with, such as from the same seed or file.",
+            f"the frozen parameter {wrong[0]} has changed since {run.path} was recorded ({len(wrong)} of {len(frozen)} "
+            "frozen parameters differ). Runs do not store them, so the allocation would use a different loss",
+            remedy="Pass the model with its original frozen parameters, for example from the same seed or file.",
         )
     return [
-        f"the buffer {name} differs from when recording began; the loss is computed with its present values"
+        f"the buffer {name} has changed since recording began; the loss is computed with its current values"
         for name in others
     ]
 
 
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
-    """Examples and SHA-256 of every split."""
+    """Return the number of examples and the SHA-256 digest of every split."""
     return {
         name: {"examples": count_examples(data), "sha256": compute_digest(data)}
         for name, data in problem.splits.items()
@@ -73,7 +80,7 @@ def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def require_same_data(run: Run, problem: Problem, split: str) -> None:
-    """Raise if the problem's split is not the one that the run was trained with."""
+    """Raise LCAError if the problem's split is not the one that the run was recorded with."""
     data = problem.split(split)
     recorded = run.attributes.get("splits", {}).get(split)
     if recorded is None:
@@ -81,8 +88,8 @@ def require_same_data(run: Run, problem: Problem, split: str) -> None:
     found: dict[str, Any] = {"examples": count_examples(data), "sha256": compute_digest(data)}
     if found != recorded:
         raise LCAError(
-            f"the {split} split of {problem.name} is not the one that {run.path} was recorded with",
+            f"the {split} split of {problem.name} differs from the one that {run.path} was recorded with",
             expected=f"{recorded['examples']:,} examples with SHA-256 {recorded['sha256'][:12]}…",
-            found=f"{found['examples']:,} with SHA-256 {found['sha256'][:12]}…",
-            remedy="Pass the data it was trained on.",
+            found=f"{found['examples']:,} examples with SHA-256 {found['sha256'][:12]}…",
+            remedy="Pass the data that the run was recorded with.",
         )

@@ -1,4 +1,4 @@
-"""Subsets of the examples: how they are drawn, and how well a mean over one estimates the mean over all."""
+"""Stratified subsets of the examples, and the standard error of the mean loss over such a subset."""
 
 from typing import Any
 
@@ -7,14 +7,17 @@ from numpy.typing import NDArray
 
 
 def draw_stratified(labels: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:
-    """n ascending indices, drawn without replacement, with each label as often as its share of all, up to rounding."""
-    random = np.random.RandomState(seed)  # whose stream numpy keeps the same for good
+    """Draw n indices without replacement, stratified by label, and return them in ascending order.
+
+    Each label gets its share of the n indices, rounded by the method of the largest remainder.
+    """
+    random = np.random.RandomState(seed)  # NumPy guarantees that its stream never changes
     found, counts = np.unique(labels, return_counts=True)
     shares = n * counts / len(labels)
-    wanted = np.floor(shares).astype(int)
-    largest_rests = np.argsort(wanted - shares, kind="stable")
-    wanted[largest_rests[: n - wanted.sum()]] += 1
-    drawn = [random.permutation(np.flatnonzero(labels == label))[:m] for label, m in zip(found, wanted, strict=True)]
+    sizes = np.floor(shares).astype(int)
+    by_remainder = np.argsort(sizes - shares, kind="stable")
+    sizes[by_remainder[: n - sizes.sum()]] += 1
+    drawn = [random.permutation(np.flatnonzero(labels == label))[:m] for label, m in zip(found, sizes, strict=True)]
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
@@ -24,13 +27,17 @@ def estimate_standard_error(
     labels: NDArray[np.int64] | None,
     n_of_class: dict[int, int],
 ) -> float:
-    """The standard error of L = Σ losses / Σ weights over a subset, as an estimate of L over the whole split.
+    """Return the standard error of L = Σ losses / Σ weights over a subset, as an estimate of L over the whole split.
 
-    losses: (n,) of each example, weighted; weights: (n,), what each weighs. Where these are 1, L is their mean.
-    labels: (n,), the class of each; None if all are in one. n_of_class: by label, the examples of the whole split.
-    Strata are the classes: √(Σ_c (N_c/N)² (1 − n_c/N_c) s_c²/n_c), with s_c² of the example's part in the deviation
-    from L, (loss − L · weight) / mean weight     [Cochran 1977, Sampling Techniques, eq. 5.9; of a ratio, eq. 6.13]
-    A class with a single example in the subset is given the variance of all of them.
+    `losses` contains the weighted loss of each example, `weights` its weight, and `labels` its class. All three have
+    shape (n,), and `labels` is None if there is a single class. `n_of_class` maps each label to its number of examples
+    in the whole split. The classes are the strata:
+
+        √(Σ_c (N_c/N)² (1 − n_c/N_c) s_c²/n_c)     [Cochran 1977, Sampling Techniques, eq. 5.9; for a ratio, eq. 6.13]
+
+    s_c² is the variance, within a class, of each example's share in the deviation from L,
+    (loss − L · weight) / mean weight. If a class has a single example in the subset, the variance over all examples is
+    used.
     """
     labels = np.zeros(len(losses), np.int64) if labels is None else labels
     deviations = (losses - losses.sum() / weights.sum() * weights) / weights.mean()

@@ -1,8 +1,12 @@
-"""A problem to begin with. Change the model, the data and the loss to yours; then
+"""A small problem to start from: classify points on two half circles.
+
+It runs without changes:
 
 lca train FILE:problem --iterations 200 --out run.zarr
 lca allocate run.zarr --problem FILE:problem
 lca analyze layers run.zarr
+
+Replace the model, the data and the loss with your own.
 """
 
 import torch
@@ -12,26 +16,33 @@ import lca
 
 
 def problem(hidden: int = 32) -> lca.Problem:
-    """What is trained; `--set hidden=64` gives another argument."""
-    model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))  # its weights are drawn by --seed
+    """Return the problem. Its arguments are options: `--set hidden=64` makes the hidden layer wider."""
+    # The initial weights are reproducible, because lca seeds torch (see `--seed`) before it calls this function.
+    model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))
     return lca.Problem(
         model,
         losses,
-        train=two_moons(2_000, seed=0),  # a tuple of tensors whose first dimension is the example
+        # A batch has the structure of the data, here (x, y). A torch Dataset or DataLoader works too.
+        train=two_moons(2_000, seed=0),
         val=two_moons(500, seed=1),
-        groups=lambda batch: batch[1],  # a label for each example, for `lca allocate --by-class`
-        correct=lambda model, batch: model(batch[0]).argmax(dim=1) == batch[1],  # for accuracies
+        # Optional: the class of each example, for `lca allocate --by-class`.
+        groups=lambda batch: batch[1],
+        # Optional: whether each prediction is correct, for accuracies.
+        correct=lambda model, batch: model(batch[0]).argmax(dim=1) == batch[1],
     )
 
 
 def losses(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """One loss for each example, not their mean: what is allocated is the mean over a whole split."""
+    """Return one loss per example. lca computes the mean over the whole split itself."""
     x, y = batch
     return nn.functional.cross_entropy(model(x), y, reduction="none")
 
 
 def two_moons(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points on two half circles, with noise; data must not depend on --seed, or runs could not be compared."""
+    """Return n noisy points on two half circles, and their classes.
+
+    The seed is fixed above, so that all runs share the same data and can be compared.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 2
     angle = torch.pi * torch.rand(n, generator=generator)

@@ -1,11 +1,10 @@
-"""Data sets: read into memory where they fit, else read anew at every pass, in their order and ahead of their use."""
+"""Datasets, which are read into memory if they fit, and otherwise streamed in order on every pass."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from functools import cache, partial
-from itertools import chain, pairwise
-from typing import Any, Self, TypeVar
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -28,27 +27,32 @@ from lca.problem.batches import (
     get_named_tensors,
     get_tensors,
     length,
-    map_tensors,
     split_batch,
     take,
 )
+from lca.problem.losses import describe_value
 from lca.runtime.device import get_memory_bytes
 from lca.runtime.workers import count_sharing
 
-T = TypeVar("T")
+READ_AT_ONCE = 128  # examples per read of a dataset; every worker keeps several such batches ready
+PIECE = 1_024  # examples in memory that are scaled at once when no gradient is needed
+HOST_SHARE = 0.25  # largest fraction of the host's memory for datasets; beyond it, a dataset is streamed
 
-READ_AT_ONCE = 128  # examples of a data set, of which every worker has several such batches ready
-PIECE = 1_024  # examples in memory that are scaled at once, where no gradient is wanted
-HOST_SHARE = 0.25  # of the host's memory, that data sets may take; over that one is streamed
-
-# Samplers that give each example once; what they say of order and of shares does not matter.
+# Samplers that yield each example once. Their order and their division among processes are ignored.
 PLAIN_SAMPLERS = (SequentialSampler, RandomSampler, DistributedSampler)
 
 
 class StreamedDataset:
-    """The examples of a data set that does not fit into memory, in its order, as batches of tensors on the host.
+    """A dataset that does not fit into memory, read in order as batches of tensors on the host.
 
-    Of a DataLoader its data set, collate_fn and workers are used; its order and the size of its batches are not.
+    `lca.Problem` creates it from a ``Dataset`` or a ``DataLoader``. The dataset, ``collate_fn`` and workers of a
+    ``DataLoader`` are used, but its batch size and its order are not.
+
+    Args:
+        source: Dataset or data loader to read.
+
+    Raises:
+        UsageError: If the data loader skips or repeats examples, or if its dataset yields whole batches.
     """
 
     def __init__(self, source: "Dataset[Any] | DataLoader[Any]") -> None:
@@ -58,9 +62,9 @@ class StreamedDataset:
         if isinstance(source, DataLoader):
             dataset = source.dataset
             _require_plain(source)
-            if source.batch_sampler is not None:  # else its collate_fn is for single examples
+            if source.batch_sampler is not None:  # without batches, collate_fn is for single examples
                 self.collate = source.collate_fn
-            # More than one worker would each read the whole of an iterable data set.
+            # Each of several workers would read the whole iterable dataset.
             n = min(source.num_workers, 1) if isinstance(dataset, IterableDataset) else source.num_workers
             if n:
                 start = partial(_start_worker, source.worker_init_fn)
@@ -69,53 +73,90 @@ class StreamedDataset:
                 self._workers |= {"multiprocessing_context": context} if context else {}
         self.dataset = dataset
         self.is_iterable = isinstance(dataset, IterableDataset)
-        self.selected: Sequence[int] | None = None  # some of the examples, ascending
+        self.selected: Sequence[int] | None = None  # indices of a subset, ascending
         self._functions: tuple[Callable[[Batch], Batch], ...] = ()
         self._length = 0 if self.is_iterable else len(dataset)
 
     def __len__(self) -> int:
-        """How many examples; of an iterable data set what was counted when it was read first."""
+        """Return the number of examples. For an iterable dataset, it is known after the first read."""
         return self._length if self.selected is None else len(self.selected)
 
     def batches(self, size: int, *, often: bool = False) -> Iterable[Batch]:
-        """All of them in order, as often as it is iterated; workers read ahead, and stay if that will be often."""
+        """Return all batches in order, as an object that can be iterated repeatedly.
+
+        Args:
+            size: Number of examples per batch.
+            often: Whether to keep the workers alive between two passes.
+        """
         how = {**self._workers, "persistent_workers": often and bool(self._workers)}
         return self._load(**self._order(size), **how)
 
     def draw(self, indices: Iterable[Tensor]) -> Iterable[Batch]:
-        """A batch of each of the indices (B,), in any order; once."""
+        """Return batches of the examples with the given indices. They can be iterated once.
+
+        Args:
+            indices: Indices of the examples of each batch, with shape (B,), in any order.
+
+        Raises:
+            UsageError: If the dataset is iterable, because its examples have no indices.
+        """
         if self.is_iterable:
             raise UsageError(
-                "an iterable data set that does not fit into memory has no random order to be trained in. Train it in "
-                "a loop of your own with lca.Recorder; lca.allocate takes it as it is."
+                "an iterable dataset that does not fit into memory cannot be shuffled, as training requires",
+                remedy="Record your own training loop with lca.Recorder. lca.allocate accepts the dataset.",
             )
         return self._load(dataset=self.dataset, batch_sampler=(index.tolist() for index in indices), **self._workers)
 
     def take_first(self, n: int) -> Batch:
-        """The first n examples, or all where there are fewer; read without workers, beside those there may be."""
+        """Return the first n examples, or all if there are fewer, without using the workers.
+
+        Args:
+            n: Number of examples.
+
+        Raises:
+            LCAError: If the dataset yields no examples when it is read again.
+        """
         first = next(iter(self._load(**self._order(n))), None)
         if first is None:
-            raise LCAError("the data set gives no example when it is read again; it has to give all of them each time.")
+            raise LCAError(
+                "the dataset yields no examples when it is read again",
+                remedy="Let its __iter__ start from the beginning every time.",
+            )
         return first
 
     def select(self, index: Sequence[int]) -> "StreamedDataset":
-        """Some of the examples, by their numbers, ascending."""
+        """Return the dataset restricted to some of its examples.
+
+        Args:
+            index: Indices of the examples, in ascending order.
+        """
         some = copy(self)
         some.selected = list(index)
         return some
 
     def map(self, function: Callable[[Batch], Batch]) -> Self:
-        """The same with function(batch) for each batch."""
+        """Return the dataset with a function applied to every batch.
+
+        Args:
+            function: Function from a batch to a batch.
+        """
         map_batches = copy(self)
         map_batches._functions = (*self._functions, function)
         return map_batches
 
     def read(self, in_memory: int = 0) -> "Batch | StreamedDataset":
-        """All of it in memory, if it fits there and its batches can be joined; else itself, now with its length.
+        """Read all examples into memory if they fit there and their batches can be concatenated.
 
-        in_memory: bytes of other data sets that are there already.
+        Args:
+            in_memory: Number of bytes that other datasets already occupy.
+
+        Returns:
+            The tensors, or the dataset itself, whose length is then known.
+
+        Raises:
+            UsageError: If example 0 differs between two reads.
         """
-        self._require_the_same_twice()
+        self._require_fixed_examples()
         host = torch.device("cpu")
         limit = HOST_SHARE * get_memory_bytes(host) // count_sharing(host) - in_memory
         parts: list[Batch] | None = []
@@ -125,7 +166,7 @@ class StreamedDataset:
             n_bytes += sum(x.nbytes for x in get_tensors(batch))
             if len({len(x) for x in get_tensors(batch)}) > 1:
                 raise ValueError(
-                    f"a batch has tensors of {' and '.join(str(len(x)) for x in get_tensors(batch))} examples"
+                    f"a batch has tensors with {' and '.join(str(len(x)) for x in get_tensors(batch))} examples"
                 )
             if parts is not None and n_bytes <= limit and _can_join(batch, parts):
                 parts.append(batch)
@@ -138,15 +179,18 @@ class StreamedDataset:
             return self
         return concatenate(parts) if parts else ()
 
-    def _require_the_same_twice(self) -> None:
-        """Of a data set whose examples have numbers; others would have to be begun anew."""
+    def _require_fixed_examples(self) -> None:
+        """Raise UsageError if example 0 differs between two reads.
+
+        Iterable datasets are not checked, because every read would start a new pass.
+        """
         if self.is_iterable or not len(self):
             return
         once, again = (get_tensors(self.collate([self.dataset[0]])) for _ in range(2))
         if not all(a.shape == b.shape and bool(((a == b) | (a != a)).all()) for a, b in zip(once, again, strict=True)):
             raise UsageError(
-                "the data set gives another example 0 each time it is asked, and L is the loss over fixed examples. "
-                "Switch random augmentation off here; a loop of your own may train with it, recorded by lca.Recorder."
+                "example 0 of the dataset differs each time it is read, but L is the loss over fixed examples",
+                remedy="Turn random augmentation off. To train with it, record your own loop with lca.Recorder.",
             )
 
     def _order(self, size: int) -> dict[str, Any]:
@@ -158,12 +202,12 @@ class StreamedDataset:
         return {"dataset": self.dataset, "batch_sampler": in_order}
 
     def _load(self, **how: Any) -> "_Batches":
-        # A generator of its own, so that no random state but the data set's is touched.
+        # The separate generator keeps the loader from using the global random state.
         return _Batches(DataLoader(**how, collate_fn=self.collate, generator=torch.Generator()), self._functions)
 
 
 class _Batches:
-    """The batches of a loader, as often as it is iterated, with functions applied to each."""
+    """The batches of a loader, with functions applied to each. They can be iterated repeatedly."""
 
     def __init__(self, loader: "DataLoader[Any]", functions: Sequence[Callable[[Batch], Batch]]) -> None:
         self.loader, self.functions = loader, functions
@@ -176,6 +220,8 @@ class _Batches:
 
 
 class _Selected(IterableDataset[Any]):
+    """Some examples of an iterable dataset."""
+
     def __init__(self, dataset: "IterableDataset[Any]", picked: Sequence[int]) -> None:
         self.dataset, self.selected = dataset, frozenset(picked)
 
@@ -184,97 +230,66 @@ class _Selected(IterableDataset[Any]):
 
 
 def read_dataset(source: "Dataset[Any] | DataLoader[Any]", in_memory: int = 0) -> "Batch | StreamedDataset":
-    """Every example of a data set, in its order: in memory if it fits there beside the others, else as a Stream."""
-    if type(source) is TensorDataset:  # and none that makes something else of its tensors
+    """Read all examples of a dataset in order, as tensors in memory if they fit, otherwise as a stream."""
+    if type(source) is TensorDataset:  # not a subclass, which may transform its tensors
         return tuple(source.tensors)
     return StreamedDataset(source).read(in_memory)
 
 
 def count_examples(data: "Batch | StreamedDataset") -> int:
-    """How many examples."""
+    """Return the number of examples."""
     return len(data) if isinstance(data, StreamedDataset) else length(data)
 
 
 def take_first(data: "Batch | StreamedDataset", n: int) -> Batch:
-    """The first n examples, in memory."""
+    """Return the first n examples, in memory."""
     return data.take_first(n) if isinstance(data, StreamedDataset) else take(data, slice(n))
 
 
 def map_batches(data: "Batch | StreamedDataset", function: Callable[[Batch], Batch]) -> "Batch | StreamedDataset":
-    """The same with function(batch) for the whole, or for each batch of a stream."""
+    """Apply a function to data in memory as a whole, or to each batch of a stream."""
     return data.map(function) if isinstance(data, StreamedDataset) else function(data)
 
 
 def iterate_pieces(data: "Batch | StreamedDataset", scale: Callable[[Batch], Batch] | None = None) -> Iterable[Batch]:
-    """All of it, in pieces that are small enough to be scaled."""
+    """Iterate over all data in pieces that are small enough to be scaled."""
     parts = data.batches(READ_AT_ONCE) if isinstance(data, StreamedDataset) else split_batch(data, PIECE)
     return map(scale, parts) if scale else parts
 
 
-def prefetch(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterator[tuple[Batch, T]]:
-    """Batches, each with something that goes with it, on the device.
-
-    On CUDA each is copied while the one before it is in use; the host waits for none of them, and three are there at
-    most: the memory of one that is not in use any more is that of the next but one, for a copy waits for all that was
-    asked of the device before it.
-    """
-    if device.type != "cuda":
-        for batch, beside in batches:
-            yield map_tensors(batch, lambda x: x.to(device)), beside
-        return
-    copies = _copy_stream(device)
-
-    def copy_ahead(item: tuple[Batch, T]) -> tuple[Batch, T, torch.cuda.Event]:
-        copies.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(copies):
-            there = map_tensors(item[0], lambda x: _pin(x).to(device, non_blocking=True))
-        return there, item[1], copies.record_event()
-
-    for now, _ in pairwise(chain(map(copy_ahead, batches), [None])):
-        assert now is not None
-        batch, beside, arrived = now
-        torch.cuda.current_stream(device).wait_event(arrived)
-        yield batch, beside
-
-
-@cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all passes, for memory that was given to one stream is of no use to another."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-def _pin(x: Tensor) -> Tensor:
-    """From where it can be copy_ahead without being waited for."""
-    return x if x.is_cuda or x.is_pinned() else x.pin_memory()
-
-
 def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
-    """Ctrl-C is for the main process, which may want to read on until it has come to a good end."""
+    """Make a worker ignore Ctrl-C, and call the user's function.
+
+    The main process handles Ctrl-C, and may still read until it stops cleanly.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if own:
         own(number)
 
 
 def _require_plain(loader: "DataLoader[Any]") -> None:
-    """Raise where a loader gives other examples than its data set has, or other batches than of these."""
+    """Raise UsageError if the loader skips or repeats examples, or if its dataset yields whole batches."""
     if isinstance(loader.dataset, IterableDataset):
         if loader.batch_sampler is None:
             raise UsageError(
-                "the DataLoader has batch_size=None, so that its data set gives batches, and lca wants examples. Give "
-                "it a data set of single examples, and any batch_size."
+                "the DataLoader has batch_size=None, so its dataset yields whole batches",
+                remedy="Pass a DataLoader with a dataset of single examples, and any batch_size.",
             )
         return
     sampler, batch_sampler = loader.sampler, loader.batch_sampler
     if not isinstance(sampler, PLAIN_SAMPLERS) or type(batch_sampler) not in (BatchSampler, type(None)):
         found = sampler if type(batch_sampler) in (BatchSampler, type(None)) else batch_sampler
         raise UsageError(
-            f"the DataLoader has a {type(found).__name__}, and L is the mean over the data set, each example once. "
-            "For a part of it give torch.utils.data.Subset(dataset, indices); for weights, Problem(…, weigh=…)."
+            "the DataLoader",
+            expected="a sampler that yields each example once, because L is the mean over the dataset",
+            found=describe_value(found),
+            remedy="For a subset, pass torch.utils.data.Subset(dataset, indices). For weights, pass "
+            "Problem(…, weigh=…).",
         )
 
 
 def _can_join(batch: Batch, parts: Sequence[Batch]) -> bool:
-    """Whether the batch can be joined to those parts: tensors of the same dtypes, and shapes but for the first axis."""
+    """Return whether the batch has the same dtypes and, apart from the first axis, the same shapes as the parts."""
     return not parts or _describe_form(batch) == _describe_form(parts[0])
 
 

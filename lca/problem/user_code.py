@@ -1,4 +1,4 @@
-"""A problem of the user's own: a function that returns it, in a module or a file."""
+"""Problems defined by the user's code: functions in a module or a file that return a Problem."""
 
 import importlib
 import importlib.util
@@ -15,28 +15,31 @@ from typing import Any
 import torch
 
 from lca.errors import Argument, LCAError, UsageError
+from lca.problem.losses import describe_value
 from lca.problem.problem import Problem
 
-GROUP = "lca.problems"  # of the entry points by which a package adds names
+GROUP = "lca.problems"  # group of the entry points with which packages add problems
 EXAMPLE = "path/file.py:factory or package.module:factory"
 
 
 def is_factory(name: str) -> bool:
-    """Whether a problem's name says where a function is, rather than being built in."""
+    """Return whether a problem's name refers to a function rather than to a built-in problem."""
     return ":" in name or name in list_plugins()
 
 
 def list_plugins() -> dict[str, str]:
-    """The names that installed packages add, and the functions that they stand for."""
+    """Return the names that installed packages add, each with the location of its function."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Problem:
-    """Call the function that a name stands for; the caller's random state is left as it was.
+    """Return the problem that the function called `name` makes. The caller's random state does not change.
 
-    options: its arguments, text being read as what their defaults are. seed: of the weights it may draw.
-    Raises UsageError where there is no such file, module or function, and LCAError, with their traceback, where the
-    module or the function raise.
+    `options` are the arguments of the function. Text is converted to the type of the argument's default. `seed` is the
+    random seed with which the function is called.
+
+    Raises UsageError if the file, the module, the function or an option does not exist. Raises LCAError, with the
+    traceback, if the user's code raises an exception.
     """
     place, _, function = list_plugins().get(name, name).rpartition(":")
     is_module = all(part.isidentifier() for part in place.split("."))
@@ -44,8 +47,10 @@ def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Proble
         raise UsageError("problem", expected=EXAMPLE, found=repr(name))
     factory = getattr(_import_place(place), function, None)
     if not callable(factory):
+        functions = _list_functions(_import_place(place))
         raise UsageError(
-            f"{place} has no function {function!r}; it has {_list_functions(_import_place(place)) or 'none'}."
+            f"{place} has no function {function!r}",
+            remedy=f"Its functions are {functions}." if functions else "It defines no public functions.",
         )
     arguments = _read_arguments(factory, name, options)
     with torch.random.fork_rng(devices=[]):
@@ -57,7 +62,7 @@ def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Proble
         except (Exception, SystemExit) as error:
             raise LCAError(f"{name} raised:\n\n{_format_traceback(error)}") from error
     if not isinstance(problem, Problem):
-        raise LCAError(f"what {name} returned", expected="an lca.Problem", found=f"a {type(problem).__name__}")
+        raise LCAError(f"the return value of {name}", expected="an lca.Problem", found=describe_value(problem))
     return replace(problem, name=name, options=arguments)
 
 
@@ -67,7 +72,7 @@ def _import_place(place: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"there is no file {path} in {Path.cwd()}", remedy=f"Name the problem as {EXAMPLE}.")
+        raise UsageError(f"{path} does not exist (looked in {Path.cwd()})", remedy=f"Name the problem as {EXAMPLE}.")
     name = f"lca_problem_{path.stem}"
     if name in sys.modules and Path(str(sys.modules[name].__file__)) == path.resolve():
         return sys.modules[name]
@@ -75,7 +80,7 @@ def _import_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickle look for it
+    sys.modules[name] = module  # dataclasses and pickle look for it there
     _make_importable(path.resolve().parent)
     try:
         spec.loader.exec_module(module)
@@ -86,13 +91,13 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    _make_importable(Path.cwd())  # which is not on the path of a console script, nor of torchrun's workers
+    _make_importable(Path.cwd())  # a console script and torchrun's workers lack it on sys.path
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(
-                f"there is no module {error.name!r}, neither installed nor in {Path.cwd()}",
+                f"module {error.name!r} is neither installed nor in {Path.cwd()}",
                 remedy=f"Name the problem as {EXAMPLE}.",
             ) from None
         raise LCAError(f"{name} raised on import:\n\n{_format_traceback(error)}") from error
@@ -101,32 +106,30 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _make_importable(folder: Path) -> None:
-    """Modules of a folder can be imported from now on, also those that a problem imports later."""
+    """Make the modules of a folder importable, including those that a problem imports later."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _read_arguments(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as arguments of the function; an error that lists what it takes."""
+    """Convert the options to arguments of the function. Raise UsageError if one is unknown or missing."""
     parameters = inspect.signature(factory).parameters
     named = {key: p for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    takes = ", ".join(named) or "none"
     for key in options:
         if key not in named and not any_name:
-            raise UsageError(f"{name} has no option {key!r}; it takes {takes}.")
+            remedy = f"Its options are {', '.join(named)}." if named else "It has no options."
+            raise UsageError(f"{name} has no option {key!r}", remedy=remedy)
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in options:
-            raise UsageError(
-                f"{name} needs the option {key!r}; it takes {takes}", remedy=("Pass it in ", Argument("options"), ".")
-            )
+            raise UsageError(f"{name} requires the option {key!r}", remedy=("Pass it in ", Argument("options"), "."))
     return {
         key: _read_value(key, value, named[key].default if key in named else None) for key, value in options.items()
     }
 
 
 def _read_value(name: str, value: Any, default: Any) -> Any:
-    """Text as a value of the kind of the default: a bool, a number, or else text."""
+    """Convert text to a bool or a number if the default is one. Return other values unchanged."""
     if not isinstance(value, str) or not isinstance(default, bool | int | float):
         return value
     try:
@@ -144,7 +147,7 @@ def _list_functions(module: ModuleType) -> str:
 
 
 def _format_traceback(error: BaseException) -> str:
-    """The traceback from where the user's own code begins."""
+    """Format a traceback, beginning with the first frame of the user's code."""
     frames = error.__traceback__
     while frames and (
         "importlib" in frames.tb_frame.f_code.co_filename or frames.tb_frame.f_code.co_filename == __file__

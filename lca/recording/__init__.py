@@ -1,1 +1,1 @@
-"""Recording: every iterate of an optimizer into a run store, by a recorder or from checkpoints that exist."""
+"""Recording of the iterates of an optimizer into a run store, during training or from existing checkpoints."""

@@ -1,4 +1,4 @@
-"""A thread that transposes, compresses and writes blocks of iterates while the training goes on."""
+"""A thread that transposes, compresses and writes blocks of iterates while training continues."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from lca.errors import Argument, LCAError
 from lca.recording import resume_state
 from lca.store.run_writer import RunWriter
 
-# One is filled by the training while the other is written; the training waits if it is faster than the disk.
+# Training fills one buffer while the other is written. It waits if it is faster than the disk.
 N_BUFFERS = 2
 
 Scalars = Sequence[Mapping[str, float | Tensor]]
@@ -28,15 +28,17 @@ Floats = NDArray[np.floating[Any]]
 
 
 class BlockWriter:
-    """Does its jobs in order, so that neither a count nor a state comes to disk before the iterates it counts.
+    """Writes blocks in a background thread.
 
-    An error of the thread, such as a full disk, is raised to the training at its next block; nothing is written after.
+    Jobs are done in order, so that iterates reach the disk before their number and the state for resuming. After an
+    error in the thread, such as a full disk, nothing more is written, and the next call of `buffer` or `close` raises
+    the error.
     """
 
     def __init__(self, writer: RunWriter, device: torch.device) -> None:
         self.writer, self.run = writer, writer.run
         run = writer.run
-        self.commit_s = 0.0  # what the last commit took
+        self.commit_s = 0.0  # duration of the last commit
         K, pinned = run.parameters.size, device.type == "cuda"
         dtype = getattr(torch, run.weights.dtype.name)
         self._last: Floats | None = None
@@ -50,21 +52,28 @@ class BlockWriter:
         self._thread.start()
 
     def buffer(self) -> Tensor:
-        """A buffer (block, K) to fill; waits until one is free."""
+        """Return an empty buffer, (block, K), as soon as one is free."""
         buffer = self._free.get()
         self._raise_error()
         return buffer
 
     def write(self, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None) -> None:
-        """Write the first n rows of a buffer, the iterates from begin on, once they are ready, and free it."""
+        """Write the first n rows of a buffer as the iterates from `begin` on, and free the buffer.
+
+        The rows are written after the event `ready`, if there is one.
+        """
         self._jobs.put(lambda runner: self._write(runner, begin, buffer, n, ready))
 
     def commit(self, n_iterates: int, scalars: Scalars, state: Mapping[str, Any] | None) -> None:
-        """Count the iterates; scalars: a mapping for each iteration since the last commit; state: to resume from."""
+        """Store the number of iterates, the scalars and the state for resuming.
+
+        `scalars` contains a mapping for each iteration since the last commit. `state` is None if there is no state to
+        store.
+        """
         self._jobs.put(lambda _: self._commit(n_iterates, scalars, state))
 
     def close(self) -> None:
-        """Finish the remaining jobs and stop."""
+        """Finish the remaining jobs and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
         self._raise_error()
@@ -73,15 +82,15 @@ class BlockWriter:
         error = self._error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LCAError(
-                f"the disk is full: {self.run.path} holds {self.run.n_iterates:,} iterates and is sound",
+                f"the disk is full. {self.run.path} is intact and holds {self.run.n_iterates:,} iterates",
                 remedy=("Free some space, then continue by passing ", Argument("resume", True), "."),
             ) from error
         if error:
             raise error
 
     def _work(self) -> None:
-        _stay_behind()
-        with ThreadPoolExecutor(os.cpu_count(), initializer=_stay_behind) as pool, asyncio.Runner() as runner:
+        _lower_priority()
+        with ThreadPoolExecutor(os.cpu_count(), initializer=_lower_priority) as pool, asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(pool)
             while (job := self._jobs.get()) is not None:
                 try:
@@ -94,7 +103,7 @@ class BlockWriter:
     ) -> None:
         try:
             if self._error:
-                return  # what comes after a gap is of no use
+                return  # iterates after a gap are useless
             if ready:
                 ready.synchronize()
             rows = buffer[:n].numpy()
@@ -119,25 +128,29 @@ class BlockWriter:
 
 
 def find_moved(last: Floats | None, rows: Floats) -> list[bool]:
-    """Whether each iteration between the iterates, last (K,) before rows (n, K), changed any bit of them."""
+    """Return for each iteration whether it changed any bit of the parameters.
+
+    `rows` has shape (n, K) and contains consecutive iterates. `last`, (K,), is the iterate before them, if there is
+    one.
+    """
     before = rows[:-1] if last is None else [last, *rows[:-1]]
-    return [_differ(a, b) for a, b in zip(before, rows[len(rows) - len(before) :], strict=True)]
+    return [_has_changed(a, b) for a, b in zip(before, rows[len(rows) - len(before) :], strict=True)]
 
 
 def stack_scalars(scalars: Scalars) -> dict[str, NDArray[np.float64]]:
-    """One array (iteration,) per name, NaN in the iterations that do not have it."""
+    """Return one array (iteration,) per name, with NaN for the iterations that lack this scalar."""
     names = dict.fromkeys(name for row in scalars for name in row)
     return {name: np.array([float(row.get(name, np.nan)) for row in scalars]) for name in names}
 
 
-def _differ(a: Floats, b: Floats) -> bool:
-    """Whether any bit differs. Where anything moved, a small sample nearly always shows it."""
+def _has_changed(a: Floats, b: Floats) -> bool:
+    """Return whether any bit differs. A small sample, which nearly always shows a difference, is compared first."""
     a, b = (x.view(f"u{x.itemsize}") for x in (a, b))
     step = max(1, len(a) // 1000)
     return not np.array_equal(a[::step], b[::step]) or not np.array_equal(a, b)
 
 
-def _stay_behind() -> None:
-    """Give the thread the lowest priority, so that it takes the cores that the training leaves."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process
+def _lower_priority() -> None:
+    """Give the current thread the lowest priority, so that it uses only the cores that training leaves idle."""
+    if sys.platform == "linux":  # on other systems this would affect the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -1,7 +1,7 @@
-"""Importing checkpoints: a trajectory from state_dicts in files, one iterate each.
+"""Import of checkpoints: files with state_dicts become the iterates of a run.
 
-The steps between checkpoints are long, so that it is coarse: the allocation refines them, and its certificate tells how
-far that went. What happened between two checkpoints is taken as a straight line.
+The steps between checkpoints are long, and each is treated as a straight line. The allocation refines them, and its
+certificate reports the error that remains.
 """
 
 import re
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from lca.errors import LCAError, UsageError
 from lca.model.parameters import get_fixed_tensors, get_trainable
+from lca.problem.losses import describe_value
 from lca.problem.problem import Problem
 from lca.problem.provenance import describe_splits
 from lca.recording.recorder import Recorder
 from lca.store.run import Run, open_run
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints of training loops keep the model's
+NESTED = ("state_dict", "model_state_dict", "model")  # keys under which training loops store the model's state_dict
 
 
 def import_checkpoints(
@@ -34,16 +35,34 @@ def import_checkpoints(
     overwrite: bool = False,
     command: str | None = None,
 ) -> Run:
-    """Make a run store of checkpoints, in this order; a folder stands for those in it, in the order of their numbers.
+    """Create a run from checkpoints.
 
-    problem: whose model they are of. Files are read with `weights_only`, so that none of them can run code; a tensor
-    that the model does not train is not looked at.
+    Files are read with ``weights_only=True``, so they cannot run code. Tensors that the model lacks are ignored.
+
+    Args:
+        path: Path or URL of the run to create.
+        files: Checkpoints in order, one per iterate. A folder stands for its checkpoints, sorted by the numbers in
+            their names.
+        problem: Problem whose model was saved.
+        codec: Lossless compression of the iterates: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
+        overwrite: Whether to replace an existing run.
+        command: Command line to store with the run.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: If there are fewer than two checkpoints, or if their order is unclear.
+        LCAError: If a file cannot be read or does not match the model.
+
+    Example:
+        >>> run = lca.import_checkpoints("run.zarr", [Path("checkpoints")], problem)
     """
     parameters = get_trainable(problem.model)
-    checkpoints = [file for place in files for file in _in_order(place)]
+    checkpoints = [file for place in files for file in _list_files(place)]
     if len(checkpoints) < 2:
-        raise UsageError("checkpoints", expected="two or more, for a trajectory", found=str(len(checkpoints)))
-    _require_rising(checkpoints)
+        raise UsageError("checkpoints", expected="at least 2", found=str(len(checkpoints)))
+    _require_numeric_order(checkpoints)
     attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
@@ -51,72 +70,72 @@ def import_checkpoints(
         "splits": describe_splits(problem),
         **({"command": command} if command else {}),
     }
-    for file in [*checkpoints, checkpoints[0]]:  # all are looked at before anything is made, or replaced
-        _set(parameters, _read(file), file)
+    for file in [*checkpoints, checkpoints[0]]:  # try all files before creating or replacing anything
+        _load_parameters(parameters, _read_tensors(file), file)
     _require_same_fixed(problem.model, checkpoints)
     with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
         for file in checkpoints[1:]:
-            _set(parameters, _read(file), file)
+            _load_parameters(parameters, _read_tensors(file), file)
             recorder.record()
     return open_run(path)
 
 
-def _in_order(place: Path) -> list[Path]:
+def _list_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise UsageError(f"{place} does not exist", remedy="Name checkpoints, or a folder that holds them.")
+        raise UsageError(f"{place} does not exist", remedy="Pass checkpoints, or a folder that contains them.")
     found = [file for file in place.iterdir() if file.suffix in SUFFIXES and file.is_file()]
     if not found:
         raise UsageError(str(place), expected=f"files ending in {', '.join(SUFFIXES)}", found="none")
-    kinds = sorted({"#".join(_parts(file.name)[::2]) for file in found})
+    kinds = sorted({"#".join(_split_at_numbers(file.name)[::2]) for file in found})
     if len(kinds) > 1:
         raise UsageError(
-            f"the names of the files in {place} differ in more than their numbers ({', '.join(kinds[:4])}), so their "
-            "order is not known",
-            remedy="Pass the files themselves, in order.",
+            f"the order of the files in {place} is unclear, because their names differ in more than a number "
+            f"({', '.join(kinds[:4])})",
+            remedy="Pass the files in order, instead of the folder.",
         )
-    return sorted(found, key=lambda file: [int(number) for number in _parts(file.name)[1::2]])
+    return sorted(found, key=lambda file: [int(number) for number in _split_at_numbers(file.name)[1::2]])
 
 
-def _require_rising(files: Sequence[Path]) -> None:
-    """Raise where files that differ by their numbers alone are in another order, such as that of a shell's glob."""
-    numbers = [[int(number) for number in _parts(str(file))[1::2]] for file in files]
-    alike = len({"#".join(_parts(str(file))[::2]) for file in files}) == 1
+def _require_numeric_order(files: Sequence[Path]) -> None:
+    """Raise UsageError if files that differ only in their numbers are not in numeric order."""
+    numbers = [[int(number) for number in _split_at_numbers(str(file))[1::2]] for file in files]
+    alike = len({"#".join(_split_at_numbers(str(file))[::2]) for file in files}) == 1
     if alike and numbers != sorted(numbers):
         raise UsageError(
-            f"{files[0]}, {files[1]}, … are not in the order of their numbers; a shell's * does not sort them that way",
-            remedy="Pass their folder, or sort them: $(ls -v …).",
+            f"{files[0]}, {files[1]}, … are not in numeric order (the shell's * sorts alphabetically)",
+            remedy="Pass their folder, or sort them with $(ls -v …).",
         )
 
 
-def _parts(name: str) -> list[str]:
-    """ "step-10.pt" -> ["step-", "10", ".pt"], numbers always in odd places, so that they compare with numbers."""
+def _split_at_numbers(name: str) -> list[str]:
+    """Split a name into text and numbers, as in ["step-", "10", ".pt"]. The numbers are at the odd indices."""
     return re.split(r"(\d+)", name)
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint, by name."""
+def _read_tensors(file: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a checkpoint by name."""
     if file.suffix == ".safetensors" and find_spec("safetensors") is None:
         raise UsageError(
-            f"reading {file} needs a package that is not installed",
+            f"reading {file} requires the package safetensors, which is not installed",
             remedy="Install it with: pip install 'loss-change-allocation[safetensors]'",
         )
     try:
         loaded: Any = _load(file)
     except UnpicklingError as error:
         raise LCAError(
-            f"{file} holds more than tensors, which might run code, so it is not read",
-            remedy="Save model.state_dict() itself, without objects of other kinds.",
+            f"{file} contains objects other than tensors. Loading them could run code, so it was not read",
+            remedy="Save only model.state_dict().",
         ) from error
-    except Exception as error:  # damaged files raise many kinds
+    except Exception as error:  # damaged files raise many types of exceptions
         why = str(error).partition("\n")[0] or type(error).__name__
         raise LCAError(f"{file} cannot be read as a checkpoint of tensors ({why}).") from error
     for name in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
-        raise LCAError(str(file), expected="a state_dict", found=f"a {type(loaded).__name__}")
+        raise LCAError(str(file), expected="a state_dict", found=describe_value(loaded))
     return {name: tensor for name, tensor in loaded.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
@@ -129,48 +148,52 @@ def _load(file: Path) -> Any:
 
 
 @torch.no_grad()
-def _set(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
-    """Set the model's parameters to those of a checkpoint, whose names may have the prefix of a wrapper."""
-    prefix = _prefix(parameters, found)
+def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    """Set the model's parameters to those of a checkpoint.
+
+    All names in the checkpoint may have a prefix, which wrappers of a model add.
+    """
+    prefix = _find_prefix(parameters, found)
     missing = [name for name in parameters if prefix + name not in found]
     if missing:
+        contents = ", ".join([*list(found)[:5], *(["…"] if len(found) > 5 else [])]) or "no named tensors"
         raise LCAError(
-            f"{file} lacks {len(missing)} of the model's {len(parameters)} parameters, the first of them "
-            f"{missing[0]!r}; it has {', '.join(list(found)[:5])}, …",
-            remedy="Pass the problem whose model it is of.",
+            f"{file} lacks {len(missing)} of the model's {len(parameters)} parameters (first: {missing[0]!r}). "
+            f"It contains {contents}",
+            remedy="Pass the problem whose model was saved.",
         )
     for name, tensor in parameters.items():
         value = found[prefix + name]
         if value.shape != tensor.shape:
             raise LCAError(
                 f"the shape of {name} in {file}",
-                expected=f"the model's {tuple(tensor.shape)}",
+                expected=f"{tuple(tensor.shape)}, as in the model",
                 found=str(tuple(value.shape)),
             )
         tensor.copy_(value)
 
 
 def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:
-    """Raise where what is not recorded, and L depends on, is in the checkpoints, and is not the model's.
+    """Raise LCAError if the checkpoints and the model have different values of a tensor that runs do not store.
 
-    What the training itself has changed, such as a counter, no model can have for all of them; it is let be.
+    Tensors that changed during training, such as counters, are ignored, because no model could match all checkpoints.
     """
-    first, last = _read(files[0]), _read(files[-1])
-    prefix = _prefix(get_trainable(model), first)
+    first, last = _read_tensors(files[0]), _read_tensors(files[-1])
+    prefix = _find_prefix(get_trainable(model), first)
     for name, tensor in get_fixed_tensors(model).items():
         value, later = first.get(prefix + name), last.get(prefix + name)
         if value is None or later is None or not torch.equal(value, later):
             continue
         if value.shape != tensor.shape or not torch.equal(value, tensor.to(value)):
             raise LCAError(
-                f"{files[0]} has other values of {name} than the problem's model. It is not trained, so a run does "
-                "not hold it, and the loss would not be the same",
-                remedy="Let the problem's function load it, such as from this file.",
+                f"{name} differs between {files[0]} and the problem's model. It is not trained, so runs do not store "
+                "it, and the allocation would use a different loss",
+                remedy="Load it when the problem is created, for example from this file.",
             )
 
 
-def _prefix(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What stands before the names in a checkpoint, such as "module."."""
+def _find_prefix(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Return the prefix of the parameter names in a checkpoint, such as "module."."""
     first = next(iter(parameters))
     prefixes = (name.removesuffix(first) for name in found if name == first or name.endswith(f".{first}"))
     return next((p for p in prefixes if all(p + name in found for name in parameters)), "")

@@ -1,8 +1,8 @@
-"""Every iterate of an optimizer, θ_0 first, into a run store."""
+"""The recorder, which writes every iterate of an optimizer to a run store, beginning with θ_0."""
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -17,42 +17,54 @@ from lca.model.vectors import assign, choose_dtype
 from lca.problem.provenance import describe_fixed, require_same_fixed
 from lca.recording import resume_state
 from lca.recording.block_writer import BlockWriter
+from lca.recording.recordable import require_recordable, require_unchanged
 from lca.recording.staging import Staging
-from lca.store.paths import locate
+from lca.recording.step_hooks import unwrap, watch_steps
+from lca.store.parameters import ParameterTable
+from lca.store.paths import Location, locate
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter, create_run
 
-# What is written counts, and a state to resume from is saved, at the end of a block, but not more often than this, nor
-# so often that it takes more than a twentieth of the time.
+# Iterates are counted and a state for resuming is stored at the end of a block, at most once per COMMIT_S seconds and
+# rarely enough to take at most the fraction COMMIT_SHARE of the time.
 COMMIT_S = 1.0
 COMMIT_SHARE = 0.05
-
-# The kinds of numbers that a run store holds without loss, as float32 or, the last, as float64.
-REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 Scalar = float | Tensor
 
 
 class Recorder:
-    """Record a training loop of any kind; a context manager.
+    """Context manager that records the iterates of any training loop.
 
-        with lca.Recorder("run.zarr", model) as recorder:
-            recorder.attach(optimizer)
-            ...                                       # train
+    θ_0 is recorded on entry. Each iterate then costs training one flat copy. A background thread compresses and writes
+    whole blocks, and training waits only if the disk is slower. On exit, the remaining iterates are written, and the
+    run is marked as complete, unless an exception was raised.
 
-    θ_0 is taken on entry. An iterate costs the training one flat copy; a thread of its own compresses and writes whole
-    blocks of them, and holds the training up only where the disk is slower. On leaving, also by an exception, what is
-    left is written; the store is complete unless it was an exception.
+    Args:
+        path: Path or URL of the run.
+        model: Model whose trainable parameters are recorded, tied ones once. It may be compiled, or wrapped for
+            data-parallel training, in which case only rank 0 records.
+        parameters: Regular expression. Only parameters whose names contain a match are recorded.
+        codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
+        attributes: Information to store with the run, such as its problem and its configuration.
+        state: Function that returns what training needs to resume: a mapping of tensors and plain values that nobody
+            modifies afterwards. It is called in the training thread, from time to time and at the end.
+        overwrite: Whether to replace an existing run.
+        resume: Whether to continue an existing run from its last stored state. On entry, the model then gets the
+            matching iterate, and ``n_iterates`` and ``state`` show where training continues.
 
-    model: may be compiled, or wrapped for data-parallel training (then rank 0 records, and the others do nothing).
-    Its trainable parameters are recorded, tied ones once.
-    parameters: a regular expression; only the parameters with a match in their names are recorded.
-    codec: "zstd", "lz4" (fastest) or "pcodec" (smallest); all lossless.
-    attributes: what the store says of the run, such as the problem and its configuration.
-    state: called in the training's thread, now and then and at the end, for what the training needs to go on later:
-    a mapping of tensors and plain values that nobody changes afterwards.
-    resume: go on with the store that is there, after the last state saved in it. On entry the model then gets the last
-    iterate up to there, and `n_iterates` and `state` tell the training where it is.
+    Attributes:
+        n_iterates: Number of iterates recorded so far.
+        state: State from which training resumes. None if it starts from the beginning.
+
+    Raises:
+        UsageError: If no trainable parameter matches.
+        LCAError: If a parameter cannot be recorded, or if the run is being written by another process.
+
+    Example:
+        >>> with lca.Recorder("run.zarr", model) as recorder:
+        ...     recorder.attach(optimizer)
+        ...     train(model, optimizer)
     """
 
     def __init__(
@@ -69,20 +81,14 @@ class Recorder:
     ) -> None:
         self.path, self.codec, self.overwrite, self.resume = locate(path), codec, overwrite, resume
         self.attributes, self._capture = dict(attributes or {}), state
-        self.active = _rank() == 0
+        self.active = _get_rank() == 0
         self._model, self._recording = model, False
         named = get_named_parameters(model)
-        _require_recordable(named)
+        require_recordable(named)
         self._frozen = {name for name, tensor in named.items() if not tensor.requires_grad}
-        chosen = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
-        if parameters is not None:
-            chosen = {name: tensor for name, tensor in chosen.items() if re.search(parameters, name)}
-            if not chosen:
-                raise UsageError(
-                    f"no trainable parameter has a match for {parameters!r}; there are {', '.join(named)}."
-                )
-        self.table = build_table(model, chosen)
-        self._chosen, self._tensors = chosen, list(chosen.values())
+        self._chosen = _choose_parameters(named, parameters)
+        self._tensors = list(self._chosen.values())
+        self.table = build_table(model, self._chosen)
 
     def __enter__(self) -> Self:
         self.state: Mapping[str, Any] | None = None
@@ -111,50 +117,46 @@ class Recorder:
         return self
 
     def attach(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Record after every step of the optimizer, with its learning rate, until the recorder is left.
+        """Record an iterate and the learning rate after every step of the optimizer, until the recorder exits.
 
-        scaler: a gradient scaler skips the step where gradients overflow, and the optimizer never hears of it. Given
-        here, such an iteration is recorded as well, as one without motion, when the scaler is updated.
+        Args:
+            optimizer: Optimizer of the loop.
+            scaler: Gradient scaler of the loop, if any. It skips a step if gradients overflow, without calling the
+                optimizer. If it is passed, such an iteration is recorded as one without motion.
+
+        Raises:
+            UsageError: If the optimizer is already attached.
         """
-        optimizer = _unwrap(optimizer)
+        optimizer = unwrap(optimizer)
         if optimizer in self._attached:
-            raise UsageError("this optimizer is attached already: each of its steps would be recorded twice.")
+            raise UsageError("the optimizer is already attached, so each step would be recorded twice.")
         self._attached.append(optimizer)
-        stepped = False
-
-        def after_step(*_: object) -> None:
-            nonlocal stepped
-            stepped = True
-            self.record(learning_rate=optimizer.param_groups[0]["lr"])
-
-        self._detach.append(optimizer.register_step_post_hook(after_step).remove)
-        if scaler is not None:
-            update = scaler.update
-
-            def update_and_record(*arguments: Any, **options: Any) -> None:
-                nonlocal stepped
-                if not stepped:
-                    after_step()
-                stepped = False
-                update(*arguments, **options)
-
-            scaler.update = update_and_record  # type: ignore[method-assign]
-            self._detach.append(lambda: setattr(scaler, "update", update))
+        self._detach += watch_steps(
+            optimizer, scaler, lambda: self.record(learning_rate=optimizer.param_groups[0]["lr"])
+        )
 
     def log(self, **scalars: Scalar) -> None:
-        """Scalars of the iteration under way; they go with its iterate.
+        """Store scalars with the current iteration.
 
-        A tensor without dimensions is as good as a number, and is not waited for.
+        Args:
+            **scalars: Numbers, or tensors without dimensions. A tensor is copied without waiting for its value.
         """
         for name, value in scalars.items():
             self._pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
 
     def record(self, **scalars: Scalar) -> None:
-        """Take the model's parameters as the next iterate, with scalars of the iteration that led to it."""
+        """Record the model's parameters as the next iterate.
+
+        Args:
+            **scalars: Scalars of the iteration that led to it, as in `log`.
+
+        Raises:
+            LCAError: If the recorder is not active, that is, outside its ``with`` block.
+        """
         if not self.active:
             return
         if not self._recording:
-            raise LCAError(f"nothing records into {self.path}: use the recorder inside its `with`.")
+            raise LCAError(f"the recorder of {self.path} is not active", remedy="Use it inside its `with` block.")
         self.log(**scalars)
         self._scalars.append(self._pending)
         self._pending = {}
@@ -173,7 +175,7 @@ class Recorder:
                 self._commit(with_state=clean)
             finally:
                 self._writer.close()
-                del self._writer, self._staging, self._buffer  # whole blocks, which a reference to this might keep
+                del self._writer, self._staging, self._buffer  # a reference to the recorder must not keep whole blocks
             if exception is None:
                 self._run_writer.finish()
 
@@ -187,10 +189,7 @@ class Recorder:
                 codec=self.codec,
                 overwrite=self.overwrite,
             )
-        run = open_run(self.path, "r+")
-        require_same_model(run, self._chosen, self.table, "the model")
-        require_same_fixed(run, self._model)
-        return RunWriter(run)
+        return _reopen(self.path, self._model, self._chosen, self.table)
 
     @torch.no_grad()
     def _return_to_state(self) -> None:
@@ -211,7 +210,7 @@ class Recorder:
             self._start_block()
 
     def _start_block(self) -> None:
-        """An empty buffer, or one with what an earlier process recorded of the block."""
+        """Start with an empty buffer, or with what an earlier process recorded of the block."""
         self._buffer = self._writer.buffer()
         self._n_rows = self.n_iterates % self.run.blocks.length
         if self._n_rows:
@@ -219,7 +218,7 @@ class Recorder:
             self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
 
     def _write_block(self) -> None:
-        _require_unchanged(self._model, self._chosen, self._frozen)
+        require_unchanged(self._model, self._chosen, self._frozen)
         if self._n_rows:
             begin = self.n_iterates - self._n_rows
             self._writer.write(begin, self._buffer, self._n_rows, self._staging.event())
@@ -228,56 +227,28 @@ class Recorder:
     def _commit(self, with_state: bool = True) -> None:
         state = self._capture() if with_state and self._capture else None
         self._writer.commit(self.n_iterates, self._scalars, state)
-        self._scalars = []
-        self._committed = time.monotonic()
+        self._scalars, self._committed = [], time.monotonic()
 
 
-def _require_unchanged(model: nn.Module, chosen: Mapping[str, Tensor], frozen: Collection[str]) -> None:
-    """Raise LCAError if a parameter was thawed or replaced since recording began."""
-    for name, tensor in get_named_parameters(model).items():
-        if name in frozen and tensor.requires_grad:
-            raise LCAError(
-                f"{name} did not require a gradient when recording began, and does now, so its motion is not recorded",
-                remedy="Let it require one from the start, and freeze it by leaving it out of the optimizer.",
-            )
-        if chosen.get(name, tensor) is not tensor:
-            raise LCAError(
-                f"{name} is a different tensor than when recording began, so its motion is not recorded",
-                remedy="Begin to record after the model has its final parameters.",
-            )
+def _choose_parameters(named: Mapping[str, Tensor], pattern: str | None) -> dict[str, Tensor]:
+    """Return the trainable parameters with a match for the pattern. Raise UsageError if none has one."""
+    trainable = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    chosen = {name: tensor for name, tensor in trainable.items() if pattern is None or re.search(pattern, name)}
+    if pattern is not None and not chosen:
+        raise UsageError(
+            f"no trainable parameter matches {pattern!r}", remedy=f"The parameters are {', '.join(named)}."
+        )
+    return chosen
 
 
-def _unwrap(optimizer: Any) -> Optimizer:
-    """The optimizer in the wrapper that `accelerate` gives, which hands its steps on and takes no hooks itself.
+def _reopen(path: Location, model: nn.Module, chosen: Mapping[str, Tensor], table: ParameterTable) -> RunWriter:
+    """Open a run to continue it. Raise LCAError if it was recorded from a different model."""
+    run = open_run(path, "r+")
+    require_same_model(run, chosen, table, "the model")
+    require_same_fixed(run, model)
+    return RunWriter(run)
 
-    No other wrapper is opened: one that moves the parameters after the step inside would be recorded too early.
-    """
-    inner: Optimizer = optimizer.optimizer if type(optimizer).__module__.startswith("accelerate.") else optimizer
-    return inner
 
-
-def _rank() -> int:
+def _get_rank() -> int:
     distributed = torch.distributed
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def _require_recordable(named: Mapping[str, Tensor]) -> None:
-    for name, tensor in named.items():
-        if type(tensor).__module__.startswith("torch.distributed"):
-            raise LCAError(
-                f"{name} is sharded over processes ({type(tensor).__name__}), and no process has the whole of it. "
-                "Train with DistributedDataParallel, or on one device, to record."
-            )
-        if name.split(".")[-1] == "_flat_param":
-            raise LCAError(
-                f"{name} is a shard of FullyShardedDataParallel. Train with DistributedDataParallel to record."
-            )
-        if tensor.requires_grad and tensor.is_complex():
-            raise LCAError(
-                f"{name} is {tensor.dtype}; a loss change is allocated to real numbers. Make parameters of the real "
-                "and the imaginary part, such as nn.Parameter(torch.view_as_real(z)), and join them in forward with "
-                "torch.view_as_complex."
-            )
-        if tensor.requires_grad and tensor.dtype not in REAL:
-            expected = f"one of {', '.join(map(str, REAL))}"
-            raise LCAError(f"the dtype of {name}", expected=expected, found=str(tensor.dtype))

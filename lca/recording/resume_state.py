@@ -1,4 +1,4 @@
-"""The state from which a training resumes: all that is neither in the iterates nor in the configuration."""
+"""The state for resuming: what training needs beyond the iterates and the configuration."""
 
 import copy
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from lca.store.schema import STATE_FILE
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
-    """Replace the stored state, so that at any moment one whole state exists."""
+    """Replace the stored state atomically, so that a whole state exists at any moment."""
     (run.path / STATE_FILE).write(lambda file: torch.save(dict(state), file))
 
 
 def load(run: Run) -> dict[str, Any] | None:
-    """The state, or None if this run has none. Only tensors and plain values are read, never code."""
+    """Return the stored state, or None. It is read as tensors and plain values, so it cannot run code."""
     path = run.path / STATE_FILE
     try:
         with path.open() as file:
@@ -28,16 +28,17 @@ def load(run: Run) -> dict[str, Any] | None:
         return None
     except LCAError:
         raise
-    except Exception as error:  # torch.load raises many kinds for a damaged file
+    except Exception as error:  # torch.load raises many types of exceptions for damaged files
         raise LCAError(
-            f"{path} cannot be read ({str(error).splitlines()[0]})",
-            remedy="Remove it, and resuming starts from the first iterate.",
+            f"{path} cannot be read as a training state",
+            remedy="Remove it to resume from the first iterate.",
         ) from error
-    return state if state["iterates"] <= run.n_iterates else None  # else it is of a store that was being replaced
+    # A state beyond the last iterate belongs to a run that was being replaced.
+    return state if state["iterates"] <= run.n_iterates else None
 
 
 def capture(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """A copy of what a training needs to continue, besides the parameters and its place in the data."""
+    """Return a copy of what training needs to continue, apart from the parameters and the position in the data."""
     return {
         "optimizer": copy.deepcopy(optimizer.state_dict()),
         "buffers": {name: buffer.clone() for name, buffer in model.named_buffers()},
@@ -47,7 +48,7 @@ def capture(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Restore a training to a captured state; the recorder restores the parameters."""
+    """Restore a captured state. The parameters are restored by the recorder."""
     optimizer.load_state_dict(state["optimizer"])
     for name, buffer in model.named_buffers():
         buffer.copy_(state["buffers"][name])

@@ -1,4 +1,4 @@
-"""The parameters of a model, gathered into one row of host memory."""
+"""Copies of a model's parameters into a row of host memory."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from lca.store.parameters import ParameterTable
 
 
 class Staging:
-    """take(row): the tensors' values, as dtype and in the order of θ, into a row (K,) of host memory.
+    """Copies the parameters, in the order of θ, into rows of host memory.
 
-    One gathering copy into a flat vector on the tensors' device, and one flat copy from there. On CUDA the second goes
-    to pinned memory on a stream of its own and is not waited for: `event()` is done when all rows are there. Two flat
-    vectors take turns, so that the next gathering need not wait for the copy before.
+    The tensors are gathered into a flat vector on their device, which is then copied to the host. On CUDA, the copy to
+    the host is asynchronous: it goes to pinned memory on a separate stream. Two flat vectors take turns, so that
+    gathering does not wait for the previous copy.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Staging:
 
     @torch.no_grad()
     def take(self, row: Tensor) -> None:
+        """Copy the current values into a row, (K,)."""
         stage, parts = self.stages[self.turn], self.parts[self.turn]
         if self.stream is None:
             torch._foreach_copy_(parts, self.tensors)
@@ -44,5 +45,5 @@ class Staging:
         self.turn = 1 - self.turn
 
     def event(self) -> torch.cuda.Event | None:
-        """Done when every row taken so far is in host memory; None where copies are not asynchronous."""
+        """Return an event that occurs when all rows are in host memory. None if copies are synchronous."""
         return self.stream.record_event() if self.stream else None

@@ -1,1 +1,1 @@
-"""Where and how things run: devices, precision, progress, signals, and processes that share work."""
+"""Devices, precision, progress bars, signals, and processes that share work."""

@@ -1,4 +1,4 @@
-"""A pass as one CUDA graph: captured once, launched per θ without a word from Python in between."""
+"""CUDA graphs: a pass is captured once and then replayed for every θ, without the overhead of Python."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,15 @@ import torch
 
 Pass = Callable[[], None]
 
-WARM_UPS = 3  # before a capture; cuDNN, the autograd engine and a compiler settle in them
+WARM_UPS = 3  # passes before a capture, in which cuDNN, autograd and a compiler make their choices
 
 
 def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:
-    """A callable that replays what function does on the device, and None; or function itself, and why not.
+    """Capture the work of a function as a CUDA graph.
 
-    function takes nothing and returns nothing: it reads and writes tensors that stay where they are. What cannot be
-    captured (a synchronisation, a choice that depends on values, not enough memory) is done eagerly, as before.
+    The function must read and write tensors whose addresses do not change. Returns a callable that replays the graph,
+    and None. If the work cannot be captured, returns the function itself and a text with the reason. Examples of
+    reasons are a CPU device, a synchronization, control flow that depends on values, or too little memory.
     """
     if device.type != "cuda":
         return function, None
@@ -25,17 +26,15 @@ def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
-        # A capture that fails may end without a return to the stream that was current before it; and other threads,
-        # which read and write blocks, may do as they like in the meantime.
+        # The outer context restores the current stream even if the capture fails. With "thread_local", other threads
+        # may use CUDA during the capture, as those that read and write blocks do.
         with (
             torch.cuda.stream(torch.cuda.current_stream(device)),
             torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
         ):
             function()
-    except RuntimeError as error:  # torch.OutOfMemoryError is one too
+    except RuntimeError as error:  # includes torch.OutOfMemoryError
         torch.cuda.synchronize(device)
-        reason = (
-            error.__context__ or error
-        )  # the end of a failed capture raises as well, and does not say why it failed
-        return function, f"no CUDA graph, passes are eager: {str(reason).splitlines()[0]}"
+        reason = error.__context__ or error  # ending a failed capture raises a second error that hides the cause
+        return function, f"passes run without a CUDA graph: {str(reason).splitlines()[0]}"
     return graph.replay, None

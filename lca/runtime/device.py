@@ -1,4 +1,4 @@
-"""Which device a name stands for, and how much memory there is."""
+"""Devices and their memory."""
 
 import os
 from pathlib import Path
@@ -11,22 +11,28 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU; any other name is torch's own, and has to work here."""
+    """Return the device with this name. "auto" selects CUDA if it is available, and the CPU otherwise.
+
+    Raises UsageError if the device does not work on this machine.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} does not work here: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"device {name!r} is not usable: {str(error).splitlines()[0]}") from error
 
 
 def get_memory_bytes(device: torch.device) -> int:
-    """Bytes: what this process can have of a CUDA device; all that there is on a host, or in its container."""
+    """Return the bytes that this process can still allocate on a CUDA device, or the total memory of a CPU machine.
+
+    In a container, the total is the limit of the container.
+    """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        return min(whole, int(CONTAINER_LIMIT.read_text()))
+        return min(whole, int(CONTAINER_LIMIT.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no such file, or "max"
         return whole

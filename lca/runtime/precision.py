@@ -1,7 +1,7 @@
-"""The arithmetic of matrix products and convolutions.
+"""The precision of matrix products and convolutions.
 
-fp32 is float32 throughout. tf32 rounds the operands of products to 10 bits of mantissa, on CUDA. bf16 is autocast to
-bfloat16. Sums are float32 in all of them, parameters and gradients too.
+"fp32" uses float32 throughout. "tf32" rounds the operands of products to 10 mantissa bits and needs CUDA. "bf16" uses
+autocast to bfloat16. In all three, sums, parameters and gradients are float32.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from lca.store.schema import PRECISIONS
 
 
 def require_precision(name: str, device: torch.device) -> None:
-    """Raise UsageError unless the precision is known and the device has it."""
+    """Raise UsageError if the precision is unknown or the device does not support it."""
     if name not in PRECISIONS:
         raise UsageError("precision", expected=f"one of {', '.join(PRECISIONS)}", found=repr(name))
     if name == "tf32" and device.type != "cuda":
-        raise UsageError("precision", expected=f"fp32 or bf16 on {device}; tf32 needs a CUDA device", found="tf32")
+        raise UsageError("precision", expected=f"fp32 or bf16 on {device} (tf32 needs CUDA)", found="tf32")
 
 
 @contextmanager
 def use_precision(name: str, device: torch.device) -> Iterator[None]:
-    """Inside, one of PRECISIONS and deterministic algorithms, whatever the caller has set for the process."""
+    """Set the precision and deterministic cuDNN algorithms within the context, and restore all flags at the end."""
     backends: Any = torch.backends
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     on_cuda, on_host = [backends.cuda.matmul, cudnn.conv, cudnn.rnn], [mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
-    wanted: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
-    wanted += [(kind, "fp32_precision", "tf32" if name == "tf32" else "ieee") for kind in on_cuda]
-    wanted += [(kind, "fp32_precision", "ieee") for kind in on_host]
-    before = [(place, flag, getattr(place, flag)) for place, flag, _ in wanted]
+    flags: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    flags += [(kind, "fp32_precision", "tf32" if name == "tf32" else "ieee") for kind in on_cuda]
+    flags += [(kind, "fp32_precision", "ieee") for kind in on_host]
+    before = [(place, flag, getattr(place, flag)) for place, flag, _ in flags]
     try:
-        for place, flag, value in wanted:
+        for place, flag, value in flags:
             setattr(place, flag, value)
-        # Autocast's cache of weights would outlive a change of them.
+        # Autocast caches converted weights, and would keep using them after the weights have changed.
         with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
             yield
     finally:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then where it goes to a file."""
+"""Progress on stderr: a bar on a terminal, and an occasional line otherwise."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class _Lines(io.TextIOBase):
-    """What tqdm writes, each state on a line of its own."""
+    """A stream for tqdm that writes every state on a separate line of stderr."""
 
     def write(self, text: str) -> int:
         if text.strip():
@@ -18,7 +18,7 @@ class _Lines(io.TextIOBase):
 
 
 def make_progress_bar(total: int, description: str, *, shown: bool) -> "tqdm[Any]":
-    """A progress bar over a known number of iterations; with shown=False it stays silent."""
+    """Return a progress bar for `total` iterations. With `shown=False` it prints nothing."""
     options: dict[str, Any] = {"total": total, "desc": description, "disable": not shown, "unit": "it"}
     if sys.stderr.isatty():
         return tqdm(**options, dynamic_ncols=True)

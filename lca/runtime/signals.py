@@ -1,4 +1,4 @@
-"""Stopping in good order when asked to."""
+"""Handling of SIGINT and SIGTERM, so that a loop can stop cleanly."""
 
 import signal
 import threading
@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 @dataclass
 class Stop:
-    """name: of the signal that came, or None."""
+    """A request to stop. `name` is the name of the received signal, or None if there was none."""
 
     name: str | None = None
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[Stop]:
-    """Inside, a first SIGINT or SIGTERM is only noted, for the loop to see; a second one acts as it always does.
+    """Record the first SIGINT or SIGTERM in the yielded `Stop`, so that a loop can end cleanly.
 
-    Signals reach the main thread alone; in any other nothing changes.
+    A second signal has its usual effect. Python handles signals only in the main thread, so this does nothing in any
+    other.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
-"""The processes that share an allocation: one, or as many as torchrun has started.
+"""The processes that share the work of an allocation: a single one, or all that torchrun has started.
 
-What is shared are blocks of iterations, which are independent. Each process takes the next one by an atomic addition in
-the key-value store that torchrun runs anyway; nothing else is exchanged.
+The work is divided into blocks of iterations, which are independent. Each process takes the next block by an atomic
+addition in the key-value store that torchrun already runs. The processes exchange nothing else.
 """
 
 import json
@@ -19,27 +19,27 @@ import torch
 from lca.errors import Argument, LCAError
 
 POLL_S = 0.05
-BEAT_S = 5.0  # how often a process shows that it lives
-SILENCE_S = 120.0  # after which it is taken for dead
+BEAT_S = 5.0  # interval between heartbeats of a process
+SILENCE_S = 120.0  # time without a heartbeat after which a process is considered dead
 
-_starts = count(1)  # of this process, to tell those of others before it
+_starts = count(1)  # counts how often this process has joined the workers
 
 
 class Phase(StrEnum):
-    """What the processes count, and wait for each other to reach."""
+    """Shared counters, which the processes also use to wait for each other."""
 
     OPENED = "opened"  # the allocation is open
-    DATA = "data"  # the digest of the first process's data is published
+    DATA = "data"  # the first process has published the digest of its data
     CHECKED = "checked"  # the preflight has passed
-    ITERATIONS = "iterations"  # allocated iterations, for the progress bar
+    ITERATIONS = "iterations"  # number of allocated iterations, for the progress bar
     BLOCKS = "blocks"
-    REFINED = "refined"  # the total is within its bound
-    AUDITED = "audited"  # audited iterations
+    REFINED = "refined"  # the cumulative residual is within its bound
+    AUDITED = "audited"  # number of audited iterations
     FINISHED = "finished"
 
 
 class Store(Protocol):
-    """What is used of torch.distributed.Store."""
+    """The methods of torch.distributed.Store that are used here."""
 
     def add(self, key: str, amount: int) -> int: ...
     def set(self, key: str, value: str) -> None: ...
@@ -48,10 +48,11 @@ class Store(Protocol):
 
 
 class Workers:
-    """rank: of this process, 0 … size − 1; a context manager, inside which it shows the others that it lives.
+    """The group of processes that share an allocation, as seen by one of them.
 
-    The first opens and finishes what all work on, and speaks to the user. restarted: whether torchrun has started the
-    processes in place of others, one of which has died or come.
+    `rank` is the number of this process, 0 … `size` − 1. The process with rank 0 opens and finishes the allocation, and
+    is the only one that prints. `restarted` is true if torchrun has restarted the processes, because one has died or
+    joined. Inside the `with` block, the process sends heartbeats to the others.
     """
 
     def __init__(self, store: Store, rank: int = 0, size: int = 1, *, restarted: bool = False) -> None:
@@ -69,19 +70,20 @@ class Workers:
 
     @property
     def first(self) -> bool:
+        """Whether this is the process with rank 0."""
         return self.rank == 0
 
     def take(self, phase: Phase, n: int) -> Iterator[int]:
-        """The indices 0 … n − 1, each to exactly one process, as it comes for the next."""
+        """Iterate over the indices 0 … n − 1. Every index goes to exactly one process, the next one that asks."""
         while (i := self._store.add(f"next/{phase}", 1) - 1) < n:
             yield i
 
     def add(self, phase: str, n: int = 1) -> int:
-        """Add n to the count of all processes; returns the sum."""
+        """Add n to a counter that all processes share, and return its new value."""
         return self._store.add(f"count/{phase}", n)
 
     def wait(self, phase: str, n: int = 1, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Until all processes together have counted to n; LCAError if one of the others shows no sign of life."""
+        """Wait until a shared counter reaches n. Raise LCAError if another process stops sending heartbeats."""
         began = time.monotonic()
         while self.add(phase, 0) < n:
             meanwhile()
@@ -89,11 +91,11 @@ class Workers:
             time.sleep(POLL_S)
 
     def publish(self, key: str, value: Any) -> None:
-        """Make a value known to all processes; values of JSON."""
+        """Make a JSON-serializable value available to all processes."""
         self._store.set(key, json.dumps(value))
 
     def read(self, key: str) -> Any:
-        """A value that a process has published; waits for it."""
+        """Return a value that another process publishes. Wait until it is available."""
         return json.loads(self._store.get(key))
 
     def _beat(self) -> None:
@@ -101,21 +103,23 @@ class Workers:
             self._store.add(f"beats/{self.rank}", 1)
 
     def _require_alive(self, waiting_since: float) -> None:
-        """torchrun ends the others of a node where one dies, but not those of other nodes."""
+        """Raise LCAError if another process has stopped sending heartbeats.
+
+        This is needed because torchrun stops the processes of a node if one of them dies, but not those of other nodes.
+        """
         now = time.monotonic()
         for other, (beats, when) in self._seen.items():
             if now - when > BEAT_S and (heard := self._store.add(f"beats/{other}", 0)) != beats:
                 self._seen[other] = heard, now
             elif now - max(when, waiting_since) > SILENCE_S:
                 raise LCAError(
-                    f"process {other} of {self.size} has shown no sign of life for {SILENCE_S:.0f} s. What is done is "
-                    "kept",
-                    remedy=("Start all of them again without ", Argument("overwrite"), "."),
+                    f"process {other} of {self.size} has not responded for {SILENCE_S:.0f} s. Finished blocks are kept",
+                    remedy=("To continue, start all processes again without ", Argument("overwrite"), "."),
                 )
 
 
 class _Alone:
-    """The same store for a single process."""
+    """A key-value store for a single process."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -136,7 +140,7 @@ class _Alone:
 
 
 def join_workers() -> Workers:
-    """Those that torchrun has started, this process among them; else this process alone."""
+    """Join the processes that torchrun has started. Without torchrun, return a group with only this process."""
     if not is_under_torchrun():
         return Workers(_Alone())
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
@@ -148,10 +152,11 @@ def join_workers() -> Workers:
 
 
 def agree_on_session(store: Store, rank: int, size: int) -> str:
-    """A name that the processes of this start have in common, and those of no other.
+    """Agree on a random name for this start of the processes, which distinguishes it from earlier starts.
 
-    torchrun's store outlives the processes, and the nodes count their restarts apart. So each asks by a name drawn
-    anew, and the first answers whoever asks until all of this start know the name.
+    The name is needed because torchrun's store outlives the processes, and every node counts its restarts separately.
+    Each process sends a request under a fresh random key, and process 0 answers requests until all processes know the
+    name.
     """
     if rank > 0:
         me = uuid4().hex
@@ -171,32 +176,33 @@ def agree_on_session(store: Store, rank: int, size: int) -> str:
 
 
 def is_under_torchrun() -> bool:
+    """Return whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks to the user."""
+    """Return whether this process is the one that prints."""
     return not is_under_torchrun() or os.environ["RANK"] == "0"
 
 
 def share_device(device: torch.device) -> torch.device:
-    """The device of this process: of the CUDA devices its own, of the CPU its part of the threads."""
+    """Return the device of this process under torchrun: its own CUDA device, or the CPU with a share of the threads."""
     if not is_under_torchrun():
         return device
     rank, size = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     if device.type == "cuda":
         device = torch.device("cuda", rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun's own, which leaves the other cores idle
+    elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun's default, which would leave cores idle
         torch.set_num_threads(max(1, count_cores() // size))
     return device
 
 
 def count_sharing(device: torch.device) -> int:
-    """Processes that share the memory of a device: those of this machine for the CPU, on CUDA each its own."""
+    """Return how many processes share the memory of a device: all of this machine for the CPU, and one for CUDA."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" and is_under_torchrun() else 1
 
 
 def count_cores() -> int:
-    """Those that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

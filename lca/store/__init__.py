@@ -1,1 +1,1 @@
-"""Run stores on disk: reading, writing, locking and verifying them. The only package that imports zarr."""
+"""Read, write, lock and verify run stores. No other package imports zarr."""

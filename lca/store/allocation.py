@@ -1,4 +1,4 @@
-"""An allocation in a run store, to read: its arrays, by the names of the schema."""
+"""Read-only access to one allocation of a run store."""
 
 from collections.abc import Collection
 from functools import cached_property
@@ -14,13 +14,20 @@ from lca.store.chunks import WRITE_ALL, Array
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
 from lca.store.schema import ARRAYS, OPTIONAL
-from lca.text import facts
+from lca.text import facts, html_facts
 
 
 class Allocation:
-    """One allocation of a run. The arrays of the schema are attributes: `allocation.lca`, `allocation.loss`, …
+    """One allocation of a run, opened for reading with `run.allocation(name)`.
 
-    run_path: of the store it is in. parameters, blocks: those of the run.
+    The arrays of the store are attributes, such as `allocation.lca` (the LCA of every parameter and iteration, below
+    zero where a parameter helped) or `allocation.loss`. They are zarr arrays, so data are read only when an array is
+    sliced.
+
+    Attributes:
+        run_path: Location of the run store.
+        parameters: Parameter table of the run.
+        attributes: Metadata of the allocation: split, rule, tolerance and the other options it was made with.
     """
 
     def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
@@ -38,33 +45,35 @@ class Allocation:
             )
         array = self.group[name]
         assert isinstance(array, zarr.Array)
-        return array.with_config(WRITE_ALL)  # which zarr does not keep
+        return array.with_config(WRITE_ALL)  # zarr does not store this setting
 
     def __dir__(self) -> list[str]:
         return sorted([*(name for name in super().__dir__() if not name.startswith("_")), *self.arrays])
 
     @cached_property
     def arrays(self) -> tuple[str, ...]:
-        """The names of the arrays in the store."""
+        """The names of the arrays that this allocation has."""
         found = set(self.group.array_keys())
         return tuple(name for name in ARRAYS if name in found)
 
     @property
     def name(self) -> str:
+        """The name of the allocation: its split, unless another name was chosen."""
         return self.group.basename
 
     @property
     def path(self) -> Location:
+        """The location of the group that holds the arrays."""
         return self.run_path / f"lca/{self.name}"
 
     @property
     def n_iterations(self) -> int:
-        """T, the iterations of the run."""
+        """T, the number of iterations of the run."""
         return self.blocks_of_run.n
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The length of each dimension. packed: bytes that hold one bit per parameter."""
+        """The length of each dimension. The dimension "packed" counts bytes that hold one bit per parameter."""
         T, K = self.n_iterations, self.parameters.size
         return {
             "parameter": K,
@@ -78,30 +87,38 @@ class Allocation:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes: as the problem gives them, else their labels."""
+        """The names of the classes, or their labels if the problem does not name them."""
         return [str(name) for name in self.attributes.get("class_names") or self.attributes.get("classes", [])]
 
     @property
     def iterations(self) -> range:
-        """The requested iterations; the others stay at status 0."""
+        """The iterations to allocate. All others keep status 0, not allocated."""
         return range(*self.attributes.get("iterations", (0, self.n_iterations, 1)))
 
     @property
     def complete(self) -> bool:
-        """Whether every iteration is allocated, and the bound on the total was checked."""
+        """Whether all requested iterations are allocated and the bound on the cumulative residual was checked."""
         return bool(self.attributes["status"] == "complete")
 
     @property
     def n_allocated(self) -> int:
-        """Iterations that are not at status 0."""
+        """The number of iterations whose status is not 0."""
         return int(np.count_nonzero(self.read("status")))
 
     def read(self, name: str) -> NDArray[Any]:
-        """A whole array, in memory."""
+        """Read a whole array into memory."""
         return np.asarray(getattr(self, name)[:])
 
     def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-        """The part of each array that belongs to one block of iterations, with the iteration or iterate first."""
+        """Read the part of each array that belongs to one block of iterations.
+
+        Args:
+            block: Index of the block.
+            names: Arrays to read. All arrays by default.
+
+        Returns:
+            The arrays by name, with the iteration or iterate as the first dimension.
+        """
         found = {}
         for name in self.arrays if names is None else names:
             if name != "blocks":
@@ -110,14 +127,22 @@ class Allocation:
         return found
 
     def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
-        """The index of a block in an array, and which dimension is that of the iteration or iterate."""
+        """Return where a block lies in an array.
+
+        Args:
+            name: Name of the array.
+            block: Index of the block.
+
+        Returns:
+            The slices that select the block, and the position of the iteration or iterate dimension.
+        """
         dimensions = ARRAYS[name][1]
         spans = {"iteration": self.blocks_of_run[block], "iterate": self.blocks_of_run.iterates(block)}
         axis = next(i for i, d in enumerate(dimensions) if d in spans)
         return tuple(spans.get(d, slice(None)) for d in dimensions), axis
 
     def remake(self, *arguments: Argument) -> Call:
-        """The call that replaces this allocation, with further arguments; for remedies."""
+        """Return the call that replaces this allocation, with further arguments, for the remedy of an error."""
         split = str(self.attributes.get("split", "train"))
         chosen = {"split": split} if split != "train" else {}
         chosen |= {"name": self.name} if self.name != split else {}
@@ -125,17 +150,23 @@ class Allocation:
         return Call("allocate", self.run_path, **chosen, overwrite=True)
 
     def facts(self) -> list[tuple[str, str]]:
-        """What the allocation holds and how it was made: (label, text) each."""
+        """Describe what the allocation contains and how it was made, as (label, text) pairs."""
         a = self.attributes
         arrays = ", ".join(f"{name} {'×'.join(map(str, getattr(self, name).shape))}" for name in self.arrays)
         state = "complete" if self.complete else "unfinished"
+        examples, n = a.get("examples", 0), a.get("examples_in_split", 0)
+        of_all = f"all {n:,}" if examples == n else f"{examples:,} of {n:,}"
         return [
             ("allocation", f"{self.path}, {state}"),
-            ("loss", f"{a.get('split')}, {a.get('examples', 0):,} of {a.get('examples_in_split', 0):,} examples"),
-            ("rule", f"{a.get('rule')}, tolerance {a.get('tolerance'):g} per iteration"),
+            ("loss", f"mean over {of_all} examples of the {a.get('split')} split"),
+            ("rule", f"{a.get('rule')}, tolerance {a.get('tolerance', 0):g} per iteration"),
             ("iterations", f"{self.n_allocated:,} of {self.n_iterations:,} allocated"),
+            ("sign of LCA", "below zero helps (lowers the loss), above zero hurts"),
             ("arrays", arrays),
         ]
 
     def __repr__(self) -> str:
         return facts(self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_facts(self.facts())

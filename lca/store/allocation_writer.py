@@ -1,4 +1,4 @@
-"""Writing an allocation, block by block."""
+"""Write an allocation, one block of iterations at a time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,17 @@ from lca.store.allocation import Allocation
 
 
 class AllocationWriter:
-    """Writes the arrays and the attributes of one allocation."""
+    """Writer of the arrays and attributes of one allocation."""
 
     def __init__(self, allocation: Allocation) -> None:
         self.allocation = allocation
 
     def write_block(self, block: int, rows: Mapping[str, NDArray[Any]], *, done: bool = True) -> None:
-        """Write what belongs to one block of iterations, the iteration or iterate first, then mark it as done.
+        """Write the values of one block of iterations, then mark the block as done.
 
-        A part of a block (done=False) counts by its status, which is written last.
+        `rows` maps the names of arrays to values, with the iteration or iterate as the first dimension. To write a
+        block that is only partly allocated, pass `done=False`. `status` is written last, because it decides which
+        iterations of such a block count.
         """
         for name in (*(name for name in rows if name != "status"), *(["status"] if "status" in rows else [])):
             where, axis = self.allocation.place(name, block)
@@ -33,7 +35,7 @@ class AllocationWriter:
             self._write(name, (slice(None), t) if name == "lca" else t, value)
 
     def note(self, name: str, value: Any) -> None:
-        """Set an attribute of the allocation; None removes it."""
+        """Set an attribute of the allocation, or remove it if the value is None."""
         allocation = self.allocation
         allocation.attributes[name] = value
         if value is None:
@@ -42,16 +44,16 @@ class AllocationWriter:
             allocation.group.attrs["lca"] = allocation.attributes
 
     def finish(self) -> None:
-        """Declare the allocation complete."""
+        """Mark the allocation as complete."""
         self.note("status", "complete")
         consolidated.write(self.allocation.run_path)
 
     def reopen(self) -> None:
-        """Declare the allocation unfinished, so that it is continued."""
+        """Mark the allocation as unfinished, so that it can be continued."""
         self.note("status", "allocating")
 
     def undo(self, block: int) -> None:
-        """Mark a block as not allocated."""
+        """Mark a block as not allocated, so that it is computed again."""
         self.reopen()
         self._write("blocks", block, 0)
         self._write("status", self.allocation.blocks_of_run[block], 0)

@@ -1,7 +1,8 @@
-"""How good are the parts? A sample of iterations is integrated again, finer, and compared part by part.
+"""The audit: how accurate the LCA of single parameters is, measured on a sample of iterations.
 
-The residual of the sum does not tell: errors of the parts cancel in it. The difference to a rule with four times the
-subintervals does, because its own error is far smaller; the one with twice as many shows that it is.
+The residual of the sum cannot show this, because errors of single parameters cancel in it. The audit therefore
+integrates some iterations again with four times as many subintervals (the reference) and compares parameter by
+parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,17 @@ MIN_ITERATIONS = 5
 
 @dataclass(frozen=True)
 class Audit:
-    """Each figure is one number per audited iteration.
+    """The measured error of an allocation, with one value per audited iteration.
 
-    part_error: Σ|A_n − A_4n| / Σ|A_4n|. half_way: the same of A_2n. sign_change: the part of the parameters with
-    A_4n ≠ 0 whose sign is another in A_n. helping_shift: the percentage helping by A_n less that by A_4n, in points.
+    A_n is the stored LCA, from n subintervals. A_2n and A_4n are the LCA from twice and four times as many
+    subintervals.
+
+    Attributes:
+        iterations: Audited iterations, in increasing order.
+        part_error: Error of the parts relative to the reference, Σ|A_n − A_4n| / Σ|A_4n|.
+        half_way: Error of the reference at half its subintervals, Σ|A_2n − A_4n| / Σ|A_4n|.
+        sign_change: Fraction of the parameters with A_4n ≠ 0 whose sign differs between A_n and A_4n.
+        helping_shift: Percentage of parameters that help by A_n minus the percentage by A_4n, in percentage points.
     """
 
     iterations: list[int]
@@ -32,23 +40,27 @@ class Audit:
     helping_shift: list[float]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
 def count_audited(n_candidates: int, fraction: float) -> int:
-    """How many iterations to audit: a fraction of the candidates, at least five or all there are."""
+    """Return the number of iterations to audit: a fraction of the candidates, but at least five if there are five."""
     return min(n_candidates, max(MIN_ITERATIONS, round(fraction * n_candidates)))
 
 
 def draw_iterations(candidates: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Which iterations to audit, in order."""
-    wanted = count_audited(len(candidates), fraction)
-    drawn = np.random.default_rng(seed).choice(np.asarray(candidates, np.int64), wanted, replace=False)
+    """Draw the iterations to audit from the candidates, and return them in increasing order."""
+    n = count_audited(len(candidates), fraction)
+    drawn = np.random.default_rng(seed).choice(np.asarray(candidates, np.int64), n, replace=False)
     return [int(t) for t in np.sort(drawn)]
 
 
 def compare_parts(coarse: Floats, half_way: Floats, fine: Floats) -> dict[str, float]:
-    """The figures of one iteration, from A_n, A_2n and A_4n, (K,) each; 0 where nothing moved."""
+    """Compute the audit figures of one iteration, or zeros if no parameter moved.
+
+    `coarse`, `half_way` and `fine` are A_n, A_2n and A_4n of the iteration, each of shape (K,).
+    """
     size, moved = np.abs(fine).sum(), fine != 0
     return {
         "part_error": float(np.abs(coarse - fine).sum() / size) if size else 0.0,
@@ -59,13 +71,19 @@ def compare_parts(coarse: Floats, half_way: Floats, fine: Floats) -> dict[str, f
 
 
 def percentage_helping(allocation: Floats) -> float:
-    """Of the parameters with non-zero LCA; 50 where there is none, as chance would have it."""
-    helped, hurt = int((allocation < 0).sum()), int((allocation > 0).sum())
-    return 100 * helped / (helped + hurt) if helped + hurt else 50.0
+    """Return the percentage of parameters with negative LCA among those with non-zero LCA.
+
+    Returns 50, the percentage expected by chance, if the LCA of every parameter is zero.
+    """
+    n_helping, n_hurting = int((allocation < 0).sum()), int((allocation > 0).sum())
+    return 100 * n_helping / (n_helping + n_hurting) if n_helping + n_hurting else 50.0
 
 
 def mean_with_confidence(values: Sequence[float]) -> tuple[float, float]:
-    """The mean over audited iterations and the half-width of its 95 % confidence interval (Student's t)."""
+    """Return the mean of the values and the half-width of its 95 % confidence interval (Student's t).
+
+    The half-width is NaN if there are fewer than two values.
+    """
     n = len(values)
     if n < 2:
         return float(np.mean(values)) if n else float("nan"), float("nan")

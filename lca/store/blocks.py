@@ -1,4 +1,4 @@
-"""The division of a run into blocks: the unit of writing, of resuming and of sharing work."""
+"""Blocks of iterations: the unit in which a run is written, resumed and shared among processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from typing import Any
 
 
 def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
+    """Return a / b, rounded up."""
     return -(-a // b)
 
 
 @dataclass(frozen=True)
 class Blocks(Sequence[slice]):
-    """n iterations (or iterates) in blocks of `length`, the last of which may be shorter; blocks[i] is a slice of them.
+    """A division of n iterations (or iterates) into blocks of `length`. The last block may be shorter.
 
-    The iterates of a block of iterations are the starts of its iterations; those of the last block include θ_T.
+    `blocks[i]` is the slice of block i. The iterates of a block of iterations are the points at which its iterations
+    start. The last block also contains the final iterate θ_T.
     """
 
     n: int
@@ -29,15 +30,15 @@ class Blocks(Sequence[slice]):
         return slice(block * self.length, min((block + 1) * self.length, self.n))
 
     def range(self, block: int) -> range:
-        """The iterations of a block."""
+        """Return the iterations of a block."""
         span = self[block]
         return range(span.start, span.stop)
 
     def iterates(self, block: int) -> slice:
-        """The iterates that go with a block of iterations."""
+        """Return the slice of iterates that belong to a block of iterations."""
         span = self[block]
         return slice(span.start, span.stop + (span.stop == self.n))
 
     def locate(self, t: int) -> tuple[int, int]:
-        """The block that holds t, and the position of t in it."""
+        """Return the block that contains iteration t, and the position of t in that block."""
         return divmod(t, self.length)

@@ -1,4 +1,4 @@
-"""How an array lies on disk: chunks, files and codecs; and how parts of it are read."""
+"""The layout of arrays on disk: chunks, shards and codecs."""
 
 import warnings
 from collections.abc import Callable
@@ -21,16 +21,17 @@ CHUNK_PARAMETERS = 16_384
 BLOCK = 64
 BLOCK_BYTES = 256 * 2**20
 
-# Where a block has more chunks than the first, every so many as the second says are kept in one file.
+# If a block has more than MAX_CHUNK_FILES chunks, CHUNKS_PER_FILE of them share one file (a zarr shard).
 MAX_CHUNK_FILES = 64
 CHUNKS_PER_FILE = 16
 
-# Chunks of fill values are written too, so that a chunk that is not there is a chunk that was lost.
+# Write even the chunks that contain only the fill value, so that a missing file always means lost data.
 WRITE_ALL: Any = {"write_empty_chunks": True}
 
 Array = zarr.Array[Any]
 
-# The help of the codec option already says that pcodec is outside the specification; zarr would warn on every call.
+# The help of the codec option already says that pcodec is not part of the zarr specification, and zarr would warn about
+# it in every call.
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
 
 
@@ -45,8 +46,8 @@ def _pcodec() -> dict[str, Any]:
     return {"serializer": PCodec(level=8), "compressors": [Crc32cCodec()]}
 
 
-# All are lossless and checksummed. The levels were chosen on a real trajectory: a higher one of zstd is 5 times slower
-# for 3 % less; `scripts/bench/record.py` prints speed and size of each.
+# All codecs are lossless and store a checksum. The levels were chosen on a real trajectory, where a higher zstd level
+# is 5 times slower and saves only 3 % of space. scripts/bench/record.py prints the speed and size of each codec.
 CODECS: dict[str, Callable[[], dict[str, Any]]] = {
     "zstd": lambda: _blosc("zstd", 1, 2**20),
     "lz4": lambda: _blosc("lz4", 5, 2**18),
@@ -55,7 +56,7 @@ CODECS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def block_length(K: int, itemsize: int = 4) -> int:
-    """How many iterates of K numbers make a block: 64, or the largest smaller power of two that stays under 256 MB."""
+    """Return the block length for K parameters: 64, or the largest smaller power of two that fits in 256 MB."""
     length = BLOCK
     while length > 1 and itemsize * K * length > BLOCK_BYTES:
         length //= 2
@@ -63,7 +64,7 @@ def block_length(K: int, itemsize: int = 4) -> int:
 
 
 def require_codec(name: str) -> None:
-    """Raise unless the codec is known and can be used here."""
+    """Raise UsageError if the codec is unknown or needs a package that is not installed."""
     if name not in CODECS:
         raise UsageError("codec", expected=f"one of {', '.join(CODECS)}", found=repr(name))
     if name == "pcodec" and not find_spec("pcodec"):
@@ -83,9 +84,9 @@ def create_array(
     fill: float,
     codec: str = "zstd",
 ) -> None:
-    """Create an array filled with `fill`, each of whose files belongs to a single block."""
+    """Create an array filled with `fill`, laid out so that no file spans two blocks."""
     many = dimensions[0] in ("parameter", "packed") and ceil_div(shape[0], chunks[0]) > MAX_CHUNK_FILES
-    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None  # which never spans two blocks
+    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None
     group.create_array(
         name,
         shape=shape,
@@ -100,17 +101,17 @@ def create_array(
 
 
 def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
-    """array[where] in memory; DamagedError, which calls the part `name`, where its bytes are damaged."""
+    """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
     try:
         return np.asarray(array[where])
-    except LCAError:  # the location cannot be read at all
+    except LCAError:  # the store cannot be reached, which says nothing about its content
         raise
-    except Exception as error:  # zarr and the codecs raise many kinds for damaged bytes
+    except Exception as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
         raise DamagedError(f"{name} is damaged: {error}", remedy=remedy) from error
 
 
 def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
-    """The coordinates of the files that an array at `path` should have on disk and lacks."""
+    """Return the chunk (or shard) coordinates of all files that are missing from the array at `path`."""
     per_file = array.shards or array.chunks
     grid = [range(ceil_div(n, m)) for n, m in zip(array.shape, per_file, strict=True)]
     found = path.files()
@@ -118,14 +119,14 @@ def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:
 
 
 def bytes_in_flight(array: Array) -> int:
-    """The bytes, before compression, of the files of one block that zarr reads or writes at once, at most."""
+    """Return an upper bound on the uncompressed bytes of one block that zarr reads or writes concurrently."""
     rows, length = array.shards or array.chunks
     n_rows = min(array.shape[0], int(zarr.config.get("async.concurrency")) * rows)
     return n_rows * length * int(array.dtype.itemsize)
 
 
 def round_mantissa(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Round to this many bits of mantissa, which compresses better."""
+    """Round values to `bits` mantissa bits, so that they compress better."""
     if bits == MANTISSA_BITS:
         return values
     return np.asarray(BitRound(bits).encode(values)).view(np.float32).reshape(values.shape)

@@ -1,8 +1,9 @@
-"""The metadata of a whole run, repeated in the zarr.json at its root: xarray asks for them there, and warns without.
+"""Consolidated metadata: a copy of all metadata of a run in the zarr.json at its root.
 
-They are there while nothing changes: a run or an allocation that is finished writes them, and whoever changes metadata
-below the root drops them before, so that a crash leaves none that are out of date, and again after, in case another
-process finished meanwhile. lca itself never reads them.
+xarray looks for this copy and warns if it is missing, but lca itself never uses it. The copy is written when a run or
+an allocation is finished. Before any metadata below the root change, the copy is removed, so that a crash cannot leave
+an outdated one behind. It is removed once more after the change, in case another process has written it in the
+meantime.
 """
 
 import warnings
@@ -15,69 +16,71 @@ import zarr
 from lca.errors import LCAError
 from lca.store.paths import Location
 
-_STRANGERS = "Object at .* is not recognized"  # of files that are not zarr's, such as what a crash leaves half-written
+_UNKNOWN_FILE = "Object at .* is not recognized"  # zarr's warning about other files, such as a half-written one
 
 
 def write(path: Location) -> None:
-    """Write them, unless another process changes the run meanwhile: it will write them when it is done."""
-    with _without("Consolidated metadata is currently not part in the Zarr format 3", _STRANGERS):
-        zarr.consolidate_metadata(path.zarr_store())  # marked there as what readers who do not know it may skip
+    """Write the consolidated metadata.
+
+    They are removed again if another process changes the run at the same time. That process writes them when it ends.
+    """
+    with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
+        zarr.consolidate_metadata(path.zarr_store())  # the key is optional, so other readers may skip it
     if not is_current(path):
         drop(path)
 
 
 @contextmanager
 def drop_for_changes(path: Location) -> Iterator[None]:
-    """For changes to metadata below the root."""
+    """Context manager for changes to metadata below the root: remove the consolidated metadata before and after."""
     drop(path)
     yield
     drop(path)
 
 
 def ensure(path: Location) -> None:
-    """Write them where a crash kept them from being written, if that can be done: only other readers miss them."""
+    """Write the consolidated metadata if they are missing. Ignore failures, because lca itself does not use them."""
     with suppress(OSError, LCAError):
         if read_metadata(path) is None:
             write(path)
 
 
 def drop(path: Location) -> None:
-    """Remove them from the root, if they are there."""
+    """Remove the consolidated metadata from the root, if there are any."""
     if read_metadata(path) is not None:
-        open_root(path, "r+").update_attributes({})  # which writes the root as it was opened: without
+        open_root(path, "r+").update_attributes({})  # rewrites the root as it was opened, without them
 
 
 def open_root(path: Location, mode: str) -> zarr.Group:
-    """The run as it is, whatever the consolidated metadata say."""
+    """Open the root group of a run without using the consolidated metadata."""
     return zarr.open_group(path.zarr_store(), mode=mode, use_consolidated=False)  # type: ignore[arg-type]
 
 
 def is_current(path: Location) -> bool:
-    """Whether they say what the metadata below the root say; so it is where there are none."""
-    repeated = read_metadata(path)
-    if repeated is None:
+    """Return whether the consolidated metadata are missing or equal to the metadata of all arrays and groups."""
+    copied = read_metadata(path)
+    if copied is None:
         return True
-    with _without(_STRANGERS):
-        there = open_root(path, "r").members(max_depth=None, use_consolidated_for_children=False)
-    return {name: _own(each) for name, each in repeated.flattened_metadata.items()} == {
-        name: _own(each.metadata) for name, each in there
+    with _ignore_warnings(_UNKNOWN_FILE):
+        members = open_root(path, "r").members(max_depth=None, use_consolidated_for_children=False)
+    return {name: _get_own(each) for name, each in copied.flattened_metadata.items()} == {
+        name: _get_own(each.metadata) for name, each in members
     }
 
 
 def read_metadata(path: Location) -> Any:
-    """The consolidated metadata of the run; None where there are none."""
+    """Return the consolidated metadata of the run, or None if there are none."""
     return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
 
 
 @contextmanager
-def _without(*messages: str) -> Iterator[None]:
-    """Without these warnings of zarr."""
+def _ignore_warnings(*messages: str) -> Iterator[None]:
     with warnings.catch_warnings():
         for message in messages:
             warnings.filterwarnings("ignore", message=message)
         yield
 
 
-def _own(metadata: Any) -> dict[str, Any]:
-    """What an array or group says of itself."""
+def _get_own(metadata: Any) -> dict[str, Any]:
+    """Return the metadata of an array or group without the consolidated metadata of its members."""
     return {key: value for key, value in metadata.to_dict().items() if key != "consolidated_metadata"}

@@ -1,7 +1,7 @@
-"""What a training configuration says of single layers: frozen, or with options of their own.
+"""Training options for single layers: frozen layers, and layers with their own optimizer options.
 
-A layer is named as in the parameter table, so that a bias, and a norm that follows, goes with its kernel; or by a glob
-("block?.conv1"), or as "first" or "last".
+A layer is selected by its name in the parameter table, by a glob such as "block?.conv1", or as "first" or "last". It
+includes the bias of its kernel and a normalization that follows.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Self
 
 from lca.errors import UsageError
 
-# Options that a layer may have of its own, by the names that a user may give them.
+# The options that can be set per layer. Keys are the accepted names, values the names in TrainConfig.
 LAYER_OPTIONS = {
     "lr": "learning_rate",
     "learning_rate": "learning_rate",
@@ -21,14 +21,14 @@ LAYER_OPTIONS = {
 
 @dataclass(frozen=True)
 class Freeze:
-    """From the step of iteration `start` on, no parameter of the layers moves."""
+    """The selected layers are frozen from iteration `start` on."""
 
     layers: str
     start: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read "LAYER" or "LAYER@ITERATION"."""
+        """Parse "LAYER" or "LAYER@ITERATION"."""
         layers, at, start = text.partition("@")
         if not layers or (at and not start.isdecimal()):
             raise UsageError("freeze", expected="LAYER or LAYER@ITERATION, such as last or fc1@200", found=repr(text))
@@ -37,14 +37,14 @@ class Freeze:
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """Options of the optimizer that these layers have in place of the general ones."""
+    """Optimizer options of the selected layers, which replace the general ones."""
 
     layers: str
     options: dict[str, float]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read "LAYER:lr=0.01,momentum=0.5"."""
+        """Parse text such as "LAYER:lr=0.01,momentum=0.5"."""
         layers, _, given = text.rpartition(":")
         options = {}
         for part in given.split(","):

@@ -1,4 +1,4 @@
-"""Locks: one writer per store."""
+"""File locks that allow only one process to write into a run store."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from lca.errors import LCAError
 
 try:
     import fcntl
-except ImportError:  # no such lock on this system: the owner is written down, and not enforced
+except ImportError:  # this system has no such locks: the file names the owner, but nothing is enforced
     fcntl = None  # type: ignore[assignment]
 
 
 class Lock:
-    """The right to write into a store; a context manager.
+    """A context manager that holds the exclusive right to write into a store.
 
-    The operating system holds the lock for as long as the process lives, so that one left by a process that was killed
-    is free again at once. The file says who has it: process and host.
+    The operating system releases the lock when the process ends, even if it is killed. The lock file contains the
+    process number and the host of the owner, for error messages.
     """
 
     def __init__(self, file: Path, store: Path) -> None:
@@ -26,7 +26,7 @@ class Lock:
         self._handle: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        handle = self.file.open("a+")
+        handle = self.file.open("a+", encoding="utf-8")
         if fcntl:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,14 +45,14 @@ class Lock:
 
     def __exit__(self, *exception: object) -> None:
         if self._handle:
-            self._handle.truncate(0)  # not removed: another process may have it open and be about to lock it
+            self._handle.truncate(0)  # not deleted, because another process may be about to lock the open file
             self._handle.close()
             self._handle = None
 
 
 def _owner(file: Path) -> str:
     try:
-        owner = json.loads(file.read_text())
+        owner = json.loads(file.read_text(encoding="utf-8"))
         return f"process {owner['process']} on {owner['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"

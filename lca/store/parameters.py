@@ -1,4 +1,4 @@
-"""The parameter table: which part of the flat vector θ (K,) is which tensor, and which tensors make a layer."""
+"""The parameter table: the position of every tensor in the flat vector θ (K,), and its layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +16,16 @@ Kind = Literal["kernel", "bias", "norm"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One tensor of the model and its place in θ: theta[offset : offset + size].
+    """One parameter tensor of the model and its position in θ: theta[offset : offset + size].
 
-    layer: the module whose kernel it belongs to, so that a bias, and a norm that follows, is counted with its kernel.
+    Attributes:
+        name: Name of the tensor in the model, such as "fc1.weight".
+        shape: Shape of the tensor.
+        offset: Index of its first element in θ.
+        size: Number of elements.
+        layer: Name of the layer, which is the module that holds the kernel. A bias belongs to the layer of its module,
+            and a normalization to the layer before it.
+        kind: "kernel", "bias" or "norm".
     """
 
     name: str
@@ -30,13 +37,19 @@ class Parameter:
 
     @property
     def span(self) -> slice:
-        """Its place in θ, as a slice."""
+        """The position of the tensor in θ, as a slice."""
         return slice(self.offset, self.offset + self.size)
 
 
 @dataclass(frozen=True)
 class ParameterTable(Sequence[Parameter]):
-    """The trainable parameters of a model in the order of θ; tied ones once."""
+    """The trainable parameter tensors of a model, in the order of θ. Tied parameters appear once.
+
+    The table is a sequence of `Parameter`.
+
+    Attributes:
+        entries: Entries of the table.
+    """
 
     entries: tuple[Parameter, ...]
 
@@ -51,29 +64,40 @@ class ParameterTable(Sequence[Parameter]):
 
     @property
     def size(self) -> int:
-        """K, the number of parameters."""
+        """K, the number of single parameters in all tensors."""
         return sum(parameter.size for parameter in self)
 
     @property
     def sizes(self) -> list[int]:
-        """The number of parameters of each tensor, (tensor,)."""
+        """The number of parameters of each tensor."""
         return [parameter.size for parameter in self]
 
     @property
     def layers(self) -> list[str]:
-        """The layers in the order in which they first occur."""
+        """The names of the layers, in the order in which they first occur."""
         return list(dict.fromkeys(parameter.layer for parameter in self))
 
     @property
     def layer_index(self) -> NDArray[np.int64]:
-        """The index in `layers` of each tensor's layer, (tensor,)."""
+        """The index into `layers` of the layer of each tensor, with shape (tensor,)."""
         layers = self.layers
         return np.array([layers.index(parameter.layer) for parameter in self], np.int64)
 
     def rows(self, name: str) -> slice | NDArray[np.int64]:
-        """The place in θ, and so in the rows of `weights` and `lca`, of a tensor or of a layer with all its tensors.
+        """Return the rows of `weights` and `lca` that belong to a tensor, or to all tensors of a layer.
 
-        A slice if it is contiguous, as is nearly always the case; otherwise the indices, for `lca.oindex`.
+        Args:
+            name: Name of the tensor or layer.
+
+        Returns:
+            A slice if the rows are contiguous, as they nearly always are. Otherwise their indices, which can be passed
+            to the `oindex` of a zarr array.
+
+        Raises:
+            UsageError: No tensor or layer has this name.
+
+        Example:
+            >>> run.allocation("train").lca[run.parameters.rows("fc1")]
         """
         spans = [p.span for p in self if name in (p.name, p.layer)]
         if not spans:
@@ -84,21 +108,29 @@ class ParameterTable(Sequence[Parameter]):
         return np.concatenate([np.arange(span.start, span.stop) for span in spans])
 
     def sum_by_layer(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """values (…, tensor) -> their sums over the tensors of each layer, (…, layer)."""
+        """Sum values of shape (…, tensor) over the tensors of each layer. The sums have shape (…, layer)."""
         sums = np.zeros((*values.shape[:-1], len(self.layers)))
         for i, layer in enumerate(self.layer_index):
             sums[..., layer] += values[..., i]
         return sums
 
     def to_json(self) -> list[dict[str, Any]]:
+        """Return the table as a list of dictionaries, one per tensor."""
         return [asdict(parameter) for parameter in self]
 
     @classmethod
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Self:
+        """Create a table from what `to_json` returned."""
         return cls(tuple(Parameter(**{**row, "shape": tuple(row["shape"])}) for row in rows))
 
     def require_same(self, other: "ParameterTable", this: str, that: str) -> None:
-        """Raise LCAError unless `other` names the same tensors of the same shapes in the same order."""
+        """Raise LCAError unless another table has tensors of the same names and shapes in the same order.
+
+        Args:
+            other: Table to compare with this one.
+            this: Description of the source of this table, for the error message.
+            that: Description of the source of the other table.
+        """
         found, expected = [(p.name, p.shape) for p in other], [(p.name, p.shape) for p in self]
         if found == expected:
             return
@@ -117,7 +149,7 @@ class ParameterTable(Sequence[Parameter]):
 
 
 def match_layers(pattern: str, layers: Sequence[str]) -> set[str]:
-    """The layers that a name, a glob, "first" or "last" selects; UsageError if there are none."""
+    """Return the layers selected by a name, a glob, "first" or "last". Raise UsageError if there are none."""
     if pattern in layers:
         return {pattern}
     if pattern in ("first", "last"):
@@ -125,6 +157,7 @@ def match_layers(pattern: str, layers: Sequence[str]) -> set[str]:
     found = {layer for layer in layers if fnmatchcase(layer, pattern)}
     if not found:
         raise UsageError(
-            f"no layer matches {pattern!r}", remedy=f"The layers are {', '.join(layers)}; first and last work too."
+            f"no layer matches {pattern!r}",
+            remedy=f"The layers are {', '.join(layers)}. You can also use first and last.",
         )
     return found

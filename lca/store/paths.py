@@ -1,8 +1,9 @@
-"""Paths and URLs: where a run store is, on a disk or at a URL that fsspec knows (s3://bucket/run.zarr).
+"""Locations of run stores: paths on a disk, and URLs that fsspec supports, such as s3://bucket/run.zarr.
 
-All that differs between the two is here. An object store writes an object whole or not at all, which is what a rename
-does on a disk. It has no folders to move, so a store is created by writing its contents first and last the file that
-makes it a store; and it has no locks, so that nobody is kept out.
+This module contains everything that differs between the two. On a disk, a file is written under another name and then
+renamed, so that it is either complete or absent. An object store guarantees this for every object. It cannot rename
+folders, so a new store is created by writing its contents first and its root metadata last. It also has no locks, so
+nothing prevents two processes from writing to the same URL.
 """
 
 import asyncio
@@ -19,15 +20,15 @@ from typing import IO, Any
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.locks import Lock
 
-ROOT = "zarr.json"  # what makes a folder, or what is below a URL, a store
-METADATA = {"weights/zarr.json", "training/zarr.json"}  # what is written before it, and may be left by a crash
-PARTIAL = ".partial"  # in the name of a file that is being written
-NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+ROOT = "zarr.json"  # its presence makes a folder or a URL a store
+METADATA = {"weights/zarr.json", "training/zarr.json"}  # written before ROOT, and possibly left behind by a crash
+PARTIAL = ".partial"  # marks the name of a file that is being written
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which then replaces `path`; after an exception nothing is left of it."""
+    """Provide a temporary path to write to, which replaces `path` at the end. After an exception, it is deleted."""
     partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
     try:
         yield partial
@@ -37,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 class Local:
-    """A folder or a file of a disk, there or not."""
+    """The location of a file or folder on a disk, which need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,35 +53,35 @@ class Local:
         return self.path.exists()
 
     def is_free(self) -> bool:
-        """Whether a store can be made here: nothing is there, or an empty folder."""
+        """Return whether a store can be created here, because the location does not exist or is an empty folder."""
         return not self.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def files(self) -> dict[str, int]:
-        """The bytes of every file below, by its name from here."""
-        there = {}
+        """Return the size in bytes of every file below this location, by its relative path."""
+        sizes = {}
         for file in self.path.rglob("*"):
-            with suppress(FileNotFoundError):  # another process may be writing
+            with suppress(FileNotFoundError):  # another process may have just renamed the file
                 if file.is_file():
-                    there[file.relative_to(self.path).as_posix()] = file.stat().st_size
-        return there
+                    sizes[file.relative_to(self.path).as_posix()] = file.stat().st_size
+        return sizes
 
     def free_bytes(self) -> int | None:
-        """What can still be written; None if that is not known."""
+        """Return the free disk space in bytes, or None if it is unknown."""
         return shutil.disk_usage(self.path).free
 
     def open(self) -> IO[bytes]:
-        """The file, to read; FileNotFoundError if it is not there."""
+        """Open the file for reading. Raise FileNotFoundError if it does not exist."""
         return self.path.open("rb")
 
     def write(self, fill: Callable[[IO[bytes]], object]) -> None:
-        """Make or replace the file, so that at any moment one whole file is there. fill: writes its bytes."""
+        """Create or replace the file atomically. `fill` is called with a binary file and writes the content."""
         with whole_file(self.path) as partial, partial.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """The file, or the folder with all that is in it, if it is there."""
+        """Delete the file, or the folder with everything in it, if it exists."""
         if self.path.is_dir():
             shutil.rmtree(self.path)
         else:
@@ -88,25 +89,28 @@ class Local:
 
     @contextmanager
     def create_folder(self) -> Iterator[Path]:
-        """The place of a folder to make a store in; afterwards it is here, as a whole or not at all."""
+        """Provide a temporary path to create a store in, which is then moved here as a whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
             yield Path(folder) / "new"
             if self.path.exists():
-                self.path.rmdir()  # empty, or it would not have come so far
+                self.path.rmdir()  # it is empty, as is_free has checked
             (Path(folder) / "new").rename(self.path)
 
     def lock(self, name: str) -> AbstractContextManager[object]:
-        """The right to write, held by a file below."""
+        """Return a lock on the store, based on the file `name` in it."""
         return Lock(self.path / name, self.path)
 
     def zarr_store(self) -> Any:
-        """What zarr opens."""
+        """Return the object to pass to zarr as the store."""
         return self.path
 
 
 class Remote:
-    """The same at a URL. Credentials and endpoint are those of the environment, as the protocol has them."""
+    """The location of an object, or of all objects with a common prefix, at a URL.
+
+    Credentials and endpoint come from the environment, as the protocol's filesystem package defines them.
+    """
 
     def __init__(self, url: str, filesystem: Any = None) -> None:
         self.url = url.rstrip("/")
@@ -128,7 +132,7 @@ class Remote:
     def files(self) -> dict[str, int]:
         try:
             found = self.call("find", self.path, detail=True)
-        except NOT_THERE:
+        except MISSING:
             return {}
         return {name[len(self.path) + 1 :]: int(about["size"]) for name, about in found.items()}
 
@@ -145,9 +149,10 @@ class Remote:
 
     def remove(self) -> None:
         names = self.files().keys()
-        for some in (names - METADATA - {ROOT}, names & {ROOT}, names & METADATA):  # what is left can be gone on with
-            if some:
-                self.call("rm", [f"{self.path}/{name}" if name else self.path for name in some])
+        # In this order, an interrupted removal leaves a store that can still be opened or replaced.
+        for group in (names - METADATA - {ROOT}, names & {ROOT}, names & METADATA):
+            if group:
+                self.call("rm", [f"{self.path}/{name}" if name else self.path for name in group])
 
     @contextmanager
     def create_folder(self) -> Iterator[Path]:
@@ -155,7 +160,7 @@ class Remote:
             made = Path(folder) / "new"
             yield made
             names = Local(made).files().keys()
-            for name in (*(names - {ROOT}), *(names & {ROOT})):  # last what makes it a store
+            for name in (*(names - {ROOT}), *(names & {ROOT})):  # ROOT last, because it makes this a store
                 self.call("pipe_file", f"{self.path}/{name}", (made / name).read_bytes())
 
     def lock(self, name: str) -> AbstractContextManager[object]:
@@ -164,23 +169,23 @@ class Remote:
     def zarr_store(self) -> Any:
         from zarr.storage import FsspecStore
 
-        return FsspecStore(_Awaited(self), path=self.path)
+        return FsspecStore(_AsyncFilesystem(self), path=self.path)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """A method of the filesystem; what goes wrong becomes an LCAError, but for what is not there to be read."""
+        """Call a method of the filesystem, and turn every exception except for a missing file into an LCAError."""
         try:
             return getattr(self._filesystem, method)(*arguments, **options)
-        except Exception as error:  # every protocol and its libraries have their own kinds
+        except Exception as error:  # every protocol has its own types of exceptions
             writing = method == "pipe_file"
-            if isinstance(error, NOT_THERE) and not writing:
+            if isinstance(error, MISSING) and not writing:
                 raise
             reason = str(error).strip(". ") or type(error).__name__
             raise LCAError(
                 f"{self} cannot be {'written' if writing else 'read'}: {reason}",
                 remedy=(
-                    "The bucket must exist, and the environment must hold credentials and endpoint (for s3:// "
-                    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL). What is written is kept. Repeat an "
-                    "allocation to continue it; to continue a training, pass ",
+                    "Check that the bucket exists, and that the environment contains the credentials and the endpoint "
+                    "(for s3://, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL). Everything written so "
+                    "far is kept. To continue an allocation, repeat it. To continue a training, pass ",
                     Argument("resume", True),
                     ".",
                 ),
@@ -190,27 +195,28 @@ class Remote:
 Location = Local | Remote
 
 
-def half_written(location: Location) -> list[str]:
-    """The files below a location that an interrupted process left; nothing reads them."""
+def find_half_written(location: Location) -> list[str]:
+    """Return the names of half-written files that an interrupted process has left below a location."""
     return [name for name in location.files() if PARTIAL in name.rpartition("/")[2]]
 
 
 def locate(place: Location | Path | str) -> Location:
-    """The location that a user means: a string with a protocol is a URL, anything else a path."""
+    """Return the location for a path or URL. A string with a protocol is a URL, and anything else is a path."""
     if isinstance(place, Local | Remote):
         return place
     if isinstance(place, str) and "://" in place:
         protocol, _, path = place.partition("://")
         return Local(Path(path)) if protocol == "file" else Remote(place)
     if isinstance(place, Path) and re.match(r"\w{2,}:[/\\]", str(place)):
-        raise UsageError(f"{place} was a URL before it became a Path", remedy="Pass it as a string.")
+        raise UsageError(f"{place} is a URL that was turned into a Path", remedy="Pass the URL as a string.")
     return Local(Path(place))
 
 
-class _Awaited:
-    """The filesystem of a location as zarr wants it: its methods as coroutines, for an event loop of any thread.
+class _AsyncFilesystem:
+    """The filesystem of a remote location, with coroutines as methods that can be awaited in any event loop.
 
-    fsspec's own asynchronous filesystems belong to one event loop, and the recorder's thread has another than zarr.
+    fsspec's own asynchronous filesystems are bound to a single event loop, but the recorder's thread and zarr use
+    different ones.
     """
 
     async_impl = asynchronous = True
@@ -229,7 +235,7 @@ def _filesystem(url: str) -> Any:
 
     protocol = url.partition("://")[0]
     try:
-        return fsspec.filesystem(protocol, use_listings_cache=False)  # others may write there too
+        return fsspec.filesystem(protocol, use_listings_cache=False)  # other processes may write
     except ImportError as error:
         raise LCAError(
             f"{url} needs a package that is not installed ({error})",

@@ -1,4 +1,4 @@
-"""A run in its store, to read."""
+"""Read-only access to a run store."""
 
 import json
 from collections.abc import Mapping
@@ -19,14 +19,26 @@ from lca.store.chunks import Array, read_part
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
 from lca.store.schema import SCHEMA, SPLITS
-from lca.text import facts, pluralize, size
+from lca.text import facts, html_facts, pluralize, size
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
 
 class Run:
-    """A run store. Its arrays are zarr's own: slice them to read; nothing is loaded before."""
+    """A run store, opened with `lca.open(path)`. Its arrays are zarr arrays, read only when they are sliced.
+
+    Attributes:
+        path: Location of the store.
+        group: The zarr group of the store.
+        attributes: Metadata of the run: problem, training options, splits, status.
+        parameters: Parameter table, in the order of the rows of `weights`.
+
+    Example:
+        >>> run = lca.open("run.zarr")
+        >>> last = run.weights[:, -1]
+        >>> A = run.allocation("train").lca[run.parameters.rows("fc1")]
+    """
 
     def __init__(self, path: Location, group: zarr.Group) -> None:
         self.path, self.group = path, group
@@ -35,44 +47,44 @@ class Run:
 
     @cached_property
     def weights(self) -> Array:
-        """Every iterate, (parameter, iterate); float32, or float64 for a model in float64."""
+        """All iterates, with shape (parameter, iterate) and dtype float32, or float64 if the model is in float64."""
         array = self.group["weights"]
         assert isinstance(array, zarr.Array)
         return array
 
     @property
     def training(self) -> dict[str, Array]:
-        """What the optimizer saw, float64 (iteration) each: the mini-batch loss, the learning rate, …"""
+        """Arrays with one value per iteration of the training, by name, such as "loss" and "learning_rate"."""
         return dict(subgroup(self.group, "training").arrays())
 
     @property
     def status(self) -> str:
-        """ "training" until the last iterate is on disk, then "complete"."""
+        """The state of the run: "complete" once the last iterate is on disk, and "training" before that."""
         return str(self.attributes["status"])
 
     @property
     def n_iterates(self) -> int:
-        """Iterates on disk."""
+        """The number of iterates on disk."""
         return int(self.attributes["iterates"])
 
     @property
     def n_iterations(self) -> int:
-        """T, the number of steps between the iterates on disk."""
+        """T, the number of iterations, which are the steps between the iterates on disk."""
         return max(self.n_iterates - 1, 0)
 
     @property
     def blocks(self) -> Blocks:
-        """The blocks of iterations, in which allocations are written."""
+        """The blocks of iterations in which allocations are written."""
         return Blocks(self.n_iterations, int(self.attributes["block"]))
 
     @property
     def iterate_blocks(self) -> Blocks:
-        """The blocks of iterates, in which the weights are written."""
+        """The blocks of iterates in which the weights are written."""
         return Blocks(self.n_iterates, int(self.attributes["block"]))
 
     @property
     def n_unmoved(self) -> int:
-        """Iterations that changed no parameter, such as a step that a gradient scaler skipped."""
+        """The number of iterations that changed no parameter, such as steps that a gradient scaler skipped."""
         moved = self.training.get("moved")
         return 0 if moved is None else int((np.asarray(moved[:]) == 0).sum())
 
@@ -81,12 +93,19 @@ class Run:
         """The names of the allocations in the store."""
         if "lca" not in self.group:
             return []
-        # One that was cut short before it began is not counted.
+        # An allocation whose creation was interrupted does not count.
         groups = subgroup(self.group, "lca").groups()
         return sorted(name for name, group in groups if _status(group) != "creating")
 
     def allocation(self, name: str = "train") -> Allocation:
-        """The allocation of this name; LCAError if the store has none."""
+        """Open an allocation of this run.
+
+        Args:
+            name: Name of the allocation.
+
+        Raises:
+            LCAError: The run has no allocation of this name.
+        """
         if name not in self.allocations:
             known = f"it has {', '.join(self.allocations)}" if self.allocations else "it has none yet"
             named = {} if name == "train" else {"split": name} if name in SPLITS else {"name": name}
@@ -97,14 +116,30 @@ class Run:
         return Allocation(self.path, subgroup(self.group, f"lca/{name}"), self.parameters, self.blocks)
 
     def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[Any]:
-        """The iterates of one block, (parameter, iterate), of all parameters or some."""
+        """Read one block of iterates, as an array of shape (parameter, iterate).
+
+        Args:
+            block: Index of the block.
+            parameters: Range of parameters to read. All parameters by default.
+
+        Raises:
+            DamagedError: The block cannot be read.
+        """
         name = f"block {block} of {self.path}/weights"
         return read_part(self.weights, (parameters, self.iterate_blocks[block]), name, verify_remedy(self.path))
 
     def to_xarray(self, name: str = "train") -> "Dataset":
-        """An allocation as an xarray.Dataset, each array read when it is used.
+        """Open an allocation as an `xarray.Dataset`, whose arrays are read when they are used.
 
-        Coordinates: iteration and iterate by number; tensor by name, with its layer; class by label.
+        The coordinates are the numbers of iterations and iterates, the names of tensors with their layers, and the
+        labels of classes.
+
+        Args:
+            name: Name of the allocation.
+
+        Raises:
+            UsageError: xarray is not installed.
+            LCAError: The run has no allocation of this name.
         """
         if find_spec("xarray") is None:
             raise UsageError(
@@ -126,16 +161,20 @@ class Run:
         return data
 
     def disk_bytes(self, name: str = "") -> int:
-        """The size of the store's files, or of those of one array or group."""
+        """Return the size on disk of the store in bytes.
+
+        Args:
+            name: Array or group to measure, such as "weights" or "lca/train". The whole store by default.
+        """
         return sum((self.path / name if name else self.path).files().values())
 
     def facts(self) -> list[tuple[str, str]]:
-        """What the store holds, how far it is, its size, and the command that made it: (label, text) each."""
+        """Describe the run by (label, text) pairs: its problem, training, progress, size on disk and allocations."""
         attributes = self.attributes
         train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
         raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
         planned = f" of {train['iterations'] + 1:,}" if self.status != "complete" and "iterations" in train else ""
-        tensors = pluralize(len(self.parameters), "tensor")
+        tensors, unmoved = pluralize(len(self.parameters), "tensor"), self.n_unmoved
         rows = [
             ("run", f"{self.path}, {self.status}"),
             (
@@ -145,30 +184,51 @@ class Run:
             ("training", _describe_training(train) or _describe_origin(attributes)),
             *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
             ("iterates", f"{self.n_iterates:,}{planned} iterates; {self.parameters.size:,} parameters in {tensors}"),
-            ("weights", f"{size(disk)} on disk, {size(raw)} raw ({disk / raw:.2f}, {codec})" if raw else "none yet"),
-            *([("still", f"{pluralize(self.n_unmoved, 'iteration')} without any motion")] if self.n_unmoved else []),
-            ("store", f"{size(self.disk_bytes())} on disk"),
+            (
+                "weights",
+                f"{size(disk)} on disk, {100 * disk / raw:.0f} % of {size(raw)} uncompressed ({codec})"
+                if raw
+                else "none yet",
+            ),
+            *([("unmoved", f"{pluralize(unmoved, 'iteration')} changed no parameter")] if unmoved else []),
+            ("store", f"{size(self.disk_bytes())} on disk in total"),
         ]
         for name in self.allocations:
             allocation = self.allocation(name)
             state = "complete" if allocation.complete else "unfinished"
             allocated = f"{allocation.n_allocated:,} of {self.n_iterations:,} iterations allocated"
             rows.append((f"lca/{name}", f"{state}, {allocated}"))
-        return [*rows, *([("made by", attributes["command"])] if attributes.get("command") else [])]
+        return [*rows, *([("command", attributes["command"])] if attributes.get("command") else [])]
 
     def __repr__(self) -> str:
         return facts(self.facts())
 
+    def _repr_html_(self) -> str:
+        return html_facts(self.facts())
+
 
 def open_run(path: Location | Path | str, mode: str = "r") -> Run:
-    """Open a run store to read it ("r"), or to add to it ("r+")."""
+    """Open a run store.
+
+    Args:
+        path: Path or URL of the run.
+        mode: "r" to read the store, "r+" to also write to it.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: There is no run store at this location.
+        LCAError: The store was written with another version of the schema.
+
+    Example:
+        >>> lca.open("run.zarr")
+    """
     path = locate(path)
     if not is_run(path):
         if not path.exists():
             raise UsageError(f"{path} does not exist", remedy=("Create a run with ", Call("train", path), "."))
-        raise UsageError(
-            f"{path} is not a run store", expected="a zarr.json with the attribute 'lca'", found="none in it"
-        )
+        raise UsageError(f"{path} is not a run store", expected="a zarr.json with the attribute 'lca'", found="none")
     run = Run(path, consolidated.open_root(path, mode))
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(
@@ -181,7 +241,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
 
 
 def is_run(path: Location) -> bool:
-    """Whether there is a run store at this location."""
+    """Return whether there is a run store at this location."""
     try:
         with (path / ROOT).open() as file:
             metadata = json.load(file)
@@ -191,12 +251,12 @@ def is_run(path: Location) -> bool:
 
 
 def verify_remedy(path: object) -> Remedy:
-    """The remedy for damage."""
-    return ("See ", Call("verify", path), ".")
+    """Return the remedy for damaged data."""
+    return ("To find all damaged parts, use ", Call("verify", path), ".")
 
 
 def subgroup(group: zarr.Group, name: str) -> zarr.Group:
-    """The group of this name in a group."""
+    """Return the group `name` in a group."""
     child = group[name]
     assert isinstance(child, zarr.Group)
     return child
@@ -208,20 +268,20 @@ def _status(group: zarr.Group) -> str:
 
 
 def _describe_origin(attributes: Mapping[str, Any]) -> str:
-    """Where a run comes from that `lca.train` did not train."""
+    """Describe the origin of a run that was not recorded by `lca.train`."""
     imported = attributes.get("imported")
     if imported:
-        return f"imported from {pluralize(len(imported), 'checkpoint')}, a coarse trajectory"
+        return f"imported from {pluralize(len(imported), 'checkpoint')} (an iteration is the step between two of them)"
     return "recorded from a custom training loop"
 
 
 def _describe_options(options: Mapping[str, Any]) -> str:
-    """ " (layers 4, width 1.0)"."""
+    """Return the options as " (layers 4, width 1.0)", or an empty string if there are none."""
     return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" if options else ""
 
 
 def _describe_training(train: Mapping[str, Any]) -> str:
-    """The training options, as resolved; those that are off are left out."""
+    """Describe the training options that are in use."""
     always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
     if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
     words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]
@@ -234,7 +294,8 @@ def _describe_training(train: Mapping[str, Any]) -> str:
         elif value:
             words.append(f"{name.replace('_', ' ')} {value}")
     if train.get("schedule") == "step":
-        words.append(f"times {train['gamma']} at epochs {', '.join(f'{epoch:g}' for epoch in train['milestones'])}")
+        epochs = ", ".join(f"{epoch:g}" for epoch in train["milestones"])
+        words.append(f"learning rate times {train['gamma']} at epochs {epochs}")
     elif train.get("schedule") == "cosine":
-        words.append("cosine")
+        words.append("cosine schedule")
     return ", ".join(words)

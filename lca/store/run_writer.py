@@ -1,7 +1,7 @@
-"""Writing a run: its iterates, their counts and its allocations.
+"""Write a run: create its store, append iterates and add allocations.
 
-What a block holds is written first and counted after (attribute `iterates`, array `blocks`), so that a crash leaves
-nothing that looks finished and is not.
+The data of a block are written before the attribute `iterates` or the array `blocks` marks them as valid. A crash
+therefore never leaves data that look finished but are not.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import CHUNK_PARAMETERS, block_length, create_array, require_codec
 from lca.store.parameters import ParameterTable
-from lca.store.paths import Location, half_written, locate
+from lca.store.paths import Location, find_half_written, locate
 from lca.store.run import Run, is_run, open_run, subgroup
 from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA
 
 
 class RunWriter:
-    """Writes into a run that was opened with mode "r+"."""
+    """Writer of a run that was opened with mode "r+"."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     def lock(self, allocation: str = "") -> AbstractContextManager[object]:
-        """The right to record into the store, or to write an allocation in it; at a URL everyone has it."""
-        # Where no reader of zarr groups looks, and replacing an allocation does not remove it.
+        """Return a lock on the run, or on one of its allocations. At a URL, the lock has no effect."""
+        # Readers of zarr groups do not list this folder, and replacing an allocation does not delete it.
         return self.run.path.lock(f"weights/lock-{allocation}" if allocation else "weights/lock")
 
     async def write_iterates(self, begin: int, rows: NDArray[Any]) -> None:
-        """Write the iterates begin … begin + n − 1, rows (n, K): a block of them, or the part of it that exists.
+        """Write a block of iterates, or the part of it that exists so far.
 
-        They do not count before they are committed. The files of the block are made side by side, transposed and
-        compressed in the threads of the caller's event loop.
+        `rows` has shape (n, K) and holds the iterates begin … begin + n − 1, which become valid with `commit`. The
+        files of the block are transposed, compressed and written concurrently in threads of the caller's event loop.
         """
         n, K = rows.shape
         weights = self.run.weights.async_array
@@ -55,9 +55,10 @@ class RunWriter:
         await asyncio.gather(*(write_file(top) for top in range(0, K, height)))
 
     def commit(self, n_iterates: int, training: Mapping[str, NDArray[np.float64]]) -> None:
-        """Count the first n_iterates, which are on disk, after writing scalars of the last iterations among them.
+        """Declare the first `n_iterates` iterates valid, after writing the training scalars that belong to them.
 
-        training: by name, (iteration); the last value belongs to the iteration that led to the last iterate.
+        `training` maps names to the values of the most recent iterations. The last value of each belongs to the
+        iteration that ends at the last iterate.
         """
         T = max(n_iterates - 1, 0)
         group = subgroup(self.run.group, "training")
@@ -70,34 +71,35 @@ class RunWriter:
         self.set_attributes(iterates=n_iterates)
 
     def truncate(self, n_iterates: int) -> None:
-        """Forget all iterates but the first n_iterates, and what a crash left half-written."""
+        """Delete all iterates after the first `n_iterates`, and all half-written files."""
         self.set_attributes(iterates=n_iterates, status="training")
         self.run.weights.resize((self.run.parameters.size, n_iterates))
         for array in self.run.training.values():
             array.resize((max(n_iterates - 1, 0),))
-        for name in half_written(self.run.path):
+        for name in find_half_written(self.run.path):
             (self.run.path / name).remove()
 
     def finish(self) -> None:
-        """Declare the run complete."""
+        """Mark the run as complete."""
         consolidated.write(self.run.path)
         self.run.attributes |= {"status": "complete"}
         as_consolidated = zarr.open_group(self.run.path.zarr_store(), mode="r+")
         as_consolidated.attrs["lca"] = self.run.attributes
 
     def reopen(self) -> None:
-        """Declare the run unfinished, so that the training is resumed."""
+        """Mark the run as unfinished, so that the training can be resumed."""
         self.set_attributes(status="training")
 
     def create_allocation(
         self, name: str, attributes: Mapping[str, Any], optional: Collection[str] = ("lca",)
     ) -> Allocation:
-        """Create an empty allocation in place of one of the same name; optional: those of OPTIONAL to include.
+        """Create an empty allocation, and replace an existing one with the same name.
 
-        With class_lca the attribute `classes` lists the labels of the classes.
+        `optional` names the arrays of OPTIONAL to include. With "class_lca", the attribute `classes` must list the
+        labels of the classes.
         """
         run = self.run
-        if name in run.allocations:  # what a crash leaves of it must not look finished
+        if name in run.allocations:  # after a crash, its remains must not look finished
             AllocationWriter(run.allocation(name)).note("status", "creating")
         consolidated.drop(run.path)
         group = run.group.create_group(f"lca/{name}", overwrite=True)
@@ -120,7 +122,7 @@ class RunWriter:
         return allocation
 
     def set_attributes(self, **changes: Any) -> None:
-        """Change attributes of the run."""
+        """Set attributes of the run and keep all others."""
         self.run.attributes |= changes
         self.run.group.attrs["lca"] = self.run.attributes
 
@@ -134,9 +136,9 @@ def create_run(
     codec: str = "zstd",
     overwrite: bool = False,
 ) -> RunWriter:
-    """Create a run store without iterates. dtype: of the weights.
+    """Create a run store without iterates, whose weights have this dtype.
 
-    An existing one is replaced only if it is a run store and overwrite is given.
+    Existing data are replaced only if they are a run store and `overwrite` is True.
     """
     require_codec(codec)
     path = locate(path)
@@ -144,12 +146,12 @@ def create_run(
     if not path.is_free():
         old = RunWriter(open_run(path, "r+"))
         with old.lock():
-            old.set_attributes(iterates=0, status="training")  # what a crash leaves of it must not look finished
+            old.set_attributes(iterates=0, status="training")  # so that its remains never look finished
             path.remove()
     K = parameters.size
     length = block_length(K, np.dtype(dtype).itemsize)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    with path.create_folder() as folder:  # which then appears as a whole: half a store would block the next attempt
+    with path.create_folder() as folder:  # appears as a whole, because half a store would block the next attempt
         group = zarr.create_group(folder)
         create_array(group, "weights", dtype, (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
         group.create_group("training")
@@ -167,12 +169,12 @@ def create_run(
 
 
 def require_free(path: Location | Path | str, overwrite: bool = False) -> None:
-    """Raise UsageError unless a run store can be created at this location."""
+    """Raise UsageError if a run store cannot be created at this location."""
     path = locate(path)
     if path.is_free():
         return
     if not is_run(path):
-        raise UsageError(f"{path} exists and is not a run store, so it is kept", remedy="Choose another path.")
+        raise UsageError(f"{path} exists and is not a run store, so it is not replaced", remedy="Choose another path.")
     if not overwrite:
         replace = Argument("overwrite", True)
-        raise UsageError(f"{path} exists already", remedy=("Choose another path, or pass ", replace, " to replace it."))
+        raise UsageError(f"{path} already exists", remedy=("Choose another path, or pass ", replace, " to replace it."))

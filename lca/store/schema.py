@@ -1,12 +1,12 @@
-"""The schema of a run store: its arrays, and the words that its attributes and configurations use.
+"""The schema of a run store: its arrays, and the values that its attributes and configurations can take.
 
     RUN.zarr/
-      attributes["lca"]   what was trained and how, the parameter table, the status
-      weights             (parameter, iterate)   every θ_t
-      training/           (iteration)            what the optimizer saw
-      lca/NAME/           one allocation: the arrays below
+      attributes["lca"]   metadata: problem, training options, parameter table, status
+      weights             (parameter, iterate)   every iterate θ_t
+      training/           (iteration)            values recorded during training, such as the mini-batch loss
+      lca/NAME/           one allocation, with the arrays listed in ARRAYS
 
-docs/reference/store.md describes the store for readers without lca.
+docs/reference/store.md describes the store for readers who do not use lca.
 """
 
 from enum import IntEnum
@@ -20,12 +20,19 @@ SPLITS = ("train", "val", "test")
 RULES = ("simpson", "trapezoid", "first-order")
 PRECISIONS = ("fp32", "tf32", "bf16")
 KEEP = ("lca", "tensors")
-STATE_FILE = "weights/state.pt"  # inside an array's folder, where no reader of zarr groups looks
-MANTISSA_BITS = 23  # of a float32
+STATE_FILE = "weights/state.pt"  # in the folder of an array, which readers of zarr groups do not list
+MANTISSA_BITS = 23  # the mantissa of a float32
 
 
 class Status(IntEnum):
-    """The outcome of an iteration; the values are those of the array `status`."""
+    """The outcome of an iteration, as stored in the array `status` of an allocation.
+
+    Attributes:
+        NOT_ALLOCATED: The iteration is not allocated, or not yet.
+        CONVERGED: The residual is within the tolerance.
+        AT_LIMIT: The residual exceeds the tolerance, and the rule could not be refined further.
+        NOT_FINITE: The loss or a gradient is not finite.
+    """
 
     NOT_ALLOCATED = 0
     CONVERGED = 1
@@ -33,7 +40,8 @@ class Status(IntEnum):
     NOT_FINITE = 3
 
 
-# The arrays of an allocation: dtype, dimensions, fill value (NaN where missing must never read as zero).
+# The arrays of an allocation, with dtype, dimensions and fill value. Float arrays are filled with NaN, so that a
+# missing value never reads as zero.
 ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "lca": ("float32", ("parameter", "iteration"), NAN),
     "loss": ("float64", ("iterate",), NAN),
@@ -49,7 +57,7 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "blocks": ("uint8", ("block",), 0),
 }
 
-# The arrays that an allocation may lack, and the field of AllocateConfig that asks for each.
+# The optional arrays of an allocation, with the option of AllocateConfig that stores each.
 OPTIONAL = {
     "lca": Argument("keep", "lca"),
     "class_lca": Argument("by_class", True),

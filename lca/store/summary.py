@@ -1,4 +1,4 @@
-"""The certificate of an allocation, from its arrays alone."""
+"""The certificate of an allocation: its loss change, its residuals and the error of its parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,40 @@ from numpy.typing import NDArray
 from lca.store.allocation import Allocation
 from lca.store.audit import Audit, mean_with_confidence
 from lca.store.schema import Status
-from lca.text import facts, pluralize, plus_minus
+from lca.text import facts, html_facts, pluralize, plus_minus
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The certificate of an allocation: str() gives it as text. Losses and residuals are in the loss's unit.
+    """The certificate of an allocation. str() returns it as text.
 
-    path: of the run. name: of the allocation.
-    iterations: those asked for; complete: whether these are all of the run. loss_start, loss_end: at the first and the
-    last iterate of those that are allocated and finite; change: the sum of the loss changes of these.
-    largest_residual: the largest |residual| of an iteration. gradients_per_iteration: the mean number of full-set
-    gradients in an iteration's integral, the one at its end included and the one at its start not.
-    refined: iterations with more subintervals than the rule begins with. unconverged, not_finite: by status.
-    first_not_finite: which of the latter comes first. audit: the error of the parts, on the audited iterations; None if
-    there was no audit. examples, examples_in_split: of which L is the mean, and how many there are.
-    standard_error: where these differ, of loss_start, loss_end and change ("start", "end", "change") by sampling.
-    within_bounds: whether every iteration converged and the cumulative residual is under its bound.
+    Losses, residuals and LCA are in units of the loss, which are nats for a cross-entropy. Sums are over the iterations
+    that are allocated and finite.
+
+    Attributes:
+        path: Path or URL of the run.
+        name: Name of the allocation.
+        iterations: Number of requested iterations.
+        complete: Whether these are all iterations of the run.
+        loss_start: Loss at the start of the first finite iteration.
+        loss_end: Loss at the end of the last finite iteration.
+        change: Sum of the loss changes.
+        allocated: Sum of all LCA, Σ A. Below zero, the parameters lowered the loss.
+        cumulative_residual: `allocated` minus `change`.
+        largest_residual: Largest absolute residual of an iteration.
+        gradients_per_iteration: Mean number of full-set gradients per iteration. The gradient at the start of an
+            iteration is not counted, because it is shared with the previous iteration.
+        refined: Number of iterations with more subintervals than the rule starts with.
+        unconverged: Number of iterations whose residual still exceeds the tolerance.
+        not_finite: Number of iterations with a loss or gradient that is not finite.
+        first_not_finite: The first of these iterations. None if there are none.
+        tolerance: Largest residual allowed in an iteration.
+        total_tolerance: Largest cumulative residual allowed, as a fraction of the loss change.
+        audit: Error of the parts, measured on the audited iterations. None if there was no audit.
+        examples: Number of examples over which the loss is averaged.
+        examples_in_split: Number of examples in the split.
+        standard_error: Standard error of `loss_start`, `loss_end` and `change`, with the keys "start", "end" and
+            "change", if only a sample of the split was used.
     """
 
     path: str
@@ -52,52 +69,74 @@ class Summary:
 
     @property
     def within_total(self) -> bool:
+        """Whether the cumulative residual is within its bound."""
         return abs(self.cumulative_residual) <= self.total_tolerance * abs(self.change)
 
     @property
     def within_bounds(self) -> bool:
+        """Whether every iteration converged and is finite, and the cumulative residual is within its bound."""
         return self.within_total and not self.unconverged and not self.not_finite
 
     def facts(self) -> list[tuple[str, str]]:
-        """The certificate as (label, text) each."""
+        """Return the certificate as (label, text) pairs."""
         relative = 100 * abs(self.cumulative_residual / self.change) if self.change else float("nan")
-        subset = f", {self.examples:,} of {self.examples_in_split:,} examples"
-        part = "" if self.examples == self.examples_in_split else subset
-        change = f"L_T − L_0 = {self.change:.6f}" if self.complete else f"{self.change:.6f} over these iterations"
+        n_failed = pluralize(self.unconverged, "iteration") if self.unconverged else "none"
+        subset = f", using {self.examples:,} of {self.examples_in_split:,} examples"
+        sample = "" if self.examples == self.examples_in_split else subset
+        change = (
+            f"L_T − L_0 = {self.change:.6f}" if self.complete else f"change {self.change:.6f} over these iterations"
+        )
         return [
-            ("allocated", f"{pluralize(self.iterations, 'iteration')} of {self.path} into lca/{self.name}{part}"),
+            ("allocated", f"{pluralize(self.iterations, 'iteration')} of {self.path} into lca/{self.name}{sample}"),
             ("loss", f"{self.loss_start:.6f} → {self.loss_end:.6f} nats ({change})"),
             *_describe_standard_error(self.standard_error),
-            ("Σ A", f"{self.allocated:.6f} nats"),
-            ("cumulative residual", f"{self.cumulative_residual:.2e} nats, {relative:.4f} % of the change"),
-            ("largest residual", f"{self.largest_residual:.2e} nats in an iteration (tolerance {self.tolerance:g})"),
-            ("gradients", f"{self.gradients_per_iteration:.2f} per iteration"),
-            ("refined", f"{pluralize(self.refined, 'iteration')}, {self.unconverged} did not converge"),
+            ("Σ A", f"{self.allocated:.6f} nats, the sum of all LCA (below zero helps, above zero hurts)"),
+            ("cumulative residual", f"{self.cumulative_residual:.2e} nats, {relative:.4f} % of the loss change"),
+            ("largest residual", f"{self.largest_residual:.2e} nats in one iteration (tolerance {self.tolerance:g})"),
+            ("gradients", f"{self.gradients_per_iteration:.2f} full-set gradients per iteration"),
+            ("refined", pluralize(self.refined, "iteration")),
+            ("not converged", n_failed),
             *_describe_audit(self.audit),
             ("bounds", "hold" if self.within_bounds else "DO NOT HOLD: " + "; ".join(self._failures())),
         ]
 
     def _failures(self) -> list[str]:
-        """Why the bounds do not hold."""
+        """List the reasons why the bounds do not hold."""
         failures = [f"{pluralize(self.unconverged, 'iteration')} did not converge"] if self.unconverged else []
-        failures += [f"{pluralize(self.not_finite, 'iteration')} not finite"] if self.not_finite else []
+        if self.not_finite:
+            first = f"the first is iteration {self.first_not_finite}"
+            failures.append(f"{pluralize(self.not_finite, 'iteration')} not finite ({first})")
         if not self.within_total:
-            failures.append(f"the cumulative residual is not within {100 * self.total_tolerance:g} %")
-        return failures + ([] if self.first_not_finite is None else [f"the first of them {self.first_not_finite}"])
+            bound = f"{100 * self.total_tolerance:g} % of the loss change"
+            failures.append(f"the cumulative residual exceeds {bound}")
+        return failures
 
     def __str__(self) -> str:
         return facts(self.facts())
 
+    def _repr_html_(self) -> str:
+        return html_facts(self.facts())
+
 
 def summarize(allocation: Allocation) -> Summary:
-    """The summary of a complete allocation, from its arrays alone."""
+    """Compute the certificate of an allocation from its stored arrays.
+
+    Args:
+        allocation: Complete allocation.
+
+    Returns:
+        The certificate.
+
+    Example:
+        >>> print(lca.summarize(lca.open("run.zarr").allocation("train")))
+    """
     attributes = allocation.attributes
     loss, status = allocation.read("loss"), allocation.read("status")
-    there = is_counted(status)
-    allocated, residual, intervals = (allocation.read(name)[there] for name in ("allocated", "residual", "intervals"))
-    changes, at, not_finite = allocated - residual, np.flatnonzero(there), np.flatnonzero(status == Status.NOT_FINITE)
+    finite = is_counted(status)
+    allocated, residual, intervals = (allocation.read(name)[finite] for name in ("allocated", "residual", "intervals"))
+    changes, at, not_finite = allocated - residual, np.flatnonzero(finite), np.flatnonzero(status == Status.NOT_FINITE)
     loss_start, loss_end = (loss[at[0]], loss[at[-1] + 1]) if len(at) else (np.nan, np.nan)
-    if len(at) and np.isnan(loss_end):  # stored with an iteration that was not asked for
+    if len(at) and np.isnan(loss_end):  # the loss there belongs to an iteration that was not requested
         loss_end = loss[at[-1]] + changes[-1]
     return Summary(
         path=str(allocation.run_path),
@@ -125,31 +164,32 @@ def summarize(allocation: Allocation) -> Summary:
 
 
 def is_counted(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which iterations are allocated and finite."""
+    """Return a mask of the iterations that are allocated and finite."""
     return np.asarray((status == Status.CONVERGED) | (status == Status.AT_LIMIT))
 
 
 def _describe_standard_error(error: dict[str, float] | None) -> list[tuple[str, str]]:
-    """How far the loss over a subset may be from the loss over the whole split."""
+    """Describe how far the loss over a sample may be from the loss over the whole split."""
     if not error:
         return []
-    ends = f"{error['start']:.6f} and {error['end']:.6f} nats by sampling"
-    return [("standard error", f"{ends}, {error['change']:.6f} of the change")]
+    ends = f"{error['start']:.6f} nats at the start, {error['end']:.6f} at the end"
+    return [("sampling error", f"{ends}, {error['change']:.6f} in their difference (standard errors)")]
 
 
 def _describe_audit(audit: Audit | None) -> list[tuple[str, str]]:
-    """The error of the parts, with its mean and 95 % confidence interval over the audited iterations."""
+    """Describe the error of the parts by means with 95 % confidence intervals over the audited iterations."""
     if audit is None:
-        return [("parts", "not audited")]
+        return [("part error", "not audited")]
 
     def interval(values: Sequence[float], scale: float, digits: int) -> str:
         mean, half = mean_with_confidence(values)
         return plus_minus(scale * mean, scale * half, digits)
 
-    n = pluralize(len(audit.iterations), "iteration")
+    n = pluralize(len(audit.iterations), "audited iteration")
+    halved = "reference compared with itself at half its subintervals"
     return [
-        ("parts", f"off by {interval(audit.part_error, 100, 2)} % of Σ|A|, mean ± 95 % confidence of {n} audited"),
-        ("its reference", f"off by {interval(audit.half_way, 100, 2)} % at half its subintervals"),
-        ("signs", f"wrong for {interval(audit.sign_change, 100, 2)} % of the parameters"),
-        ("helping", f"off by {interval(audit.helping_shift, 1, 3)} percentage points"),
+        ("part error", f"{interval(audit.part_error, 100, 2)} % of Σ|A| (mean ± 95 % confidence over {n})"),
+        ("audit error", f"about {interval(audit.half_way, 100, 2)} % of Σ|A| ({halved})"),
+        ("wrong signs", f"{interval(audit.sign_change, 100, 2)} % of the parameters"),
+        ("percentage helping", f"off by {interval(audit.helping_shift, 1, 3)} percentage points"),
     ]

@@ -1,4 +1,4 @@
-"""The units of each layer: dense neurons or output channels."""
+"""The units of each layer: neurons of dense layers and output channels of convolutions."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,10 +11,11 @@ from lca.store.parameters import ParameterTable
 
 @dataclass(frozen=True)
 class Units:
-    """The neurons or output channels of a model, each with its slice of the kernel, bias and norm.
+    """The neurons or output channels of a model, each with its slices of the kernel, bias and norm of its layer.
 
-    layer, index: (unit,), the layer of each and its number in it. bounds: (stretch + 1,), where in θ each contiguous
-    stretch of parameters of one unit begins, and where the last one ends. owner: (stretch,), the unit of each.
+    `layer` and `index` contain the layer of each unit and its number within the layer. θ is divided into contiguous
+    stretches that each belong to one unit: `bounds` contains the start of each stretch in θ and the end of the last
+    one, and `owner` the unit that each stretch belongs to.
     """
 
     layer: list[str]
@@ -27,16 +28,17 @@ class Units:
 
     @property
     def names(self) -> list[str]:
-        """ "fc1[7]"."""
+        """The names of the units, such as "fc1[7]"."""
         return [f"{layer}[{i}]" for layer, i in zip(self.layer, self.index, strict=True)]
 
     @classmethod
     def of(cls, table: ParameterTable) -> Self:
-        """The first dimension of a tensor is that of the units, as torch has it for dense layers and convolutions.
+        """Find the units of a parameter table.
 
-        A tensor with another number of units than its layer has units of its own, named after the tensor.
+        The first dimension of a tensor is assumed to index the units, as in the dense layers and convolutions of torch.
+        If a tensor has a different number of units than its layer, it forms separate units, named after the tensor.
         """
-        n_units = {p.layer: p.shape[0] if p.shape else 1 for p in reversed(table.entries)}  # its first tensor decides
+        n_units = {p.layer: p.shape[0] if p.shape else 1 for p in reversed(table.entries)}  # set by the first tensor
         first: dict[str, int] = {}
         layer: list[str] = []
         index: list[int] = []

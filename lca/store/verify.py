@@ -1,4 +1,4 @@
-"""Is a store what it says it is? Every chunk is read, so that its checksum is tested."""
+"""Verification of a run store: every chunk is read, so that its checksum is tested, and its metadata are checked."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import Array, find_missing_files, read_part
-from lca.store.paths import ROOT, half_written
+from lca.store.paths import ROOT, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
 from lca.store.schema import ARRAYS, STATE_FILE, Status
@@ -26,7 +26,14 @@ from lca.text import pluralize
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong. where: an array, a block or an attribute. repair: marks it as not done, if that can help."""
+    """A defect in a run store.
+
+    Attributes:
+        where: The affected array, block or attribute.
+        what: Description of the defect.
+        repair: Function that marks the affected part as missing, so that it is computed again. None if that cannot
+            help.
+    """
 
     where: str
     what: str
@@ -35,10 +42,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found; str() gives it as text.
+    """The result of `verify`. str() returns it as text.
 
-    path: of the store. findings: what is wrong. remarks: what is unusual and may be intended. n_repaired: findings that
-    were marked as not done.
+    Attributes:
+        path: Path or URL of the run store.
+        findings: Defects of the store.
+        remarks: Observations that are unusual but may be intended.
+        n_repaired: Number of findings whose affected part was marked as missing.
     """
 
     path: str
@@ -48,32 +58,38 @@ class Verdict:
 
     @property
     def is_sound(self) -> bool:
+        """Whether the store has no defects."""
         return not self.findings
 
     @property
     def can_be_repaired(self) -> bool:
-        """Whether marking what is damaged as not done would help, and was not done."""
+        """Whether a repair, which marks damaged parts as missing, would help and has not been made."""
         return not self.n_repaired and any(finding.repair for finding in self.findings)
 
     def __str__(self) -> str:
         lines = [f"{finding.where}: {finding.what}" for finding in self.findings]
         lines += [f"note: {remark}" for remark in self.remarks]
         if self.is_sound:
-            lines.append(f"{self.path} is sound: every chunk was read and agrees with its checksum")
+            lines.append(f"{self.path} is sound: every chunk was read and matches its checksum")
         elif self.n_repaired:
-            lines.append(f"marked as not done: {pluralize(self.n_repaired, 'finding')}")
+            lines.append(f"marked {pluralize(self.n_repaired, 'damaged part')} as missing")
         return "\n".join(lines)
 
 
 def verify(path: Path | str, repair: bool = False) -> Verdict:
-    """Read a whole run store and compare it with its checksums and its schema.
+    """Read a whole run store, and check it against its checksums and its schema.
 
     Args:
-        path: The run store, a path or a URL.
-        repair: Mark what is damaged as not done, so that resuming the training or repeating the allocation redoes it.
+        path: Path or URL of the run.
+        repair: Whether to mark damaged parts as missing, so that resuming the training or repeating the allocation
+            computes them again.
 
     Returns:
-        What is wrong, what is unusual, and how much was repaired.
+        The defects that were found, remarks, and the number of repaired defects.
+
+    Example:
+        >>> print(lca.verify("run.zarr"))
+        run.zarr is sound: every chunk was read and matches its checksum
     """
     run = open_run(path, "r+" if repair else "r")
     remarks: list[str] = []
@@ -88,14 +104,14 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
                 if finding.repair:
                     finding.repair()
                     n_repaired += 1
-    if partial := len(half_written(run.path)):
+    if partial := len(find_half_written(run.path)):
         files = pluralize(partial, "half-written file")
-        remarks.append(f"{files} of an interrupted process; nothing reads them, and they may be removed")
+        remarks.append(f"{files} left by an interrupted process, never read and safe to delete")
     return Verdict(str(run.path), findings, remarks, n_repaired)
 
 
 def repair_call(verdict: Verdict) -> Call:
-    """The call that marks what is damaged as not done."""
+    """Return the call that marks damaged parts as missing, for the remedy of an error."""
     return Call("verify", verdict.path, repair=True)
 
 
@@ -103,11 +119,12 @@ def _check_table(run: Run) -> Iterator[Finding]:
     offsets = [0, *accumulate(parameter.size for parameter in run.parameters)]
     for parameter, offset in zip(run.parameters, offsets, strict=False):
         if parameter.offset != offset or parameter.size != prod(parameter.shape):
-            what = f"offset {parameter.offset} or size {parameter.size} is wrong"
+            expected = f"expected offset {offset} and size {prod(parameter.shape)}"
+            what = f"{expected}, found offset {parameter.offset} and size {parameter.size}"
             yield Finding(f"parameters: {parameter.name}", what)
-    expected = run.attributes.get("train", {}).get("iterations")
-    if run.status == "complete" and expected is not None and run.n_iterations != expected:
-        yield Finding("status", f"complete, with {run.n_iterations:,} of {expected:,} iterations")
+    planned = run.attributes.get("train", {}).get("iterations")
+    if run.status == "complete" and planned is not None and run.n_iterations != planned:
+        yield Finding("status", f"complete, but only {run.n_iterations:,} of {planned:,} iterations are recorded")
 
 
 def _check_training(run: Run) -> Iterator[Finding]:
@@ -125,7 +142,7 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
     yield from _check_recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
     missing = {coordinates[1] for coordinates in find_missing_files(run.path / "weights", run.weights)}
     last: NDArray[np.unsignedinteger[Any]] | None = None
-    still: list[int] = []
+    unmoved: list[int] = []
     diverged = False
     for block, span in enumerate(run.iterate_blocks):
         begin = span.start
@@ -141,30 +158,34 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
         bits = columns.view(f"u{columns.itemsize}")
         before = bits[:, :-1] if last is None else np.concatenate([last[:, None], bits[:, :-1]], axis=1)
         same = (before == bits[:, bits.shape[1] - before.shape[1] :]).all(axis=0)
-        still += [int(t) for t in np.flatnonzero(same) + begin - (last is not None)]
+        unmoved += [int(t) for t in np.flatnonzero(same) + begin - (last is not None)]
         last = bits[:, -1]
-    if still:
-        remarks.append(f"{pluralize(len(still), 'iteration')} without any motion, the first of them {still[0]}")
-        yield from _check_moved(run, still)
+    if unmoved:
+        first_one = f"iteration {unmoved[0]}" if len(unmoved) == 1 else f"the first is iteration {unmoved[0]}"
+        remarks.append(f"{pluralize(len(unmoved), 'iteration')} changed no parameter ({first_one})")
+        yield from _check_moved(run, unmoved)
 
 
 def _first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:
-    """Which iterate of a block is the first that is not finite, in words; None if all are finite."""
+    """Describe the first iterate of a block that is not finite. Return None if all are finite.
+
+    `columns` contains the iterates of the block, which starts at iterate `begin`.
+    """
     not_finite = ~np.isfinite(columns).all(axis=0)
     if not not_finite.any():
         return None
     t = int(np.argmax(not_finite))
     row = int(np.argmax(~np.isfinite(columns[:, t])))
     name = next(parameter.name for parameter in run.parameters if row < parameter.offset + parameter.size)
-    return f"iterate {begin + t} is the first that is not finite, in {name}"
+    return f"iterate {begin + t} is the first with a value that is not finite, in {name}"
 
 
-def _check_moved(run: Run, still: list[int]) -> Iterator[Finding]:
-    """The recorder noted which iterations moved; if it saw motion where there is none, the iterates are wrong."""
+def _check_moved(run: Run, unmoved: list[int]) -> Iterator[Finding]:
+    """Report iterates that are equal, although the recorder noted that a parameter changed between them."""
     if "moved" in run.training and (moved := np.asarray(run.training["moved"][:])).size == run.n_iterations:
-        wrong = [t for t in still if moved[t] == 1]
+        wrong = [t for t in unmoved if moved[t] == 1]
         if wrong:
-            what = f"iterates {wrong[0]} and {wrong[0] + 1} are equal, and differed when they were recorded"
+            what = f"iterates {wrong[0]} and {wrong[0] + 1} are equal, but differed when they were recorded"
             yield Finding("weights", what)
 
 
@@ -180,7 +201,8 @@ def _check_allocation(allocation: Allocation) -> Iterator[Finding]:
     }
     done = allocation.read("blocks")
     if allocation.complete and not done.all():
-        yield Finding(f"{prefix}", f"complete, but {int((done == 0).sum())} blocks are not", writer.reopen)
+        missing_blocks = pluralize(int((done == 0).sum()), "unfinished block")
+        yield Finding(prefix, f"marked as complete, but has {missing_blocks}", writer.reopen)
     for block in np.flatnonzero(done).tolist():
 
         def redo(block: int = block) -> None:
@@ -194,19 +216,19 @@ def _check_allocation(allocation: Allocation) -> Iterator[Finding]:
             where = f"{prefix}/{name}, block {block} (iterations {span.start} to {span.stop - 1})"
             part, _ = allocation.place(name, block)
             files = {(name, block)}
-            if "iterate" in ARRAYS[name][1] and block == len(blocks) - 1:  # θ_T, in the last block, may begin a file
+            if "iterate" in ARRAYS[name][1] and block == len(blocks) - 1:  # θ_T may start a new file
                 files = {(name, at // blocks.length) for at in (span.start, span.stop)}
             if files & missing:
                 yield Finding(where, "a file is missing", redo)
             elif isinstance(values := _read(getattr(allocation, name), part), str):
                 yield Finding(where, values, redo)
             elif name == "status" and (values[requested] == Status.NOT_ALLOCATED).any():
-                yield Finding(where, "marked as done, with iterations that are not allocated", redo)
+                yield Finding(where, "marked as done, but some iterations are not allocated", redo)
 
 
 def _check_consolidated(run: Run) -> Iterator[Finding]:
     if not consolidated.is_current(run.path):
-        what = "its consolidated metadata, which xarray and zarr use, differ from those of the arrays and groups"
+        what = "the consolidated metadata, which xarray and zarr use, differ from those of the arrays and groups"
         yield Finding(ROOT, what, lambda: consolidated.drop(run.path))
 
 
@@ -216,13 +238,13 @@ def _check_shape(where: str, array: Array, expected: tuple[int, ...]) -> Iterato
 
 
 def _check_recorded_shape(where: str, array: Array, expected: tuple[int, ...], run: Run) -> Iterator[Finding]:
-    """As _check_shape, except that the arrays may be ahead of what counts while a run is recorded."""
+    """Check a shape. While a run is being recorded, its arrays may be longer than expected."""
     if run.status == "complete" or len(array.shape) != len(expected) or any(map(lt, array.shape, expected)):
         yield from _check_shape(where, array, expected)
 
 
 def _read(array: Array, where: Any) -> NDArray[Any] | str:
-    """A part of an array, or what went wrong in reading it."""
+    """Read a part of an array. If it is damaged, return a description of the damage instead."""
     try:
         return read_part(array, where, "")
     except DamagedError as error:

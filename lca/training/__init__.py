@@ -1,1 +1,1 @@
-"""Training the built-in problems, or any other, with every iterate recorded."""
+"""Training of a problem, with every iterate recorded."""

@@ -1,4 +1,4 @@
-"""The order in which the examples of the training split are visited."""
+"""The order in which training visits the examples."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from lca.problem.batches import Batch, get_tensors, take
-from lca.problem.streaming import StreamedDataset, prefetch
+from lca.problem.prefetching import prefetch
+from lca.problem.streaming import StreamedDataset
 
 
 def draw_indices(
     n_examples: int, batch_size: int, seed: int, start: int = 0, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
-    """The indices (batch_size,) of each batch on the device, endlessly, from iteration `start` on.
+    """Yield the indices of the mini-batches, (batch_size,) each, endlessly and beginning with iteration `start`.
 
-    Each epoch is a new permutation of the examples, which depends on the seed and the epoch's number alone.
+    Each epoch is a new permutation of the examples, which depends only on the seed and the number of the epoch.
     """
     n_batches = n_examples // batch_size
     for epoch in itertools.count(start // n_batches):
@@ -27,7 +28,7 @@ def draw_indices(
 
 
 def draw_batches(data: "Batch | StreamedDataset", indices: Iterable[Tensor], device: torch.device) -> Iterator[Batch]:
-    """A batch for each of the indices, on the device. In memory, the indices are on the device of the data."""
+    """Yield a mini-batch on the device for each tensor of indices, which is on the device of data in memory."""
     if isinstance(data, StreamedDataset):
         found: Iterable[Batch] = data.draw(indices)
     else:

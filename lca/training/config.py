@@ -1,4 +1,4 @@
-"""How to train: the options, and what they may be."""
+"""The configuration of training."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from lca.errors import UsageError
 from lca.store.chunks import CODECS, require_codec
 from lca.store.layer_options import Freeze, LayerOptions
 
-# The options of each optimizer and their defaults; None where it has no such option. The rate of SGD is mnist-fc's
-# recipe, the others are torch's own; SGD's momentum is the paper's. l2 is a term of the training loss, ½ l2 ‖θ‖²;
-# AdamW's weight_decay is no term of any loss, but shrinks θ directly.
+# The default of each option of an optimizer, or None if the optimizer does not have it. For SGD, the learning rate is
+# taken from the recipe of mnist-fc, and the momentum from the paper. The other values are the defaults of torch. `l2`
+# adds ½ l2 ‖θ‖² to the training loss, whereas the `weight_decay` of AdamW shrinks θ directly.
 OPTIMIZERS: dict[str, dict[str, float | None]] = {
     "sgd": {"learning_rate": 0.05, "momentum": 0.9, "l2": 0.0, "weight_decay": None},
     "adam": {"learning_rate": 0.001, "momentum": None, "l2": 0.0, "weight_decay": None},
@@ -22,65 +22,111 @@ GAMMA = 0.1
 
 @configuration
 class TrainConfig:
-    """How to train. A field that is None is resolved on construction; the device is resolved when training begins."""
+    """Configuration of `lca.train`.
 
-    optimizer: str = option(default="sgd", choices=tuple(OPTIMIZERS), help="Optimizer.")
+    On construction, fields that are None get the defaults of the optimizer and the schedule. The device and the number
+    of iterations are resolved when training begins.
+    """
+
+    optimizer: str = option(default="sgd", choices=tuple(OPTIMIZERS), help="Optimization algorithm.", group="Optimizer")
     learning_rate: float | None = option(
-        default=None, short="lr", help="Learning rate.", unset="by problem and optimizer"
+        default=None,
+        short="lr",
+        help="Initial learning rate.",
+        unset="depends on problem and optimizer",
+        metavar="RATE",
+        group="Optimizer",
     )
     momentum: float | None = option(
-        default=None, help="Momentum of SGD or RMSprop; Adam and AdamW have none.", unset="0.9 for SGD"
+        default=None, help="Momentum (SGD and RMSprop only).", unset="0.9 for SGD", metavar="M", group="Optimizer"
     )
-    nesterov: bool = option(default=False, help="Use Nesterov momentum (SGD only).")
+    nesterov: bool = option(default=False, help="Use Nesterov momentum (SGD only).", group="Optimizer")
     l2: float | None = option(
         default=None,
         help="Add an L2 penalty, ½ l2 ‖θ‖², to the training loss; the allocated loss never includes it.",
-        unset="0; AdamW has none",
+        unset="0",
+        metavar="X",
+        group="Optimizer",
     )
     weight_decay: float | None = option(
-        default=None, help="Decoupled weight decay (AdamW only), which is no term of any loss.", unset="0.01 for AdamW"
+        default=None,
+        help="Decoupled weight decay (AdamW only).",
+        unset="0.01 for AdamW",
+        metavar="X",
+        group="Optimizer",
     )
     schedule: str = option(
         default="constant",
         choices=SCHEDULES,
         help='Learning-rate schedule; "step" multiplies the rate by gamma at each milestone.',
+        group="Learning-rate schedule",
     )
     milestones: Sequence[float] = option(
         default=(),
         short="milestone",
         metavar="EPOCH",
         help="Epoch at which the step schedule changes the rate. Repeatable.",
+        group="Learning-rate schedule",
     )
     gamma: float | None = option(
         default=None,
         help="Factor by which the step schedule multiplies the rate.",
         unset=f"{GAMMA} with the step schedule",
+        metavar="FACTOR",
+        group="Learning-rate schedule",
     )
     freeze: Sequence[str] = option(
         default=(),
         metavar="LAYER[@ITERATION]",
-        help="Freeze a layer, from the start or from an iteration on (name, glob, first or last). Repeatable.",
+        help="Freeze the matching layers (name, glob, first or last), optionally from an iteration on. Repeatable.",
+        group="Layers and initial weights",
     )
     layers: Sequence[str] = option(
         default=(),
         short="layer",
         metavar="LAYER:NAME=NUMBER,…",
-        help="Override lr, momentum, l2 or weight_decay for matching layers (name, glob, first or last). Repeatable.",
+        help="Override lr, momentum, l2 or weight_decay for the matching layers (name, glob, first or last). "
+        "Repeatable.",
+        group="Layers and initial weights",
     )
     init_from: str | None = option(
-        default=None, metavar="RUN[@ITERATE]", help="Start from an iterate of another run, by default its last one."
+        default=None,
+        metavar="RUN[@ITERATE]",
+        help="Start from an iterate of another run; the default is its last iterate.",
+        group="Layers and initial weights",
     )
-    batch_size: int = option(default=250, help="Examples per mini-batch; the default is the paper's.")
-    epochs: int | None = option(default=None, help="Number of epochs.", unset="by problem; 1 without iterations")
+    batch_size: int = option(
+        default=250, help="Number of examples per mini-batch (250 in the paper).", group="Training"
+    )
+    epochs: int | None = option(
+        default=None,
+        help="Number of epochs.",
+        unset="depends on the problem; 1 for your own",
+        metavar="N",
+        group="Training",
+    )
     iterations: int | None = option(
-        default=None, metavar="T", help="Number of iterations, instead of epochs.", unset="by problem"
+        default=None,
+        metavar="T",
+        help="Number of iterations, as an alternative to epochs.",
+        unset="depends on the problem",
+        group="Training",
     )
-    seed: int = option(default=0, help="Random seed for weights, data order and dropout.")
-    device: str = option(default="auto", help="Device to train on; auto is CUDA if there is one, else the CPU.")
+    seed: int = option(
+        default=0, help="Random seed for weights, data order and dropout.", metavar="SEED", group="Training"
+    )
+    device: str = option(
+        default="auto",
+        help="Device to train on; auto selects CUDA if available, otherwise the CPU.",
+        metavar="DEVICE",
+        group="Training",
+    )
     codec: str = option(
         default="zstd",
         choices=tuple(CODECS),
-        help="Lossless compression of the iterates; lz4 is fastest, pcodec smallest but outside zarr's specification.",
+        help="Lossless compression of the iterates. lz4 is the fastest codec, and pcodec gives the smallest files, but "
+        "is not part of the Zarr specification.",
+        group="Recording",
     )
 
     def __post_init__(self) -> None:
@@ -96,7 +142,7 @@ class TrainConfig:
 
     def _resolve_length(self) -> None:
         if self.iterations is not None and self.epochs is not None:
-            raise UsageError("epochs and iterations exclude each other", remedy="Pass one of them.")
+            raise UsageError("epochs and iterations are mutually exclusive", remedy="Pass one of them.")
         if self.iterations is None and self.epochs is None:
             object.__setattr__(self, "epochs", 1)
         for name in ("batch_size", "epochs", "iterations"):
@@ -122,10 +168,15 @@ class TrainConfig:
                 raise UsageError(name, expected="a list", found=repr(getattr(self, name)))
         if self.schedule == "step" and self.gamma is None:
             object.__setattr__(self, "gamma", GAMMA)
-        if (self.schedule == "step") != bool(self.milestones) or (self.schedule != "step" and self.gamma is not None):
+        if self.schedule == "step" and not self.milestones:
             raise UsageError(
-                "the step schedule needs milestones, the epochs at which it multiplies the learning rate by gamma; no "
-                "other schedule has either."
+                "the step schedule requires milestones",
+                remedy="Pass the epochs at which it multiplies the learning rate by gamma.",
+            )
+        if self.schedule != "step" and (self.milestones or self.gamma is not None):
+            raise UsageError(
+                f"the {self.schedule} schedule has neither milestones nor gamma",
+                remedy="Leave them out, or choose the step schedule.",
             )
         numbers = [*self.milestones, *([] if self.gamma is None else [self.gamma])]
         if not all(0 < number < float("inf") for number in numbers):
@@ -133,10 +184,11 @@ class TrainConfig:
             raise UsageError("milestones and gamma", expected="positive numbers", found=found)
 
     def _require_option(self, name: str, value: float, where: str = "") -> None:
-        """Raise UsageError unless the optimizer has this option, and it may have this value."""
+        """Raise UsageError unless the optimizer has this option and allows this value."""
         if OPTIMIZERS[self.optimizer][name] is None:
             raise UsageError(f"{self.optimizer} has no {name}{where}", remedy=f"Leave {name} out.")
         limit = 1 if name == "momentum" else float("inf")
         if not 0 <= value < limit:
-            expected = "0 <= momentum < 1" if name == "momentum" else "a positive number"
+            least = "a positive number" if name == "learning_rate" else "a number of at least 0"
+            expected = "0 <= momentum < 1" if name == "momentum" else least
             raise UsageError(f"{name}{where}", expected=expected, found=str(value))

@@ -1,4 +1,4 @@
-"""Starting a training from an iterate of another run."""
+"""Training that starts from an iterate of another run."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from lca.store.run import open_run
 
 
 def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
-    """The run and the iterate that "RUN@ITERATE", or "RUN" for its last one, names."""
+    """Return the run and the iterate that "RUN@ITERATE" names. "RUN" alone names its last iterate."""
     if source is None:
         return None
     path, _, number = source.rpartition("@")
@@ -22,10 +22,10 @@ def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
         path, number = source, ""
     run = open_run(path)
     if str(run.path) == str(target):
-        raise UsageError(f"{path} would start from itself", remedy="Choose another path for the new run.")
+        raise UsageError(f"{path} cannot start from itself", remedy="Choose another path for the new run.")
     if not number and run.status != "complete":
         raise UsageError(
-            f"{path} is unfinished, so its last iterate is not yet known", remedy=f"Name an iterate, as in {path}@0."
+            f"{path} is unfinished, so its last iterate is not known", remedy=f"Choose an iterate, as in {path}@0."
         )
     iterate = int(number) if number else run.n_iterates - 1
     if not 0 <= iterate < run.n_iterates:
@@ -36,7 +36,8 @@ def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
 def start_from(model: nn.Module, run: str, iterate: int) -> None:
     """Set the model's parameters to an iterate of a run.
 
-    Buffers, such as BatchNorm's running statistics, stay as they are: a run has none, and training does not use them.
+    Buffers, such as BatchNorm's running statistics, keep their values. Runs do not store them, and training ignores
+    them.
     """
     source = open_run(run)
     source.parameters.require_same(build_table(model), run, "the model")

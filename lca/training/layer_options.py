@@ -1,4 +1,4 @@
-"""Layers that are trained differently from the rest: frozen, or with options of their own."""
+"""Layers that are trained differently from the others: frozen, or with their own optimizer options."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ from lca.store.parameters import match_layers
 
 
 def find_options(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, dict[str, float]]]:
-    """Every trainable parameter with the options that its layer has of its own; where two say, the later one counts."""
+    """Return every trainable parameter with the options set for its layer. Later texts override earlier ones."""
     table = build_table(model)
     rules = [(match_layers(rule.layers, table.layers), rule.options) for rule in map(LayerOptions.parse, texts)]
 
-    def own(layer: str) -> dict[str, float]:
+    def get_options(layer: str) -> dict[str, float]:
         return {name: value for layers, options in rules if layer in layers for name, value in options.items()}
 
-    return [(tensor, own(p.layer)) for tensor, p in zip(get_trainable(model).values(), table, strict=True)]
+    return [(tensor, get_options(p.layer)) for tensor, p in zip(get_trainable(model).values(), table, strict=True)]
 
 
 def find_frozen(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, int]]:
-    """The parameters that are frozen, each with the first iteration whose step does not move it."""
+    """Return each frozen parameter with the first iteration that does not move it."""
     table = build_table(model)
     freezes = [(match_layers(freeze.layers, table.layers), freeze.start) for freeze in map(Freeze.parse, texts)]
     starts = [[start for layers, start in freezes if p.layer in layers] for p in table]

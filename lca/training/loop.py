@@ -1,4 +1,4 @@
-"""The optimizer loop."""
+"""The training loop."""
 
 import itertools
 import json
@@ -37,9 +37,10 @@ from lca.training.optimizers import compute_l2_term, compute_rate_factor, make_o
 
 @dataclass(frozen=True)
 class Plan:
-    """A training as resolved.
+    """A resolved training run.
 
-    n_iterations: T. n_batches: iterations of an epoch. attributes: what the store says of the training.
+    `n_iterations` is T, `n_batches` is the number of iterations per epoch, and `attributes` describes the training in
+    the store.
     """
 
     problem: Problem
@@ -61,28 +62,28 @@ def train(
     progress: bool = False,
     **options: Any,
 ) -> Run:
-    """Train the problem's model in place and record every iterate into a run store.
+    """Train the model of a problem in place and record every iterate.
 
-    Each epoch runs through a new permutation of the training split; the last partial batch of an epoch is dropped.
-    The same seed on the same device gives the same iterates, also if the training was killed and resumed.
-    On SIGINT or SIGTERM it stops after the iteration and keeps what is done.
+    Each epoch visits the examples of the training split in a new random order, and drops the last, incomplete
+    mini-batch. The same seed on the same device gives the same iterates, even if training is interrupted and resumed.
+    After SIGINT or SIGTERM, training stops at the end of the iteration and keeps the finished ones.
 
     Args:
-        problem: The model, its losses and its data.
-        path: The run store to create, a path or a URL.
-        config: How to train.
-        overwrite: Replace an existing run.
-        resume: Continue an existing run, or start a new one; a finished run is returned as it is.
-        command: The command line to store with the run.
-        progress: Show a progress bar on stderr.
-        **options: Fields of TrainConfig, in place of those of `config`.
+        problem: Problem to train.
+        path: Path or URL of the run.
+        config: Training configuration. None stands for the defaults.
+        overwrite: Whether to replace an existing run.
+        resume: Whether to continue the run if it exists. A finished run is returned unchanged.
+        command: Command line to store with the run.
+        progress: Whether to show a progress bar on stderr.
+        **options: Fields of `TrainConfig` that override `config`.
 
     Returns:
         The run.
 
     Raises:
-        UsageError: If the options are invalid, or an existing run was trained differently.
-        Interrupted: If the training was stopped by a signal.
+        UsageError: If an option is invalid, or if the existing run was trained differently.
+        Interrupted: If a signal stopped the training.
 
     Example:
         >>> run = lca.train(problem, "run.zarr", learning_rate=0.1, iterations=200)
@@ -107,7 +108,7 @@ def train(
         overwrite=overwrite,
         resume=existing is not None,
     )
-    with use_precision("fp32", plan.device):  # and deterministic, or resuming would not end with the same iterates
+    with use_precision("fp32", plan.device):  # deterministic, so that a resumed run equals an uninterrupted one
         _run_loop(plan, optimizer, recorder, progress)
     return recorder.run
 
@@ -134,12 +135,13 @@ def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bo
             loss.backward()  # type: ignore[no-untyped-call]
             for tensor, start in frozen:
                 if t >= start:
-                    tensor.grad = None  # and the optimizer does not move it
+                    tensor.grad = None  # so the optimizer does not move it
             optimizer.step()
             shown.update()
             if stop.name:
                 raise Interrupted(
-                    f"stopped by {stop.name} after {recorder.n_iterates - 1:,} of {T:,} iterations, which are kept",
+                    f"stopped by {stop.name} after {recorder.n_iterates - 1:,} of {T:,} iterations. The recorded "
+                    "iterates are kept",
                     remedy=("To continue, pass ", Argument("resume", True), "."),
                 )
 
@@ -147,7 +149,7 @@ def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bo
 def compute_mean_loss(
     problem: Problem, model: nn.Module, batch: Batch, scale: Callable[[Batch], Batch] | None
 ) -> Tensor:
-    """The loss of a mini-batch, which the optimizer minimises."""
+    """Return the loss of a mini-batch, which the optimizer minimizes."""
     batch = scale(batch) if scale else batch
     weights = compute_weights(problem.weigh, batch)
     losses = compute_losses(problem.losses, model, batch, weights)
@@ -155,34 +157,34 @@ def compute_mean_loss(
 
 
 def count_iterations(config: TrainConfig, n_examples: int) -> int:
-    """T, from the requested iterations or epochs."""
+    """Return the number of iterations T that the configuration asks for."""
     if config.batch_size > n_examples:
-        expected = f"at most {n_examples:,}, the examples of the training split"
+        expected = f"at most {n_examples:,}, the size of the training split"
         raise UsageError("batch_size", expected=expected, found=f"{config.batch_size:,}")
     return config.iterations or (config.epochs or 1) * (n_examples // config.batch_size)
 
 
 def _plan(problem: Problem, config: TrainConfig) -> Plan:
-    """Resolve a training; UsageError if something would happen after its end."""
+    """Resolve a training run. Raise UsageError if a freeze or a milestone would come after its end."""
     device, n_examples = resolve_device(config.device), count_examples(problem.train)
     T, n_batches = count_iterations(config, n_examples), n_examples // config.batch_size
     late = [f"freeze {text}" for text in config.freeze if Freeze.parse(text).start >= T]
     late += [f"milestone {epoch:g}" for epoch in config.milestones if epoch * n_batches >= T]
     if late:
-        length = f"{T:,} iterations, {T / n_batches:.3g} epochs of {n_batches:,}"
-        raise UsageError(f"{late[0]} is never reached: the training has {length}.")
+        length = f"{T:,} iterations ({T / n_batches:.3g} epochs)"
+        raise UsageError(f"{late[0]} is never reached, because training ends after {length}.")
     attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
         "splits": describe_splits(problem),
     }
-    # As it is compared with what a store holds.
+    # As a store returns them, so that they can be compared with those of an existing run.
     return Plan(problem, config, device, T, n_batches, json.loads(json.dumps(attributes)))
 
 
 def _find_existing(location: Location, plan: Plan) -> Run | None:
-    """The run to resume; None if there is none. UsageError if it was trained differently."""
+    """Return the run to resume, or None. Raise UsageError if it was trained differently."""
     if location.is_free():
         return None
     run = open_run(location)
@@ -191,7 +193,7 @@ def _find_existing(location: Location, plan: Plan) -> Run | None:
 
 
 def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
-    """Raise UsageError if the run was not trained as these attributes say, naming what differs."""
+    """Raise UsageError if the stored attributes differ from these, and list the differences."""
     differ = {
         key: (run.attributes.get(key), value) for key, value in attributes.items() if run.attributes.get(key) != value
     }
@@ -199,11 +201,10 @@ def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
         stored, requested = differ.pop("train")
         stored = stored or {}
         differ |= {key: (stored.get(key), requested[key]) for key in requested if stored.get(key) != requested[key]}
-    if "splits" in differ:
-        differ["splits"] = ("other data", "these data")
-    if differ:
-        differences = ", ".join(f"{key}: stored {a}, requested {b}" for key, (a, b) in differ.items())
+    other_data = ["the data differ"] if differ.pop("splits", None) else []
+    differences = [f"{key}: stored {a}, requested {b}" for key, (a, b) in differ.items()] + other_data
+    if differences:
         raise UsageError(
-            f"{run.path} was trained with other options ({differences})",
-            remedy="Pass the same options to resume it, or choose another path.",
+            f"{run.path} was trained differently ({', '.join(differences)})",
+            remedy="Use the same problem and options to resume it, or choose another path.",
         )

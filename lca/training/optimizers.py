@@ -1,4 +1,4 @@
-"""The optimizers, each layer's own options, the course of the learning rate, and L2."""
+"""The optimizers, their parameter groups, the learning-rate schedules and the L2 penalty."""
 
 from collections.abc import Callable, Mapping
 from math import cos, pi
@@ -15,15 +15,18 @@ TORCH_NAMES = {"learning_rate": "lr", "l2": "weight_decay"}
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """With a group for each set of options that layers have of their own; the first is that of all other layers."""
-    has = OPTIMIZERS[config.optimizer]
-    general = {name: float(getattr(config, name)) for name, default in has.items() if default is not None}
+    """Create the optimizer, with a parameter group for each set of options.
+
+    The first group contains the layers that use the general options.
+    """
+    defaults = OPTIMIZERS[config.optimizer]
+    general = {name: float(getattr(config, name)) for name, default in defaults.items() if default is not None}
     groups: list[tuple[dict[str, float], list[Tensor]]] = [(general, [])]
     for tensor, own in find_options(model, config.layers):
         options = general | own
-        if options not in [there for there, _ in groups]:
+        if options not in [existing for existing, _ in groups]:
             groups.append((options, []))
-        next(tensors for there, tensors in groups if there == options).append(tensor)
+        next(tensors for existing, tensors in groups if existing == options).append(tensor)
     optimizer = KINDS[config.optimizer](
         [{"params": tensors, **_rename_for_torch(options)} for options, tensors in groups],
         **_rename_for_torch(general),
@@ -35,15 +38,16 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def set_rates(optimizer: Optimizer, factor: float) -> None:
-    """Each group's learning rate: a factor on the one that it began with."""
+    """Set the learning rate of each group to its initial value times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = factor * group["initial_lr"]
 
 
 def compute_rate_factor(config: TrainConfig, t: int, T: int, iterations_per_epoch: int) -> float:
-    """What the learning rates are multiplied with in iteration t of T.
+    """Return the factor by which the schedule multiplies the learning rates in iteration t of T.
 
-    step: by gamma at each milestone, in epochs. cosine: ½ (1 + cos πt/T), from 1 towards 0   [arXiv 1608.03983, eq. 5]
+    step: gamma, raised to the number of milestones (in epochs) that have passed.
+    cosine: ½ (1 + cos πt/T), which falls from 1 towards 0   [arXiv 1608.03983, eq. 5]
     """
     if config.schedule == "step" and config.gamma is not None:
         return config.gamma ** sum(t >= milestone * iterations_per_epoch for milestone in config.milestones)
@@ -51,7 +55,10 @@ def compute_rate_factor(config: TrainConfig, t: int, T: int, iterations_per_epoc
 
 
 def compute_l2_term(optimizer: Optimizer) -> Tensor | float:
-    """½ Σ l2 ‖θ‖² over the groups, whose gradient the optimizer adds to that of the loss by itself."""
+    """Return ½ Σ l2 ‖θ‖² over the groups. The optimizer itself adds its gradient to the loss gradient.
+
+    It is 0 for AdamW, whose weight decay does not belong to the loss.
+    """
     if isinstance(optimizer, AdamW):
         return 0.0
     groups = [group for group in optimizer.param_groups if group["weight_decay"] and group["params"]]

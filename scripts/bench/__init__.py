@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and disk; each module is a script."""
+"""Measurements of speed, memory and disk space. Each module except `passes` and `machine` is a script."""

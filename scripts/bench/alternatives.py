@@ -1,34 +1,43 @@
-"""What one would do without lca, side by side with it in one run: time, disk, memory, and how right the parts are.
+"""Compare lca with the methods that one would use without it: time, disk space, memory and accuracy.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.alternatives [--data-dir FOLDER] [--picture FILE]
                                                                [--json FILE] [--only paper lca]
 
-mnist-fc on the genuine MNIST, by its recipe: SGD 0.05 with momentum 0.9, 880 iterations. The training itself is not
-counted: its iterates are recorded once and replayed to each method, which keeps them in its own way (`recording`).
-All is on the CPU, in float32. `pip install 'loss-change-allocation[bench]'` brings h5py.
+The problem is mnist-fc on the genuine MNIST, trained by its recipe: SGD with learning rate 0.05 and momentum 0.9, 880
+iterations. Training is not measured. Its iterates are recorded once and replayed to each method, which stores them in
+its own way (column `recording`). Everything runs on the CPU in float32. Requires h5py, which is installed by
+`pip install 'loss-change-allocation[bench]'`.
 
-paper       Lan et al. 2019: weights in float64, gradients at every iterate and midpoint of train and val in float32,
-            and from these the LCA of both, each as a gzip HDF5 file. Two versions of the last pass: whole arrays in
-            memory, as one writes it in numpy, and a row at a time. Without their refinement, which would cost more.
-notebook    The first order with everything in memory, and one np.save at the end.
-gausslegendre-N, trapezoid-N    Captum's rules with N points in each iteration, A in memory and saved as .npy.
-explaind-100    ExPLAIND's mean over the middles of 100 equal steps, likewise.
-lca         The Recorder and lca.allocate with its defaults: probe, preflight and audit are in its time.
+Methods
+paper       The pipeline of Lan et al. 2019. It stores the weights in float64 and the gradients of train and val at
+            every iterate and midpoint in float32, and computes the LCA of both splits from them. All are HDF5 files
+            compressed with gzip. The last step exists in two versions: with whole arrays in memory, as one would write
+            it in NumPy, and row by row. The refinement of the paper is left out. It would increase the cost.
+notebook    The first-order rule, with everything in memory and a single np.save at the end.
+gausslegendre-N, trapezoid-N    Captum's rules with N points per iteration. A is kept in memory and saved as .npy.
+explaind-100    ExPLAIND's mean over the midpoints of 100 equal steps, stored in the same way.
+lca         lca.Recorder and lca.allocate with their defaults. The time includes the trials of batch sizes, the
+            preflight and the audit.
 
-ms/it       Wall time of an iteration: recording, full-set passes, and the rest, such as compressing and storing. Those
-            with a fixed number of points are timed on the sampled iterations alone, as 100 points cost 100 passes. The
-            other methods' passes are a plain loop at the batch size that lca's probe finds, which is free for them.
-bare pass   Of train, right before and right after the method. `in passes`: ms/it over it.
-B/K/it      Bytes of all files that the flow leaves, by parameter and iteration.
-peak        Resident memory at most, each stage in a process of its own, all that it loads (0.3 GB of code) included.
-parts %     Σ|A − A_ref| / Σ|A_ref|, mean over the sampled iterations, A_ref by Simpson with n = 64; `signs %`: of the
-            parameters with A_ref ≠ 0, how many have another sign.
-resumes     Killed by SIGKILL at three quarters of its passes and started again, on a small part of the problem: whether
-            it went on, and how many of the passes of a whole run the second start did. Methods that keep all in memory
-            until the end are not tried. `several devices`: of the flows as they are written here.
+Columns
+ms/it       Wall time per iteration: recording, full-set passes, and the rest, such as compression and writing. Methods
+            with a fixed number of points are timed on the sampled iterations only, because 100 points take 100 passes.
+            All methods except lca use a plain loop over mini-batches with the batch size that lca has chosen, and are
+            not charged for that choice.
+bare pass   Time of one pass over train, measured immediately before and after the method. The column `in passes` shows
+            ms/it divided by it.
+B/K/it      Bytes of all files that the method leaves, per parameter and iteration.
+peak        Peak resident memory. Each stage runs in a new process, whose loaded code takes 0.3 GB of it.
+parts %     Σ|A − A_ref| / Σ|A_ref|, averaged over the sampled iterations. The reference A_ref is Simpson's rule with
+            n = 64. The column `signs %` shows how many of the parameters with A_ref ≠ 0 have the wrong sign.
+resumes     Whether the method continues after SIGKILL at three quarters of its passes, tested on a small part of the
+            problem. In brackets: passes of the second start / passes of an uninterrupted run. Methods that keep
+            everything in memory until the end are not tested.
+several devices    Whether the method, as implemented here, can share its work among devices.
 
-Wanted of lca against the paper's flow: 0.8 of the time, 0.25 of the bytes on disk, 0.25 of the peak memory. About half
-an hour on two cores, and 3 GB of disk. Without the data set random images take its place, and errors mean nothing.
+Target for lca, compared with the pipeline of the paper: at most 0.8 of the time, 0.25 of the bytes on disk and 0.25 of
+the peak memory. Takes about half an hour on two cores and 3 GB of disk space. Without the dataset, random images
+replace it, and the errors are meaningless.
 """
 
 import argparse
@@ -62,14 +71,15 @@ from lca.store.audit import compare_parts
 from lca.store.chunks import BLOCK
 
 TRIAL_ITERATIONS, TRIAL_EXAMPLES, TRIAL_BATCH = 3 * BLOCK, 2_000, 500
-N_BARE = 5  # passes, of which the median counts
+N_BARE = 5  # bare passes, whose median is used
 
 
 @dataclass(frozen=True)
 class Method:
-    """stages: those that all its variants share, in order; the last of them is the one that is killed.
+    """A method as a sequence of stages.
 
-    variants: by the name in the table, the stage that comes after these, if any.
+    `stages` are common to all variants, in order. The last of them is killed in the trial. `variants` maps each name
+    in the table to the additional stage that follows, or to None.
     """
 
     stages: tuple[str, ...]
@@ -78,7 +88,7 @@ class Method:
     several_devices: bool = False
 
 
-METHODS = {  # in their order; lca right after what it is held against, as the machine has moods
+METHODS = {  # lca runs right after the method of its target, because the speed of the machine drifts
     "paper": Method(
         ("paper-record", "paper-gradients"),
         {"paper, whole arrays": "paper-whole", "paper, streamed": "paper-streamed"},
@@ -91,7 +101,7 @@ METHODS = {  # in their order; lca right after what it is held against, as the m
 
 
 def record_trajectory(data_dir: Path | None, iterations: int, folder: Path) -> tuple[str, int]:
-    """The iterates of the recipe, cut to so many iterations, in a file; and how many parameters each has."""
+    """Train by the recipe and write the iterates to a file; returns its path and the number of parameters."""
     problem, path = stages.load_problem(data_dir), folder / "trained.zarr"
     config = lca.TrainConfig(**recipe(PROBLEM, {"iterations": iterations}), device="cpu")
     iterates = copy_iterates(lca.train(problem, path, config), folder / "iterates.f32")
@@ -100,12 +110,12 @@ def record_trajectory(data_dir: Path | None, iterations: int, folder: Path) -> t
 
 
 def spread(T: int, n: int) -> list[int]:
-    """n of T iterations, the middles of n equal parts of the run."""
+    """Return n of T iterations: the middles of n equal parts of the run."""
     return sorted({int((i + 0.5) * T / n) for i in range(n)})
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[Task, FullSetGradient]:
-    """What all stages have in common, and the pass that is timed beside them."""
+    """Return the task that all stages share, and the gradient whose bare passes are timed for comparison."""
     problem = stages.load_problem(options.data_dir)
     data = problem.scale(problem.train) if problem.scale else problem.train
     with evaluation_mode(problem.model):
@@ -119,14 +129,14 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Task, FullSetGra
     return task, FullSetGradient(problem.model, problem.losses, data, batch_format.batch_size)
 
 
-def bare_s(gradient: FullSetGradient, task: Task) -> float:
+def time_bare_pass(gradient: FullSetGradient, task: Task) -> float:
     theta = task.trajectory[0]
     return median(stages.time_call(gradient, theta)[1] for _ in range(N_BARE))
 
 
 def measure(method: str, task: Task, gradient: FullSetGradient, trial: Trial | None) -> dict[str, tuple[Result, Any]]:
-    """By variant: the result, its errors still to come, and A of the sampled iterations, (sample, K)."""
-    about, before = METHODS[method], bare_s(gradient, task)
+    """Run a method; returns its result (without errors) and its A (sample, K) for each variant."""
+    about, before = METHODS[method], time_bare_pass(gradient, task)
     cost = stages.Cost()
     for stage in about.stages:
         cost += stages.run(replace(task, stage=stage))
@@ -135,19 +145,21 @@ def measure(method: str, task: Task, gradient: FullSetGradient, trial: Trial | N
         whole = cost + stages.run(replace(task, stage=last)) if last else cost
         val_bytes = sum(paper_flow.stored_bytes(path, "val") for path in task.path.glob("*.h5"))
         unit = task.K * task.T
-        bare = before, bare_s(gradient, task)
-        result = Result(whole, disk_bytes(task.path) / unit, val_bytes / unit, bare, about.several_devices, trial)
+        bare = before, time_bare_pass(gradient, task)
+        result = Result(
+            whole, measure_disk_bytes(task.path) / unit, val_bytes / unit, bare, about.several_devices, trial
+        )
         found[name] = result, np.load(task.sample_file)
     shutil.rmtree(task.path)
     return found
 
 
-def disk_bytes(folder: Path) -> int:
+def measure_disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def try_to_kill(methods: list[str], folder: Path, task: Task) -> dict[str, Trial | None]:
-    """A trial of each method that writes as it goes; on few examples, as only passes are counted."""
+    """Kill and restart each method that writes as it goes, on few examples, because only passes are counted."""
     iterates, _ = record_trajectory(task.data, TRIAL_ITERATIONS, folder)
     batch_format = {"batch_size": TRIAL_BATCH, "channels_last": False}
     task = replace(task, iterates=iterates, sample=[0], batch_format=batch_format, batch_size=TRIAL_BATCH)
@@ -161,7 +173,7 @@ def try_to_kill(methods: list[str], folder: Path, task: Task) -> dict[str, Trial
 def measure_errors(
     found: Mapping[str, tuple[Result, Any]], task: Task, gradient: FullSetGradient
 ) -> tuple[dict[str, Result], list[float]]:
-    """The results with their errors, and the reference's own error in each sampled iteration."""
+    """Return the results with their errors, and the error of the reference itself in each sampled iteration."""
     iterates, results, own = task.trajectory, {name: result for name, (result, _) in found.items()}, []
     for i, t in enumerate(task.sample):
         half, whole = reference.allocate(gradient, iterates[t], iterates[t + 1])
@@ -179,7 +191,7 @@ def compare_with_paper(results: Mapping[str, Result]) -> list[Ratio]:
 
 
 def to_json(task: Task, results: Mapping[str, Result], own: list[float], found: list[Ratio]) -> dict[str, Any]:
-    """All figures, for programs."""
+    """Return all measurements in the form of the JSON file."""
     return {
         "machine": dict(machine.describe()),
         "problem": PROBLEM,
@@ -207,29 +219,31 @@ def compare_all(options: argparse.Namespace, folder: Path) -> None:
         print(f"{method}: done after {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     results, own = measure_errors(found, task, gradient)
     ratios_found = compare_with_paper(results)
-    print(f"{PROBLEM}, {task.K:,} parameters, {task.T:,} iterations, of which {task.sample} are sampled")
-    print(f"a pass in batches of {task.batch_format['batch_size']:,}; {time.perf_counter() - begin:.0f} s in all\n")
+    print(f"{PROBLEM}: {task.K:,} parameters, {task.T:,} iterations (sampled: {task.sample})")
+    print(f"batch size {task.batch_format['batch_size']:,}, {time.perf_counter() - begin:.0f} s in total\n")
     print(methods_table(results), "\n")
-    print(f"the reference's own error: n = 32 is off by {100 * np.mean(own):.3g} % of Σ|A| from n = 64\n")
+    print(f"error of the reference: n = 32 differs from n = 64 by {100 * np.mean(own):.3g} % of Σ|A|\n")
     if ratios_found:
         print(ratios_table(ratios_found), "\n")
     if options.json:
         options.json.write_text(json.dumps(to_json(task, results, own, ratios_found), indent=1) + "\n")
     if options.picture:
         points = [picture.Point(name, r.seconds, 100 * float(np.mean(r.part_error))) for name, r in results.items()]
-        title = f"{PROBLEM}, {task.T:,} iterations: what the error of the parts costs"
+        title = f"{PROBLEM}, {task.T:,} iterations: accuracy and time of each method"
         picture.draw(points, 100 * float(np.mean(own)), title, options.picture)
         print(options.picture)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--iterations", type=int, default=880, help="of the recipe; memory and errors depend on them")
-    parser.add_argument("--sample", type=int, default=6, help="iterations on which errors are measured")
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--iterations", type=int, default=880, help="Iterations of the recipe to run.")
+    parser.add_argument("--sample", type=int, default=6, help="Iterations on which errors are measured.")
+    parser.add_argument(
+        "--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help="Methods to measure."
+    )
+    parser.add_argument("--picture", type=Path, help="File of the figure.")
+    parser.add_argument("--json", type=Path, help="File of all measurements, as JSON.")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:

@@ -1,13 +1,13 @@
-"""How fast and in how little memory `lca analyze all` goes through a large store, beside a bare read of its arrays.
+"""Measure speed and memory of `lca analyze all` on a large store, compared with only reading its arrays.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.analyze [--gigabytes 20] [--folder FOLDER] [--repeats 3]
 
-The store is synthetic: LCA and weights of 1.3 M parameters with few bits of mantissa, so that 20 GB raw are 5 GB on
-disk, and the signs of the gradient. The bare read takes the same arrays, a file at a time, and does nothing with them.
-Both are timed in turns, in processes of their own, and their ratio is that of the medians: 0.5 at least is wanted, and
-1 GB of memory at most. Expected on two cores: 0.57, 639 MB/s, 700 MB of memory.
+The synthetic store holds LCA, weights and gradient signs of 1.3 million parameters. Values have few mantissa bits, so
+that 20 GB of raw data take 5 GB on disk. The bare read loads the same arrays one file at a time and does nothing else.
+The two alternate, each in a new process, and the ratio of speeds is that of the median times. Target: at least 0.5 of
+the speed of the bare read, in at most 1 GB of memory. Expected on two cores: 0.57, 639 MB/s and 700 MB of memory.
 
-About 8 minutes on two cores, most of it for making the store.
+Takes about 8 minutes on two cores, most of them to make the store.
 """
 
 import argparse
@@ -35,15 +35,15 @@ from lca.store.run_writer import create_run
 from lca.text import size, table
 
 LAYERS, WIDTH = 20, 256  # 20 dense layers of 256 × 256 and their biases: 1.3 M parameters
-BITS = 4  # of mantissa
+BITS = 4  # mantissa bits
 NAMES = ("lca", "weights", "gradient_sign")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=20, help="raw")
-    parser.add_argument("--folder", type=Path, help="where the store is made, and left")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--gigabytes", type=float, default=20, help="Size of the raw data.")
+    parser.add_argument("--folder", type=Path, help="Folder in which the store is made and kept.")
+    parser.add_argument("--repeats", type=int, default=3, help="Repetitions of each measurement.")
     parser.add_argument("--task", choices=["all", "read"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
@@ -55,7 +55,7 @@ def main() -> None:
         if not path.exists():
             make_store(path, options.gigabytes)
         run = lca.open(path)
-        raw = sum(array.nbytes for array in arrays(run))
+        raw = sum(array.nbytes for array in get_arrays(run))
         print(
             f"{size(raw)} raw, {size(run.disk_bytes())} on disk: K = {run.parameters.size:,}, T = {run.n_iterations:,}"
         )
@@ -70,24 +70,24 @@ def main() -> None:
         rates = [raw / s / 1e6 for s in seconds]
         spread = f"{min(rates):.0f} … {max(rates):.0f}"
         rows.append([task, f"{median(seconds):.1f}", f"{raw / median(seconds) / 1e6:.0f}", spread, size(memory)])
-    print(table(["", "s", "MB/s of raw data", "range", "peak memory"], rows))
+    print(table(["task", "seconds", "MB/s of raw data", "range", "peak memory"], rows))
     ratio = median(f["seconds"] for f in figures["read"]) / median(f["seconds"] for f in figures["all"])
-    print(f"all against a bare read: {ratio:.2f} (wanted: 0.5)")
+    print(f"speed of `lca analyze all` relative to a bare read: {ratio:.2f} (target: at least 0.5)")
 
 
-def arrays(run: Run) -> Iterator[Array]:
+def get_arrays(run: Run) -> Iterator[Array]:
     allocation = run.allocation("train")
     return (run.weights if name == "weights" else getattr(allocation, name) for name in NAMES)
 
 
 def time_task(path: Path, task: str) -> dict[str, float]:
-    """Seconds, and bytes of memory at the peak of this process."""
+    """Run a task; returns its wall-clock seconds and the peak resident bytes of this process."""
     run = lca.open(path)
     begin = time.perf_counter()
     if task == "all":
         everything(run)
     else:
-        for array in arrays(run):
+        for array in get_arrays(run):
             height, width = array.shards or array.chunks
             for top in range(0, array.shape[0], height):
                 for left in range(0, array.shape[1], width):
@@ -97,7 +97,7 @@ def time_task(path: Path, task: str) -> dict[str, float]:
 
 
 def make_store(path: Path, gigabytes: float) -> None:
-    """A complete run with one allocation; a block is another's, its parameters rotated."""
+    """Make a complete run with one allocation. All blocks hold the same values, rotated along the parameters."""
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
     parameters = build_table(model)
     K = parameters.size

@@ -1,4 +1,4 @@
-"""What a measurement was made on: a head for pages of figures."""
+"""The machine and the software of a measurement, and helpers that run it in a new process."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("loss-change-allocation", "torch", "numpy", "zarr", "numcodecs", "h5
 
 
 def describe() -> list[tuple[str, str]]:
-    """(label, value), as lca.text.facts takes them."""
+    """Return (label, value) pairs that describe the machine, in the form that lca.text.facts expects."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
@@ -30,13 +30,13 @@ def describe() -> list[tuple[str, str]]:
 
 
 def start_module(module: str, *arguments: str) -> str:
-    """Run a module of these scripts in a new process; what it printed. Raises CalledProcessError where it fails."""
+    """Run a module in a new process and return what it printed. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def peak_resident() -> int:
-    """Bytes; from /proc, because what getrusage tells of a process begins with its parent's peak."""
+    """Return the peak resident bytes of this process from /proc. The peak in getrusage starts with the parent's."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(line.split()[1])
 

@@ -1,11 +1,11 @@
-"""One page of figures: what recording costs, what an allocation costs, and what one would do without lca.
+"""Measure recording, allocation and the alternatives to lca, and collect the results on one page.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.page [--data-dir FOLDER] [--out bench]        or: make bench
 
-Runs bench.record, bench.allocate and bench.alternatives one after the other, prints what they print, under a
-head that tells the machine, and keeps it as FOLDER/page.txt, with the picture and the figures of the last as
-alternatives.png and alternatives.json. More than an hour on two cores; nothing else should run meanwhile. The data are
-read from --data-dir, or as the scripts find them (LCA_DATA).
+Runs bench.record, bench.allocate and bench.alternatives in this order. Their output is printed and written to
+page.txt in the output folder, after a description of the machine. The figure and the numbers of bench.alternatives are
+written to alternatives.png and alternatives.json. Takes more than an hour on two cores, during which nothing else
+should run. The datasets are read from --data-dir, or from the folder in the environment variable LCA_DATA.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from bench import machine
 from lca.text import facts
 
 
-def commands(out: Path, data_dir: Path | None) -> list[list[str]]:
-    """The module of each script and its arguments."""
+def list_commands(out: Path, data_dir: Path | None) -> list[list[str]]:
+    """Return the command of each script: its module, followed by its arguments."""
     data = ["--data-dir", str(data_dir)] if data_dir else []
     kept = ["--picture", str(out / "alternatives.png"), "--json", str(out / "alternatives.json")]
     return [
@@ -29,31 +29,31 @@ def commands(out: Path, data_dir: Path | None) -> list[list[str]]:
     ]
 
 
-def say(line: str, page: TextIO) -> None:
+def write_line(line: str, page: TextIO) -> None:
     for file in (sys.stdout, page):
         print(line, file=file, flush=True)
 
 
 def run(command: list[str], page: TextIO) -> None:
-    """Raises CalledProcessError where the script fails; what it printed until then is on the page."""
+    """Run a script and copy its output to the page, line by line. Raises CalledProcessError if it fails."""
     arguments = [sys.executable, "-m", *command]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
-            say(line.rstrip("\n"), page)
+            write_line(line.rstrip("\n"), page)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, arguments)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("bench"))
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--out", type=Path, default=Path("bench"), help="Output folder.")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "page.txt").open("w") as page:
-        say(facts(machine.describe()), page)
-        for command in commands(options.out, options.data_dir):
-            say(f"\n\n{' '.join(command)}\n", page)
+        write_line(facts(machine.describe()), page)
+        for command in list_commands(options.out, options.data_dir):
+            write_line(f"\n\n{' '.join(command)}\n", page)
             run(command, page)
 
 

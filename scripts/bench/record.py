@@ -1,12 +1,16 @@
-"""What recording costs: a bare training loop against the same loop recorded, per codec, in one run.
+"""Measure the cost of recording: a bare training loop, compared with the same loop recorded with each codec.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.record [--data-dir FOLDER] [--repeats 5] [--iterations 512]
                                                            [--problem NAME …]
 
-Prints, for each problem and codec, the wall time of the recorded loop over that of the bare one (the median of the
-ratios of interleaved pairs, with their range; the recorded time has everything in it, from making the store to its last
-byte), bytes on disk over raw bytes, and the peak resident memory of a process that records T and one that records 4 T.
-Without the data set, random images take its place: the times hold, the sizes do not.
+For each problem and codec, the table shows
+
+- the wall time of the recorded loop divided by that of the bare loop: the median and the range over interleaved pairs.
+  The recorded time includes everything from creating the store to writing its last byte,
+- the bytes on disk divided by the raw bytes.
+
+A second table shows the peak resident memory of processes that record T and 4 T iterations. Without the dataset, random
+images replace it: the times are valid, the sizes are not.
 """
 
 import argparse
@@ -38,14 +42,16 @@ def make_problem(name: str, data_dir: Path | None) -> Problem:
     try:
         return lca.load(name, data_dir=data_dir)
     except LCAError:
-        print(f"{name}: no data found, random images instead; sizes mean nothing", file=sys.stderr)
+        print(
+            f"{name}: no dataset found. Random images replace it, so sizes and errors are meaningless.", file=sys.stderr
+        )
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(55_000, 1, 28, 28, generator=generator)
         return Problem(presets.find(name).network(), train=(x, torch.randint(10, (55_000,), generator=generator)))
 
 
 def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> float:
-    """Wall seconds of the loop, recorded into path if there is one."""
+    """Train and return the wall-clock time in seconds. The run is recorded if a path is given."""
     model, data = problem.model.train(), problem.scale(problem.train) if problem.scale else problem.train
     optimizer = make_optimizer(model, CONFIG)
     begin = time.perf_counter()
@@ -69,13 +75,13 @@ def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> f
 
 
 def compare(name: str, data_dir: Path | None, iterations: int, repeats: int, codecs: list[str]) -> list[list[str]]:
-    """A row of the table for each codec."""
+    """Time recorded and bare loops in pairs; returns one row of the table for each codec."""
     ratios: dict[str, list[float]] = {codec: [] for codec in codecs}
     sizes, bare_ms = {}, []
     problem = make_problem(name, data_dir)
     fresh = {key: value.clone() for key, value in problem.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        train(problem, 20, None, "")  # warm up
+        train(problem, 20, None, "")  # warm-up
         for repeat in range(repeats):
             for codec in codecs:
                 path = Path(folder) / f"{codec}-{repeat}.zarr"
@@ -102,8 +108,8 @@ def compare(name: str, data_dir: Path | None, iterations: int, repeats: int, cod
     ]
 
 
-def peak_memory(name: str, data_dir: Path | None, iterations: int) -> int:
-    """Peak resident bytes of a fresh process that records so many iterations."""
+def measure_peak_memory(name: str, data_dir: Path | None, iterations: int) -> int:
+    """Return the peak resident bytes of a new process that records this number of iterations."""
     arguments = ["--peak", name, "--iterations", str(iterations)]
     arguments += ["--data-dir", str(data_dir)] if data_dir else []
     return int(start_module("bench.record", *arguments).split()[-1])
@@ -111,11 +117,13 @@ def peak_memory(name: str, data_dir: Path | None, iterations: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=512, help="of mnist-fc; mnist-lenet gets half as many")
-    parser.add_argument("--problem", nargs="+", default=["mnist-fc", "mnist-lenet"])
-    parser.add_argument("--codec", nargs="+", default=list(CODECS))
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--repeats", type=int, default=5, help="Number of interleaved pairs.")
+    parser.add_argument(
+        "--iterations", type=int, default=512, help="Iterations of mnist-fc. Other problems run half as many."
+    )
+    parser.add_argument("--problem", nargs="+", default=["mnist-fc", "mnist-lenet"], help="Problems to train.")
+    parser.add_argument("--codec", nargs="+", default=list(CODECS), help="Codecs to compare.")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -123,12 +131,15 @@ def main() -> None:
             train(make_problem(options.peak, options.data_dir), options.iterations, Path(folder) / "run.zarr", "zstd")
         print(peak_resident())
         return
-    header = ["problem (K)", "codec", "bare ms/it", "recorded/bare", "range", "disk/raw", "bytes/K/iterate"]
+    header = ["problem (K)", "codec", "bare (ms per iteration)", "recorded/bare", "range", "disk/raw"]
+    header += ["bytes per parameter and iterate"]
     rows, memory = [], []
     for name in options.problem:
         T = options.iterations if name.endswith("-fc") else options.iterations // 2
         rows += compare(name, options.data_dir, T, options.repeats, options.codec)
-        memory.append([name, *(f"{size(peak_memory(name, options.data_dir, n))} at T = {n}" for n in (T, 4 * T))])
+        memory.append(
+            [name, *(f"{size(measure_peak_memory(name, options.data_dir, n))} at T = {n}" for n in (T, 4 * T))]
+        )
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} interleaved pairs each\n")
     print(table(header, rows), "\n")
     print(table(["peak resident memory", "T", "4 T"], memory))

@@ -1,10 +1,10 @@
-"""A pass over a data set that is read anew each time, against one over the same examples in memory.
+"""Measure a pass over a streamed dataset, compared with a pass over the same examples in memory.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.stream --data-dir DATA
 
-The genuine MNIST on mnist-fc: 55,000 examples, of which a data set of the usual kind gives one at a time, so that what
-is measured is mostly Python and the collating of small tensors. For data that decode images workers count for more. The
-best of three passes each; about a minute on two cores. The README has what they gave there.
+The problem is mnist-fc with the 55,000 examples of the genuine MNIST. The dataset returns them one at a time, as most
+do, so that the time goes into Python and the collation of small tensors. Workers help more if a dataset decodes images.
+Each time is the best of three passes. Takes about a minute on two cores.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BATCH_SIZE = 1_000
 
 
 class Examples(Dataset[tuple[Tensor, Tensor]]):
-    """The images and labels of a split, one at a time."""
+    """A dataset that returns the images and labels of a split one at a time."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -40,17 +40,17 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class ByBatch(Examples):
-    """The same, many at a time, as torch's loaders ask for where a data set can."""
+    """A dataset that can also return many examples at a time, which DataLoader uses if it is available."""
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
         return list(zip(self.images[indices], self.labels[indices], strict=True))
 
 
-def pass_s(problem: lca.Problem, data: Any) -> float:
+def time_pass(problem: lca.Problem, data: Any) -> float:
     objective = Objective(problem.model, problem.losses, data, problem.scale)
     with FullGradient(objective, BATCH_SIZE) as gradient:
         times = []
-        for _ in range(4):  # the first one starts the workers
+        for _ in range(4):  # the first pass starts the workers
             begin = time.perf_counter()
             float(gradient(gradient.theta.clone()).loss)
             times.append(time.perf_counter() - begin)
@@ -59,21 +59,21 @@ def pass_s(problem: lca.Problem, data: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
     problem = lca.load("mnist-fc", data_dir=parser.parse_args().data_dir)
-    in_memory = pass_s(problem, problem.train)
+    in_memory = time_pass(problem, problem.train)
     rows = [["in memory", f"{1e3 * in_memory:.0f} ms", "1"]]
     with patch("lca.problem.streaming.HOST_SHARE", 0.0):
         for what, kind in (("one example at a time", Examples), ("many at a time", ByBatch)):
             for workers in (0, 1, 2):
                 streamed = read_dataset(DataLoader(kind(*problem.train), num_workers=workers))
                 assert isinstance(streamed, StreamedDataset)
-                seconds = pass_s(problem, streamed)
+                seconds = time_pass(problem, streamed)
                 rows.append(
                     [f"streamed, {what}, {workers} workers", f"{1e3 * seconds:.0f} ms", f"{seconds / in_memory:.1f}"]
                 )
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(table(["55,000 examples", "a pass", "of that in memory"], rows))
+    print(table(["55,000 examples", "time per pass", "relative to memory"], rows))
 
 
 if __name__ == "__main__":

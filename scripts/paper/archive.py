@@ -1,4 +1,4 @@
-"""The finished runs of the experiments, and the answers of lca to what is asked of them, each worked out once."""
+"""The finished runs of the experiments, and cached results of their analysis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,15 @@ Floats = NDArray[np.float64]
 
 
 class NotMade(LCAError):
-    """No run of an experiment has what is asked for."""
+    """No run of an experiment has the requested allocations."""
 
 
 class Archive:
-    """works: the runs of each experiment. What is read of them is noted in `used`, as (work, name of an allocation)."""
+    """Access to the finished runs of each experiment.
+
+    Every allocation that is read is appended to `used`, as (work, name of the allocation), so that the page can state
+    what a number is based on.
+    """
 
     def __init__(self, works: Mapping[str, list[Work]], data_dir: Path | None) -> None:
         self._works, self._data_dir = works, data_dir
@@ -31,20 +35,20 @@ class Archive:
         self.used: list[tuple[Work, str]] = []
 
     def runs(self, experiment: str, *names: str, at_most: int | None = None) -> list[Run]:
-        """Those that have finished allocations of all these names, of `train` if none is given."""
+        """Open the runs whose allocations of these names, by default `train`, are all finished."""
         names = names or ("train",)
-        works = [work for work in self._works[experiment] if set(names) <= set(self._of(work))][:at_most]
+        works = [work for work in self._works[experiment] if set(names) <= set(self._find_finished(work))][:at_most]
         if not works:
             raise NotMade(f"no run of {experiment} has a finished allocation {', '.join(names)}")
         self.used += [(work, name) for work in works for name in names]
         return [lca.open(work.path) for work in works]
 
     def first(self, experiment: str, *names: str) -> Run:
-        """The first of them."""
+        """Open the first run whose allocations of these names are all finished."""
         return self.runs(experiment, *names, at_most=1)[0]
 
-    def _of(self, work: Work) -> list[str]:
-        """The finished allocations of a run; none, if it was made by another table."""
+    def _find_finished(self, work: Work) -> list[str]:
+        """Return the finished allocations of a run, or none if it was made with different options."""
         if work.path not in self._finished:
             try:
                 missing = work.missing
@@ -54,13 +58,13 @@ class Archive:
         return self._finished[work.path]
 
     def has(self, experiment: str) -> bool:
-        return any("train" in self._of(work) for work in self._works[experiment])
+        return any("train" in self._find_finished(work) for work in self._works[experiment])
 
     def problem(self, experiment: str) -> lca.Problem:
         return self._works[experiment][0].load(self._data_dir)
 
     def ask(self, question: Callable[..., T], experiment: str, *names: str, **options: Any) -> list[T]:
-        """The answer of each run that has allocations of these names, of the first of them."""
+        """Ask a question about the first of these allocations, in each run that has all of them."""
         names = names or ("train",)
         return [self._answer(question, run, names[0], options) for run in self.runs(experiment, *names)]
 
@@ -72,16 +76,16 @@ class Archive:
         return answer
 
     def over_most(self, experiment: str) -> str:
-        """The allocation over as many examples as a scale has, where that is not `train`."""
+        """Return the name of the allocation over the most examples: `whole` if there is one, else `train`."""
         return "whole" if "whole" in self._works[experiment][0].allocations else "train"
 
     def over_time(self, experiment: str) -> str:
-        """The allocation of most iterations that keeps the LCA of each parameter."""
+        """Return the name of the allocation over the most iterations that keeps the LCA of each parameter."""
         keep = self._works[experiment][0].allocations["train"].get("keep", "lca")
         return "train" if keep == "lca" else self.over_most(experiment)
 
     def subsets(self, experiment: str) -> list[str]:
-        """The allocations of the first run over parts of the examples."""
+        """Return the names of the allocations over subsets of the examples, which only the first run has."""
         return [name for name in self._works[experiment][0].allocations if name.startswith("subset-")]
 
     def helping(self, experiment: str) -> list[Helping]:
@@ -91,12 +95,12 @@ class Archive:
         return self.ask(layers, experiment)
 
     def totals(self, experiment: str) -> Floats:
-        """(run, layer), LCA of each layer, summed over the iterations that are allocated."""
+        """Return the total LCA of each layer, shape (run, layer)."""
         return np.array([result.total for result in self.layers(experiment)])
 
     def layer_names(self, experiment: str) -> Sequence[str]:
         return self.layers(experiment)[0].layers
 
     def last_loss(self, experiment: str, name: str) -> Floats:
-        """(run,), the loss at the last iterate, over the examples of an allocation."""
+        """Return the loss at the last iterate over the examples of an allocation, shape (run,)."""
         return np.array([float(np.asarray(run.allocation(name).loss[-1])) for run in self.runs(experiment, name)])

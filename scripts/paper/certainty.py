@@ -1,4 +1,4 @@
-"""How far the parts are from summing to the whole, by rule.     [arXiv 1909.01440, section 2 and table S1]"""
+"""The residual of each quadrature rule.     [arXiv 1909.01440, section 2 and table S1]"""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from paper.measured import Measured
 
 
 def allocations_by_rule(archive: Archive, experiment: str) -> tuple[Run, dict[str, str]]:
-    """The first run, and by each rule the name of the allocation that has it, `train` first."""
+    """Return the first run, and a mapping from each rule to the name of its allocation, with `train` first."""
     of_train = archive.first(experiment).allocation("train").attributes["rule"]
     names = {of_train: "train", **{rule: rule for rule in RULES if rule != of_train}}
     return archive.first(experiment, *names.values()), names
@@ -22,12 +22,12 @@ def simpson_against_first_order(archive: Archive, experiment: str) -> Measured:
     off = {
         rule: 100 * abs(summaries[name].cumulative_residual / summaries[name].change) for rule, name in names.items()
     }
-    told = ", ".join(f"{rule} {off[rule]:.2g} %" for rule in RULES)
-    return Measured(f"{told} of the loss change", off["simpson"] < 1 and off["first-order"] > 10 * off["simpson"])
+    text = ", ".join(f"{rule} {off[rule]:.2g} %" for rule in RULES)
+    return Measured(f"{text} of the loss change", off["simpson"] < 1 and off["first-order"] > 10 * off["simpson"])
 
 
 def within_bounds(archive: Archive, experiments: Sequence[str]) -> Measured:
-    """Every iteration of every run that is there."""
+    """Check the residuals of every iteration of every finished run."""
     n, failed, largest, cumulative = 0, 0, 0.0, 0.0
     for experiment in experiments:
         for run in archive.runs(experiment) if archive.has(experiment) else []:
@@ -36,5 +36,5 @@ def within_bounds(archive: Archive, experiments: Sequence[str]) -> Measured:
             largest = max(largest, summary.largest_residual)
             cumulative = max(cumulative, 100 * abs(summary.cumulative_residual / summary.change))
     archive.runs(experiments[0])
-    told = f"{n:,} iterations, {failed} not converged; residuals up to {largest:.1e} nats an iteration"
-    return Measured(f"{told} and {cumulative:.2g} % in all", not failed and cumulative < 1)
+    text = f"{n:,} iterations, {failed} not converged, residuals up to {largest:.1e} nats per iteration"
+    return Measured(f"{text} and {cumulative:.2g} % in total", not failed and cumulative < 1)

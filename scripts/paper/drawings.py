@@ -1,4 +1,4 @@
-"""The figures of the page, by name: what each is drawn of, and how, mostly by lca's own."""
+"""The figures of the page by name, most of them drawn by lca.figures."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,19 +28,19 @@ from lca.figures.style import DEFAULT, INK, Look
 from lca.store.blocks import ceil_div
 from paper.archive import Archive
 from paper.certainty import allocations_by_rule
-from paper.experiments import SWEEP
-from paper.findings import ALLCNN, FC, LENET, RATES_OF_RUNS, RESNET, TABLE_1
-from paper.hurting import REGULAR, experiments_by_delay, losses
+from paper.experiments import ALLCNN, FC, LENET, RESNET, SWEEP
+from paper.findings import RATES_OF_RUNS, TABLE_1
+from paper.hurting import collect_losses, experiments_by_delay
 from paper.noise import rate_curve
 
-FILM_S = 30  # at most
-MOMENT = 20  # the iteration of the paper's figure 2
+FILM_S = 30  # longest duration of a film, in seconds
+MOMENT = 20  # the iteration that the paper's figure 2 shows
 
 Drawing = Callable[[Archive, Look], Figure]
 
 
-def film(archive: Archive, path: Path, experiment: str) -> Path:
-    """As MP4, or GIF where there is no ffmpeg."""
+def draw_film(archive: Archive, path: Path, experiment: str) -> Path:
+    """Write a film of the first run, as MP4 or, without ffmpeg, as GIF."""
     run = archive.first(experiment)
     path = path.with_suffix(".mp4" if find_spec("imageio_ffmpeg") else ".gif")
     every = ceil_div(run.n_iterations, FILM_S * figures.Film().fps)
@@ -79,7 +79,7 @@ def draw_neurons(archive: Archive, look: Look, experiment: str) -> Figure:
 
 
 def draw_layers(archive: Archive, look: Look, groups: Mapping[str, str]) -> Figure:
-    """groups: experiments, by what each is called."""
+    """Draw the total LCA of each layer. `groups` maps a label to an experiment."""
     return figures.layers({name: archive.layers(experiment) for name, experiment in groups.items()}, look)
 
 
@@ -116,46 +116,46 @@ def draw_prune(archive: Archive, look: Look, experiment: str) -> Figure:
 
 
 def draw_rates(archive: Archive, look: Look) -> Figure:
-    """The percentage helping of MNIST–FC over the learning rate, with the paper's, a panel for each optimizer."""
+    """Draw the percentage helping of MNIST–FC against the learning rate, with one panel per optimizer."""
     with look.figure(9, 3) as figure:
         panels = figure.subplots(1, len(RATES_OF_RUNS), sharey=True)
         for axes, (optimizer, rate) in zip(panels, RATES_OF_RUNS.items(), strict=True):
             name, mean, deviation, _ = TABLE_1[f"mnist-fc-{optimizer}"]
             curve = rate_curve(archive, optimizer, rate)
             axes.axhspan(mean - deviation, mean + deviation, color=look.colours.others[1], alpha=0.3, linewidth=0)
-            axes.axhline(mean, color=look.colours.others[1], label="the paper")
+            axes.axhline(mean, color=look.colours.others[1], label="paper")
             axes.plot(list(curve), list(curve.values()), "o-", color=look.colours.others[0])
-            axes.plot(rate, curve[rate], "o", color=INK, label="the runs here")
+            axes.plot(rate, curve[rate], "o", color=INK, label="runs of table 1")
             axes.set_xscale("log")
             axes.set_xticks(list(curve), [f"{each:g}" for each in curve], rotation=45)
             axes.set_xticks([], minor=True)
             axes.set_xlabel("learning rate")
             set_title(axes, name)
-        panels[0].set_ylabel("helping %")
+        panels[0].set_ylabel("parameters helping (%)")
         panels[0].legend(frameon=False)
         tidy(*panels)
     return figure
 
 
 def draw_sweep(archive: Archive, look: Look) -> Figure:
-    """The percentage helping of CIFAR–ResNet, by what is changed in its recipe."""
-    experiments = {"regular": REGULAR, **{name: f"cifar-resnet-{name}" for name in SWEEP}}
+    """Draw the percentage helping of CIFAR–ResNet for each change of its recipe."""
+    experiments = {"regular": RESNET, **{name: f"cifar-resnet-{name}" for name in SWEEP}}
     found = {name: np.mean([r.percentage for r in archive.helping(each)]) for name, each in experiments.items()}
     with look.figure(7.2, 3) as figure:
         axes = figure.subplots()
-        axes.axhspan(50.3, 51.6, color=look.colours.others[1], alpha=0.3, linewidth=0, label="the paper")
+        axes.axhspan(50.3, 51.6, color=look.colours.others[1], alpha=0.3, linewidth=0, label="paper")
         axes.plot(list(found), list(found.values()), "o", color=look.colours.others[0])
         axes.tick_params("x", rotation=30)
-        axes.set_ylabel("helping %")
+        axes.set_ylabel("parameters helping (%)")
         axes.legend(frameon=False)
         tidy(axes)
     return figure
 
 
 def draw_losses(archive: Archive, look: Look) -> Figure:
-    """The loss at the last iterate, regular and with the last layer frozen or slow: each run, and the mean."""
+    """Draw the final loss of each run and its mean, for regular runs and for a frozen or slow last layer."""
     changed = {"frozen": "cifar-resnet-last-frozen", "slow": "cifar-resnet-last-slow"}
-    found = {name: losses(archive, experiment) for name, experiment in changed.items()}
+    found = {name: collect_losses(archive, experiment) for name, experiment in changed.items()}
     splits = list(found["frozen"])
     with look.figure(2.6 * len(splits), 3) as figure:
         for axes, split in zip(np.atleast_1d(figure.subplots(1, len(splits))), splits, strict=True):
@@ -169,8 +169,8 @@ def draw_losses(archive: Archive, look: Look) -> Figure:
     return figure
 
 
-def _of(draw: Callable[..., Figure], name: str, *experiments: str) -> dict[str, Drawing]:
-    """A drawing for each experiment, named by its problem."""
+def _draw_each(draw: Callable[..., Figure], name: str, *experiments: str) -> dict[str, Drawing]:
+    """Return a drawing for each experiment, named after its problem."""
     return {f"{name}-{each.removesuffix('-sgd')}": partial(draw, experiment=each) for each in experiments}
 
 
@@ -179,13 +179,13 @@ FILMS = {"film-mnist-fc": FC, "film-mnist-lenet": LENET}
 DRAWINGS: Mapping[str, Drawing] = {
     **{f"helping-{each}": partial(draw_helping, experiment=each) for each in TABLE_1},
     "rates": draw_rates,
-    **_of(draw_frame, "frame", FC, LENET),
-    **_of(draw_curves, "curves", FC),
-    **_of(draw_neurons, "neurons", FC),
-    **_of(draw_helping_by_layer, "layers-helping", FC, RESNET),
-    **_of(draw_helping_by_parameter, "parameters-helping", FC, RESNET),
-    **_of(draw_distribution, "distribution", FC, RESNET),
-    **_of(draw_oscillation, "oscillation", RESNET),
+    **_draw_each(draw_frame, "frame", FC, LENET),
+    **_draw_each(draw_curves, "curves", FC),
+    **_draw_each(draw_neurons, "neurons", FC),
+    **_draw_each(draw_helping_by_layer, "layers-helping", FC, RESNET),
+    **_draw_each(draw_helping_by_parameter, "parameters-helping", FC, RESNET),
+    **_draw_each(draw_distribution, "distribution", FC, RESNET),
+    **_draw_each(draw_oscillation, "oscillation", RESNET),
     "sweep": draw_sweep,
     **{
         f"layers-{each}": partial(draw_layers, groups={each: each})
@@ -210,7 +210,7 @@ DRAWINGS: Mapping[str, Drawing] = {
     "peaks-gradient": partial(draw_peaks, experiment=FC, what="gradient norm"),
     "peaks-motion": partial(draw_peaks, experiment=FC, what="motion"),
     "peaks-cifar-resnet": partial(draw_peaks, experiment=RESNET, what="LCA"),
-    **_of(draw_error, "error", FC, LENET, RESNET, ALLCNN),
+    **_draw_each(draw_error, "error", FC, LENET, RESNET, ALLCNN),
     "subset": partial(draw_subset, experiment=FC),
     "overfit": partial(draw_overfit, experiment=FC),
     "prune": partial(draw_prune, experiment=FC),
@@ -218,10 +218,10 @@ DRAWINGS: Mapping[str, Drawing] = {
 
 
 def draw(archive: Archive, name: str, folder: Path) -> Path:
-    """Draw a figure into a folder; LCAError if what it takes is not there."""
+    """Draw a figure or film into a folder and return its path. LCAError if the runs it needs are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     if name in FILMS:
-        return film(archive, folder / name, FILMS[name])
+        return draw_film(archive, folder / name, FILMS[name])
     path = folder / f"{name}.png"
     figures.save(DRAWINGS[name](archive, DEFAULT), path, dpi=110)
     return path

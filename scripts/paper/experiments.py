@@ -1,7 +1,7 @@
-"""The experiments of the paper, as a table, and how much of each a scale takes.     [arXiv 1909.01440]
+"""The experiments of the paper, and the size of each at every scale.     [arXiv 1909.01440]
 
-A scale trains a problem whole, or less of it, or another problem in its place. Whatever is not the paper's own setting
-is found in the store of the run, and the page says it beside every number.
+A scale may train each problem in full, for fewer iterations, or replace it by a smaller one. The page states beside
+every number how its runs differ from the paper's setting.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,17 @@ MINIATURES = Path(__file__).with_name("miniatures.py")
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a problem a scale takes.
+    """The size of a problem at one scale.
 
-    problem: what is trained, if not the problem itself. options: of it, such as its width. iterations: of the training;
-    None for those of the recipe. runs: of an experiment, at most. train: how the training loss is allocated, fields of
-    AllocateConfig. whole: how it is once more, over other examples and iterations, for the percentage that helps, if
-    the first is over too few examples for that. final: of what the loss at the last iterate is wanted, not trained on.
-    subsets: how many examples an allocation over a part of them may have.
+    problem: Problem to train instead, or None for the problem itself.
+    options: Options of the problem, such as its width.
+    iterations: Number of training iterations, or None for the number in the recipe.
+    runs: Maximum number of runs per experiment.
+    train: Options of the allocation of the training loss, as fields of AllocateConfig.
+    whole: Options of a second allocation of the training loss, used for the percentage helping if the first one covers
+        too few examples. None if it is not needed.
+    final: Options of the allocation that evaluates the last iterate on a held-out split.
+    subsets: Numbers of examples of the allocations over subsets.
     """
 
     problem: str | None = None
@@ -37,12 +41,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training, repeated with the seeds 0, 1, …, and the allocations made of it.
+    """A training that is repeated with seeds 0, 1, …, and the allocations of each run.
 
-    problem: as the paper names it. training: fields of TrainConfig beside the recipe of the problem. runs: if a scale
-    allows as many. allocation: of the training loss, fields of AllocateConfig beside those of the scale. also: further
-    ones by name, of the first run alone. val: whether the loss on `val` is allocated too. final: whether the loss at
-    the last iterate is wanted on a split not trained on. subsets: whether to allocate over parts of the examples too.
+    problem: Name of the problem in the paper.
+    training: Fields of TrainConfig that override the recipe of the problem.
+    runs: Number of runs, unless the scale allows fewer.
+    allocation: Fields of AllocateConfig for the training loss, in addition to the options of the scale.
+    also: Options of further allocations of the first run, by name.
+    val: Whether the loss on the split `val` is allocated too.
+    final: Whether the last iterate is evaluated on a held-out split.
+    subsets: Whether the first run is also allocated over subsets of the examples.
     """
 
     name: str
@@ -56,7 +64,7 @@ class Experiment:
     subsets: bool = False
 
 
-# Learning rates of MNIST–FC. The paper gives none; the experiments mnist-fc-*-rate-* are how these were found.
+# Learning rates of MNIST–FC. The paper gives none, so they were chosen with the experiments mnist-fc-*-rate-*.
 RATE, PLAIN_RATE, ADAM_RATE = 0.05, 0.2, 0.002
 RATES = {
     "sgd": (0.01, 0.02, 0.1, 0.2),
@@ -69,10 +77,10 @@ OPTIMIZERS: Mapping[str, Options] = {
     "adam": {"optimizer": "adam"},
 }
 
-# Momentum of the last layer of CIFAR–ResNet, by its delay m / (1 − m) in iterations; the regular runs have 0.9, so 9.
+# Delay m / (1 − m) -> momentum m of the last layer of CIFAR–ResNet. The regular runs have momentum 0.9 and delay 9.
 MOMENTUM = {delay: delay / (delay + 1) for delay in range(9)}
 
-# The paper changes rate, momentum and batch size of CIFAR–ResNet "within reasonable ranges"; these are ours.
+# The paper varies rate, momentum and batch size of CIFAR–ResNet "within reasonable ranges", which were chosen here.
 SWEEP: Mapping[str, Options] = {
     "rate-0.02": {"learning_rate": 0.02},
     "rate-0.05": {"learning_rate": 0.05},
@@ -87,15 +95,17 @@ SWEEP: Mapping[str, Options] = {
 SIGNS = {"gradient_signs": True}
 BY_CLASS = {"by_class": True, **SIGNS}
 LAYERS_ONLY = {"keep": "tensors"}
-# Each rule by itself, never refined; for the one that the training loss is allocated by, that allocation serves.
+# Each quadrature rule without refinement. The rule of the allocation `train` is not repeated.
 RULES: Mapping[str, Options] = {
     rule: {"rule": rule, "tolerance": 1e9, "total_tolerance": 1e9, "audit": 0.0, **LAYERS_ONLY}
     for rule in ("first-order", "trapezoid", "simpson")
 }
 
+FC, LENET, RESNET, ALLCNN = "mnist-fc-sgd", "mnist-lenet-sgd", "cifar-resnet-sgd", "cifar-allcnn-sgd"
+
 EXPERIMENTS = [
     Experiment(
-        "mnist-fc-sgd",
+        FC,
         "mnist-fc",
         {"learning_rate": RATE},
         allocation=BY_CLASS,
@@ -116,12 +126,12 @@ EXPERIMENTS = [
         for optimizer, rates in RATES.items()
         for rate in rates
     ),
-    Experiment("mnist-lenet-sgd", "mnist-lenet", also=RULES),
+    Experiment(LENET, "mnist-lenet", also=RULES),
     Experiment("mnist-lenet-adam", "mnist-lenet", OPTIMIZERS["adam"]),
     Experiment("mnist-resnet-sgd", "mnist-resnet", allocation=LAYERS_ONLY),
-    Experiment("cifar-resnet-sgd", "cifar-resnet", runs=10, allocation=SIGNS, also=RULES, final=True),
+    Experiment(RESNET, "cifar-resnet", runs=10, allocation=SIGNS, also=RULES, final=True),
     Experiment("cifar-resnet-adam", "cifar-resnet", OPTIMIZERS["adam"]),
-    Experiment("cifar-allcnn-sgd", "cifar-allcnn", also=RULES),
+    Experiment(ALLCNN, "cifar-allcnn", also=RULES),
     Experiment("cifar-allcnn-adam", "cifar-allcnn", OPTIMIZERS["adam"]),
     Experiment("cifar-vgg-sgd", "cifar-vgg", allocation=LAYERS_ONLY),
     Experiment("cifar-vgg-mini-sgd", "cifar-vgg-mini", allocation=LAYERS_ONLY),
@@ -129,7 +139,7 @@ EXPERIMENTS = [
         Experiment(f"cifar-resnet-{name}", "cifar-resnet", training, 10, LAYERS_ONLY, final=True)
         for name, training in (
             ("last-frozen", {"freeze": ["last"]}),
-            ("last-slow", {"layers": ["last:lr=0.01"]}),  # a tenth of the recipe's
+            ("last-slow", {"layers": ["last:lr=0.01"]}),  # a tenth of the rate in the recipe
             ("first-frozen", {"freeze": ["first"]}),
         )
     ),
@@ -141,9 +151,10 @@ EXPERIMENTS = [
     Experiment("charlm-transformer", "charlm-transformer", runs=1),
 ]
 
-# On two cores in about a day. A network with BatchNorm has another loss over fewer examples, for they are one batch.
-# Of samples of the iterations the first is half a step after the start, so that the early ones weigh what they should.
-_SAMPLED = {"examples": 500, "rule": "trapezoid"}  # every iteration, for the layers' totals
+# The scale "cpu" takes about a day on two cores. For a network with BatchNorm, a subset of the examples has a different
+# loss, because it forms a single batch. Sampled iterations begin half a stride after the start, so that the early ones
+# are not overrepresented.
+_SAMPLED = {"examples": 500, "rule": "trapezoid"}  # of every iteration, for the totals of the layers
 _FEW = {"audit": 0.0}
 
 SCALES: Mapping[str, Mapping[str, Size]] = {

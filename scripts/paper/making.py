@@ -1,4 +1,4 @@
-"""What a scale asks for, and what of it is missing; and how that is made, with lca as anyone would use it."""
+"""The runs of a scale, which parts of them are missing, and how they are made with the public interface of lca."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +13,17 @@ from lca.store.allocation import Allocation
 from lca.store.run import Run
 from paper.experiments import EXPERIMENTS, Experiment, Options, Size
 
-PROBED = ("name", "device", "batch_size", "channels_last")  # of an allocation, chosen when it is made
+PROBED = ("name", "device", "batch_size", "channels_last")  # options that may differ, because lca chooses them
 
 
 @dataclass(frozen=True)
 class Work:
     """One run of an experiment.
 
-    problem: what is trained, with these options. whole: how many iterations the paper's own problem is trained for.
-    allocations: fields of AllocateConfig by name, in their order; iterations may be "last".
+    problem, options: Problem to train and its options.
+    whole: Number of iterations of the paper's training.
+    allocations: Name of each allocation and its fields of AllocateConfig, in the order in which they are made. Besides
+        ranges, `iterations` may be "last".
     """
 
     experiment: str
@@ -38,19 +40,19 @@ class Work:
 
     @property
     def missing(self) -> list[str]:
-        """The allocations that are not finished. LCAError where what is there was made by another table."""
+        """The names of the allocations that are not finished. LCAError if the run was made with different options."""
         if not self.is_trained:
             return list(self.allocations)
         run = lca.open(self.path)
         _require_same(self.path, _describe_run(run), self._expect())
-        there = {name: run.allocation(name) for name in self.allocations if name in run.allocations}
-        for name, allocation in there.items():
+        existing = {name: run.allocation(name) for name in self.allocations if name in run.allocations}
+        for name, allocation in existing.items():
             _require_same(
-                f"{self.path}, {name},",
+                f"{self.path}, allocation {name}",
                 _describe_allocation(allocation),
                 _expect_allocation(self.config(name), allocation),
             )
-        return [name for name in self.allocations if not (name in there and there[name].complete)]
+        return [name for name in self.allocations if not (name in existing and existing[name].complete)]
 
     def config(self, name: str) -> lca.AllocateConfig:
         options = dict(self.allocations[name])
@@ -60,7 +62,6 @@ class Work:
 
     @property
     def n_iterations(self) -> int:
-        """T, as every recipe has it in iterations."""
         assert self.training.iterations is not None
         return self.training.iterations
 
@@ -79,19 +80,19 @@ class Work:
 def plan(
     sizes: Mapping[str, Size], folder: Path, is_chosen: Callable[[str], bool], at_most: int | None = None
 ) -> dict[str, list[Work]]:
-    """The runs of each experiment, at most so many, by its name."""
+    """Return the runs of each chosen experiment, at most `at_most` per experiment."""
     return {
-        experiment.name: _works(experiment, sizes[experiment.problem], folder)[:at_most]
+        experiment.name: _plan_runs(experiment, sizes[experiment.problem], folder)[:at_most]
         for experiment in EXPERIMENTS
         if is_chosen(experiment.name)
     }
 
 
-def _works(experiment: Experiment, size: Size, folder: Path) -> list[Work]:
-    return [_work(experiment, size, folder, seed) for seed in range(min(experiment.runs, size.runs))]
+def _plan_runs(experiment: Experiment, size: Size, folder: Path) -> list[Work]:
+    return [_plan_run(experiment, size, folder, seed) for seed in range(min(experiment.runs, size.runs))]
 
 
-def _work(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
+def _plan_run(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
     problem = size.problem or experiment.problem
     training = {**experiment.training, **({} if size.iterations is None else {"iterations": size.iterations})}
     return Work(
@@ -101,15 +102,15 @@ def _work(experiment: Experiment, size: Size, folder: Path, seed: int) -> Work:
         size.options,
         lca.TrainConfig(**recipe(problem, {**training, "seed": seed})),
         PRESETS[experiment.problem].duration["iterations"],
-        _allocations(experiment, size, first=seed == 0),
+        _plan_allocations(experiment, size, first=seed == 0),
     )
 
 
-def _allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, Options]:
+def _plan_allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, Options]:
     options = {**size.train, **experiment.allocation}
     found: dict[str, Options] = {}
     if size.whole is not None and experiment.allocation.get("keep") != "tensors":
-        found["whole"] = size.whole  # first, for table 1
+        found["whole"] = size.whole  # first, because table 1 needs it
     found["train"] = options
     if experiment.val:
         found["val"] = {"split": "val", "audit": 0.0}
@@ -124,7 +125,7 @@ def _allocations(experiment: Experiment, size: Size, first: bool) -> dict[str, O
 
 
 def make(work: Work, data_dir: Path | None, team: Workers, progress: bool) -> None:
-    """Train and allocate what is missing of a run. The first process trains, all of them allocate."""
+    """Train and allocate the missing parts of a run. The first process trains, and all processes allocate."""
     missing = work.missing
     if not missing:
         return
@@ -159,11 +160,9 @@ def _expect_allocation(config: lca.AllocateConfig, allocation: Allocation) -> di
     }
 
 
-def _require_same(what: object, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise where something was made with other options than the table has now."""
-    for key, value in wanted.items():
-        if there.get(key) != value:
-            raise LCAError(
-                f"{what} was made with {key} {there.get(key)!r}, and {value!r} is wanted now. Remove it, and it is "
-                "made anew, or choose another folder."
-            )
+def _require_same(path: object, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise LCAError if a run or an allocation was made with options that differ from the experiment."""
+    for key, value in expected.items():
+        if found.get(key) != value:
+            remedy = "Remove it to create it again, or choose another folder."
+            raise LCAError(f"{path}: {key}", expected=repr(value), found=repr(found.get(key)), remedy=remedy)

@@ -1,4 +1,4 @@
-"""What a measurement comes to, and how it is told and judged."""
+"""Findings and measurements, with the statistics that judge them and the format of their numbers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,53 +14,69 @@ from paper.archive import Archive
 
 Floats = NDArray[np.float64]
 
-SIGNIFICANT = 0.05  # p-values below
+SIGNIFICANT = 0.05  # p-values below this are significant
 
 
 @dataclass(frozen=True)
 class Measured:
-    """told: what was measured, in words. agrees: by the criterion of the finding; None where that cannot be said."""
+    """The outcome of a measurement.
 
-    told: str
+    text: Description of what was measured.
+    agrees: Whether the criterion of the finding is met, or None if that cannot be decided.
+    """
+
+    text: str
     agrees: bool | None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """where: in the paper. says: what it says. criterion: when we agree. figures: names of paper.drawings."""
+    """A finding of the paper.
 
-    where: str
-    says: str
+    source: Section, table or figure of the paper.
+    statement: Statement of the paper, sometimes abridged.
+    criterion: Condition under which the reproduction agrees.
+    measure: Function that measures it.
+    figures: Names of figures in paper.drawings.
+    """
+
+    source: str
+    statement: str
     criterion: str
     measure: Callable[[Archive], Measured]
     figures: Sequence[str] = ()
 
 
-def spread(values: Any, digits: int = 2, unit: str = "") -> str:
-    """Mean ± standard deviation over runs."""
+def format_mean(values: Any, digits: int = 2, unit: str = "") -> str:
+    """Format the mean ± standard deviation over runs."""
     mean, deviation = mean_and_deviation(np.asarray(values, np.float64))
     return plus_minus(float(mean), float(deviation), digits) + (f" {unit}" if unit else "")
 
 
 def describe_layer(name: str, values: Floats) -> str:
-    """values (run,), in nats, with the p-value that their mean is 0."""
+    """Format the LCA of a layer in nats, shape (run,), with the p-value of the hypothesis that its mean is 0."""
     p = differs_from_zero(values[:, None])[0]
-    return f"{name} {spread(values, 4, 'nats')}" + ("" if np.isnan(p) else f" (p = {format_p(p)})")
+    return f"{name} {format_mean(values, 4, 'nats')}" + ("" if np.isnan(p) else f" (p = {format_p(p)})")
 
 
-def against(changed: Floats, regular: Floats) -> str:
-    """Both (run,), in nats, with the p-value that they are the same."""
-    p = p_between(changed, regular)
-    return f"{spread(changed, 4)} against {spread(regular, 4)} nats" + ("" if np.isnan(p) else f" (p = {format_p(p)})")
+def compare_groups(changed: Floats, regular: Floats) -> str:
+    """Format two groups of runs, in nats and of shape (run,), with the p-value of equal means."""
+    p = p_of_equal_means(changed, regular)
+    return f"{format_mean(changed, 4)} compared with {format_mean(regular, 4)} nats" + (
+        "" if np.isnan(p) else f" (p = {format_p(p)})"
+    )
 
 
-def p_between(changed: Floats, regular: Floats) -> float:
-    """Welch's; NaN where a group has a single run."""
+def p_of_equal_means(changed: Floats, regular: Floats) -> float:
+    """Return the p-value of Welch's t-test, or NaN if a group has a single run."""
     return float(differs_between(regular[:, None], changed[:, None])[0])
 
 
-def clearly(values: Floats, sign: int) -> bool | None:
-    """Whether values (run,) have this sign, by a t-test, of two runs by both of them; None of a single run."""
+def has_sign(values: Floats, sign: int) -> bool | None:
+    """Return whether values of shape (run,) significantly have this sign, or None for a single run.
+
+    Three or more runs are judged by a t-test. Of two runs, both must have the sign.
+    """
     if len(values) == 1:
         return None
     if len(values) == 2 or not np.ptp(values):
@@ -68,13 +84,13 @@ def clearly(values: Floats, sign: int) -> bool | None:
     return bool(sign * values.mean() > 0 and differs_from_zero(values[:, None])[0] < SIGNIFICANT)
 
 
-def clearly_less(changed: Floats, regular: Floats) -> bool | None:
-    """Whether the mean of the first is below that of the second, by a t-test; None where there is none."""
-    p = p_between(changed, regular)
+def is_lower(changed: Floats, regular: Floats) -> bool | None:
+    """Return whether the first mean is significantly lower, or None if a group has a single run."""
+    p = p_of_equal_means(changed, regular)
     return None if np.isnan(p) else bool(changed.mean() < regular.mean() and p < SIGNIFICANT)
 
 
-def all_of(parts: Iterable[bool | None]) -> bool | None:
-    """None where that cannot be said."""
+def all_agree(parts: Iterable[bool | None]) -> bool | None:
+    """Return False if any part is False, otherwise None if any part is None, otherwise True."""
     parts = list(parts)
     return False if False in parts else None if None in parts else True

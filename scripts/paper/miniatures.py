@@ -1,8 +1,8 @@
-"""The paper's convolutional networks in miniature, on the embedded digits: problems for a first try of everything.
+"""Narrow versions of the paper's convolutional networks on the embedded digits, for quick test runs.
 
     lca train scripts/paper/miniatures.py:lenet --iterations 40 --out lenet.zarr
 
-Each is the built-in network, narrow, and the images are enlarged to the size that it wants.
+The images are enlarged to the input size of each network.
 """
 
 from torch import nn

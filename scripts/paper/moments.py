@@ -1,4 +1,4 @@
-"""Whether layers learn in the same iterations.     [arXiv 1909.01440, section 5]"""
+"""Measurements of whether layers learn in the same iterations.     [arXiv 1909.01440, section 5]"""
 
 from collections.abc import Sequence
 
@@ -7,41 +7,41 @@ import numpy as np
 from lca.analysis import Series, synchrony
 from lca.analysis.peaks import compute_p
 from paper.archive import Archive
-from paper.measured import Measured, spread
+from paper.measured import Measured, format_mean
 
 
 def layers_peak_together_by_class(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(synchrony, experiment, by_class=True)
-    told, p = _against_chance([r.series["LCA by class"] for r in results], len(results[0].classes))
+    text, p = _compare_with_chance([r.series["LCA by class"] for r in results], len(results[0].classes))
     found = np.mean([r.series["LCA by class"].n / len(r.classes) for r in results])
-    return Measured(f"{told}, a class", bool(p < 0.01 and abs(found - 9.4) <= 3))
+    return Measured(f"per class {text}", bool(p < 0.01 and abs(found - 9.4) <= 3))
 
 
 def layers_peak_together(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(synchrony, experiment)
-    told, p = _against_chance([result.series["LCA"] for result in results])
-    return Measured(f"{told}, {len(results[0].layers)} layers", bool(p < 0.01))
+    text, p = _compare_with_chance([result.series["LCA"] for result in results])
+    return Measured(f"{text}, {len(results[0].layers)} layers", bool(p < 0.01))
 
 
-def _against_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, float]:
-    """What is told, and the p-value of all runs together, as `lca analyze synchrony` has it.
+def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, float]:
+    """Return a description, and the p-value of all runs together, computed as in `lca analyze synchrony`.
 
-    Of a single run and three layers it is 0.04 at best: one shift in 25 is the same for all of them.
+    For a single run with three layers the p-value is 0.04 at best, because one draw in 25 shifts all layers alike.
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
     apart = [np.random.default_rng(i).permutation(s.baseline) for i, s in enumerate(series)]
     p = compute_p(sum(s.n for s in series), np.sum(apart, axis=0))
-    return f"{spread(found, 1)}, by chance {spread(chance, 2)} (p = {p:.2g})", p
+    return f"{format_mean(found, 1)}, by chance {format_mean(chance, 2)} (p = {p:.2g})", p
 
 
 def not_by_its_factors_alone(archive: Archive, experiment: str) -> Measured:
-    """How many of the common peaks of LCA are those of the gradient's norm too, or of the motion's."""
+    """Count how many common peaks of LCA are also common peaks of the gradient norm or of the motion."""
     common = [
         {what: set(series.synchronised[0]) for what, series in result.series.items()}
         for result in archive.ask(synchrony, experiment, by_class=True)
     ]
     n = [len(of_run["LCA"]) for of_run in common]
     shared = {what: [len(of_run["LCA"] & of_run[what]) for of_run in common] for what in ("gradient norm", "motion")}
-    told = ", ".join(f"{spread(found, 1)} also of the {what}" for what, found in shared.items())
+    text = ", ".join(f"{format_mean(found, 1)} also of the {what}" for what, found in shared.items())
     agrees = all(np.mean(found) < np.mean(n) / 2 for found in shared.values())
-    return Measured(f"{spread(n, 1)} common peaks of LCA, {told}", bool(agrees))
+    return Measured(f"{format_mean(n, 1)} common peaks of LCA, {text}", bool(agrees))

@@ -1,4 +1,4 @@
-"""The page: every finding of the paper beside ours, in Markdown and in HTML."""
+"""The page that compares every finding of the paper with the reproduction, in Markdown and HTML."""
 
 import platform
 from collections import Counter
@@ -12,42 +12,45 @@ from pathlib import Path
 import torch
 
 import lca
-from lca.analysis.iterations import choose_iterations, describe_left_out
+from lca.analysis.iterations import choose_iterations, describe_exclusions
 from lca.errors import LCAError
 from lca.problem.zoo.presets import PRESETS
 from lca.text import pluralize
 from paper.archive import Archive, NotMade
 from paper.drawings import draw
 from paper.findings import FINDINGS
-from paper.forecast import device_name
+from paper.forecast import describe_device
 from paper.making import Work
 from paper.measured import Finding, Measured
 
 ABOUT = {
-    "smoke": "Smoke: embedded digits stand in for MNIST and CIFAR-10, and small networks for large ones. This shows "
-    "that everything runs; whether a criterion is met here tells nothing about the paper.",
-    "cpu": "CPU: MNIST–FC is genuine and whole, but for the curves over learning rates, in which every twentieth "
-    "iteration is allocated. The other networks are trained for a part of the paper's iterations and allocated over "
-    "some of the examples or in some of the iterations, as each row says.",
-    "paper": "Paper: everything whole, but for the curves of MNIST–FC over learning rates, in which every twentieth "
-    "iteration is allocated.",
+    "smoke": "Scale smoke: embedded digits replace MNIST and CIFAR-10, and small networks replace large ones. This "
+    "shows that everything runs. Whether a criterion is met does not say anything about the paper.",
+    "cpu": "Scale cpu: MNIST–FC is reproduced in full, except that its curves over learning rates use every 20th "
+    "iteration. The other networks are trained for fewer iterations than in the paper and allocated over some of the "
+    "examples or iterations, as stated in each row.",
+    "paper": "Scale paper: everything is reproduced in full, except that the curves of MNIST–FC over learning rates "
+    "use every 20th iteration.",
 }
 RULE = (
-    "That something is above 0, below 0 or different is judged by t-tests over runs, p < 0.05; where there are two "
-    "runs, a sign has to be that of both; of a single run nothing is said."
+    "LCA below 0 helps (lowers the loss), above 0 hurts. Signs and differences are judged by t-tests over runs "
+    "(p < 0.05). With two runs, both must have the sign. A single run is not judged."
 )
 VERDICTS = ("agrees", "differs", "open", "not run", "failed")
 
 
 @dataclass(frozen=True)
 class Row:
-    """basis: what the measurement is based on, in words. verdict: of VERDICTS.
+    """A row of the page.
 
-    figures: where each is, or why it could not be drawn, by its name.
+    text: Result of the reproduction, or the reason why there is none.
+    basis: Description of the runs and allocations that were used.
+    verdict: One of VERDICTS.
+    figures: Path of each figure by its name, or the reason why it could not be drawn.
     """
 
     finding: Finding
-    told: str
+    text: str
     basis: str
     verdict: str
     figures: Mapping[str, Path | str]
@@ -56,63 +59,63 @@ class Row:
 def write_page(
     works: Mapping[str, list[Work]], folder: Path, scale: str, data_dir: Path | None, failures: Mapping[str, str]
 ) -> str:
-    """Measure, draw and write; what came of it, in a line."""
+    """Measure all findings, draw the figures, write the page, and return a one-line summary."""
     archive = Archive(works, data_dir)
     drawn: dict[str, Path | str] = {}
-    rows = [row_of(finding, archive, folder / "figures", drawn) for finding in FINDINGS]
+    rows = [make_row(finding, archive, folder / "figures", drawn) for finding in FINDINGS]
     folder.mkdir(parents=True, exist_ok=True)
     notes = [
         ABOUT[scale],
-        f"{tally(rows)}. {RULE}",
+        f"{count_verdicts(rows)}. {RULE}",
         describe_versions(),
-        *(f"{name} failed: {w}" for name, w in failures.items()),
+        *(f"{name} failed: {reason}" for name, reason in failures.items()),
     ]
-    (folder / "index.md").write_text(markdown(rows, folder, notes), encoding="utf-8")
-    (folder / "index.html").write_text(html(rows, folder, notes), encoding="utf-8")
-    return f"{tally(rows)}: {folder / 'index.html'}"
+    (folder / "index.md").write_text(render_markdown(rows, folder, notes), encoding="utf-8")
+    (folder / "index.html").write_text(render_html(rows, folder, notes), encoding="utf-8")
+    return f"{count_verdicts(rows)}: {folder / 'index.html'}"
 
 
-def row_of(finding: Finding, archive: Archive, folder: Path, drawn: dict[str, Path | str]) -> Row:
+def make_row(finding: Finding, archive: Archive, folder: Path, drawn: dict[str, Path | str]) -> Row:
     archive.used.clear()
     try:
         measured = finding.measure(archive)
     except NotMade as error:
         return Row(finding, str(error), "", "not run", {})
     except LCAError as error:
-        return Row(finding, str(error), describe(archive.used), "failed", {})
-    basis = describe(archive.used)
+        return Row(finding, str(error), describe_basis(archive.used), "failed", {})
+    basis = describe_basis(archive.used)
     for name in finding.figures:
         if name not in drawn:
             try:
                 drawn[name] = draw(archive, name, folder)
             except LCAError as error:
                 drawn[name] = str(error)
-    return Row(finding, measured.told, basis, verdict(measured), {name: drawn[name] for name in finding.figures})
+    return Row(finding, measured.text, basis, judge(measured), {name: drawn[name] for name in finding.figures})
 
 
-def verdict(measured: Measured) -> str:
+def judge(measured: Measured) -> str:
     return "open" if measured.agrees is None else "agrees" if measured.agrees else "differs"
 
 
-def describe(used: Sequence[tuple[Work, str]]) -> str:
-    """What was trained and allocated, a line for each that differs, runs alike together."""
+def describe_basis(used: Sequence[tuple[Work, str]]) -> str:
+    """Describe the runs and allocations that were used, with similar runs counted together."""
     alike: dict[str, set[Path]] = {}
     for work, name in used:
-        alike.setdefault(_basis(work, name), set()).add(work.path)
+        alike.setdefault(_describe_allocation(work, name), set()).add(work.path)
     return "; ".join(f"{pluralize(len(paths), 'run')} of {basis}" for basis, paths in alike.items())
 
 
-def _basis(work: Work, name: str) -> str:
+def _describe_allocation(work: Work, name: str) -> str:
     run = lca.open(work.path)
     allocation = run.allocation(name)
     attributes, counted, T = allocation.attributes, choose_iterations(allocation), run.n_iterations
     examples, n_examples, split = (attributes[key] for key in ("examples", "examples_in_split", "split"))
     n = counted.n
     parts = [
-        work.experiment + _stand_in(work),
+        work.experiment + _describe_replacement(work),
         f"{T:,} of the {work.whole:,} iterations trained" if work.whole > T else "",
         f"{n:,} of {T:,} iterations allocated" if n < T else f"all {T:,} iterations",
-        describe_left_out([counted]) if len(allocation.iterations) != n else "",
+        describe_exclusions([counted]) if len(allocation.iterations) != n else "",
         f"{examples:,} of {n_examples:,} {split} examples"
         if examples < n_examples
         else f"all {n_examples:,} {split} examples",
@@ -123,47 +126,47 @@ def _basis(work: Work, name: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _stand_in(work: Work) -> str:
-    """What was trained, where it is not what the experiment says."""
+def _describe_replacement(work: Work) -> str:
+    """Describe the problem that was trained, if it is not the problem of the experiment."""
     options = dict(work.options)
     problem = Path(work.problem).name
     if work.experiment.startswith(problem) and problem in PRESETS and not options:
         return ""
-    told = "".join(f", {key} {value}" for key, value in options.items())
-    return f" ({problem.rpartition(':')[2]}{told})"
+    text = "".join(f", {key} {value}" for key, value in options.items())
+    return f" ({problem.rpartition(':')[2]}{text})"
 
 
-def tally(rows: Sequence[Row]) -> str:
+def count_verdicts(rows: Sequence[Row]) -> str:
     n = Counter(row.verdict for row in rows)
-    return f"{len(rows)} findings: " + ", ".join(f"{n[each]} {each}" for each in VERDICTS)
+    return f"{len(rows)} findings: " + ", ".join(f"{each} {n[each]}" for each in VERDICTS)
 
 
 def describe_versions() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("loss-change-allocation", "numpy"))
     return (
-        f"Means ± standard deviations over runs. Page made with {device_name()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {packages}."
+        f"Values are means ± standard deviations over runs. This page was made with {describe_device()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, {packages}."
     )
 
 
-HEADER = ["where", "the paper", "here", "based on", "we agree if", "verdict", "figures"]
+HEADER = ["source", "paper", "reproduction", "based on", "criterion", "verdict", "figures"]
 
 
-def markdown(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
-    lines = ["# The paper, redone", ""]
+def render_markdown(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
+    lines = ["# Reproduction of the paper", ""]
     for note in notes:
         lines += [_plain(note), ""]
     lines += [f"| {' | '.join(HEADER)} |", "|" + " --- |" * len(HEADER)]
     for row in rows:
         links = ", ".join(_link(name, figure, folder) for name, figure in row.figures.items())
         finding = row.finding
-        cells = [finding.where, finding.says, row.told, row.basis, finding.criterion, row.verdict]
+        cells = [finding.source, finding.statement, row.text, row.basis, finding.criterion, row.verdict]
         lines.append("| " + " | ".join([*map(_plain, cells), links]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _plain(text: str) -> str:
-    """On one line, with nothing that Markdown would read."""
+    """Put the text on one line and escape it for a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -184,13 +187,13 @@ img, video { width: 22rem; max-width: 100%; display: block; }
 """
 
 
-def html(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
+def render_html(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
     body = "\n".join(_html_row(row, folder) for row in rows)
     header = "".join(f"<th>{name}</th>" for name in HEADER)
     paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in notes)
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>The paper, redone</title>\n'
-        f"<style>{STYLE}</style>\n<h1>The paper, redone</h1>\n{paragraphs}\n"
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Reproduction of the paper</title>\n'
+        f"<style>{STYLE}</style>\n<h1>Reproduction of the paper</h1>\n{paragraphs}\n"
         f"<table>\n<tr>{header}</tr>\n{body}\n</table>\n</html>\n"
     )
 
@@ -198,7 +201,7 @@ def html(rows: Sequence[Row], folder: Path, notes: Sequence[str]) -> str:
 def _html_row(row: Row, folder: Path) -> str:
     finding, kind = row.finding, row.verdict.replace(" ", "")
     cells = [
-        f"<td>{escape(finding.where)}</td><td>{escape(finding.says)}</td><td>{escape(row.told)}</td>",
+        f"<td>{escape(finding.source)}</td><td>{escape(finding.statement)}</td><td>{escape(row.text)}</td>",
         f'<td class="basis">{escape(row.basis)}</td><td class="criterion">{escape(finding.criterion)}</td>',
         f'<td class="{kind}">{row.verdict}</td>',
         f"<td>{''.join(_picture(name, figure, folder) for name, figure in row.figures.items())}</td>",

@@ -1,19 +1,18 @@
-"""How the learning rates of the recipes were found: short trainings at each of a few rates, the lowest loss wins.
+"""Find the learning rates of the recipes: train briefly at several rates and compare the losses.
 
     PYTHONPATH=scripts .venv/bin/python -m paper.search_rates [--data-dir FOLDER] [--problem NAME …]
                                                 [--optimizer sgd adam] [--seconds 60] [--rates 0.01 …]
 
-For each problem, optimizer (SGD with momentum 0.9; Adam) and rate of the sequence 1, 2, 5, 10, … in the paper's range,
-0.001 to 0.5, it trains from the same weights on the same mini-batches of 250 for as many iterations as take --seconds,
-the same number at each rate, at most those of the recipe. Printed is the mean mini-batch loss of the last quarter, at
-each rate; the lowest is marked. No run is recorded. The shorter the training, the more it favours high rates, so where
-a recipe is far longer than what is tried here, of rates whose losses differ by less than their standard error the lower
-one is to be taken.
+Each problem is trained with SGD (momentum 0.9) and Adam at rates from the sequence 1, 2, 5, 10, … in the paper's range,
+0.001 to 0.5. All rates use the same initial weights, the same mini-batches of 250 and the same number of iterations: as
+many as fit into --seconds, but not more than in the recipe. The script prints the mean mini-batch loss of the last
+quarter of each training and marks the lowest. No run is recorded. Short trainings favour high rates. If the recipe is
+much longer and two losses differ by less than their standard error, choose the lower rate.
 
-Needs the data sets; the embedded digits are always there. What it gave for SGD on two cores, 12 to 45 s a rate:
+The datasets must be available, except for the embedded digits. Results for SGD on two cores, 12 to 45 s per rate:
 
-                 iterations   loss (± standard error) at each rate                              taken
-    digits-resnet   300       0.02: 0.0102    0.05: 0.0027    0.1: 0.0009    0.2: 0.0003        0.1, as the larger have
+                 iterations   loss (± standard error) at each rate                              chosen
+    digits-resnet   300       0.02: 0.0102    0.05: 0.0027    0.1: 0.0009    0.2: 0.0003        0.1, like larger ResNets
     mnist-lenet      37       0.01: 0.65(3)   0.02: 0.47(2)   0.05: 0.33(2)  0.1: 0.31(2)       0.05
     mnist-resnet     43       0.05: 0.32(2)   0.1: 0.18(1)    0.2: 0.33(2)                      0.1
     cifar-fc         52       0.01: 1.95(1)   0.02: 1.94(1)   0.05: 2.18(3)  0.1: 2.305(1)      0.01
@@ -21,8 +20,8 @@ Needs the data sets; the embedded digits are always there. What it gave for SGD 
     cifar-vgg-mini   39       0.02: 1.95(1)   0.05: 1.98(2)   0.1: 2.07(2)                      0.02
     cifar-allcnn     13       0.02: 2.26(1)   0.05: 2.17(2)   0.1: 2.12(2)                      0.1
 
-mnist-fc's 0.05 was chosen on whole runs, by the percentage that helps; cifar-resnet's 0.1 is the paper's; the fashion
-problems have MNIST's. Adam has its own default, 0.001, everywhere: it was not searched.
+The rate 0.05 of mnist-fc was chosen from complete runs by their percentage helping. The rate 0.1 of cifar-resnet is
+taken from the paper. The fashion problems use the rates of the MNIST problems. Adam always uses its default, 0.001.
 """
 
 import argparse
@@ -50,8 +49,8 @@ RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
 TRIED = {"sgd": RATES[3:], "adam": RATES[:5]}
 
 
-def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator[float]:
-    """The mini-batch loss of each iteration of a training, one after the other."""
+def train(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator[float]:
+    """Train a model and yield the mini-batch loss of each iteration."""
     loaded = lca.load(problem, data_dir=data_dir, seed=config.seed)
     model = loaded.model.train()
     optimizer = make_optimizer(model, config)
@@ -64,9 +63,9 @@ def losses(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator
         yield float(loss.detach())
 
 
-def n_iterations(problem: str, data_dir: Path | None, seconds: float) -> int:
-    """As many as take so many seconds, and no more than the recipe has."""
-    training = losses(problem, data_dir, TrainConfig(device="cpu"))
+def count_iterations(problem: str, data_dir: Path | None, seconds: float) -> int:
+    """Return how many iterations fit into the given seconds, but not more than in the recipe."""
+    training = train(problem, data_dir, TrainConfig(device="cpu"))
     next(training)
     begin, n = time.perf_counter(), 3
     for _ in range(n):
@@ -74,8 +73,8 @@ def n_iterations(problem: str, data_dir: Path | None, seconds: float) -> int:
     return min(int(seconds * n / (time.perf_counter() - begin)), presets.find(problem).duration["iterations"])
 
 
-def last_quarter(course: list[float]) -> tuple[float, float]:
-    """Mean and standard error; infinite where it diverged."""
+def average_last_quarter(course: list[float]) -> tuple[float, float]:
+    """Return mean and standard error of the last quarter. The mean is infinite if the training diverged."""
     part: NDArray[np.float64] = np.array(course[-max(len(course) // 4, 2) :])
     if not np.isfinite(part).all():
         return np.inf, np.nan
@@ -84,15 +83,16 @@ def last_quarter(course: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--problem", nargs="+", choices=presets.PRESETS, default=list(presets.PRESETS))
-    parser.add_argument("--optimizer", nargs="+", choices=TRIED, default=list(TRIED))
-    parser.add_argument("--rates", nargs="+", type=float)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    names = list(presets.PRESETS)
+    parser.add_argument("--problem", nargs="+", choices=names, default=names, help="Problems to train.")
+    parser.add_argument("--optimizer", nargs="+", choices=TRIED, default=list(TRIED), help="Optimizers to try.")
+    parser.add_argument("--rates", nargs="+", type=float, help="Learning rates to try.")
+    parser.add_argument("--seconds", type=float, default=60, help="Training time per rate.")
     options = parser.parse_args()
     for problem in options.problem:
         try:
-            n = n_iterations(problem, options.data_dir, options.seconds)
+            n = count_iterations(problem, options.data_dir, options.seconds)
         except LCAError as error:
             print(f"{problem}: {error}")
             continue
@@ -100,8 +100,8 @@ def main() -> None:
             courses = {}
             for rate in options.rates or TRIED[optimizer]:
                 config = TrainConfig(optimizer=optimizer, learning_rate=rate, device="cpu")
-                courses[rate] = list(islice(losses(problem, options.data_dir, config), n))
-            found = {rate: last_quarter(course) for rate, course in courses.items()}
+                courses[rate] = list(islice(train(problem, options.data_dir, config), n))
+            found = {rate: average_last_quarter(course) for rate, course in courses.items()}
             best = min(found, key=lambda rate: found[rate][0])
             rows = [
                 [f"{rate:g}", f"{mean:.4f}", f"± {error:.4f}", "lowest" if rate == best else ""]

@@ -1,4 +1,4 @@
-"""What an allocation is asked to hold: a slice of the iterations, signs, fewer bits, only sums."""
+"""Whole allocations: correct values, slices of iterations, interruption, a full disk and concurrent calls."""
 
 import copy
 from dataclasses import replace
@@ -17,7 +17,7 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.schema import Status
 from lca.store.verify import verify
 
-PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
+PREFLIGHT = 6  # passes: two at θ_0 and four for the slope
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
@@ -26,8 +26,8 @@ def read(path, name="train"):
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
 
 
-def brute_force(problem, theta0, theta1, n=400):
-    """Midpoint rule with n nodes of float64 gradients by autograd over the whole split in one batch."""
+def integrate_by_brute_force(problem, theta0, theta1, n=400):
+    """Allocate an iteration by the midpoint rule with n float64 autograd gradients over the split in one batch."""
     model, (x, y) = copy.deepcopy(problem.model).double(), problem.train
     mean = 0
     for s in (np.arange(n) + 0.5) / n:
@@ -42,17 +42,17 @@ def allocate(run, problem, name, **options):
     return lca.open(run).allocation(name), summary
 
 
-def test_every_part_agrees_with_brute_force(run, problem):
+def test_every_parameter_agrees_with_brute_force(run, problem):
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     stored = read(run)
     weights = torch.from_numpy(lca.open(run).weights[:]).double()
     for t in (0, 1, 17, 63, 64, 99):
-        expected = brute_force(problem(), weights[:, t], weights[:, t + 1])
+        expected = integrate_by_brute_force(problem(), weights[:, t], weights[:, t + 1])
         scale = float(expected.abs().sum())
         assert np.abs(stored["lca"][:, t] - expected.numpy()).sum() < 0.003 * scale
 
 
-def test_every_array_holds_what_the_schema_says(run, problem):
+def test_every_array_contains_the_quantity_of_the_schema(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(batch_size=13, device="cpu"))
     stored, opened = read(run), lca.open(run)
     weights = torch.from_numpy(opened.weights[:])
@@ -87,7 +87,7 @@ def test_every_array_holds_what_the_schema_says(run, problem):
     assert summary.within_bounds
 
 
-def test_the_split_decides_whose_loss_is_allocated(run, problem):
+def test_split_selects_the_allocated_loss(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(split="val", device="cpu"))
     opened = lca.open(run)
     assert opened.allocations == ["val"]
@@ -96,23 +96,23 @@ def test_the_split_decides_whose_loss_is_allocated(run, problem):
     assert summary.loss_end == pytest.approx(float(nn.functional.cross_entropy(model(x), y).detach()), rel=1e-5)
 
 
-def test_resumed_allocation_equals_uninterrupted_one(run, problem, monkeypatch):
+def test_resumed_allocation_equals_uninterrupted_allocation(run, problem, monkeypatch):
     lca.allocate(run, problem(), lca.AllocateConfig(name="whole", audit=0, batch_size=20, device="cpu"))
     passes = []
     original = FullGradient._evaluate
 
-    def stops(self, *arguments):
+    def stop_in_second_block(self, *arguments):
         passes.append(1)
-        if len(passes) == 150:  # in the second block
+        if len(passes) == 150:
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    monkeypatch.setattr(FullGradient, "_evaluate", stops)
+    monkeypatch.setattr(FullGradient, "_evaluate", stop_in_second_block)
     with pytest.raises(KeyboardInterrupt):
         lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
     assert read(run)["blocks"].tolist() == [1, 0]
     assert np.isfinite(read(run)["loss"][:64]).all()
-    assert np.isnan(read(run)["loss"][64:]).all()  # the other block's to write
+    assert np.isnan(read(run)["loss"][64:]).all()  # not reached
     assert lca.open(run).allocation("train").n_allocated == 64
     passes.clear()
     lca.allocate(run, problem(), lca.AllocateConfig(audit=0, batch_size=20, device="cpu"))
@@ -126,7 +126,7 @@ def test_resumed_allocation_equals_uninterrupted_one(run, problem, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("given", "expected"),
     [
         ("3:9", range(3, 9)),
         ("::30", range(0, 100, 30)),
@@ -135,22 +135,23 @@ def test_resumed_allocation_equals_uninterrupted_one(run, problem, monkeypatch):
         ("64:100", range(64, 100)),
     ],
 )
-def test_a_slice_has_the_values_of_the_whole_and_gaps_elsewhere(run, problem, given, wanted):
+def test_slice_equals_the_whole_allocation_and_is_empty_elsewhere(run, problem, given, expected):
     whole, _ = allocate(run, problem, "whole")
     part, summary = allocate(run, problem, "part", iterations=given)
-    there = np.isin(np.arange(100), wanted)
+    is_allocated = np.isin(np.arange(100), expected)
     for name in ("lca", "allocated", "residual", "intervals", "status", "tensor_lca", "motion_norm"):
         a, b = (np.moveaxis(getattr(x, name)[:], -1 if name == "lca" else 0, 0) for x in (whole, part))
-        np.testing.assert_array_equal(a[there], b[there], err_msg=name)
-        assert (np.isnan(b[~there]) if b.dtype.kind == "f" else b[~there] == 0).all(), name
-    np.testing.assert_array_equal(whole.loss[:][wanted], part.loss[:][wanted])
-    seen = set(wanted) | {t + 1 for t in wanted if t + 1 not in (64,)}  # 64 is stored with the block it begins
-    assert set(np.flatnonzero(np.isfinite(part.loss[:]))) == seen | ({64} & set(wanted))
+        np.testing.assert_array_equal(a[is_allocated], b[is_allocated], err_msg=name)
+        assert (np.isnan(b[~is_allocated]) if b.dtype.kind == "f" else b[~is_allocated] == 0).all(), name
+    np.testing.assert_array_equal(whole.loss[:][expected], part.loss[:][expected])
+    # The loss at iterate 64 belongs to the second block, so the first block does not store it.
+    stored = set(expected) | {t + 1 for t in expected if t + 1 != 64}
+    assert set(np.flatnonzero(np.isfinite(part.loss[:]))) == stored
     assert part.blocks[:].all()
-    assert (summary.iterations, part.n_allocated) == (len(wanted), len(wanted))
-    changes = np.diff(whole.loss[:])[list(wanted)]
+    assert (summary.iterations, part.n_allocated) == (len(expected), len(expected))
+    changes = np.diff(whole.loss[:])[list(expected)]
     assert summary.change == pytest.approx(changes.sum(), abs=1e-12)
-    assert summary.loss_end == pytest.approx(whole.loss[wanted[-1] + 1], abs=1e-12)
+    assert summary.loss_end == pytest.approx(whole.loss[expected[-1] + 1], abs=1e-12)
     assert summary.within_bounds
     assert not verify(run).findings
 
@@ -158,18 +159,20 @@ def test_a_slice_has_the_values_of_the_whole_and_gaps_elsewhere(run, problem, gi
 @pytest.mark.parametrize(
     ("number", "words"), [("ENOSPC", "the disk is full"), ("EROFS", "the disk is read-only"), ("EDQUOT", "quota")]
 )
-def test_a_full_disk_is_explained_and_nothing_is_lost(run, problem, monkeypatch, number, words):
+def test_full_disk_is_reported_and_nothing_is_lost(run, problem, monkeypatch, number, words):
     import errno
 
     original = AllocationWriter.write_block
 
-    def full(self, block, *arguments, **options):
+    def fail_in_second_block(self, block, *arguments, **options):
         if block == 1:
             raise OSError(getattr(errno, number), "no")
         original(self, block, *arguments, **options)
 
-    monkeypatch.setattr(AllocationWriter, "write_block", full)
-    remedy = "What is allocated is kept. Fix this. To continue, repeat the call without overwrite."
+    monkeypatch.setattr(AllocationWriter, "write_block", fail_in_second_block)
+    remedy = (
+        "Everything allocated so far is kept. Free disk space or restore write access. To continue, repeat the call"
+    )
     with pytest.raises(LCAError, match=rf"{words}.*run.zarr. {remedy}"):
         lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert lca.open(run).allocation("train").n_allocated == 64
@@ -177,24 +180,24 @@ def test_a_full_disk_is_explained_and_nothing_is_lost(run, problem, monkeypatch,
     assert lca.allocate(run, problem(), AllocateConfig(**CONFIG)).within_bounds
 
 
-def test_two_allocations_of_the_same_name_at_once_are_refused(run, problem, monkeypatch):
+def test_concurrent_allocations_of_the_same_name_are_refused(run, problem, monkeypatch):
     original = BlockPass.run
 
-    def meanwhile(self):
+    def allocate_twice(self):
         with pytest.raises(LCAError, match="is being written by process"):
             lca.allocate(run, problem(), AllocateConfig(**CONFIG))
         lca.allocate(run, problem(), AllocateConfig(name="other", **CONFIG, iterations="0:1"))
         original(self)
 
-    calls = iter([meanwhile, original, original])
+    calls = iter([allocate_twice, original, original])
     monkeypatch.setattr(BlockPass, "run", lambda self: next(calls)(self))
     lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert lca.open(run).allocations == ["other", "train"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_whole_allocation_on_cuda_agrees_with_the_cpu(tmp_path, problem):
-    """Blocks read ahead and written behind, classes, signs, the refinement of the total, and the audit."""
+def test_allocation_on_cuda_agrees_with_the_cpu(tmp_path, problem):
+    """Covers reading ahead, writing behind, classes, gradient signs, refinement of the total and the audit."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, learning_rate=1.0, device="cpu"))
     allocations = []

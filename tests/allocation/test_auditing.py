@@ -13,17 +13,17 @@ from lca.errors import Interrupted
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
-def test_a_signal_ends_the_audit_early(run, problem, monkeypatch):
+def test_signal_stops_the_audit(run, problem, monkeypatch):
     config = AllocateConfig(**{**CONFIG, "audit": 0.1})
     passes, original = [], FullGradient._evaluate
 
-    def interrupts(self, *arguments):
+    def interrupt(self, *arguments):
         passes.append(1)
-        if len(passes) == 6 + 201 + 2 * 12:  # the preflight, the iterations, two of ten audited
+        if len(passes) == 6 + 201 + 2 * 12:  # the preflight, the iterations and two of ten audited iterations
             signal.raise_signal(signal.SIGINT)
         return original(self, *arguments)
 
-    monkeypatch.setattr(FullGradient, "_evaluate", interrupts)
+    monkeypatch.setattr(FullGradient, "_evaluate", interrupt)
     with pytest.raises(Interrupted, match="stopped by SIGINT"):
         lca.allocate(run, problem(), config)
     assert len(passes) == 6 + 201 + 2 * 12
@@ -33,8 +33,8 @@ def test_a_signal_ends_the_audit_early(run, problem, monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["simpson", "trapezoid", "first-order"])
-def test_the_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule):
-    """Against the brute-force integral: 400 midpoint nodes of float64 gradients by autograd."""
+def test_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule):
+    """The truth is a brute-force integral: the midpoint rule with 400 float64 autograd gradients."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=20, learning_rate=0.5, device="cpu"))
     summary = lca.allocate(
@@ -44,7 +44,7 @@ def test_the_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule)
     weights, stored = torch.from_numpy(lca.open(path).weights[:]).double(), lca.open(path).allocation("train").lca
     model, (x, y) = problem().model.double(), problem().train
     measured = []
-    for t, told in zip(summary.audit.iterations, summary.audit.part_error, strict=True):
+    for t, audited in zip(summary.audit.iterations, summary.audit.part_error, strict=True):
         theta0, theta1 = weights[:, t], weights[:, t + 1]
         mean = 0
         for s in (np.arange(400) + 0.5) / 400:
@@ -54,17 +54,17 @@ def test_the_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule)
         exact = ((theta1 - theta0) * mean).numpy()
         error = np.abs(stored[:, t] - exact).sum() / np.abs(exact).sum()
         measured.append(error)
-        # The reference of the coarser rules is Simpson with 4 subintervals, that of Simpson itself has 8.
-        assert told == pytest.approx(error, rel=0.25, abs=2e-4)
+        # The audit compares Simpson with 8 subintervals, and the coarser rules with only 4.
+        assert audited == pytest.approx(error, rel=0.25, abs=2e-4)
     assert max(measured) > {"simpson": 1e-4, "trapezoid": 1e-2, "first-order": 0.1}[rule]
 
 
-def test_no_audit_when_not_asked_for(run, problem):
+def test_audit_of_zero_turns_the_audit_off(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(audit=0, device="cpu"))
     assert summary.audit is None
 
 
-def test_an_audit_leaves_out_what_is_not_finite(tmp_path, problem):
+def test_audit_skips_iterations_that_are_not_finite(tmp_path, problem):
     model = problem().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(8):
@@ -75,8 +75,8 @@ def test_an_audit_leaves_out_what_is_not_finite(tmp_path, problem):
     assert summary.audit.iterations == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_audit_measures_what_a_precision_costs(run, problem):
-    """Its reference is in float32, so the error of bfloat16 shows in the parts, not only that of the rule."""
+def test_audit_measures_the_error_of_a_lower_precision(run, problem):
+    """The reference is computed in float32, so the audit includes the error of bfloat16."""
     errors = {}
     for precision in ("fp32", "bf16"):
         config = lca.AllocateConfig(name=precision, precision=precision, batch_size=20, device="cpu")

@@ -11,7 +11,7 @@ from lca.errors import Interrupted
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.schema import Status
 
-PREFLIGHT = 6  # passes: two at θ_0, and four for the slope
+PREFLIGHT = 6  # passes: two at θ_0 and four for the slope
 CONFIG = {"batch_size": 20, "audit": 0, "device": "cpu"}
 
 
@@ -20,7 +20,7 @@ def read(path, name="train"):
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
 
 
-def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
+def test_smooth_iteration_takes_two_passes(run, problem, monkeypatch):
     passes = []
     original = FullGradient._evaluate
     monkeypatch.setattr(FullGradient, "_evaluate", lambda *a: passes.append(1) or original(*a))
@@ -31,7 +31,7 @@ def test_a_smooth_iteration_costs_two_passes(run, problem, monkeypatch):
     assert summary.gradients_per_iteration == 2
 
 
-def test_a_loss_that_becomes_nan_is_a_status(tmp_path, problem):
+def test_nan_weights_set_the_status_not_finite(tmp_path, problem):
     model = problem().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(5):
@@ -47,7 +47,7 @@ def test_a_loss_that_becomes_nan_is_a_status(tmp_path, problem):
     assert not summary.within_bounds
 
 
-def test_blocks_are_allocated_in_any_order(tmp_path, problem):
+def test_only_missing_blocks_are_allocated_again(tmp_path, problem):
     path, config = tmp_path / "run.zarr", lca.AllocateConfig(device="cpu")
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=150, device="cpu"))
     lca.allocate(path, problem(), config)
@@ -62,8 +62,8 @@ def test_blocks_are_allocated_in_any_order(tmp_path, problem):
         np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
-def test_the_first_iteration_with_a_loss_that_is_not_finite_is_named(tmp_path, problem):
-    """The weights stay finite and the loss does not: found by a pass, not by a look at the weights."""
+def test_first_iteration_whose_loss_is_not_finite_is_reported(tmp_path, problem):
+    """Here the weights stay finite, so that only a pass can find the infinite loss."""
     model = problem().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(6):
@@ -82,10 +82,10 @@ def test_the_first_iteration_with_a_loss_that_is_not_finite_is_named(tmp_path, p
     assert summary.loss_end == allocation.loss[3]
     assert summary.within_total
     assert not summary.within_bounds
-    assert "3 iterations not finite; the first of them 3" in str(summary)
+    assert "3 iterations not finite (the first is iteration 3)" in str(summary)
 
 
-def test_no_pass_is_spent_on_weights_that_are_not_finite(tmp_path, problem, monkeypatch):
+def test_weights_that_are_not_finite_cost_no_pass(tmp_path, problem, monkeypatch):
     model = problem().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(20):
@@ -100,24 +100,24 @@ def test_no_pass_is_spent_on_weights_that_are_not_finite(tmp_path, problem, monk
 
 
 @pytest.mark.parametrize("at", [9, 30, 150])
-def test_a_signal_keeps_what_is_done_of_a_block(run, problem, monkeypatch, at):
+def test_signal_keeps_the_finished_iterations_of_a_block(run, problem, monkeypatch, at):
     lca.allocate(run, problem(), AllocateConfig(name="whole", **CONFIG))
     passes, original = [], FullGradient._evaluate
 
-    def interrupts(self, *arguments):
+    def interrupt(self, *arguments):
         passes.append(1)
         if len(passes) == at:
             signal.raise_signal(signal.SIGTERM)
         return original(self, *arguments)
 
-    monkeypatch.setattr(FullGradient, "_evaluate", interrupts)
+    monkeypatch.setattr(FullGradient, "_evaluate", interrupt)
     with pytest.raises(
         Interrupted,
-        match="stopped by SIGTERM; what is allocated is kept. To continue, repeat the call without overwrite.",
+        match="stopped by SIGTERM. Everything allocated so far is kept. To continue, repeat the call without overwrite",
     ):
         lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     done = lca.open(run).allocation("train").n_allocated
-    assert done == (at - 7) // 2 + (at - 7) % 2  # the iteration under way was finished
+    assert done == (at - 7) // 2 + (at - 7) % 2  # the current iteration was finished
     first, at = len(passes), -1
     lca.allocate(run, problem(), AllocateConfig(**CONFIG))
     assert len(passes) - first == 6 + 1 + 2 * (100 - done)

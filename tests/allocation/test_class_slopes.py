@@ -1,4 +1,4 @@
-"""class_lca against the brute-force integral of each class's part of the loss."""
+"""The LCA by class, compared with the brute-force integral of each class's share of the loss."""
 
 import copy
 from dataclasses import replace
@@ -17,7 +17,7 @@ BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
 
 
 class Counting(nn.Module):
-    """Counts how often it runs forward."""
+    """Wraps a network and counts its forward passes."""
 
     def __init__(self, net):
         super().__init__()
@@ -28,30 +28,30 @@ class Counting(nn.Module):
         return self.net(x)
 
 
-def net(middle):
+def make_net(middle):
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(2, 6), middle, nn.Tanh(), nn.Linear(6, 3))
 
 
-def uneven(problem, model):
-    """Classes of 20, 13 and 20 examples, with labels of their own."""
+def make_uneven_problem(problem, model):
+    """Make a problem with classes of 20, 13 and 20 examples, whose groups are numbered 5, 15 and 25."""
     given = problem(model=model)
     x, y = given.train
     keep = (y != 1) | (torch.arange(len(y)) < 40)
     return replace(given, train=(x[keep], y[keep]), groups=lambda batch: 10 * batch[1] + 5)
 
 
-def recorded(tmp_path, given, iterations=12):
+def record(tmp_path, given, iterations=12):
     path = tmp_path / "run.zarr"
     lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=iterations, learning_rate=0.3, device="cpu"))
     return path
 
 
-def brute_force(given, theta0, theta1, batches, n=300):
-    """(class, tensor): A of L_c = (1/N) Σ ℓ over the examples of class c, by the midpoint rule in float64."""
+def integrate_by_brute_force(given, theta0, theta1, batches, n=300):
+    """Allocate L_c = (1/N) Σ ℓ over the examples of class c by the float64 midpoint rule; returns (class, tensor)."""
     model, (x, y) = copy.deepcopy(given.model).double().train(), given.train
     parameters = list(model.parameters())
-    moved = [p.numel() for p in parameters]
+    sizes = [p.numel() for p in parameters]
     result = np.zeros((3, len(parameters)))
     for s in (np.arange(n) + 0.5) / n:
         torch.nn.utils.vector_to_parameters(torch.lerp(theta0, theta1, float(s)), parameters)
@@ -59,15 +59,15 @@ def brute_force(given, theta0, theta1, batches, n=300):
         labels = torch.cat([y[b] for b in batches])
         for c in range(3):
             gradients = torch.autograd.grad(losses[labels == c].sum() / len(x), parameters, retain_graph=True)
-            steps = (theta1 - theta0).split(moved)
+            steps = (theta1 - theta0).split(sizes)
             result[c] += [float((g.reshape(-1) * d).sum()) / n for g, d in zip(gradients, steps, strict=True)]
     return result
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
 def test_each_class_agrees_with_brute_force(tmp_path, problem, batchnorm):
-    given = uneven(problem, net(nn.BatchNorm1d(6) if batchnorm else nn.Identity()))
-    path = recorded(tmp_path, given)
+    given = make_uneven_problem(problem, make_net(nn.BatchNorm1d(6) if batchnorm else nn.Identity()))
+    path = record(tmp_path, given)
     lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS))
     run = lca.open(path)
     allocation, weights = run.allocation("train"), torch.from_numpy(run.weights[:]).double()
@@ -77,23 +77,26 @@ def test_each_class_agrees_with_brute_force(tmp_path, problem, batchnorm):
     np.testing.assert_allclose(stored.sum(1), allocation.tensor_lca[:], atol=1e-8)
     in_index_order = torch.arange(len(given.train[0])).split(16)
     for t in (0, 5, 11):
-        expected = brute_force(given, weights[:, t], weights[:, t + 1], in_index_order)
+        expected = integrate_by_brute_force(given, weights[:, t], weights[:, t + 1], in_index_order)
         assert np.abs(stored[t] - expected).sum() < 0.01 * np.abs(expected).sum()
 
 
-def test_classes_cost_no_extra_pass_and_with_batchnorm_no_extra_forward(tmp_path, problem):
-    for middle, batches in ((nn.Identity(), 2 + 1 + 2), (nn.BatchNorm1d(6), 4)):  # of 16, of a class or of all
-        model = Counting(net(middle))
-        given = uneven(problem, model)
+def test_classes_need_no_extra_pass_and_with_batchnorm_no_extra_forward_pass(tmp_path, problem):
+    for middle, batches in (
+        (nn.Identity(), 2 + 1 + 2),
+        (nn.BatchNorm1d(6), 4),
+    ):  # batches of 16 examples of one class, or of all
+        model = Counting(make_net(middle))
+        given = make_uneven_problem(problem, model)
         objective = prepare(given, "train", torch.device("cpu"), by_class=True)
         with FullGradient(objective, 16) as gradient:
             gradient(gradient.theta, torch.ones(gradient.table.size))
         assert (model.n, gradient.n_passes) == (batches, 1)
 
 
-def test_examples_in_any_order_have_the_same_slopes(problem):
-    """Sorted by class they take a backward pass for each batch, else one for each class in it."""
-    given = problem(model=net(nn.Identity()))
+def test_order_of_the_examples_does_not_change_the_slopes(problem):
+    """Examples sorted by class take one backward pass per batch, others one for each class in the batch."""
+    given = problem(model=make_net(nn.Identity()))
     x, y = given.train
     slopes = []
     for order in (torch.argsort(y, stable=True), torch.arange(len(y))):
@@ -104,10 +107,10 @@ def test_examples_in_any_order_have_the_same_slopes(problem):
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-7)
 
 
-def test_a_part_of_the_iterations_and_a_resumed_call_give_the_same(tmp_path, problem, monkeypatch):
-    """Each iteration needs the slopes along its own step at both of its ends, whoever evaluates them."""
-    given = uneven(problem, net(nn.Identity()))
-    path = recorded(tmp_path, given, iterations=70)
+def test_slice_and_resumed_allocation_equal_the_whole_allocation(tmp_path, problem, monkeypatch):
+    """Every iteration needs the slopes along its own step at both ends, however it is reached."""
+    given = make_uneven_problem(problem, make_net(nn.Identity()))
+    path = record(tmp_path, given, iterations=70)
     lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS))
     whole = lca.open(path).allocation("train").class_lca[:]
     lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS, name="part", iterations="2:70:3"))
@@ -119,8 +122,8 @@ def test_a_part_of_the_iterations_and_a_resumed_call_give_the_same(tmp_path, pro
     np.testing.assert_array_equal(lca.open(path).allocation("train").class_lca[:], whole)
 
 
-def test_refinement_covers_every_class(tmp_path, problem):
-    given = uneven(problem, net(nn.Identity()))
+def test_refinement_includes_the_lca_by_class(tmp_path, problem):
+    given = make_uneven_problem(problem, make_net(nn.Identity()))
     path = tmp_path / "run.zarr"
     lca.train(given, path, lca.TrainConfig(batch_size=20, iterations=12, learning_rate=3.0, device="cpu"))
     summary = lca.allocate(path, given, lca.AllocateConfig(**BY_CLASS, tolerance=1e-5, total_tolerance=1e-5))

@@ -22,25 +22,26 @@ def allocate(run, problem, name, **options):
         ({"audit": 1.5}, "audit: expected a fraction of the iterations from 0 to 1, found 1.5"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_option_is_named(options, message):
     with pytest.raises(UsageError, match=message):
         lca.AllocateConfig(**options)
 
 
-@pytest.mark.parametrize("given", ["0:101", "100:", "7:7", "9:3"])
-def test_iterations_out_of_range_are_named(run, problem, given):
+@pytest.mark.parametrize("requested", ["0:101", "100:", "7:7", "9:3"])
+def test_iterations_out_of_range_are_refused(run, problem, requested):
     with pytest.raises(
         UsageError,
-        match=rf"iterations: expected A:B:STEP with 0 ≤ A < B ≤ 100, the iterations of the run, found {given}",
+        match=rf"iterations: expected A:B:STEP with 0 ≤ A < B ≤ 100, the iterations of the run, found {requested}",
     ):
-        allocate(run, problem, "part", iterations=given)
+        allocate(run, problem, "part", iterations=requested)
     assert lca.open(run).allocations == []
 
 
-@pytest.mark.parametrize("given", ["5", "a:b", "1:2:3:4", "::0", "-5:", "1:2:", ""])
-def test_iterations_that_are_no_slice_are_named(given):
-    if given == "1:2:":
-        assert lca.AllocateConfig(iterations=given).range(5) == range(1, 2)
-        return
+@pytest.mark.parametrize("requested", ["5", "a:b", "1:2:3:4", "::0", "-5:", ""])
+def test_iterations_that_are_not_a_slice_are_refused(requested):
     with pytest.raises(UsageError, match=r"iterations: expected a slice A:B or A:B:STEP .*, found '"):
-        lca.AllocateConfig(iterations=given)
+        lca.AllocateConfig(iterations=requested)
+
+
+def test_empty_step_of_a_slice_means_one():
+    assert lca.AllocateConfig(iterations="1:2:").range(5) == range(1, 2)

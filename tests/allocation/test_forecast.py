@@ -1,4 +1,4 @@
-"""Every forecast of the preflight against what the allocation really takes."""
+"""The forecasts of the preflight, compared with the actual cost of the allocation."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ import lca
 from lca.allocation.forecast import forecast_disk_bytes
 from lca.allocation.full_gradient import FullGradient
 
-# Nothing is refined: the forecasts are of such a run.
+# The forecasts assume that no iteration is refined.
 SMOOTH = {"tolerance": 1e9, "total_tolerance": 1e9, "batch_size": 20, "device": "cpu"}
-# What a codec and a checksum add to each chunk that cannot be compressed, in bytes.
+# Bytes that the codec and the checksum add to each incompressible chunk.
 CHUNK_HEADER = 64
 RULES = ("simpson", "trapezoid", "first-order")
 SLICES = (None, "10:20", "60:90:3")
@@ -29,7 +29,7 @@ PASSES = [
 
 @pytest.fixture
 def gradients(monkeypatch):
-    """The full gradients that were entered, in order; the last one is that of the allocation."""
+    """The list of FullGradient objects in the order in which they were entered. The last one makes the allocation."""
     entered, original = [], FullGradient.__enter__
 
     def enter(self):
@@ -40,12 +40,12 @@ def gradients(monkeypatch):
     return entered
 
 
-def by_class(problem):
+def add_groups(problem):
     return replace(problem, groups=lambda batch: batch[1])
 
 
 @pytest.mark.parametrize("options", PASSES, ids=lambda options: " ".join(map(str, options.values())))
-def test_passes_are_those_that_follow_the_preflight(run, problem, gradients, options):
+def test_forecast_equals_the_number_of_passes(run, problem, gradients, options):
     forecast, before = [], []
 
     def remember(checked):
@@ -72,13 +72,13 @@ def test_passes_are_those_that_follow_the_preflight(run, problem, gradients, opt
     ],
     ids=lambda options: " ".join(map(str, options.values())) or "default",
 )
-def test_disk_bytes_are_those_of_all_arrays(run, problem, options):
+def test_forecast_bounds_the_bytes_on_disk(run, problem, options):
     forecast = []
     lca.allocate(
-        run, by_class(problem()), on_preflight=lambda c: forecast.append(c.disk_bytes), audit=0, **SMOOTH, **options
+        run, add_groups(problem()), on_preflight=lambda c: forecast.append(c.disk_bytes), audit=0, **SMOOTH, **options
     )
     allocation = lca.open(run).allocation("train")
-    if "iterations" not in options:  # otherwise what is outside of the slice is not counted
+    if "iterations" not in options:  # the forecast of a slice does not count the rest of the arrays
         assert forecast == [sum(getattr(allocation, name).nbytes for name in allocation.arrays)]
     files = [file for file in Path(str(allocation.path)).rglob("*") if file.is_file() and file.name != "zarr.json"]
     written = sum(file.stat().st_size for file in files)
@@ -86,8 +86,8 @@ def test_disk_bytes_are_those_of_all_arrays(run, problem, options):
 
 
 @pytest.mark.parametrize(("signs", "factor"), [(False, 1), (True, 1 + 1 / 32)])
-def test_signs_add_a_bit_for_each_number_of_32(tmp_path, signs, factor):
-    """Worked out by hand where the parameters are so many that all else is small: 4 bytes and one bit of each."""
+def test_gradient_signs_add_one_bit_per_parameter(tmp_path, signs, factor):
+    """With 60,000 parameters, 4 bytes per LCA value and 1 bit per sign dominate everything else."""
     model = nn.Linear(3, 20_000, bias=False)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(10):
@@ -102,7 +102,7 @@ def make_wide_problem(width):
 
 
 @pytest.mark.parametrize("width", [100, 600], ids="{} units".format)  # blocks of 2.7 MB and of 93 MB
-def test_memory_stays_below_the_forecast_and_above_half_of_it(tmp_path, width):
+def test_peak_memory_is_between_half_the_forecast_and_the_forecast(tmp_path, width):
     torch.manual_seed(0)
     given = make_wide_problem(width)
     with lca.Recorder(tmp_path / "run.zarr", given.model) as recorder:

@@ -24,8 +24,8 @@ def make_net():
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
-def reference(model, x, y):
-    """Loss and gradient in one float64 batch, by torch's own mean."""
+def compute_reference(model, x, y):
+    """Compute the loss and the gradient in one float64 batch with torch's mean reduction."""
     model = copy.deepcopy(model).double()
     loss = nn.functional.cross_entropy(model(x.double()), y)
     return loss.detach(), torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
@@ -40,7 +40,7 @@ class Recurrent(nn.Module):
         return self.last(self.lstm(x)[0][:, -1])
 
 
-def test_bfloat16_rounds_products_and_not_the_loss_at_an_iterate():
+def test_bfloat16_rounds_gradients_but_not_the_loss_of_an_iterate():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
     x, y = torch.randn(50, 5), torch.randint(3, (50,))
@@ -48,9 +48,9 @@ def test_bfloat16_rounds_products_and_not_the_loss_at_an_iterate():
         exact = full(flatten(model))
     with FullGradient(Objective(model, cross_entropy, (x, y)), 20, precision="bf16") as full:
         theta = full.theta.clone()
-        rough, at_iterate, float32 = full(theta), full.at_iterate(theta), full.in_full(theta)
-    apart = float((rough.gradient - exact.gradient).norm() / exact.gradient.norm())
-    assert 1e-4 < apart < 2e-2
+        rough, at_iterate, float32 = full(theta), full.evaluate_iterate(theta), full.evaluate_full_precision(theta)
+    difference = float((rough.gradient - exact.gradient).norm() / exact.gradient.norm())
+    assert 1e-4 < difference < 2e-2
     assert rough.gradient.dtype == torch.float32
     assert float(rough.loss) != float(exact.loss)
     assert float(at_iterate.loss) == pytest.approx(float(exact.loss), rel=1e-6)
@@ -59,8 +59,8 @@ def test_bfloat16_rounds_products_and_not_the_loss_at_an_iterate():
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
-def test_a_compiled_model_gives_the_same(run, problem):
+@pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
+def test_compiled_model_gives_the_same_allocation(run, problem):
     for compiled in (False, True):
         config = lca.AllocateConfig(
             name=f"compile {compiled}", compile=compiled, iterations="0:5", audit=0, batch_size=25, device="cpu"
@@ -75,7 +75,7 @@ def test_a_compiled_model_gives_the_same(run, problem):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_a_cuda_graph_gives_what_eager_passes_give(batchnorm):
+def test_cuda_graph_equals_eager_passes(batchnorm):
     torch.manual_seed(0)
     middle = nn.BatchNorm1d(8) if batchnorm else nn.Identity()
     model = nn.Sequential(nn.Linear(5, 8), middle, nn.Tanh(), nn.Linear(8, 3))
@@ -94,9 +94,9 @@ def test_a_cuda_graph_gives_what_eager_passes_give(batchnorm):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 64, 103, 1000])
-def test_any_batch_size_gives_the_mean_over_all_examples(batch_size):
+def test_batch_size_does_not_change_the_mean_over_all_examples(batch_size):
     model, (x, y) = make_net(), make_data(103)
-    loss, gradient = reference(model, x, y)
+    loss, gradient = compute_reference(model, x, y)
     with FullGradient(Objective(model, cross_entropy, (x, y)), batch_size) as full:
         result = full(flatten(model))
     assert result.loss.dtype == torch.float64
@@ -104,8 +104,8 @@ def test_any_batch_size_gives_the_mean_over_all_examples(batch_size):
     torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_an_uneven_last_batch_weighs_what_it_should():
-    """Three examples in batches of two: a mean of batch means would weigh the last one double."""
+def test_smaller_last_batch_has_the_right_weight():
+    """With three examples in batches of two, a mean of batch means would count the last example twice."""
     x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.zeros(3)
     model = nn.Linear(1, 1, bias=False)
     with FullGradient(Objective(model, lambda model, batch: model(batch[0])[:, 0], (x, y)), 2) as full:
@@ -114,7 +114,7 @@ def test_an_uneven_last_batch_weighs_what_it_should():
     assert float(result.gradient) == pytest.approx(1 / 3)
 
 
-def test_the_gradient_is_that_of_the_loss_along_a_line():
+def test_gradient_equals_central_differences_of_the_loss():
     model, (x, y) = make_net().double(), make_data(40)
     generator = torch.Generator().manual_seed(1)
     with FullGradient(Objective(model, cross_entropy, (x.double(), y)), 16) as full:
@@ -124,11 +124,11 @@ def test_the_gradient_is_that_of_the_loss_along_a_line():
         torch.testing.assert_close(slope, full(theta).gradient @ direction, rtol=1e-8, atol=1e-9)
 
 
-def test_dropout_is_off():
+def test_dropout_is_turned_off():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 3)).train()
     x, y = make_data(30)
-    loss, gradient = reference(model.eval(), x, y)
+    loss, gradient = compute_reference(model.eval(), x, y)
     model.train()
     with FullGradient(Objective(model, cross_entropy, (x, y)), 8) as full:
         result = full(flatten(model))
@@ -136,11 +136,11 @@ def test_dropout_is_off():
     torch.testing.assert_close(result.gradient.double(), gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_recurrent_modules_are_in_training_mode_without_their_dropout():
-    """cuDNN has a backward pass in no other mode; and the loss is that of eval mode."""
+def test_recurrent_modules_run_in_training_mode_without_dropout():
+    """cuDNN has a backward pass only in training mode. Without dropout, the loss equals that of eval mode."""
     torch.manual_seed(0)
     model, (x, y) = Recurrent().eval(), make_data(30, shape=(4, 5))
-    loss, gradient = reference(model, x, y)
+    loss, gradient = compute_reference(model, x, y)
     modes = []
     model.lstm.register_forward_pre_hook(lambda module, _: modes.append((module.training, module.dropout)))
     with FullGradient(Objective(model, cross_entropy, (x, y)), 8) as full:
@@ -155,13 +155,13 @@ def test_recurrent_modules_are_in_training_mode_without_their_dropout():
 def test_recurrent_modules_have_a_gradient_on_cuda():
     torch.manual_seed(0)
     model, (x, y) = Recurrent(), make_data(30, shape=(4, 5))
-    _, gradient = reference(model.eval(), x, y)
+    _, gradient = compute_reference(model.eval(), x, y)
     with FullGradient(Objective(model.cuda(), cross_entropy, (x.cuda(), y.cuda())), 8) as full:
         torch.testing.assert_close(full(full.theta.clone()).gradient.cpu().double(), gradient, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batchnorm_uses_the_batch_and_leaves_its_buffers_alone(training):
+def test_batchnorm_uses_batch_statistics_and_keeps_its_buffers(training):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).train(training)
     model[1].running_mean += 3
@@ -170,7 +170,7 @@ def test_batchnorm_uses_the_batch_and_leaves_its_buffers_alone(training):
     assert has_batchnorm(model)
 
     batch_losses = []
-    for begin in range(0, 50, 20):  # by hand: batches in index order, each normalised by itself
+    for begin in range(0, 50, 20):  # normalise each batch separately, in index order
         hidden = model[0](x[begin : begin + 20])
         hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + model[1].eps).sqrt()
         logits = model[2](hidden * model[1].weight + model[1].bias)
@@ -188,7 +188,7 @@ def test_batchnorm_uses_the_batch_and_leaves_its_buffers_alone(training):
     assert model[1].track_running_stats
 
 
-def test_the_model_is_left_as_it_was():
+def test_model_is_restored():
     model = make_net().train()
     model[0].weight.grad = torch.ones_like(model[0].weight)
     before = {
@@ -205,7 +205,7 @@ def test_the_model_is_left_as_it_was():
     assert model.training
 
 
-def test_results_share_no_memory():
+def test_evaluations_share_no_memory():
     model = make_net()
     with FullGradient(Objective(model, cross_entropy, make_data(20)), 20) as full:
         first = full(flatten(model))
@@ -214,7 +214,7 @@ def test_results_share_no_memory():
     assert torch.equal(first.gradient, kept)
 
 
-def test_tied_weights_get_the_sum_of_both_gradients():
+def test_gradient_of_tied_weights_is_the_sum_of_both_uses():
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()

@@ -7,8 +7,8 @@ from lca.allocation.allocate import check
 from lca.errors import LCAError
 
 
-def recorded(tmp_path, problem, model, n=2):
-    """A run of a model that moves a little, and the problem with that model."""
+def record(tmp_path, problem, model, n=2):
+    """Record a model whose parameters change slightly; returns the path of the run and the problem."""
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(n):
             with torch.no_grad():
@@ -19,7 +19,7 @@ def recorded(tmp_path, problem, model, n=2):
 
 
 class Net(nn.Module):
-    """2-8-3, with something in the middle."""
+    """A 2-8-3 network with an exchangeable module in the middle."""
 
     def __init__(self, middle):
         super().__init__()
@@ -41,7 +41,7 @@ class AlwaysDropout(nn.Module):
 
 
 class Autocast(nn.Module):
-    """As a training with mixed precision may leave a model."""
+    """A module that enables autocast itself, as some mixed-precision trainers leave a model."""
 
     def __init__(self):
         super().__init__()
@@ -53,21 +53,21 @@ class Autocast(nn.Module):
 
 
 @pytest.mark.parametrize(("middle", "kind"), [(Noise(), "Noise"), (AlwaysDropout(), "AlwaysDropout")])
-def test_a_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, middle, kind):
-    path, given = recorded(tmp_path, problem, Net(middle))
+def test_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, middle, kind):
+    path, given = record(tmp_path, problem, Net(middle))
     with pytest.raises(LCAError, match=rf"is not a function of the parameters.* is middle \({kind}\)"):
         lca.allocate(path, given, lca.AllocateConfig(device="cpu"))
     assert lca.open(path).allocation("train").n_allocated == 0
 
 
-def test_a_model_that_turns_autocast_on_is_noted(tmp_path, problem):
-    path, given = recorded(tmp_path, problem, Net(Autocast()), n=2)
+def test_model_that_enables_autocast_causes_a_note(tmp_path, problem):
+    path, given = record(tmp_path, problem, Net(Autocast()), n=2)
     (note,) = check(path, given).notes
-    assert "middle.inner computes in autocast, which the model or its losses turn on by themselves" in note
+    assert "middle.inner computes in autocast, which the model or its losses enable themselves" in note
     assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == [note]
     plain = tmp_path / "plain"
     plain.mkdir()
-    path, given = recorded(plain, problem, Net(nn.Tanh()), n=2)
+    path, given = record(plain, problem, Net(nn.Tanh()), n=2)
     assert check(path, given, lca.AllocateConfig(precision="bf16")).notes == []
 
 
@@ -76,14 +76,14 @@ def test_parameters_and_modules_are_listed(tmp_path, problem):
     model.again = nn.Linear(2, 8)
     model.again.weight = model.first.weight
     model.first.bias.requires_grad_(False)
-    path, given = recorded(tmp_path, problem, model)
+    path, given = record(tmp_path, problem, model)
     checked = check(path, given)
     states = {name: state for name, _, state in checked.parameters}
     assert states["first.weight"] == states["middle.0.weight"] == states["last.bias"] == "recorded"
     assert states["first.bias"] == "frozen"
     assert states["again.weight"] == "tied to first.weight"
-    assert states["again.bias"] == "never touched by the loss"
+    assert states["again.bias"] == "not used by the loss"
     assert checked.modules == [
-        ("middle.0", "BatchNorm1d", "statistics of the batch, buffers untouched"),
+        ("middle.0", "BatchNorm1d", "batch statistics, running statistics unused"),
         ("middle.1", "Dropout", "off"),
     ]

@@ -11,7 +11,7 @@ from lca.store.schema import Status
 seeds = st.integers(0, 2**31)
 
 
-def gradient_of(oracle, seen=None):
+def make_gradient(oracle, seen=None):
     def gradient(theta):
         if seen is not None:
             seen.append(theta.clone())
@@ -21,22 +21,22 @@ def gradient_of(oracle, seen=None):
 
 
 def integrate(oracle, theta0, theta1, tolerance=1e-3, max_intervals=64, **options):
-    gradient = gradient_of(oracle, options.pop("seen", None))
-    start, end = gradient_of(oracle)(theta0), gradient(theta1)
+    gradient = make_gradient(oracle, options.pop("seen", None))
+    start, end = make_gradient(oracle)(theta0), gradient(theta1)
     return integrate_iteration(
         gradient, theta0, theta1, start, end, tolerance=tolerance, max_intervals=max_intervals, **options
     )
 
 
-def points(K, seed, scale=1.0):
+def draw_iterates(K, seed, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     theta0 = torch.randn(K, generator=generator, dtype=torch.float64)
     return theta0, theta0 + scale * torch.randn(K, generator=generator, dtype=torch.float64)
 
 
-def test_a_quadratic_is_exact_in_every_part():
+def test_quadratic_is_allocated_exactly():
     oracle = Quadratic.random(9, seed=1)
-    theta0, theta1 = points(9, seed=2, scale=3)
+    theta0, theta1 = draw_iterates(9, seed=2, scale=3)
     result = integrate(oracle, theta0, theta1)
     torch.testing.assert_close(result.allocation, oracle.allocation(theta0, theta1), rtol=1e-12, atol=1e-12)
     assert result.intervals == 2
@@ -45,16 +45,16 @@ def test_a_quadratic_is_exact_in_every_part():
     assert result.allocated == pytest.approx(float(oracle.loss(theta1) - oracle.loss(theta0)))
 
 
-def test_parts_of_opposite_sign_are_right_where_a_sum_would_not_tell():
-    """θ₁³ − θ₂³ from (0, 0) to (1, 1): the trapezoid gives (1.5, −1.5) with a residual of exactly 0."""
+def test_simpson_is_exact_when_the_errors_of_the_trapezoid_cancel():
+    """L = θ₁³ − θ₂³ from (0, 0) to (1, 1): the trapezoid gives (1.5, −1.5), with a residual of exactly 0."""
     oracle = Separable(torch.tensor([1.0, 0, 0, -1.0], dtype=torch.float64))
     result = integrate(oracle, torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64))
     torch.testing.assert_close(result.allocation, torch.tensor([1.0, 0, 0, -1.0], dtype=torch.float64))
 
 
-def test_parts_converge_with_order_four():
+def test_allocation_converges_with_order_four():
     oracle = Separable(torch.linspace(-1, 2, 30, dtype=torch.float64))
-    theta0, theta1 = points(30, seed=3)
+    theta0, theta1 = draw_iterates(30, seed=3)
     exact = oracle.allocation(theta0, theta1)
     n = [4, 8, 16, 32]
     errors = [
@@ -63,17 +63,17 @@ def test_parts_converge_with_order_four():
     assert np.polyfit(np.log(n), np.log(errors), 1)[0] == pytest.approx(-4, abs=0.1)
 
 
-def test_a_small_net_agrees_with_brute_force():
+def test_small_network_agrees_with_brute_force():
     oracle = TinyNet.random(seed=4)
-    theta0, theta1 = points(TinyNet.K, seed=5, scale=0.5)
+    theta0, theta1 = draw_iterates(TinyNet.K, seed=5, scale=0.5)
     result = integrate(oracle, theta0, theta1, min_intervals=512, max_intervals=512)
     assert result.status == Status.CONVERGED
     torch.testing.assert_close(result.allocation, oracle.allocation(theta0, theta1), rtol=1e-7, atol=1e-9)
 
 
-def test_a_smooth_iteration_costs_two_gradients_and_a_halving_only_the_new_ones():
+def test_smooth_iteration_takes_two_gradients_and_refinement_only_new_nodes():
     oracle = Separable(torch.ones(6, dtype=torch.float64))
-    theta0, theta1 = points(6, seed=6)
+    theta0, theta1 = draw_iterates(6, seed=6)
     seen = []
     result = integrate(oracle, theta0, theta1, tolerance=1e9, seen=seen)
     assert (len(seen), result.intervals) == (2, 2)
@@ -84,9 +84,9 @@ def test_a_smooth_iteration_costs_two_gradients_and_a_halving_only_the_new_ones(
     assert len({tuple(theta.tolist()) for theta in seen}) == len(seen)
 
 
-def test_first_order_is_motion_times_the_first_gradient_and_is_not_refined():
+def test_first_order_is_the_step_times_the_first_gradient_and_is_not_refined():
     oracle = Separable(torch.ones(6, dtype=torch.float64))
-    theta0, theta1 = points(6, seed=11)
+    theta0, theta1 = draw_iterates(6, seed=11)
     seen = []
     result = integrate(oracle, theta0, theta1, tolerance=1e-9, rule="first-order", seen=seen)
     torch.testing.assert_close(result.allocation, (theta1 - theta0) * oracle.gradient(theta0))
@@ -95,9 +95,9 @@ def test_first_order_is_motion_times_the_first_gradient_and_is_not_refined():
     assert still.status == Status.CONVERGED
 
 
-def test_the_trapezoid_costs_one_gradient_and_is_refined_by_simpson():
+def test_trapezoid_takes_one_gradient_and_is_refined_by_simpson():
     quadratic = Quadratic.random(6, seed=12)
-    theta0, theta1 = points(6, seed=13)
+    theta0, theta1 = draw_iterates(6, seed=13)
     seen = []
     result = integrate(quadratic, theta0, theta1, rule="trapezoid", seen=seen)
     torch.testing.assert_close(result.allocation, quadratic.allocation(theta0, theta1))
@@ -108,7 +108,7 @@ def test_the_trapezoid_costs_one_gradient_and_is_refined_by_simpson():
     assert torch.equal(refined.allocation, simpson.allocation)
 
 
-def test_the_trapezoid_can_be_wrong_in_its_parts_with_no_residual():
+def test_trapezoid_can_be_wrong_without_a_residual():
     oracle = Separable(torch.tensor([1.0, 0, 0, -1.0], dtype=torch.float64))
     zero, one = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     result = integrate(oracle, zero, one, rule="trapezoid")
@@ -116,7 +116,7 @@ def test_the_trapezoid_can_be_wrong_in_its_parts_with_no_residual():
     assert (result.residual, result.intervals, result.status) == (0, 1, Status.CONVERGED)
 
 
-def test_a_large_step_is_halved_until_it_converges():
+def test_large_step_is_refined_until_it_converges():
     oracle = Separable(torch.ones(3, dtype=torch.float64))
     theta0 = torch.zeros(3, dtype=torch.float64)
     small, large = (integrate(oracle, theta0, theta0 + step, tolerance=1e-3) for step in (0.1, 4.0))
@@ -126,7 +126,7 @@ def test_a_large_step_is_halved_until_it_converges():
     assert abs(large.residual) <= 1e-3
 
 
-def test_the_limit_is_a_result_with_its_status():
+def test_reaching_the_limit_is_reported_as_a_status():
     oracle = Separable(torch.ones(3, dtype=torch.float64))
     theta0 = torch.zeros(3, dtype=torch.float64)
     result = integrate(oracle, theta0, theta0 + 6, tolerance=1e-9, max_intervals=8)
@@ -137,13 +137,13 @@ def test_the_limit_is_a_result_with_its_status():
     assert result.residual == pytest.approx(result.allocated - float(change))
 
 
-def test_min_intervals_asks_for_more_than_the_tolerance_does():
-    theta0, theta1 = points(5, seed=7, scale=0.01)
+def test_min_intervals_overrides_early_convergence():
+    theta0, theta1 = draw_iterates(5, seed=7, scale=0.01)
     assert integrate(Quadratic.random(5, 8), theta0, theta1, min_intervals=16).intervals == 16
 
 
 @pytest.mark.parametrize("bad", ["start", "middle", "end"])
-def test_a_loss_that_is_not_finite_is_a_result(bad):
+def test_loss_that_is_not_finite_is_reported_as_a_status(bad):
     where = {"start": 0.0, "middle": 0.5, "end": 1.0}[bad]
 
     def gradient(theta):
@@ -158,9 +158,9 @@ def test_a_loss_that_is_not_finite_is_a_result(bad):
     assert np.isnan([result.allocated, result.residual]).all()
 
 
-def test_float32_iterates_are_summed_in_float64():
+def test_float32_iterates_are_accumulated_in_float64():
     oracle = Quadratic.random(5, seed=9)
-    theta0, theta1 = (theta.float() for theta in points(5, seed=10))
+    theta0, theta1 = (theta.float() for theta in draw_iterates(5, seed=10))
 
     def gradient(theta):
         return Evaluation(oracle.loss(theta.double()), oracle.gradient(theta.double()).float())
@@ -173,8 +173,8 @@ def test_float32_iterates_are_summed_in_float64():
     )
 
 
-def test_the_motion_is_not_rounded_to_float32():
-    """L = θ from 1 to −3e-8: in float32 the difference would be −1."""
+def test_step_is_not_rounded_to_float32():
+    """L = θ from 1 to −3e-8: in float32 the step would be −1."""
     theta0, theta1 = torch.ones(1), torch.full((1,), -3e-8)
 
     def gradient(theta):
@@ -187,8 +187,8 @@ def test_the_motion_is_not_rounded_to_float32():
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_reversing_the_path_negates(seed):
-    theta0, theta1 = points(6, seed)
+def test_reversing_the_path_negates_the_allocation(seed):
+    theta0, theta1 = draw_iterates(6, seed)
     oracle = Separable(torch.ones(6, dtype=torch.float64))
     there, back = integrate(oracle, theta0, theta1), integrate(oracle, theta1, theta0)
     torch.testing.assert_close(there.allocation, -back.allocation)
@@ -196,8 +196,8 @@ def test_reversing_the_path_negates(seed):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.floats(0.1, 0.9))
-def test_splitting_the_path_adds(seed, s):
-    theta0, theta1 = points(TinyNet.K, seed, scale=0.3)
+def test_allocations_of_consecutive_paths_add_up(seed, s):
+    theta0, theta1 = draw_iterates(TinyNet.K, seed, scale=0.3)
     oracle, middle = TinyNet.random(seed), torch.lerp(theta0, theta1, s)
     fine = {"tolerance": 1e-3, "min_intervals": 64}
     parts = integrate(oracle, theta0, middle, **fine).allocation + integrate(oracle, middle, theta1, **fine).allocation
@@ -206,17 +206,17 @@ def test_splitting_the_path_adds(seed, s):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.integers(0, 5))
-def test_a_parameter_that_does_not_move_gets_exactly_nothing(seed, i):
-    theta0, theta1 = points(6, seed)
+def test_parameter_that_does_not_move_is_allocated_zero(seed, i):
+    theta0, theta1 = draw_iterates(6, seed)
     theta1[i] = theta0[i]
     assert integrate(Quadratic.random(6, seed), theta0, theta1).allocation[i] == 0
 
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.floats(-3, 3), st.floats(-3, 3))
-def test_linear_in_the_loss(seed, a, b):
-    theta0, theta1 = points(6, seed)
-    weights = points(6, seed + 1)
+def test_allocation_is_linear_in_the_loss(seed, a, b):
+    theta0, theta1 = draw_iterates(6, seed)
+    weights = draw_iterates(6, seed + 1)
     fixed = {"tolerance": 1e9, "min_intervals": 4}
     f, g = (integrate(Separable(w), theta0, theta1, **fixed).allocation for w in weights)
     both = integrate(Separable(a * weights[0] + b * weights[1]), theta0, theta1, **fixed).allocation
@@ -225,8 +225,8 @@ def test_linear_in_the_loss(seed, a, b):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_permuting_the_parameters_permutes(seed):
-    theta0, theta1 = points(6, seed)
+def test_permuting_the_parameters_permutes_the_allocation(seed):
+    theta0, theta1 = draw_iterates(6, seed)
     quadratic = Quadratic.random(6, seed)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
     permuted = Quadratic(quadratic.hessian[order][:, order], quadratic.b[order])

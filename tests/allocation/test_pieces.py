@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """Where no data set fits."""
+    """Pretend that no dataset fits in memory."""
     monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
 
 
@@ -36,7 +36,7 @@ def whole(batches):
 
 
 class Fewer(IterableDataset):
-    """Gives fewer examples each time."""
+    """A dataset that yields one example fewer in every pass."""
 
     n = 12
 
@@ -45,20 +45,21 @@ class Fewer(IterableDataset):
         return iter([{"x": X[i], "y": Y[i]} for i in range(self.n)])
 
 
-def test_a_pass_that_lacks_examples_is_explained(no_memory):
+def test_pass_with_missing_examples_is_reported(no_memory):
     streamed = read_dataset(Fewer())
     assert len(streamed) == 11
     model = nn.Linear(2, 3)
     with (
         FullGradient(Objective(model, losses, streamed), 4) as full,
-        pytest.raises(LCAError, match="the examples of a pass: expected 11, found 10"),
+        pytest.raises(LCAError, match="the number of examples in a pass: expected 11, found 10"),
     ):
         full(full.theta)
     dropping = DataLoader(Listed((X, Y)), collate_fn=lambda examples: default_collate(examples[:3]))
     with (
         FullGradient(Objective(model, losses, read_dataset(dropping)), 4) as full,
         pytest.raises(
-            LCAError, match="the examples of a pass: expected 11, found 9. .* its collate_fn all that it is given"
+            LCAError,
+            match="the number of examples in a pass: expected 11, found 9. .* its collate_fn must keep them all",
         ),
     ):
         full(full.theta)
@@ -66,7 +67,7 @@ def test_a_pass_that_lacks_examples_is_explained(no_memory):
 
 @pytest.mark.parametrize("options", [{}, {"by_class": True}, {"examples": 31}], ids=["whole", "by-class", "examples"])
 @pytest.mark.parametrize("kind", [Listed, Iterated])
-def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options, monkeypatch):
+def test_streamed_split_equals_a_split_in_memory(tmp_path, kind, options, monkeypatch):
     given = small_problem()
     x, y = given.train
     in_memory = replace(
@@ -89,38 +90,38 @@ def test_a_streamed_split_is_allocated_as_one_in_memory(tmp_path, kind, options,
 
 
 def test_data_on_another_device_are_copied_to_the_model(monkeypatch):
-    """As where a split does not fit on a CUDA device; here with a stand-in for the copying."""
+    """This happens if a split does not fit on a CUDA device. Here, a stub replaces the copy."""
     given = small_problem()
     theta = flatten(given.model)
     with FullGradient(Objective(given.model, given.losses, given.train), 16) as full:
         expected = full(theta)
     objective = prepare(given, "train", CPU)
-    moved = []
+    copied = []
 
-    def copied(items, device):
-        for batch, beside in items:
-            moved.append(length(batch))
-            yield batch, beside
+    def copy(items, device):
+        for batch, classes in items:
+            copied.append(length(batch))
+            yield batch, classes
 
-    monkeypatch.setattr("lca.allocation.pieces.prefetch", copied)
+    monkeypatch.setattr("lca.allocation.pieces.prefetch", copy)
     monkeypatch.setattr(Pieces, "are_on_device", False)
     with FullGradient(objective, 16) as full:
         found = full(theta)
-    assert moved == [16, 16, 16, 12]
+    assert copied == [16, 16, 16, 12]
     assert torch.equal(found.gradient, expected.gradient)
 
 
-def test_invalid_weights_are_explained():
+def test_invalid_weights_are_reported():
     given = small_problem()
     for weigh, words in (
         (
             lambda batch: batch[1] - 1,
-            "expected weights ≥ 0 with a finite sum above 0, found a sum of .* and a smallest weight of -1",
+            "expected no negative weight and a finite sum above 0, found the sum .* and the minimum -1",
         ),
-        (lambda batch: 0 * batch[1], "found a sum of 0 "),
+        (lambda batch: 0 * batch[1], "found the sum 0 "),
         (
             lambda batch: batch[1][:5],
-            r"for a batch of 60 examples: expected a weight for each.*, found a tensor of shape \(5,\)",
+            r"for a batch of 60 examples: expected one weight per example.*, found a tensor of shape \(5,\)",
         ),
         (lambda batch: 1.0, "found a float"),
     ):

@@ -7,8 +7,8 @@ from lca.allocation.allocate import check
 from lca.errors import LCAError
 
 
-def recorded(tmp_path, problem, model, n=2):
-    """A run of a model that moves a little, and the problem with that model."""
+def record(tmp_path, problem, model, n=2):
+    """Record a model whose parameters change slightly; returns the path of the run and the problem."""
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(n):
             with torch.no_grad():
@@ -19,7 +19,7 @@ def recorded(tmp_path, problem, model, n=2):
 
 
 class Net(nn.Module):
-    """2-8-3, with something in the middle."""
+    """A 2-8-3 network with an exchangeable module in the middle."""
 
     def __init__(self, middle):
         super().__init__()
@@ -51,52 +51,54 @@ class Wrong(nn.Module):
 
 
 class Centred(nn.Module):
-    """A normalisation over the batch that is not one of torch's."""
+    """A hand-written normalisation over the batch."""
 
     def forward(self, x):
         return x - x.mean(0)
 
 
-def test_a_loss_that_depends_on_the_rest_of_the_batch_is_noted(tmp_path, problem):
-    path, given = recorded(tmp_path, problem, Net(Centred()))
+def test_loss_that_depends_on_the_rest_of_the_batch_causes_a_note(tmp_path, problem):
+    path, given = record(tmp_path, problem, Net(Centred()))
     (note,) = check(path, given, lca.AllocateConfig(batch_size=30)).notes
-    assert note.startswith("an example's loss depends on the rest of its batch (by ")
-    assert "of 30 here" in note
+    assert note.startswith("an example's loss depends on the rest of its batch (halving the batch changes it by ")
+    assert "the batch size, here 30" in note
     mixing = lca.Problem(
         given.model, lambda m, b: (m(b[0])[:, :1] - b[1]).square().mean(1), given.train, name="small"
-    )  # (B, B), of which the mean is (B,)
+    )  # broadcast to (B, B), then averaged to (B,)
     assert any("a loss that mixes examples" in note for note in check(path, mixing).notes)
     known = tmp_path / "known"
     known.mkdir()
-    assert check(*recorded(known, problem, Net(nn.BatchNorm1d(8)))).notes == []
+    assert check(*record(known, problem, Net(nn.BatchNorm1d(8)))).notes == []
 
 
-def test_a_random_loss_is_distinguished_from_a_random_model(tmp_path, problem):
-    path, given = recorded(tmp_path, problem, Net(nn.Identity()))
+def test_random_loss_is_distinguished_from_a_random_model(tmp_path, problem):
+    path, given = record(tmp_path, problem, Net(nn.Identity()))
     noisy = lca.Problem(given.model, lambda m, b: given.losses(m, b) + torch.rand(len(b[0])), given.train, name="small")
-    with pytest.raises(LCAError, match="No module is random by itself"):
+    with pytest.raises(LCAError, match="No single module is random"):
         check(path, noisy)
 
 
 @pytest.mark.parametrize("middle", [Detached(), Wrong()])
-def test_a_gradient_that_is_not_that_of_the_loss_is_refused(tmp_path, problem, middle):
-    path, given = recorded(tmp_path, problem, Net(middle))
-    with pytest.raises(LCAError, match="the gradient is not that of the loss: along a direction its slope is"):
+def test_wrong_gradient_is_refused(tmp_path, problem, middle):
+    path, given = record(tmp_path, problem, Net(middle))
+    with pytest.raises(
+        LCAError, match="the gradient is not the derivative of the loss: along a random direction it gives the slope"
+    ):
         check(path, given)
 
 
 @pytest.mark.parametrize("middle", [nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.GELU(), nn.LayerNorm(8)])
-def test_sound_models_pass(tmp_path, problem, middle):
-    path, given = recorded(tmp_path, problem, Net(middle), n=10)
+def test_correct_models_pass(tmp_path, problem, middle):
+    path, given = record(tmp_path, problem, Net(middle), n=10)
     checked = check(path, given)
     assert checked.measured_slope == pytest.approx(checked.slope, rel=0.01)
     assert checked.slope > 0
     assert checked.forecast_s == checked.n_passes * checked.pass_s
 
 
-def test_a_loss_that_is_not_finite_at_the_start(tmp_path, problem):
+def test_loss_that_is_not_finite_at_the_first_iterate_is_refused(tmp_path, problem):
     model = Net(nn.Identity())
     model.last.bias.data[0] = float("nan")
-    path, given = recorded(tmp_path, problem, model)
+    path, given = record(tmp_path, problem, model)
     with pytest.raises(LCAError, match="the loss at the first iterate: expected a finite number, found nan"):
         check(path, given)

@@ -6,8 +6,8 @@ from scipy import integrate
 from lca.allocation.quadrature import Simpson, odd_nodes
 
 
-def by_halving(f, n):
-    """Composite Simpson with n subintervals, built up from 2 as the allocation does."""
+def integrate_by_halving(f, n):
+    """Return Simpson's rule with n subintervals, reached by halving the step as in an allocation."""
     at = lambda nodes: sum(f(torch.tensor(s, dtype=torch.float64)) for s in nodes)
     rule = Simpson.start(at([0.0, 1.0]), at(odd_nodes(2)))
     while rule.n < n:
@@ -16,29 +16,30 @@ def by_halving(f, n):
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 64])
-def test_halving_gives_the_composite_rule(n):
+def test_repeated_halving_equals_the_composite_rule(n):
     f = lambda s: torch.stack([torch.exp(3 * s), torch.sin(5 * s), torch.sqrt(s + 0.1)])
     grid = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     expected = integrate.simpson(np.stack([f(s).numpy() for s in grid]), x=grid.numpy(), axis=0)
-    rule = by_halving(f, n)
+    rule = integrate_by_halving(f, n)
     assert rule.n == n
-    np.testing.assert_allclose(rule.integral(), expected, rtol=1e-13)
+    np.testing.assert_allclose(rule.compute_integral(), expected, rtol=1e-13)
 
 
-def test_cubics_are_exact():
-    rule = by_halving(lambda s: 4 * s**3 - 3 * s**2 + 2 * s + 7, 2)
-    assert float(rule.integral()) == pytest.approx(1 - 1 + 1 + 7, abs=1e-14)
+def test_cubics_are_integrated_exactly():
+    rule = integrate_by_halving(lambda s: 4 * s**3 - 3 * s**2 + 2 * s + 7, 2)
+    assert float(rule.compute_integral()) == pytest.approx(1 - 1 + 1 + 7, abs=1e-14)
 
 
 def test_order_of_convergence_is_four():
     errors = [
-        abs(float(by_halving(lambda s: torch.exp(2 * s), n).integral()) - (np.e**2 - 1) / 2) for n in (4, 8, 16, 32)
+        abs(float(integrate_by_halving(lambda s: torch.exp(2 * s), n).compute_integral()) - (np.e**2 - 1) / 2)
+        for n in (4, 8, 16, 32)
     ]
     slope = np.polyfit(np.log([4, 8, 16, 32]), np.log(errors), 1)[0]
     assert slope == pytest.approx(-4, abs=0.05)
 
 
-def test_each_halving_has_all_new_nodes_and_no_old_one():
+def test_each_halving_adds_exactly_the_missing_nodes():
     seen = {0.0, 1.0}
     for n in (2, 4, 8, 16):
         new = odd_nodes(n)

@@ -15,7 +15,7 @@ def allocate(run, problem, name, **options):
     return lca.open(run).allocation(name), summary
 
 
-def test_gradient_signs_are_those_of_autograd(run, problem):
+def test_gradient_signs_agree_with_autograd(run, problem):
     allocation, _ = allocate(run, problem, "signs", gradient_signs=True)
     opened = lca.open(run)
     model, (x, y) = problem().model, problem().train
@@ -26,25 +26,25 @@ def test_gradient_signs_are_those_of_autograd(run, problem):
         torch.nn.utils.vector_to_parameters(torch.from_numpy(opened.weights[:, t]), model.parameters())
         loss = nn.functional.cross_entropy(model(x), y)
         gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
-        sure = gradient.abs() > 1e-6
-        assert int(sure.sum()) > 40
-        np.testing.assert_array_equal(bits[:, t][sure], (gradient > 0).numpy()[sure])
+        is_clear = gradient.abs() > 1e-6  # the sign of a smaller gradient may be a rounding error
+        assert int(is_clear.sum()) > 40
+        np.testing.assert_array_equal(bits[:, t][is_clear], (gradient > 0).numpy()[is_clear])
 
 
-def test_a_gradient_of_exactly_zero_is_not_above_zero(tmp_path, problem):
-    """That of a unit that no example lights: of its weights and bias, and of what leads out of it."""
+def test_zero_gradient_is_stored_as_not_positive(tmp_path, problem):
+    """The gradients of all weights into and out of a ReLU unit that no example activates are exactly zero."""
 
-    def dark():
+    def make_problem_with_dead_unit():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
         nn.init.constant_(model[0].bias[:1], -100)
         return problem(model=model)
 
-    model = dark().model
+    model = make_problem_with_dead_unit().model
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder, torch.no_grad():
         model[2].bias += 0.01
         recorder.record()
-    allocation, _ = allocate(tmp_path / "run.zarr", dark, "signs", gradient_signs=True)
+    allocation, _ = allocate(tmp_path / "run.zarr", make_problem_with_dead_unit, "signs", gradient_signs=True)
     bits = torch.from_numpy(np.unpackbits(allocation.gradient_sign[:], axis=0, count=51)[:, 0])
     first, first_bias, last, last_bias = torch.split(bits, [16, 8, 24, 3])
     assert not first.view(8, 2)[0].any()
@@ -54,7 +54,7 @@ def test_a_gradient_of_exactly_zero_is_not_above_zero(tmp_path, problem):
     assert last_bias.any()
 
 
-def test_keep_tensors_stores_only_sums_over_tensors(run, problem):
+def test_keep_tensors_stores_only_the_sums_over_tensors(run, problem):
     whole, with_audit = allocate(run, problem, "whole", audit=0.1)
     sums, summary = allocate(run, problem, "tensors", keep="tensors", audit=0.1)
     assert "lca" not in sums.arrays

@@ -18,7 +18,7 @@ def allocate(run, problem, name, **options):
     return lca.open(run).allocation(name), summary
 
 
-def test_the_total_is_refined_where_each_iteration_is_within_its_tolerance(tmp_path, problem):
+def test_total_is_refined_although_every_iteration_meets_its_tolerance(tmp_path, problem):
     config = lca.TrainConfig(batch_size=20, iterations=30, learning_rate=1.0, device="cpu")
     lca.train(problem(), tmp_path / "run.zarr", config)
     loose = lca.AllocateConfig(name="loose", batch_size=60, tolerance=10.0, total_tolerance=100.0, device="cpu")
@@ -39,7 +39,7 @@ def test_the_total_is_refined_where_each_iteration_is_within_its_tolerance(tmp_p
     np.testing.assert_allclose(refined["tensor_lca"].sum(1), refined["allocated"], atol=1e-9)
 
 
-def test_which_iteration_is_refined_next():
+def test_iteration_with_the_largest_residual_is_refined_next():
     config = lca.AllocateConfig(total_tolerance=0.01, max_intervals=8)
     loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
     intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
@@ -48,16 +48,16 @@ def test_which_iteration_is_refined_next():
         arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
         return find_worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
 
-    assert worst(0.003, 0.003, 0.003, 0.0) is None  # 0.009 of a bound of 0.01
-    assert worst(0.02, -0.019, 0.001, 0.0) is None  # they cancel, and the total is what is bounded
-    assert worst(0.004, 0.02, 0.5, 0.0) == 1  # 2 is worse, but at the limit
+    assert worst(0.003, 0.003, 0.003, 0.0) is None  # the total 0.009 is below the bound 0.01
+    assert worst(0.02, -0.019, 0.001, 0.0) is None  # the residuals cancel in the total
+    assert worst(0.004, 0.02, 0.5, 0.0) == 1  # iteration 2 is worse, but at the limit
     assert worst(-0.03, 0.002, 0.5, 0.0) == 0
-    assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, and float32's rounding
+    assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, or below the rounding error of float32
     assert worst(0.0, 0.0, 0.5, 1e-7, eps=2.0**-52) == 3
     assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
 
 
-def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
+def test_total_is_refined_when_only_sums_over_tensors_are_kept(tmp_path, problem):
     lca.train(problem(), tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
     options = {"tolerance": 10.0, "total_tolerance": 1e-4, "keep": "tensors"}
     sums, summary = allocate(tmp_path / "run.zarr", problem, "layers", **options)
@@ -66,8 +66,8 @@ def test_the_total_is_refined_without_the_parameters_too(tmp_path, problem):
 
 
 @pytest.mark.parametrize("fatal", range(1, 16))
-def test_an_allocation_killed_while_refining_ends_the_same(tmp_path, problem, monkeypatch, fatal):
-    """Whichever of an iteration's arrays was the last to be written."""
+def test_allocation_killed_while_refining_ends_with_the_same_values(tmp_path, problem, monkeypatch, fatal):
+    """The allocation is killed before each write of the refined iterations in turn."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
     options = {"tolerance": 10.0, "total_tolerance": 1e-4}
@@ -80,7 +80,7 @@ def test_an_allocation_killed_while_refining_ends_the_same(tmp_path, problem, mo
         original[1](self, *arguments)
         inside.pop()
 
-    def dies(self, *arguments):
+    def die(self, *arguments):
         if inside:
             writes.append(1)
             if len(writes) == fatal:
@@ -89,7 +89,7 @@ def test_an_allocation_killed_while_refining_ends_the_same(tmp_path, problem, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(AllocationWriter, "write_iteration", write_iteration)
-        patched.setattr(AllocationWriter, "_write", dies)
+        patched.setattr(AllocationWriter, "_write", die)
         with pytest.raises(KeyboardInterrupt):
             allocate(path, problem, "killed", **options)
     killed, _ = allocate(path, problem, "killed", **options)
@@ -98,16 +98,16 @@ def test_an_allocation_killed_while_refining_ends_the_same(tmp_path, problem, mo
     assert "refining" not in killed.attributes
 
 
-def test_each_refinement_sees_the_result_of_the_last_one(tmp_path, problem, monkeypatch):
-    """The iteration to refine next is chosen by the values in the store, those just refined among them."""
+def test_each_refinement_uses_the_values_of_the_previous_one(tmp_path, problem, monkeypatch):
+    """The arrays from which the next iteration is chosen equal those in the store."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
     chosen = []
 
     def choose(arrays, config, eps):
-        there = lca.open(path).allocation("total")
+        stored = lca.open(path).allocation("total")
         for name, values in arrays.items():
-            np.testing.assert_array_equal(values, getattr(there, name)[:], err_msg=name)
+            np.testing.assert_array_equal(values, getattr(stored, name)[:], err_msg=name)
         chosen.append(find_worst_iteration(arrays, config, eps))
         return chosen[-1]
 

@@ -9,7 +9,7 @@ def read(path, name="train"):
     return {array: np.asarray(getattr(allocation, array)[:]) for array in allocation.arrays}
 
 
-def test_large_steps_are_refined_and_the_limit_is_reported(tmp_path, problem):
+def test_large_steps_are_refined_and_reaching_the_limit_is_reported(tmp_path, problem):
     config = lca.TrainConfig(batch_size=20, iterations=20, learning_rate=8.0, momentum=0.9, device="cpu")
     lca.train(problem(), tmp_path / "wild.zarr", config)
     summary = lca.allocate(tmp_path / "wild.zarr", problem(), lca.AllocateConfig(device="cpu"))

@@ -11,15 +11,15 @@ from lca.errors import LCAError
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[1, 2], ids="{} held".format)
-def held(request, monkeypatch):
-    """So many blocks in memory, of iterates and of results: as on the CPU, and as for CUDA."""
+@pytest.fixture(params=[1, 2], ids="{} blocks".format)
+def blocks_held(request, monkeypatch):
+    """Hold one block in memory, as on the CPU, or two, as with CUDA."""
     monkeypatch.setitem(BLOCKS_HELD, "cpu", request.param)
     return request.param
 
 
-def test_any_iterate_in_any_order(run, monkeypatch, held):
-    monkeypatch.setattr("lca.allocation.trajectory.READ_ROWS", 20)  # of 51 parameters
+def test_iterates_can_be_read_in_any_order(run, monkeypatch, blocks_held):
+    monkeypatch.setattr("lca.allocation.trajectory.READ_ROWS", 20)  # the model has 51 parameters
     opened = lca.open(run)
     weights = opened.weights[:]
     order = [0, 1, 63, 64, 65, 63, 100, 3, 64, 99, 0]
@@ -29,34 +29,34 @@ def test_any_iterate_in_any_order(run, monkeypatch, held):
             assert theta.is_finite(t)
         first = theta(5)
         first += 1
-        assert np.array_equal(theta(5).numpy(), weights[:, 5])  # what is handed out is the caller's
+        assert np.array_equal(theta(5).numpy(), weights[:, 5])  # the caller owns the returned tensor
 
 
-def test_the_next_block_is_read_while_this_one_is_in_use(run, monkeypatch):
+def test_next_block_is_read_while_the_current_one_is_in_use(run, monkeypatch):
     monkeypatch.setitem(BLOCKS_HELD, "cpu", 2)
     opened = lca.open(run)
-    begun, original = [], type(opened).iterates
-    going = threading.Event()
+    reads, original = [], type(opened).iterates
+    may_finish = threading.Event()
 
-    def slow(self, block, *parameters):
-        begun.append((block, threading.current_thread().name))
+    def read_slowly(self, block, *parameters):
+        reads.append((block, threading.current_thread().name))
         if block == 1:
-            going.wait(10)
+            may_finish.wait(10)
         return original(self, block, *parameters)
 
-    monkeypatch.setattr(type(opened), "iterates", slow)
+    monkeypatch.setattr(type(opened), "iterates", read_slowly)
     with Trajectory(opened, CPU) as theta:
         theta(0)
         theta.read_ahead(1)
-        theta.read_ahead(2)  # there is none
-        assert np.array_equal(theta(63).numpy(), opened.weights[:, 63])  # not held up
-        going.set()
+        theta.read_ahead(2)  # does not exist
+        assert np.array_equal(theta(63).numpy(), opened.weights[:, 63])  # does not wait for block 1
+        may_finish.set()
         theta(64)
-    assert [block for block, _ in begun] == [0, 1]
-    assert all(name.startswith("lca-reader") for _, name in begun)
+    assert [block for block, _ in reads] == [0, 1]
+    assert all(name.startswith("lca-reader") for _, name in reads)
 
 
-def test_on_the_cpu_one_block_is_in_memory(run):
+def test_only_one_block_is_in_memory_on_the_cpu(run):
     with Trajectory(lca.open(run), CPU) as theta:
         theta(0)
         theta.read_ahead(1)
@@ -66,7 +66,7 @@ def test_on_the_cpu_one_block_is_in_memory(run):
         assert len(theta._buffers) == 1
 
 
-def test_a_damaged_block_is_named(run):
+def test_damaged_block_is_named(run):
     (run / "weights/c/0/1").write_bytes(b"damage")
     with Trajectory(lca.open(run), CPU) as theta:
         theta(3)

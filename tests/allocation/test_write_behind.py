@@ -17,14 +17,14 @@ def allocate(run, problem, name, **options):
     return lca.open(run).allocation(name), summary
 
 
-@pytest.fixture(params=[1, 2], ids="{} held".format)
-def held(request, monkeypatch):
-    """So many blocks in memory, of iterates and of results: as on the CPU, and as for CUDA."""
+@pytest.fixture(params=[1, 2], ids="{} blocks".format)
+def blocks_held(request, monkeypatch):
+    """Hold one block in memory, as on the CPU, or two, as with CUDA."""
     monkeypatch.setitem(BLOCKS_HELD, "cpu", request.param)
     return request.param
 
 
-def test_fewer_bits_are_kept_and_sums_stay_exact(run, problem):
+def test_rounding_the_lca_does_not_change_the_sums(run, problem):
     whole, _ = allocate(run, problem, "whole")
     rounded, summary = allocate(run, problem, "rounded", keep_bits=7, audit=0.1)
     exact, kept = whole.lca[:], rounded.lca[:]
@@ -33,10 +33,10 @@ def test_fewer_bits_are_kept_and_sums_stay_exact(run, problem):
     assert (np.abs(kept - exact) <= 2.0**-8 * np.abs(exact)).all()
     for name in ("allocated", "tensor_lca", "residual"):
         np.testing.assert_array_equal(getattr(whole, name)[:], getattr(rounded, name)[:])
-    assert np.mean(summary.audit.part_error) > 2.0**-11  # the audit is of what is stored
+    assert np.mean(summary.audit.part_error) > 2.0**-11  # the audit includes the rounding
 
 
-def test_rows_go_where_the_schema_says(run, held):
+def test_rows_are_written_to_the_right_place(run, blocks_held):
     allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {}, ["lca", "gradient_sign"])
     with WriteBehind(allocation, CPU) as writer:
         for block, n in ((1, 36), (0, 64)):
@@ -56,21 +56,21 @@ def test_rows_go_where_the_schema_says(run, held):
     assert allocation.blocks[:].tolist() == [1, 1]
 
 
-def test_an_error_of_the_writer_is_raised(run, monkeypatch):
+def test_error_of_the_writing_thread_is_raised(run, monkeypatch):
     allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
     monkeypatch.setattr(AllocationWriter, "write_block", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError), WriteBehind(allocation, CPU) as writer:
         writer.write(writer.begin(0), done=True)
 
 
-def test_rows_begin_with_what_an_interrupted_call_left(run):
+def test_rows_contain_the_values_stored_by_an_interrupted_call(run):
     allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
     with WriteBehind(allocation, CPU) as writer:
         rows = writer.begin(0)
         rows["lca", 2], rows["status", 2], rows["intervals", 2] = torch.ones(51), 1, 2
         writer.write(rows, done=False)
     assert not allocation.blocks[0]
-    again = BlockRows(allocation, CPU)
-    again.begin(0)
-    assert [again.is_set(row) for row in range(4)] == [False, False, True, False]
-    assert again.to_arrays()["lca"][2].tolist() == [1.0] * 51
+    reopened = BlockRows(allocation, CPU)
+    reopened.begin(0)
+    assert [reopened.is_set(row) for row in range(4)] == [False, False, True, False]
+    assert reopened.to_arrays()["lca"][2].tolist() == [1.0] * 51

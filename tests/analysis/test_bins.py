@@ -1,4 +1,4 @@
-"""Bins of time, against plain loops."""
+"""Bins of iterations, compared with plain loops."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from lca.analysis.bins import count_in_bins, find_centres, make_edges, make_edge
 
 
 @pytest.mark.parametrize(("n", "at_most"), [(1, 1), (10, 3), (10, 10), (10, 99), (300, 7)])
-def test_bins_cover_everything_with_at_most_so_many(n, at_most):
+def test_bins_cover_all_items_and_respect_the_maximum(n, at_most):
     edges = make_edges(n, at_most)
     assert (edges[0], edges[-1]) == (0, n)
     assert len(edges) - 1 <= at_most
@@ -18,14 +18,14 @@ def test_bins_cover_everything_with_at_most_so_many(n, at_most):
     assert 0 < lengths[-1] <= lengths[0]
 
 
-def test_bins_of_a_length():
+def test_bins_of_fixed_length():
     assert make_edges_every(10, 4).tolist() == [0, 4, 8, 10]
     assert find_centres(np.array([0, 4, 8, 10])).tolist() == [1.5, 5.5, 8.5]
     assert count_in_bins(np.array([1, 0, 1, 1, 0], bool), np.array([0, 2, 3, 5])).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_means_leave_out_what_is_nan(axis):
+def test_means_ignore_nan(axis):
     values = np.random.default_rng(0).normal(size=(12, 12))
     values[np.random.default_rng(1).random((12, 12)) < 0.4] = np.nan
     values[:4, :4] = np.nan
@@ -39,7 +39,7 @@ def test_means_leave_out_what_is_nan(axis):
             assert row[j] == pytest.approx(part.mean()) if len(part) else np.isnan(row[j])
 
 
-def test_thinning_keeps_both_ends():
+def test_thin_keeps_first_and_last():
     assert thin(5, 99).tolist() == [0, 1, 2, 3, 4]
     found = thin(1_000, 7)
     assert (found[0], found[-1], len(found)) == (0, 999, 7)

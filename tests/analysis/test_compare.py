@@ -1,4 +1,4 @@
-"""Two groups of runs side by side, against scipy."""
+"""Comparison of two groups of runs, checked against scipy."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lca.analysis import Result, compare
 from lca.errors import UsageError
 
 
-def test_compare(tmp_path):
+def test_compare_equals_scipy(tmp_path):
     runs = []
     for i in range(5):
         loss = np.linspace(2, i / 10, 11)
@@ -26,10 +26,10 @@ def test_compare(tmp_path):
     text = str(result)
     assert "A, n = 2 (nats)" in text
     assert "B, n = 3 (nats)" in text
-    assert "no test" in str(compare(a[:1], b))
+    assert "No p-values: the test needs at least two runs" in str(compare(a[:1], b))
 
 
-def test_only_losses_that_all_runs_have_are_compared(tmp_path):
+def test_only_losses_common_to_all_runs_are_compared(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i)) for i in range(2)]
     add_allocation(runs[0], "val", random_lca(0))
     for run in runs:
@@ -38,7 +38,7 @@ def test_only_losses_that_all_runs_have_are_compared(tmp_path):
     assert compare(runs[:1], runs[1:]).rows == ["0", "1", "sum", "final loss, train"]
 
 
-def test_a_group_is_a_path_a_run_or_several(tmp_path):
+def test_group_is_a_path_a_run_or_a_sequence(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i)) for i in range(3)]
     expected = compare([runs[0]], runs[1:])
     assert isinstance(expected, Result)

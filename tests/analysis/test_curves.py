@@ -1,4 +1,4 @@
-"""Single parameters: how they are selected, and that their LCA is what the store holds."""
+"""Selection of single parameters, and their LCA compared with the store."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lca.analysis._curves import name_parameter
 from lca.errors import UsageError
 
 
-def test_curves_are_the_rows_of_the_store(tmp_path):
+def test_curves_equal_rows_of_the_store(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA, status=CONVERGED)
     result = curves(run, parameters=["1.weight", "0", "1.weight[1, 0]"])
     assert result.names == ["1.weight[0, 0]", "1.weight[1, 0]", "0.weight[0, 0]"]
@@ -22,7 +22,7 @@ def test_curves_are_the_rows_of_the_store(tmp_path):
     np.testing.assert_array_equal(curves(unconverged, parameters=["0"], unconverged=True).lca, [[-1, 2, 0, NAN]])
 
 
-def test_the_best_have_the_lowest_total(tmp_path):
+def test_best_parameters_have_the_lowest_total(tmp_path):
     lca = random_lca(0)
     run = make_run(tmp_path / "run.zarr", lca)
     order = np.argsort(lca.sum(axis=1, dtype=np.float64)).tolist()
@@ -35,20 +35,20 @@ def test_the_best_have_the_lowest_total(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["7", "0.weight[2, 0]", "0.weight[x]", "other", "0.weight[1"])
-def test_an_unknown_parameter_is_refused_with_those_that_exist(tmp_path, name):
+def test_unknown_parameter_is_rejected_with_the_valid_ones(tmp_path, name):
     run = make_run(tmp_path / "run.zarr", LCA, status=CONVERGED)
     with pytest.raises(UsageError, match=r"no parameter .* an index from 0 to 6, .* The tensors are 0.weight\[1, 2\]"):
         curves(run, parameters=[name])
 
 
-def test_too_many_curves_are_refused(tmp_path, monkeypatch):
+def test_too_many_parameters_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr("lca.analysis._curves.MAX_CURVES", 1)
     run = make_run(tmp_path / "run.zarr", LCA, status=CONVERGED)
-    with pytest.raises(UsageError, match="parameters: expected at most 1 of them, found 2"):
+    with pytest.raises(UsageError, match="parameters: expected at most 1 parameters, found 2"):
         curves(run, parameters=["0.weight"])
 
 
-def test_parameters_are_named_by_their_place(tmp_path):
+def test_parameter_names_contain_their_position(tmp_path):
     table = make_run(tmp_path / "run.zarr", LCA).parameters
     names = [name_parameter(i, table) for i in (0, 1, 2, 4, 6)]
     assert names == ["0.weight[0, 0]", "0.weight[0, 1]", "0.bias[0]", "1.weight[1, 0]", "1.bias[1]"]

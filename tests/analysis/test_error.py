@@ -1,4 +1,4 @@
-"""Certificates by rule, and loss curves."""
+"""Certificates of allocations with different rules, and loss curves."""
 
 import numpy as np
 import pytest
@@ -22,25 +22,25 @@ def with_rules(path, scale=1.0):
     return run
 
 
-def test_error_by_rule(tmp_path):
+def test_error_of_each_rule(tmp_path):
     answer = Errors.tabulate([error(with_rules(tmp_path / "run.zarr"))])
     columns = columns_of(answer)
-    assert list(columns["of ΔL %"]) == ["first, first-order", "train, simpson"]
+    assert list(columns["% of ΔL"]) == ["first, first-order", "train, simpson"]
     cell = {name: {row: value["mean"] for row, value in rows.items()} for name, rows in columns.items()}
     assert cell["|Σ A − ΔL| (nats)"] == pytest.approx({"first, first-order": 0.48, "train, simpson": 1e-4})
-    assert cell["of ΔL %"] == pytest.approx({"first, first-order": 30, "train, simpson": 100e-4 / 1.6})
-    assert cell["largest (nats)"] == pytest.approx({"first, first-order": 0.4, "train, simpson": 3e-4})
+    assert cell["% of ΔL"] == pytest.approx({"first, first-order": 30, "train, simpson": 100e-4 / 1.6})
+    assert cell["largest residual (nats)"] == pytest.approx({"first, first-order": 0.4, "train, simpson": 3e-4})
     assert cell["gradients"] == pytest.approx({"first, first-order": 1, "train, simpson": 8 / 3})
     assert cell["not converged"] == {"first, first-order": 3, "train, simpson": 1}
-    assert cell["parts off %"] == {"first, first-order": None, "train, simpson": pytest.approx(0.3)}
-    assert cell["signs wrong %"] == {"first, first-order": None, "train, simpson": pytest.approx(2)}
-    assert "left out" not in str(answer)
+    assert cell["part error %"] == {"first, first-order": None, "train, simpson": pytest.approx(0.3)}
+    assert cell["wrong signs %"] == {"first, first-order": None, "train, simpson": pytest.approx(2)}
+    assert "excluded" not in str(answer)
 
 
-def test_error_over_runs_takes_what_all_have(tmp_path):
+def test_error_of_several_runs_shows_common_allocations(tmp_path):
     a, b = with_rules(tmp_path / "a.zarr"), with_rules(tmp_path / "b.zarr", scale=2)
     other = make_run(tmp_path / "c.zarr", np.zeros((7, 3)))
-    rows = columns_of(Errors.tabulate([error(a), error(b)]))["largest (nats)"]
+    rows = columns_of(Errors.tabulate([error(a), error(b)]))["largest residual (nats)"]
     assert rows["train, simpson"]["values"] == pytest.approx([3e-4, 6e-4])
     assert list(columns_of(Errors.tabulate([error(a), error(other)]))["refined"]) == ["train, simpson"]
     assert list(columns_of(Errors.tabulate([error(a, names=["first"])]))["refined"]) == ["first, first-order"]
@@ -48,14 +48,14 @@ def test_error_over_runs_takes_what_all_have(tmp_path):
         Errors.tabulate([error(a, names=["first"]), error(other)])
 
 
-def test_error_needs_a_complete_allocation(tmp_path):
+def test_error_requires_a_complete_allocation(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.zeros((7, 3)))
     AllocationWriter(run.allocation("train")).reopen()
     with pytest.raises(LCAError, match="no complete allocation. Create one with lca.allocate"):
         error(run)
 
 
-def test_the_table_of_a_loss_curve(tmp_path):
+def test_loss_curve_table(tmp_path):
     result = loss_curve(with_rules(tmp_path / "run.zarr"))
     values = {row: cell["mean"] for row, cell in columns_of(result)["nats"].items()}
     assert values == pytest.approx(
@@ -65,7 +65,7 @@ def test_the_table_of_a_loss_curve(tmp_path):
             "lowest loss": 1.4,
             "Σ A": -1.6001,
             "Σ A − ΔL": -1e-4,
-            "largest |Σ A − ΔL| of an iteration": 3e-4,
+            "largest |Σ A − ΔL| in one iteration": 3e-4,
         }
     )
     np.testing.assert_allclose(result.rebuild_loss(result.stretches[0]), [3, 2.0001, 1.4998, 1.3999])

@@ -1,4 +1,4 @@
-"""All questions at once give what each gives alone; what the store lacks is named."""
+"""Asking all questions at once equals asking each separately, and missing arrays are reported."""
 
 from dataclasses import fields, is_dataclass
 
@@ -11,7 +11,7 @@ from lca.analysis._everything import combine, everything
 
 
 def same(a, b):
-    """Whether two answers are equal, NaN being equal to itself."""
+    """Return whether two results are equal, treating NaN as equal to itself."""
     if is_dataclass(a):
         return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
     if isinstance(a, np.ndarray):
@@ -36,29 +36,32 @@ def run(tmp_path_factory):
     "question",
     ["helping", "layers", "neurons", "oscillation", "tails", "overfit", "error", "subset", "synchrony"],
 )
-def test_each_answer_is_that_of_the_question_alone(run, question):
+def test_each_answer_equals_the_separate_question(run, question):
     found = everything(run)
     assert same(found.answers[question], getattr(analysis, question)(run))
     assert question not in found.unanswered
 
 
-def test_unconverged_iterations_are_counted_if_asked_for(run):
+def test_unconverged_iterations_are_included_on_request(run):
     for question in ("helping", "oscillation", "tails", "overfit"):
         found = everything(run, unconverged=True).answers[question]
         assert same(found, getattr(analysis, question)(run, unconverged=True))
         assert not same(found, getattr(analysis, question)(run))
 
 
-def test_the_answers_come_in_order(run):
+def test_answers_have_a_fixed_order(run):
     found = combine(everything([run, run]))
     assert set(found.unanswered) == {"prune", "synchrony by class"}
     prune = f"lca.analysis.prune('{run.path}', evaluate)"
-    assert str(found.unanswered["prune"]) == f"it needs the model. Ask it with {prune}. The same holds for {run.path}."
+    assert (
+        str(found.unanswered["prune"])
+        == f"it needs the model. Ask this question with {prune}. The same holds for {run.path}."
+    )
     order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
     assert [answer.question for answer in found.answers] == order
 
 
-def test_what_is_lacking_is_named_with_its_call(tmp_path):
+def test_missing_arrays_are_reported_with_the_call_that_adds_them(tmp_path):
     run, made = random_run(tmp_path / "run.zarr", 70)
     add_allocation(run, "sums", made["lca"], keep=False)
     found = everything(run, name="sums")
@@ -74,31 +77,31 @@ def test_what_is_lacking_is_named_with_its_call(tmp_path):
     assert f"Allocate one with `allocate {run.path} (Argument(name='split', value='val'),)`." in shell
 
 
-def test_a_part_of_the_iterations_is_no_hindrance(tmp_path):
+def test_partial_allocation_is_analyzed(tmp_path):
     run, made = random_run(tmp_path / "run.zarr", 70)
     status = np.zeros(70)
     status[::10] = 1
     add_allocation(run, "some", made["lca"], status=status)
     found = everything(run, name="some")
-    assert "no three successive iterations" in str(found.unanswered["synchrony"])
+    assert "no three successive usable iterations" in str(found.unanswered["synchrony"])
     crossings = str(found.unanswered["crossings of the gradient"])
     assert "name='some', gradient_signs=True, overwrite=True)" in crossings
     assert found.answers["helping"].iterations.n == 7
 
 
-def test_a_question_that_one_run_cannot_answer_does_not_hinder_the_others(tmp_path, run):
+def test_question_that_fails_for_one_run_does_not_affect_others(tmp_path, run):
     other, made = random_run(tmp_path / "run.zarr", 70)
     add_allocation(other, "val", made["lca"], status=[2] * 70, attributes={"split": "val"})
     lacking = everything(other).unanswered
     assert "did not converge" in str(lacking["overfit"])
-    assert "no allocation over a part of the examples" in str(lacking["subset"])
+    assert "no allocation over a subset of the examples" in str(lacking["subset"])
     found = combine(everything([run, other]))
     order = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "error"]
     assert [answer.question for answer in found.answers] == order
     assert "did not converge" in str(found.unanswered["overfit"])
 
 
-def test_val_is_held_out_rather_than_test_and_only_from_train(tmp_path):
+def test_overfit_prefers_val_and_requires_train(tmp_path):
     run, made = random_run(tmp_path / "run.zarr", 70)
     for split in ("test", "val"):
         add_allocation(run, split, np.nan_to_num(made["lca"]), attributes={"split": split})
@@ -106,11 +109,11 @@ def test_val_is_held_out_rather_than_test_and_only_from_train(tmp_path):
     assert "overfit" not in everything(run, name="val").answers
 
 
-def test_its_tables_are_those_of_all_questions(run):
+def test_everything_contains_the_tables_of_all_questions(run):
     results = everything([run, run])
     answer, found = results.to_answer(), combine(results)
     assert repr(results) == str(answer)
     assert len(answer.tables) == sum(len(of.tables) for of in found.answers)
     assert any(table.title == "helping: by tensor" for table in answer.tables)
-    assert any(note.startswith("not answered: prune: it needs the model.") for note in answer.notes)
+    assert any(note.startswith("prune: not answered, because it needs the model.") for note in answer.notes)
     assert set(answer.to_json()) > {"helping", "layers", "tails"}

@@ -1,4 +1,4 @@
-"""The LCA of layers: biases with their kernels, shares, classes and tests over runs."""
+"""The LCA of layers: sums over kernels and biases, shares, classes and tests over runs."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy import stats
 from lca.analysis import Layers, layers
 
 
-def test_layers_join_the_bias_to_its_kernel(tmp_path):
+def test_layer_includes_its_bias(tmp_path):
     lca = [*LCA[:2], [8.0, 0.0, -2.0, NAN], *LCA[3:]]
     result = layers(make_run(tmp_path / "run.zarr", lca, status=CONVERGED))
     assert result.layers == ["0", "1"]
@@ -16,10 +16,10 @@ def test_layers_join_the_bias_to_its_kernel(tmp_path):
     np.testing.assert_allclose(result.total, [3, -1])
     np.testing.assert_allclose(result.total_by_tensor, [-3, 6, 1, -2])
     np.testing.assert_allclose(result.cumulative, [[4, -0.5], [5, -5], [3, -1], [3, -1]])
-    assert result.iterations.left_out == {"not finite": 1}
+    assert result.iterations.exclusions == {"not finite": 1}
 
 
-def test_layers_by_class(tmp_path):
+def test_lca_by_class(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(7, 4))
     class_lca = rng.normal(size=(4, 3, 4))
@@ -30,7 +30,7 @@ def test_layers_by_class(tmp_path):
     result = layers(runs[0])
     counted = class_lca[[0, 1, 3]].sum(0)
     np.testing.assert_allclose(result.by_class, np.stack([counted[:, :2].sum(1), counted[:, 2:].sum(1)], 1))
-    title = "LCA (nats) of the part of the loss that each class makes up"
+    title = "LCA (nats) by class: the change of each class's contribution to the loss"
     found = columns_of(Layers.tabulate([layers(run) for run in runs]), title)
     assert list(found) == ["cat", "dog", "7"]
     assert found["dog"]["1"]["values"] == pytest.approx([counted[1, 2:].sum(), counted[1, 2:].sum() + 2 * 3])
@@ -40,7 +40,7 @@ def test_layers_by_class(tmp_path):
     assert title not in [table.title for table in Layers.tabulate([result, layers(without)]).tables]
 
 
-def test_the_tables_of_layers_give_shares_kinds_and_tests(tmp_path):
+def test_layer_tables(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(-1, 1, (3, 7, 10))
     runs = [make_run(tmp_path / f"{i}.zarr", v) for i, v in enumerate(values)]
@@ -51,21 +51,21 @@ def test_the_tables_of_layers_give_shares_kinds_and_tests(tmp_path):
         found = columns_of(answer)
         assert found["LCA (nats)"][row]["values"] == pytest.approx(of_runs, rel=1e-6)
         assert found["LCA (nats)"][row]["deviation"] == pytest.approx(of_runs.std(ddof=1), rel=1e-6)
-        assert found["share %"][row]["mean"] == pytest.approx((100 * of_runs / by_layer[2]).mean(), rel=1e-6)
+        assert found["share of sum %"][row]["mean"] == pytest.approx((100 * of_runs / by_layer[2]).mean(), rel=1e-6)
         p = found["p (t-test against 0)"][row]["mean"]
         assert p == pytest.approx(stats.ttest_1samp(of_runs, 0).pvalue, rel=1e-5)
-    apart = columns_of(answer, "kernels, biases and norms apart")
-    assert apart["LCA (nats)"]["every bias"]["values"] == pytest.approx(totals[:, [2, 5, 6]].sum(1), rel=1e-6)
+    by_tensor = columns_of(answer, "by tensor: kernels, biases and norms separately")
+    assert by_tensor["LCA (nats)"]["all biases"]["values"] == pytest.approx(totals[:, [2, 5, 6]].sum(1), rel=1e-6)
     share = (100 * totals[:, 2] / by_layer[0]).mean()
-    assert apart["share of its layer %"]["0.bias"]["mean"] == pytest.approx(share, rel=1e-5)
-    cumulative = columns_of(answer, "cumulative LCA (nats), after the first part of the iterations")
+    assert by_tensor["share of layer %"]["0.bias"]["mean"] == pytest.approx(share, rel=1e-5)
+    cumulative = columns_of(answer, "cumulative LCA (nats) after the given fraction of iterations")
     assert cumulative["30 %"]["1"]["values"] == pytest.approx(values[:, 3:, :3].sum((1, 2)), rel=1e-5)
 
 
-def test_runs_of_different_length_are_cut_at_the_same_part(tmp_path):
+def test_runs_of_different_length_are_compared_at_the_same_fraction(tmp_path):
     runs = [make_run(tmp_path / f"{T}.zarr", np.ones((7, T))) for T in (10, 20)]
     answer = Layers.tabulate([layers(run) for run in runs])
-    cells = columns_of(answer, "cumulative LCA (nats), after the first part of the iterations")
+    cells = columns_of(answer, "cumulative LCA (nats) after the given fraction of iterations")
     assert cells["30 %"]["sum"]["values"] == [21, 42]
-    assert str(answer).endswith("10 or 20 iterations, 2 runs")
+    assert str(answer).endswith("2 runs of 10 or 20 iterations.")
     assert answer.to_json()["cumulative"][0]["iteration"] == list(range(10))

@@ -1,4 +1,4 @@
-"""Shares, the Gini coefficient and Weibull shapes, against closed forms and scipy."""
+"""Shares, Gini coefficient and Weibull shape, compared with closed forms and scipy."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from scipy import stats
 from lca.analysis.magnitudes import Magnitudes, count_by_size, fit_weibull_shape, split_by_sign
 
 
-def test_shares_worked_out_by_hand():
+def test_shares_computed_by_hand():
     magnitudes = Magnitudes(np.array([1.0, 2.0, 10.0]), np.array([6, 3, 1]))
     assert (magnitudes.n, magnitudes.total) == (10, 22)
     assert magnitudes.share_of_top(0.1) == pytest.approx(10 / 22)
     assert magnitudes.share_of_top(0.2) == pytest.approx(12 / 22)
-    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # a half of the third value
+    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # half of the third value
     assert magnitudes.share_beyond(1.5) == pytest.approx(16 / 22)
     assert magnitudes.share_beyond(2.0) == pytest.approx(10 / 22)
     # mean absolute difference over twice the mean: Σ|x_i − x_j| = 2 (6·3·1 + 6·1·9 + 3·1·8) = 192
@@ -22,25 +22,25 @@ def test_shares_worked_out_by_hand():
 
 @pytest.mark.parametrize("k", [0.2, 0.7, 1.0, 3.5])
 @pytest.mark.parametrize("scale", [1e-9, 1.0])
-def test_the_shape_of_greatest_likelihood_is_that_of_scipy(k, scale):
+def test_weibull_shape_equals_scipy(k, scale):
     values = stats.weibull_min.rvs(k, scale=scale, size=20_000, random_state=np.random.default_rng(2))
     shape = fit_weibull_shape(values)
     assert shape == pytest.approx(k, rel=0.03)
     fitted, _, _ = stats.weibull_min.fit(values / values.mean(), floc=0)
     assert shape == pytest.approx(fitted, rel=1e-3)
 
-    def likelihood(c):  # at the best scale for this shape
+    def likelihood(c):  # with the best scale for this shape
         return stats.weibull_min.logpdf(values, c, scale=(values**c).mean() ** (1 / c)).sum()
 
     assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0]])
-def test_no_shape_without_two_different_values(values):
+def test_weibull_shape_requires_two_distinct_values(values):
     assert np.isnan(fit_weibull_shape(np.array(values)))
 
 
-def test_every_value_is_in_the_bin_of_its_size():
+def test_values_are_assigned_to_bins_by_size():
     values = np.array([0.0, -0.0, 1e-45, -1e-45, 3e-20, -2.5, -2.501, 7e30], np.float32)
     below, above = split_by_sign(count_by_size(values.reshape(2, 4)), 3, 3)
     assert below.counts.tolist() == [1, 2]

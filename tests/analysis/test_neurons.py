@@ -1,4 +1,4 @@
-"""The LCA of neurons: rows of the kernel with their bias, in bins of time."""
+"""The LCA of neurons: rows of the kernel with their bias, in bins of iterations."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from lca.analysis._neurons import NeuronSums
 from lca.analysis.tiles import feed
 
 
-def test_neurons_are_rows_of_the_kernel_with_their_bias(tmp_path):
+def test_neuron_is_a_kernel_row_with_its_bias(tmp_path):
     lca = np.where(np.isnan(LCA), 0, LCA) + np.arange(7)[:, None]
     result = neurons(make_run(tmp_path / "run.zarr", lca, status=CONVERGED))
     assert result.units.names == ["0[0]", "1[0]", "1[1]"]
@@ -23,25 +23,25 @@ def test_neurons_are_rows_of_the_kernel_with_their_bias(tmp_path):
 
 
 @pytest.mark.parametrize("length", [3, 10, 65, 130])
-def test_neurons_over_more_time_than_fits_are_summed_in_bins(tmp_path, length):
+def test_iterations_are_summed_in_bins_to_save_memory(tmp_path, length):
     lca = np.random.default_rng(0).normal(size=(7, 130))
     status = np.ones(130)
     status[[5, 6, 7, 8, 9, 100]] = 2
     run = make_run(tmp_path / "run.zarr", lca, status=status)
     fine = neurons(run)
     sums = NeuronSums(run, fine.iterations, max_cells=130 * 3 // length)
-    feed(run, run.allocation("train").lca, fine.iterations.counted, [sums])
+    feed(run, run.allocation("train").lca, fine.iterations.mask, [sums])
     coarse = sums.result()
     edges = [*range(0, 130, length), 130]
     assert coarse.edges.tolist() == edges
     for i, (begin, end) in enumerate(itertools.pairwise(edges)):
-        there = fine.lca[:, begin:end]
-        expected = np.where(np.isnan(there).all(1), NAN, np.nansum(there, 1))
+        values = fine.lca[:, begin:end]
+        expected = np.where(np.isnan(values).all(1), NAN, np.nansum(values, 1))
         np.testing.assert_allclose(coarse.lca[:, i], expected, rtol=1e-6)
     np.testing.assert_allclose(coarse.total, fine.total, rtol=1e-6)
 
 
-def test_the_neurons_that_help_and_hurt_most_are_named(tmp_path):
+def test_neurons_that_help_and_hurt_most_are_listed(tmp_path):
     lca = np.zeros((7, 2))
     lca[[0, 5, 6]] = [[-1, -1], [3, -1], [-5, 0]]
     answer = Neurons.tabulate([neurons(make_run(tmp_path / "run.zarr", lca))])
@@ -49,6 +49,6 @@ def test_the_neurons_that_help_and_hurt_most_are_named(tmp_path):
     assert list(named.rows) == ["1[1]", "0[0]", "1[0]"]
     assert named.columns["LCA (nats)"].values.tolist() == [[-5, -2, 2]]
     assert overview.columns["neurons"].values.tolist() == [[1, 2]]
-    assert overview.columns["helping in total %"].values.tolist() == [[100, 50]]
-    assert overview.columns["lowest (nats)"].values.tolist() == [[-2, -5]]
-    assert overview.columns["highest (nats)"].values.tolist() == [[-2, 2]]
+    assert overview.columns["helping neurons %"].values.tolist() == [[100, 50]]
+    assert overview.columns["lowest LCA (nats)"].values.tolist() == [[-2, -5]]
+    assert overview.columns["highest LCA (nats)"].values.tolist() == [[-2, 2]]

@@ -1,4 +1,4 @@
-"""What is learned on one split and not on the other."""
+"""Gaps between LCA on two splits."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from lca.analysis import Overfit, overfit
 from lca.errors import LCAError, UsageError
 
 
-def test_overfit(tmp_path):
+def test_gap_of_layers_and_neurons(tmp_path):
     train, val = np.zeros((2, 7, 4))
-    train[0] = [-4, -2, -1, -1]  # layer 0 learns by heart from the third iteration on
+    train[0] = [-4, -2, -1, -1]  # layer 0 overfits from the third iteration on
     val[0] = [-4, -2, 1, 2]
     train[3] = [-1, 0, 0, 0]
     val[3] = [-1, -1, 0, 0]
@@ -20,7 +20,7 @@ def test_overfit(tmp_path):
     add_allocation(run, "val", val, attributes={"split": "val"})
     result = overfit(run)
     assert result.layers == ["0", "1"]
-    assert result.iterations.counted.tolist() == [True, True, True, False]
+    assert result.iterations.mask.tolist() == [True, True, True, False]
     np.testing.assert_allclose(result.train, [[-4, -2], [-2, -1], [-1, -1], [NAN, NAN]])
     np.testing.assert_allclose(result.held_out, [[-4, -1], [-2, -1], [1, 0], [NAN, NAN]])
     np.testing.assert_allclose(result.cumulative_gap, [[0, 1], [0, 1], [2, 2], [2, 2]])
@@ -33,10 +33,10 @@ def test_overfit(tmp_path):
     assert [columns["gap (nats)"][row]["mean"] for row in ("0", "1", "sum")] == [2, 2, 4]
     assert columns["gap %"]["1"]["mean"] == pytest.approx(50)
     assert list(answer.tables[-1].rows) == ["1[1]", "0[0]", "1[0]"]
-    assert "left out: 1 not finite" in str(answer)
+    assert "excluded: 1 not finite" in str(answer)
 
 
-def test_overfit_over_runs_has_a_paired_test(tmp_path):
+def test_several_runs_have_a_paired_test(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i, shift=-1)) for i in range(4)]
     for i, run in enumerate(runs):
         add_allocation(run, "val", random_lca(10 + i), attributes={"split": "val"}, keep=False)
@@ -48,7 +48,7 @@ def test_overfit_over_runs_has_a_paired_test(tmp_path):
         assert columns["p (paired t-test)"][row]["mean"] == pytest.approx(stats.ttest_rel(train, val).pvalue, rel=1e-4)
 
 
-def test_overfit_needs_two_allocations(tmp_path):
+def test_overfit_requires_two_allocations(tmp_path):
     run = make_run(tmp_path / "run.zarr", random_lca(0))
     with pytest.raises(LCAError, match=r"Create it with lca.allocate\('.*run.zarr', problem, split='val'\)"):
         overfit(run)
@@ -56,11 +56,11 @@ def test_overfit_needs_two_allocations(tmp_path):
         overfit(run, against="train")
     add_allocation(run, "val", random_lca(1), status=[0] * 9 + [1])
     add_allocation(run, "other", random_lca(1), status=[1] + [0] * 9)
-    with pytest.raises(LCAError, match="no iteration of .* counts in both val and other"):
+    with pytest.raises(LCAError, match="has no iteration that is usable in both 'val' and 'other'"):
         overfit(run, name="val", against="other")
 
 
-def test_overfit_compares_runs_on_the_same_splits(tmp_path):
+def test_runs_with_different_splits_are_rejected(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i)) for i in range(2)]
     for run, split in zip(runs, ("val", "test"), strict=True):
         add_allocation(run, split, random_lca(3), attributes={"split": split})

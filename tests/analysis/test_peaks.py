@@ -1,4 +1,4 @@
-"""Peaks and whether they coincide, by hand and against plain loops."""
+"""Peaks and their coincidence, by hand and compared with plain loops."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from lca.analysis.peaks import Peaks, compute_p, draw_baseline, find_deepest_min
 
 
 def minima(values, n):
-    """The deepest local minima of one series, by a plain loop."""
+    """Find the deepest local minima of one series with a plain loop."""
     found = [t for t in range(1, len(values) - 1) if values[t] < values[t - 1] and values[t] < values[t + 1]]
     best = sorted(found, key=lambda t: (values[t], t))[:n]
     return best + [-1] * (n - len(best))
@@ -15,14 +15,14 @@ def minima(values, n):
 
 def test_minima_by_hand():
     values = np.array([-9.0, -1, -5, -2, -7, -7, -1, -3, -2, -8])
-    # −9 and −8 are at the ends, −7, −7 is flat
+    # −9 and −8 are at the ends, and −7, −7 is flat
     assert find_deepest_minima(values, 3).tolist() == [2, 7, -1]
-    values[3] = np.nan  # then −5 has no neighbour after it
+    values[3] = np.nan  # the neighbour of −5
     assert find_deepest_minima(values, 3).tolist() == [7, -1, -1]
 
 
 @pytest.mark.parametrize("stretch", [1, 2, 7, 64, 300])
-def test_minima_in_stretches_are_those_of_the_whole(stretch):
+def test_minima_do_not_depend_on_the_division_into_pieces(stretch):
     values = np.random.default_rng(0).normal(size=(300, 2, 3)).round(1)  # with ties
     values[50] = np.nan
     peaks = Peaks((2, 3), 20)
@@ -33,13 +33,13 @@ def test_minima_in_stretches_are_those_of_the_whole(stretch):
     assert find_deepest_minima(values).tolist() == expected
 
 
-def test_synchronised_is_in_every_layer():
+def test_synchronised_iterations_are_peaks_of_every_layer():
     assert find_synchronised(np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1]])) == [3, 5]
     assert find_synchronised(np.array([[3], [4]])) == []
     assert find_synchronised(np.array([[8, 2]])) == [2, 8]
 
 
-def test_the_baseline_is_the_count_after_shifting():
+def test_baseline_equals_count_after_shifting():
     rng = np.random.default_rng(1)
     peaks = np.array([[rng.choice(60, 20, replace=False) for _ in range(3)] for _ in range(4)])
     peaks[0, 0, -5:] = -1
@@ -51,10 +51,10 @@ def test_the_baseline_is_the_count_after_shifting():
         assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
 
 
-def test_a_single_layer_is_always_with_itself():
+def test_single_layer_is_always_synchronised():
     assert (draw_baseline(np.array([[[4, 8, -1]]]), (-1, 0, 1), 5, 0) == 2).all()
 
 
-def test_p_is_never_0():
+def test_p_value_is_never_0():
     assert compute_p(5, np.array([1, 2, 5, 7, 0])) == pytest.approx(3 / 6)
     assert compute_p(99, np.zeros(1000)) == pytest.approx(1 / 1001)

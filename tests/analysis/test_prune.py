@@ -1,4 +1,4 @@
-"""Pruning by LCA, by magnitude and at random: what is set to 0, and that the loss is that of what is left."""
+"""Pruning by LCA, by magnitude and at random, compared with explicitly masked models."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from lca.problem.losses import cross_entropy
 
 
 @pytest.fixture(scope="module")
-def allocated(tmp_path_factory):
+def allocated_run(tmp_path_factory):
     from conftest import small_problem
 
     path = tmp_path_factory.mktemp("prune") / "run.zarr"
@@ -26,21 +26,21 @@ def evaluator(problem):
     return lca.Evaluator(problem, device="cpu")
 
 
-def test_the_least_important_go_first():
+def test_least_important_weights_are_pruned_first():
     theta = np.arange(1, 7, dtype=np.float32)
     importance = np.array([5.0, 1, 4, 2, 0, 3])
-    candidates = np.array([0, 1, 2, 3, 5])  # not the fifth
+    candidates = np.array([0, 1, 2, 3, 5])  # all except index 4
     assert set_least_to_zero(theta, candidates, importance, 0.4).tolist() == [1, 0, 3, 0, 5, 6]
     assert set_least_to_zero(theta, candidates, importance, 0.0).tolist() == theta.tolist()
     assert set_least_to_zero(theta, candidates, importance, 0.98).tolist() == [0, 0, 0, 0, 5, 0]
     assert theta.tolist() == [1, 2, 3, 4, 5, 6]
 
 
-def test_losses_and_accuracies_are_those_of_the_masked_network(allocated, problem):
-    result = prune(allocated, evaluator(problem()), pruned=(0.5, 0.8))
-    A = allocated.allocation("train").lca[:].astype(np.float64).sum(1)
-    theta = allocated.weights[:, -1]
-    kernels = np.r_[0:16, 24:48]  # a 2-8-3 net
+def test_loss_and_accuracy_equal_the_masked_model(allocated_run, problem):
+    result = prune(allocated_run, evaluator(problem()), pruned=(0.5, 0.8))
+    A = allocated_run.allocation("train").lca[:].astype(np.float64).sum(1)
+    theta = allocated_run.weights[:, -1]
+    kernels = np.r_[0:16, 24:48]  # the kernels of a 2-8-3 network
     for i, importance in enumerate((-A, np.abs(theta))):
         for j, part in enumerate((0, 0.5, 0.8)):
             masked = theta.copy()
@@ -56,33 +56,33 @@ def test_losses_and_accuracies_are_those_of_the_masked_network(allocated, proble
                 assert result.accuracy[split][i, j] == pytest.approx(right)
     assert result.criteria == ["LCA", "magnitude", "random"]
     assert result.pruned.tolist() == [0, 0.5, 0.8]
-    assert len(set(result.loss["train"][:, 0])) == 1  # nothing pruned is the same by each
-    again = prune(allocated, evaluator(problem()), pruned=(0.5, 0.8), seed=1)
+    assert len(set(result.loss["train"][:, 0])) == 1  # without pruning, all criteria agree
+    again = prune(allocated_run, evaluator(problem()), pruned=(0.5, 0.8), seed=1)
     assert again.loss["train"][:2].tolist() == result.loss["train"][:2].tolist()
     assert again.loss["train"][2, 1] != result.loss["train"][2, 1]
 
 
-def test_each_split_has_a_table(allocated, problem):
-    answer = prune(allocated, evaluator(problem())).to_answer()
+def test_one_table_per_split(allocated_run, problem):
+    answer = prune(allocated_run, evaluator(problem())).to_answer()
     assert [table.title for table in answer.tables] == [
-        "train loss (nats) and accuracy",
-        "val loss (nats) and accuracy",
+        "train loss (nats) and accuracy of the pruned model, by criterion",
+        "val loss (nats) and accuracy of the pruned model, by criterion",
     ]
-    assert list(answer.tables[0].rows) == ["nothing", "50 %", "80 %", "90 %", "95 %", "98 %"]
+    assert list(answer.tables[0].rows) == ["none", "50 %", "80 %", "90 %", "95 %", "98 %"]
     names = ("LCA", "magnitude", "random")
     assert list(answer.tables[0].columns) == [*(f"loss, {n}" for n in names), *(f"accuracy %, {n}" for n in names)]
 
 
-def test_without_knowing_what_is_right_there_is_no_accuracy(allocated, problem):
+def test_problem_without_accuracy_has_no_accuracy_columns(allocated_run, problem):
     given = problem()
     custom = lca.Problem(given.model, lambda model, batch: cross_entropy(model, batch), given.train)
-    result = prune(allocated, evaluator(custom), pruned=(0.5,))
+    result = prune(allocated_run, evaluator(custom), pruned=(0.5,))
     assert np.isnan(result.accuracy["train"]).all()
     assert list(result.to_answer().tables[0].columns) == ["loss, LCA", "loss, magnitude", "loss, random"]
 
 
-def test_another_model_or_part_is_refused(allocated, problem):
+def test_wrong_model_and_invalid_fraction_are_rejected(allocated_run, problem):
     with pytest.raises(LCAError, match="is not the model that"):
-        prune(allocated, evaluator(problem(model=nn.Linear(2, 3))))
-    with pytest.raises(UsageError, match="pruned: expected parts between 0 and 1, found 0.5, 1"):
-        prune(allocated, evaluator(problem()), pruned=(0.5, 1))
+        prune(allocated_run, evaluator(problem(model=nn.Linear(2, 3))))
+    with pytest.raises(UsageError, match="pruned: expected fractions between 0 and 1, found 0.5, 1"):
+        prune(allocated_run, evaluator(problem()), pruned=(0.5, 1))

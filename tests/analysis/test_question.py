@@ -1,4 +1,4 @@
-"""What all questions share: what they accept, what they return and how they fail."""
+"""The common interface of all questions: accepted runs, results and errors."""
 
 import subprocess
 import sys
@@ -35,10 +35,10 @@ from lca.errors import Interrupted, LCAError, UsageError
     ("status", "message"),
     [
         (0, r"Finish the allocation, or replace it with lca.allocate\('.*run.zarr', problem, overwrite=True\)"),
-        (2, "To count the 4 that did not converge, pass unconverged=True"),
+        (2, "4 not converged. To include the 4 iterations that did not converge, pass unconverged=True"),
     ],
 )
-def test_nothing_is_no_answer(tmp_path, status, message):
+def test_allocation_without_usable_iterations_is_an_error(tmp_path, status, message):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 4)), status=[status] * 4)
     for question in (helping, layers, neurons, tails):
         with pytest.raises(LCAError, match=message):
@@ -46,7 +46,7 @@ def test_nothing_is_no_answer(tmp_path, status, message):
 
 
 @pytest.mark.parametrize("question", [helping, neurons, tails, oscillation])
-def test_an_allocation_without_the_parts_names_the_call_that_keeps_them(tmp_path, question):
+def test_missing_lca_is_reported_with_the_call_that_adds_it(tmp_path, question):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 4)), keep=False, gradient_positive=np.ones((7, 5), bool))
     with pytest.raises(
         LCAError, match=r"has no lca. Replace it with lca.allocate\('.*run.zarr', problem, keep='lca', overwrite=True\)"
@@ -54,7 +54,7 @@ def test_an_allocation_without_the_parts_names_the_call_that_keeps_them(tmp_path
         question(run)
 
 
-def test_a_missing_allocation_is_named_with_the_call_that_creates_it(tmp_path):
+def test_missing_allocation_is_reported_with_the_call_that_creates_it(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 4)))
     with pytest.raises(LCAError, match=r"no allocation 'val'; .* lca.allocate\('.*run.zarr', problem, split='val'\)"):
         layers(run, name="val")
@@ -62,14 +62,14 @@ def test_a_missing_allocation_is_named_with_the_call_that_creates_it(tmp_path):
         layers(run, name="mine")
 
 
-def test_several_allocations_of_one_run_are_apart(tmp_path):
+def test_allocations_of_one_run_are_independent(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 3)))
     add_allocation(run, "other", -np.ones((7, 3)))
     assert (helping(run).percentage, helping(run, name="other").percentage) == (0, 100)
 
 
-def test_an_interrupted_allocation_answers_for_what_there_is(run, problem, monkeypatch):
-    """Files of blocks that were not begun are not lost ones."""
+def test_interrupted_allocation_is_analyzed(run, problem, monkeypatch):
+    """Missing files of blocks that were not started are not reported as damage."""
     allocate_block = BlockPass._allocate_block
 
     def first_only(self, block, writer):
@@ -83,11 +83,11 @@ def test_an_interrupted_allocation_answers_for_what_there_is(run, problem, monke
     opened = lca.open(run)
     assert not opened.allocation("train").complete
     for question in (helping, layers, tails, neurons, oscillation):
-        assert question(opened).iterations.counted.sum() == 64
-        assert question(opened).iterations.left_out == {"not allocated": 36}
+        assert question(opened).iterations.mask.sum() == 64
+        assert question(opened).iterations.exclusions == {"not allocated": 36}
     monkeypatch.undo()
     lca.allocate(run, problem(), lca.AllocateConfig(device="cpu", gradient_signs=True))
-    assert helping(lca.open(run)).iterations.counted.all()
+    assert helping(lca.open(run)).iterations.mask.all()
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,12 @@ QUESTIONS = [curves, error, everything, helping, layers, loss_curve, neurons, os
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, tails], ids=lambda question: question.__name__)
-def test_a_path_a_run_and_a_list_have_the_same_answer(runs, question):
+def test_path_run_and_list_give_the_same_result(runs, question):
     run = runs[0]
     expected = question(run)
     assert isinstance(expected, Result)
     assert repr(expected) == str(expected) == str(expected.to_answer())
-    assert repr(expected).endswith(("1 run", "not finite", "not converged", "not allocated"))
+    assert "\n1 run of 70 iterations" in repr(expected)
     path = str(run.path)
     assert repr(question(path)) == repr(question(Path(path))) == repr(expected)
     (only,) = question([path])
@@ -117,7 +117,7 @@ def test_a_path_a_run_and_a_list_have_the_same_answer(runs, question):
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, tails], ids=lambda question: question.__name__)
-def test_several_runs_have_results_with_a_table_over_all(runs, question):
+def test_several_runs_give_results_with_combined_tables(runs, question):
     results = question([str(runs[0].path), runs[1]])
     assert isinstance(results, Results)
     assert len(results) == 2
@@ -127,7 +127,7 @@ def test_several_runs_have_results_with_a_table_over_all(runs, question):
 
 @pytest.mark.parametrize("question", [*QUESTIONS, tails], ids=lambda question: question.__name__)
 @pytest.mark.parametrize("wrong", [None, 3, [3]])
-def test_something_else_than_a_run_is_refused(question, wrong):
+def test_other_objects_are_rejected(question, wrong):
     kind = "NoneType" if wrong is None else "int"
     with pytest.raises(
         UsageError, match=rf"runs: expected a path, an lca.Run, or a list of them, found an object of type {kind}"
@@ -137,18 +137,18 @@ def test_something_else_than_a_run_is_refused(question, wrong):
         question([])
 
 
-def test_an_allocation_is_not_a_run(runs):
+def test_allocation_is_rejected_as_a_run(runs):
     with pytest.raises(UsageError, match="found an object of type Allocation"):
         layers(runs[0].allocation("train"))
 
 
-def test_runs_of_different_models_are_refused(runs, tmp_path):
+def test_runs_of_different_models_are_rejected(runs, tmp_path):
     other = make_run(tmp_path / "other.zarr", LCA, status=CONVERGED)
     with pytest.raises(LCAError, match="is not the model that"):
         layers([runs[0], other])
 
 
-def test_several_runs_share_the_memory(runs):
+def test_several_runs_share_the_memory_limit(runs):
     n_units = len(neurons(runs[0]).units)
     assert len(neurons(runs[0], max_cells=20 * n_units).edges) == 19  # bins of 4 iterations
     assert all(len(result.edges) == 11 for result in neurons(runs, max_cells=20 * n_units))  # bins of 7
@@ -156,11 +156,11 @@ def test_several_runs_share_the_memory(runs):
     assert len(neurons(runs, max_cells=1)[0].edges) == 2
 
 
-def test_only_questions_are_listed():
+def test_dir_lists_only_questions():
     assert set(dir(lca.analysis)) == {f.__name__ for f in (*QUESTIONS, tails, compare, prune, trend)}
 
 
-def test_importing_the_questions_is_cheap():
+def test_import_does_not_load_heavy_packages():
     heavy = ("torch", "matplotlib", "scipy.stats", "scipy.optimize", "scipy.special")
     code = f"import sys, lca.analysis; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

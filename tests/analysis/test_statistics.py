@@ -1,4 +1,4 @@
-"""Tests over runs, against scipy."""
+"""Significance tests over runs, compared with scipy."""
 
 import numpy as np
 from scipy import stats
@@ -15,7 +15,7 @@ def test_mean_and_sample_deviation():
     assert (float(mean), np.isnan(deviation)) == (5.0, True)
 
 
-def test_the_tests_over_runs_are_those_of_scipy():
+def test_p_values_equal_scipy():
     a, b = np.random.default_rng(0).normal(size=(2, 6, 4))
     b[:, 0] += 3
     np.testing.assert_allclose(differs_from_zero(a), stats.ttest_1samp(a, 0).pvalue)
@@ -24,7 +24,7 @@ def test_the_tests_over_runs_are_those_of_scipy():
     assert differs_between(a, b)[0] < 0.01
 
 
-def test_what_cannot_be_tested_has_no_p_value():
+def test_impossible_tests_give_nan():
     frozen = np.zeros((3, 1))
     assert np.isnan(differs_from_zero(frozen)).all()
     assert np.isnan(differs_from_zero([[1.0]])).all()
@@ -33,7 +33,7 @@ def test_what_cannot_be_tested_has_no_p_value():
     assert (format_p(0.0123), format_p(3.14e-7), format_p(0.0)) == ("0.012", "3.1e-07", "< 1e-16")
 
 
-def test_what_is_infinite_or_always_the_same_is_no_warning():
+def test_infinite_and_constant_values_give_no_warning():
     mean, deviation = mean_and_deviation([[np.inf], [np.inf]])
     assert (mean[0], np.isnan(deviation[0])) == (np.inf, True)
     assert 0 < differs_between([[2.0], [2.0]], [[3.0], [4.0]])[0] < 1

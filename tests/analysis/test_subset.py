@@ -1,4 +1,4 @@
-"""How allocations over a subset agree with the one over all examples."""
+"""Agreement of allocations over subsets with the allocation over all examples."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lca.analysis import Subset, subset
 from lca.errors import LCAError, UsageError
 
 
-def test_subset(tmp_path):
+def test_agreement_equals_scipy(tmp_path):
     full = random_lca(0, T=130)
     full[2] = 0
     part = (full + random_lca(1, T=130) / 2).astype(np.float32)
@@ -22,8 +22,8 @@ def test_subset(tmp_path):
     result = subset(run)
     assert list(result.agreements) == ["part"]
     found = result.agreements["part"]
-    there = status == 1
-    a, b = full[:, there].astype(np.float64), part[:, there].astype(np.float64)
+    used = status == 1
+    a, b = full[:, used].astype(np.float64), part[:, used].astype(np.float64)
     assert found.correlation == pytest.approx(stats.pearsonr(a.ravel(), b.ravel()).statistic)
     assert found.of_parameters == pytest.approx(stats.pearsonr(a.sum(1), b.sum(1)).statistic)
     assert found.same_sign == pytest.approx((np.sign(a) == np.sign(b))[a != 0].mean())
@@ -36,7 +36,7 @@ def test_subset(tmp_path):
     assert columns["same sign %"]["part"]["mean"] == pytest.approx(100 * found.same_sign)
 
 
-def test_the_smallest_subset_comes_first(tmp_path):
+def test_subsets_are_sorted_by_size(tmp_path):
     run = make_run(tmp_path / "run.zarr", random_lca(0), attributes={"examples": 1000})
     for n in (500, 20, 100):
         add_allocation(run, f"of-{n}", random_lca(0), attributes={"examples": n})
@@ -46,16 +46,16 @@ def test_the_smallest_subset_comes_first(tmp_path):
     assert list(subset(run, against=["of-100"]).agreements) == ["of-100"]
 
 
-def test_a_subset_is_of_the_same_split(tmp_path):
+def test_subset_of_a_different_split_is_rejected(tmp_path):
     run = make_run(tmp_path / "run.zarr", random_lca(0))
     add_allocation(run, "val", random_lca(0), attributes={"split": "val"})
     with pytest.raises(
-        UsageError, match="val: expected an allocation of the train split, .* found one of the val split"
+        UsageError, match="allocation 'val': expected the train split, like 'train', found the val split"
     ):
         subset(run, against=["val"])
 
 
-def test_without_a_subset_the_call_that_creates_one_is_named(tmp_path):
+def test_missing_subset_is_reported_with_the_call_that_creates_it(tmp_path):
     run = make_run(tmp_path / "run.zarr", random_lca(0))
     with pytest.raises(LCAError, match=r"problem, split='train', examples=1000, name='subset-1000'\)"):
         subset(run)

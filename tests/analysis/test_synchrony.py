@@ -1,4 +1,4 @@
-"""Peaks and whether they coincide, by hand and against a plain simulation."""
+"""Synchronised peaks, by hand and compared with a plain simulation."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from lca.analysis import Synchrony, synchrony
 from lca.errors import LCAError, UsageError
 
 
-def made(path, **options):
-    """Two layers that peak together in total and in class 0, and two iterations apart in class 1."""
+def make_peaks(path, **options):
+    """Make a run whose two layers peak together in total and in class 0, and two iterations apart in class 1."""
     T, peaks = 200, np.arange(10, 160, 7)
     depth = np.linspace(2, 3, len(peaks))
 
@@ -27,7 +27,7 @@ def made(path, **options):
     class_lca[:, 0, 0], class_lca[:, 0, 2] = series(), series()
     class_lca[:, 1, 1], class_lca[:, 1, 3] = series(), series(2)
     norms = np.ones((T + 1, 4))
-    norms[:T, 0] -= series()  # a norm's peaks are its maxima
+    norms[:T, 0] -= series()  # the peaks of a norm are its maxima
     norms[:T, 2] -= series(3)
     motion = np.ones((T, 4))
     motion[:, 1] -= series()
@@ -36,8 +36,8 @@ def made(path, **options):
     return make_run(path, lca, **arrays), peaks
 
 
-def test_synchrony(tmp_path):
-    run, peaks = made(tmp_path / "run.zarr")
+def test_peaks_and_baseline(tmp_path):
+    run, peaks = make_peaks(tmp_path / "run.zarr")
     deepest = peaks[-20:]
     result = synchrony(run, by_class=True)
     assert set(result.series) == {"LCA", "gradient norm", "motion", "LCA by class"}
@@ -47,61 +47,61 @@ def test_synchrony(tmp_path):
     assert result.series["motion"].synchronised == [deepest.tolist()]
     assert result.series["LCA by class"].synchronised == [deepest.tolist(), []]
     assert (result.layers, result.classes) == (["0", "1"], ["0", "1"])
-    # both layers get the same shift in 1 of 5 draws, and then all 20 stay together
+    # Both layers have the same shift in 1 of 5 repeats, and then all 20 peaks coincide.
     baseline = result.series["LCA"].baseline
     assert set(baseline) == {0, 20}
     assert np.mean(baseline == 20) == pytest.approx(0.2, abs=0.04)
-    # in class 1 the layers meet if their shifts differ by two: 3 of 25
+    # In class 1, the layers coincide if their shifts differ by two: 3 of 25.
     assert result.series["LCA by class"].baseline.mean() == pytest.approx(20 * (1 / 5 + 3 / 25), rel=0.15)
 
 
-def test_without_a_shift_of_0_others_are_drawn(tmp_path):
-    run, _ = made(tmp_path / "run.zarr")
+def test_shift_0_can_be_excluded(tmp_path):
+    run, _ = make_peaks(tmp_path / "run.zarr")
     result = synchrony(run, shifts=(-2, -1, 1, 2), repeats=400, seed=5)
     assert len(result.series["LCA"].baseline) == 400
     assert np.mean(result.series["LCA"].baseline == 20) == pytest.approx(1 / 4, abs=0.06)
 
 
-def test_the_table_adds_the_runs(tmp_path):
-    results = [synchrony(made(tmp_path / f"{i}.zarr")[0], by_class=True, seed=0) for i in range(2)]
+def test_table_combines_runs(tmp_path):
+    results = [synchrony(make_peaks(tmp_path / f"{i}.zarr")[0], by_class=True, seed=0) for i in range(2)]
     answer = Synchrony.tabulate(results)
     rows = columns_of(answer)
-    # Each of the two has all 20 by chance in a fifth of the draws, and independently of the other, though the draws are
-    # the same.
+    # Each run has all 20 peaks by chance in a fifth of the repeats. The runs are independent, although their random
+    # shifts are the same.
     baseline = results[0].series["LCA"].baseline
     chance = sum(np.random.default_rng(i).permutation(baseline) for i in range(2))
     assert np.mean(chance == 40) == pytest.approx(1 / 25, abs=0.02)
     assert rows["synchronised"]["LCA"]["values"] == [20, 20]
-    assert rows["by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
+    assert rows["expected by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
     p = (1 + (chance >= 40).sum()) / 1001
     assert rows["p (one-sided)"]["LCA"]["mean"] == pytest.approx(p)
-    assert rows["synchronised"]["the same, per class"]["values"] == [10, 10]
+    assert rows["synchronised"]["LCA by class, per class"]["values"] == [10, 10]
     assert answer.to_json()["peaks"][0]["LCA by class"]["synchronised"][1] == []
 
 
-def test_the_smallest_p_is_printed_as_a_bound(tmp_path):
-    run, _ = made(tmp_path / "run.zarr")
+def test_smallest_p_value_is_shown_as_a_bound(tmp_path):
+    run, _ = make_peaks(tmp_path / "run.zarr")
     result = synchrony(run)
     never = {what: replace(series, baseline=np.zeros(1000)) for what, series in result.series.items()}
     lines = str(replace(result, series=never)).splitlines()
     assert [line.split("  ")[-1].strip() for line in lines[2:5]] == ["< 1/1001", "1", "< 1/1001"]
 
 
-def test_what_does_not_count_is_no_peak(tmp_path):
-    run, peaks = made(tmp_path / "run.zarr")
-    gone = int(peaks[-1])
+def test_excluded_iterations_are_not_peaks(tmp_path):
+    run, peaks = make_peaks(tmp_path / "run.zarr")
+    lost = int(peaks[-1])
     status = np.ones(200)
-    status[gone + 1] = 2
-    run, _ = made(tmp_path / "gaps.zarr", status=status)
+    status[lost + 1] = 2
+    run, _ = make_peaks(tmp_path / "gaps.zarr", status=status)
     result = synchrony(run)
     for what in ("LCA", "motion"):
-        assert gone not in result.series[what].peaks
-    assert gone in synchrony(run, unconverged=True).series["LCA"].peaks
+        assert lost not in result.series[what].peaks
+    assert lost in synchrony(run, unconverged=True).series["LCA"].peaks
 
 
-def test_what_is_lacking_is_named(tmp_path):
+def test_missing_requirements_are_reported(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.zeros((7, 9)), status=[1, 1, 0] * 3)
-    with pytest.raises(LCAError, match="no three successive iterations"):
+    with pytest.raises(LCAError, match="no three successive usable iterations"):
         synchrony(run)
     lca = np.tile([0, -1, 0], (7, 3))
     run = make_run(tmp_path / "other.zarr", lca, motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4)))
@@ -113,8 +113,8 @@ def test_what_is_lacking_is_named(tmp_path):
         synchrony(run, repeats=1)
 
 
-def test_a_frozen_layer_is_left_out_and_named(tmp_path):
-    run, peaks = made(tmp_path / "run.zarr")
+def test_frozen_layer_is_excluded_and_listed(tmp_path):
+    run, peaks = make_peaks(tmp_path / "run.zarr")
     model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(1, 1))
     lca = np.concatenate([run.allocation("train").lca[:], np.zeros((2, 200))])
     norms = np.ones((201, 6))
@@ -122,11 +122,11 @@ def test_a_frozen_layer_is_left_out_and_named(tmp_path):
     result = synchrony(frozen)
     assert (result.layers, result.still) == (["0", "1"], ["2"])
     assert result.series["LCA"].synchronised == [peaks[-20:].tolist()]
-    assert "left out because they have no peak: 2" in str(result)
+    assert "Layers excluded because they have no peak: 2." in str(result)
 
 
-def test_a_small_p_is_not_printed_as_0(tmp_path):
-    run, _ = made(tmp_path / "run.zarr")
+def test_small_p_value_is_not_shown_as_0(tmp_path):
+    run, _ = make_peaks(tmp_path / "run.zarr")
     result = synchrony(run)
     rare = {what: replace(s, baseline=np.arange(10_000) // 9_997 * 40) for what, s in result.series.items()}
     assert "0.0004" in str(replace(result, series=rare)).splitlines()[2]

@@ -1,4 +1,4 @@
-"""The distribution of LCA, against closed forms and scipy."""
+"""The distribution of LCA, compared with closed forms and scipy."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from lca.analysis.magnitudes import fit_weibull_shape
 
 
 def run_of(path, values, T=50, **options):
-    """A run whose LCA are these values, as many as K × T takes."""
+    """Make a run whose LCA consists of the first K × T values."""
     K = len(values) // T
     return make_run(path, np.asarray(values)[: K * T].reshape(K, T), model=nn.Linear(K - 1, 1), **options)
 
@@ -26,12 +26,12 @@ def heavy():
     return values.astype(np.float32)
 
 
-def test_the_figures_are_those_of_scipy_and_of_sorting(tmp_path, heavy):
+def test_statistics_equal_scipy_and_sorting(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
     moved = heavy[heavy != 0].astype(np.float64)
     assert result.n_zero == (heavy == 0).sum()
     assert (result.helped.n, result.hurt.n, result.both.n) == ((moved < 0).sum(), (moved > 0).sum(), len(moved))
-    assert result.kurtosis == pytest.approx(stats.kurtosis(moved), rel=2e-3)  # its largest values are in wide bins
+    assert result.kurtosis == pytest.approx(stats.kurtosis(moved), rel=2e-3)  # large values are in wide bins
     assert result.deviation == pytest.approx(moved.std(), rel=1e-4)
     for part, values in (("helped", -moved[moved < 0]), ("hurt", moved[moved > 0]), ("both", np.abs(moved))):
         magnitudes = getattr(result, part)
@@ -49,7 +49,7 @@ def test_the_figures_are_those_of_scipy_and_of_sorting(tmp_path, heavy):
             assert result.beyond(magnitudes, k) == pytest.approx(beyond / tail, rel=5e-3)
 
 
-def test_a_gaussian_is_a_gaussian(tmp_path):
+def test_gaussian_values_have_gaussian_statistics(tmp_path):
     values = np.random.default_rng(1).normal(0, 1e-5, 400_000)
     result = tails(run_of(tmp_path / "run.zarr", values))
     assert result.kurtosis == pytest.approx(0, abs=0.03)
@@ -58,45 +58,45 @@ def test_a_gaussian_is_a_gaussian(tmp_path):
             assert result.beyond(part, k) == pytest.approx(1, abs=0.01 if k == 1 else 0.03 if k == 2 else 0.15)
 
 
-def test_the_sample_is_every_so_many_th_of_all_values(tmp_path, monkeypatch, heavy):
+def test_weibull_fit_uses_every_nth_value(tmp_path, monkeypatch, heavy):
     monkeypatch.setattr("lca.store.run_writer.CHUNK_PARAMETERS", 300)
     steps = []
-    for wanted in (2**18, 1_000):
-        monkeypatch.setattr("lca.analysis._tails.N_SAMPLE", wanted)
+    for n_sample in (2**18, 1_000):
+        monkeypatch.setattr("lca.analysis._tails.N_SAMPLE", n_sample)
         T = 150
         status = np.ones(T)
         status[20:40] = 2
-        result = tails(run_of(tmp_path / f"{wanted}.zarr", heavy, T, status=status))
+        result = tails(run_of(tmp_path / f"{n_sample}.zarr", heavy, T, status=status))
         step = result.sample_step
-        taken = heavy[: len(heavy) // T * T].reshape(-1, T)
-        flat = np.arange(0, taken.size, step)
-        sample = taken.ravel()[flat][status[flat % T] == 1].astype(np.float64)
+        used = heavy[: len(heavy) // T * T].reshape(-1, T)
+        flat = np.arange(0, used.size, step)
+        sample = used.ravel()[flat][status[flat % T] == 1].astype(np.float64)
         assert (result.n_helped_sampled, result.n_hurt_sampled) == ((sample < 0).sum(), (sample > 0).sum())
         assert result.weibull_helped == pytest.approx(fit_weibull_shape(np.sort(-sample[sample < 0])), rel=1e-9)
         assert result.weibull_hurt == pytest.approx(fit_weibull_shape(np.sort(sample[sample > 0])), rel=1e-9)
         steps.append(step)
-    assert steps == [1, 199]  # 199,950 values by 1,000, and no divisor in common with T
+    assert steps == [1, 199]  # 199,950 values / 1,000, without a common divisor with T
 
 
-def test_the_step_meets_every_iteration():
+def test_sample_step_reaches_every_iteration():
     for n, T in ((10**9, 880), (10**6, 64), (50, 7)):
         step = choose_sample_step(n, T)
         assert set(np.arange(0, min(n, step * T), step) % T) == set(range(T)) or step == 1
 
 
-def test_a_note_states_the_sample(tmp_path, heavy):
+def test_note_states_the_sample_size(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
     answer = Tails.tabulate([result, result])
-    assert answer.tables[1].columns["Weibull k, helping"].values.tolist() == [[result.weibull_helped]] * 2
+    assert answer.tables[1].columns["Weibull shape k, helping"].values.tolist() == [[result.weibull_helped]] * 2
     assert answer.notes[0].startswith(
-        f"k by maximum likelihood on one of every 1 values: {result.n_helped_sampled:,} help"
+        f"Weibull shape k: fitted by maximum likelihood to one of every 1 values, {result.n_helped_sampled:,} below 0"
     )
     percent = answer.tables[0].columns["both"].values[0]
     assert percent[0] == 100
     assert percent[-1] == result.both.gini
 
 
-def test_a_run_that_only_helps(tmp_path):
+def test_run_without_hurting_values(tmp_path):
     result = tails(make_run(tmp_path / "run.zarr", -np.arange(1, 71).reshape(7, 10)))
     assert result.hurt.n == 0
     assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull_hurt]).all()
@@ -104,14 +104,14 @@ def test_a_run_that_only_helps(tmp_path):
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0])
-def test_values_that_are_all_the_same_have_no_kurtosis(tmp_path, value):
+def test_constant_values_have_no_kurtosis(tmp_path, value):
     result = tails(make_run(tmp_path / "run.zarr", np.full((7, 10), value)))
     assert np.isnan(result.kurtosis)
     assert (result.n_zero, result.helped.n) == ((0, 70) if value else (70, 0))
-    assert columns_of(result, "the whole distribution")["zero %"]["LCA"]["mean"] == (0 if value else 100)
+    assert columns_of(result, "shape of the distribution")["equal to 0 %"]["LCA"]["mean"] == (0 if value else 100)
 
 
-def test_programs_get_a_histogram(tmp_path, heavy):
+def test_json_contains_a_histogram(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
     written = Tails.tabulate([result]).to_json()
     edges = np.array(written["edges"])

@@ -1,4 +1,4 @@
-"""Large arrays in pieces: every value once and in order, and every question the same as in memory."""
+"""Tiles cover large arrays once and in order, and streamed results equal results computed in memory."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from lca.errors import DamagedError
 @pytest.mark.parametrize(
     ("T", "chunk", "block", "strip"), [(300, 16_384, None, 50), (130, 50, 8, 99), (64, 128, 64, 128), (5, 7, None, 3)]
 )
-def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
+def test_tiles_cover_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
     monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", strip)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     found = np.full((CONV_SIZE, T), np.inf, np.float32)
@@ -32,13 +32,13 @@ def test_the_tiles_are_the_array(tmp_path, monkeypatch, T, chunk, block, strip):
     assert set(reached.values()) == {T}
 
 
-def test_the_first_column_is_the_lowest_bit():
+def test_first_column_is_the_lowest_bit():
     flags = np.zeros((3, 64), bool)
     flags[0, 0] = flags[1, 63] = flags[2, 5] = True
     assert pack_words(flags).tolist() == [1, 2**63, 32]
 
 
-def test_segments_sum_what_of_them_is_in_the_rows():
+def test_segments_are_summed_within_the_rows():
     segments = Segments([0, 2, 3, 7])
     values = np.arange(7)[:, None] * [1, 10]
     which, sums = segments.sum(slice(1, 5), values[1:5], np.int64)
@@ -47,7 +47,7 @@ def test_segments_sum_what_of_them_is_in_the_rows():
     assert (which, sums.tolist()) == (slice(2, 3), [[12, 120]])
 
 
-def test_counts_are_sums(monkeypatch):
+def test_count_equals_sum_of_flags(monkeypatch):
     rng = np.random.default_rng(0)
     flags = rng.random((2_000, 64)) < 0.9
     segments = Segments([0, 100, 101, 900, 5_000, 5_003])
@@ -61,7 +61,7 @@ def test_counts_are_sums(monkeypatch):
 
 
 def in_memory(made):
-    """The answers, by plain numpy over whole arrays."""
+    """Compute the results with plain NumPy on whole arrays."""
     lca, status = made["lca"].astype(np.float32), made["status"]
     counted = status == 1
     sign = np.where(counted, np.sign(lca), 0)
@@ -84,9 +84,9 @@ def in_memory(made):
 @pytest.mark.parametrize(
     ("T", "chunk", "block", "strip"), [(300, 16_384, None, 8), (300, 48, 8, 99), (129, 8, 64, 99), (192, 40, 16, 24)]
 )
-def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, block, strip):
+def test_streamed_results_equal_results_in_memory(tmp_path, monkeypatch, T, chunk, block, strip):
     monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", strip)
-    monkeypatch.setattr("lca.store.chunks.MAX_CHUNK_FILES", 2)  # so that some chunks lie several to a file
+    monkeypatch.setattr("lca.store.chunks.MAX_CHUNK_FILES", 2)  # so that some files contain several chunks
     monkeypatch.setattr("lca.store.chunks.CHUNKS_PER_FILE", 2)
     run, made = random_run(tmp_path / "run.zarr", T, block, chunk, monkeypatch)
     expected = in_memory(made)
@@ -112,7 +112,7 @@ def test_streamed_answers_are_those_in_memory(tmp_path, monkeypatch, T, chunk, b
     )
 
 
-def test_a_damaged_chunk_is_an_error(tmp_path):
+def test_damaged_chunk_is_an_error(tmp_path):
     run, _ = random_run(tmp_path / "run.zarr", 70)
     chunk = tmp_path / "run.zarr/lca/train/lca/c/0/1"
     chunk.write_bytes(chunk.read_bytes()[:-9] + b"x" * 9)
@@ -121,14 +121,16 @@ def test_a_damaged_chunk_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("array", ["lca/train/lca", "lca/train/gradient_sign", "weights"])
-def test_a_lost_file_is_an_error_and_not_read_as_0(tmp_path, array):
+def test_missing_file_is_an_error(tmp_path, array):
     run, _ = random_run(tmp_path / "run.zarr", 70)
     (tmp_path / "run.zarr" / array / "c/0/1").unlink()
-    with pytest.raises(DamagedError, match=rf"run.zarr/{array} is damaged: 1 of its files are missing. See lca.verify"):
+    with pytest.raises(
+        DamagedError, match=rf"run.zarr/{array} is damaged: 1 file missing. To find all damaged parts, use lca.verify"
+    ):
         oscillation(run)
 
 
-def test_one_reading_serves_all(tmp_path):
+def test_all_consumers_receive_the_same_tiles(tmp_path):
     run, _ = random_run(tmp_path / "run.zarr", 200)
     seen = [[], []]
 

@@ -1,4 +1,4 @@
-"""Lines through the LCA of layers against an option, against scipy."""
+"""Linear fits of LCA to a training option, compared with scipy."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,15 @@ from lca.analysis._trend import read_option
 from lca.errors import LCAError, UsageError
 
 
-def trained(path, values_seed, **training):
+def make_trained(path, values_seed, **training):
     return make_run(
         path, random_lca(values_seed), training={"optimizer": "sgd", "momentum": 0.9, "nesterov": False, **training}
     )
 
 
-def test_trend(tmp_path):
+def test_fits_equal_scipy(tmp_path):
     momenta = (0.0, 0.5, 0.5, 0.75, 0.9)
-    runs = [trained(tmp_path / f"{i}.zarr", i, layers=[f"1:momentum={m}"]) for i, m in enumerate(momenta)]
+    runs = [make_trained(tmp_path / f"{i}.zarr", i, layers=[f"1:momentum={m}"]) for i, m in enumerate(momenta)]
     result = trend(runs, "last:momentum", delay=True)
     np.testing.assert_allclose(result.x, [0, 1, 1, 3, 9])
     assert result.layers == ["0", "1"]
@@ -29,31 +29,31 @@ def test_trend(tmp_path):
         found = result.slope[i], result.intercept[i], result.r_squared[i], result.p[i]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     answer = result.to_answer()
-    columns = columns_of(answer, "LCA (nats) by delay of last:momentum")
-    assert list(columns) == ["0", "1", "3", "9", "slope", "R²", "p (slope 0)"]
+    columns = columns_of(answer, "total LCA (nats) by delay of last:momentum, with a linear fit")
+    assert list(columns) == ["0", "1", "3", "9", "slope (nats per unit)", "R²", "p (slope = 0)"]
     assert len(columns["1"]["0"]["values"]) == 2
     assert trend(runs, "1:momentum", layer="last").layers == ["1"]
     np.testing.assert_allclose(trend(runs, "1:momentum").x, momenta)
 
 
-def test_an_exact_line_is_found(tmp_path):
+def test_exact_line_is_recovered(tmp_path):
     runs = [
         make_run(tmp_path / f"{i}.zarr", np.outer([1, 0, 0, 0, 0, 0, 0], [2.0 * i, 1]), training={"learning_rate": i})
         for i in (1, 2, 4)
     ]
     result = trend(runs, "learning_rate")
     np.testing.assert_allclose((result.slope[0], result.intercept[0], result.r_squared[0]), (2, 1, 1))
-    assert np.isnan([result.slope[1], result.r_squared[1]]).all()  # the other layer does not change
+    assert np.isnan([result.slope[1], result.r_squared[1]]).all()  # the LCA of the other layer is constant
 
 
-def test_two_runs_make_a_line_but_no_evidence(tmp_path):
-    result = trend([trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(2)], "l2")
+def test_two_runs_give_a_line_without_p_value(tmp_path):
+    result = trend([make_trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(2)], "l2")
     assert np.isfinite(result.slope).all()
     assert np.isnan([result.r_squared, result.p]).all()
 
 
-def test_the_read_option_a_layer_is_its_own_or_that_of_all(tmp_path):
-    run = trained(tmp_path / "run.zarr", 0, layers=["*:lr=0.1", "1:learning_rate=0.2"], learning_rate=0.5)
+def test_option_of_a_layer_falls_back_to_the_global_value(tmp_path):
+    run = make_trained(tmp_path / "run.zarr", 0, layers=["*:lr=0.1", "1:learning_rate=0.2"], learning_rate=0.5)
     assert read_option(run, "learning_rate") == 0.5
     assert (read_option(run, "0:lr"), read_option(run, "last:lr"), read_option(run, "last:momentum")) == (0.1, 0.2, 0.9)
 
@@ -61,32 +61,32 @@ def test_the_read_option_a_layer_is_its_own_or_that_of_all(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("optimizer", "optimizer of .*: expected an option that is a number, found 'sgd'. The numbers are momentum"),
+        ("optimizer", "optimizer of .*: expected a number, found 'sgd'. Pass one of momentum"),
         ("nesterov", "nesterov of .* found False"),
         ("rate", "rate of .* found no such option"),
         ("fc:momentum", "no layer matches 'fc'"),
-        ("momentum", "momentum: expected runs that differ in it, found 0.9 in every run"),
+        ("momentum", "momentum: expected at least two different values, found 0.9 in every run"),
     ],
 )
-def test_an_option_that_cannot_be_fitted_is_refused(tmp_path, option, message):
-    runs = [trained(tmp_path / f"{i}.zarr", i) for i in range(2)]
+def test_option_that_cannot_be_fitted_is_rejected(tmp_path, option, message):
+    runs = [make_trained(tmp_path / f"{i}.zarr", i) for i in range(2)]
     with pytest.raises(UsageError, match=message):
         trend(runs, option)
 
 
-def test_a_delay_is_that_of_a_momentum(tmp_path):
-    runs = [trained(tmp_path / f"{i}.zarr", i, seed=i) for i in range(2)]
-    with pytest.raises(UsageError, match="seed: expected a momentum from 0 to below 1, .* found 0, 1"):
+def test_delay_requires_a_momentum(tmp_path):
+    runs = [make_trained(tmp_path / f"{i}.zarr", i, seed=i) for i in range(2)]
+    with pytest.raises(UsageError, match="seed: expected momentum values from 0 to below 1, .* found 0, 1"):
         trend(runs, "seed", delay=True)
 
 
-def test_a_run_of_a_custom_loop_has_no_options(tmp_path):
+def test_custom_loop_has_no_training_options(tmp_path):
     with pytest.raises(LCAError, match="recorded from a custom training loop"):
         trend([make_run(tmp_path / "run.zarr", random_lca(0))] * 2, "momentum")
 
 
-def test_a_trend_takes_paths_and_prints_as_its_table(tmp_path):
-    runs = [trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(3)]
+def test_trend_accepts_paths_and_prints_its_table(tmp_path):
+    runs = [make_trained(tmp_path / f"{i}.zarr", i, l2=i) for i in range(3)]
     result = trend(runs, "l2")
     assert repr(result) == str(result.to_answer())
     assert repr(trend([str(run.path) for run in runs], "l2")) == repr(result)

@@ -1,4 +1,4 @@
-"""The shell and Python draw the same: every command of `lca plot` is a function of lca.figures, and has its pixels."""
+"""Every command of `lca plot` corresponds to a function of lca.figures and draws the same pixels."""
 
 import inspect
 import subprocess
@@ -18,12 +18,12 @@ from lca.cli.main import main
 from lca.cli.plot import plot as plot_group
 from lca.figures import Look
 
-NO_FIGURES = {"heading", "save"}
+NOT_FIGURES = {"heading", "save"}
 
 
 @pytest.fixture
 def run(tmp_path):
-    """The LCA made by hand, on a train loss and on another; of its four iterations the last is not finite."""
+    """A handmade run with allocations on two splits, in which the last of four iterations is not finite."""
     options = {"status": CONVERGED, "loss": [3.0, 2, 1.5, 1, NAN]}
     norms = {"gradient_norm": np.ones((5, 4)), "motion_norm": np.ones((4, 4))}
     run = make_run(tmp_path / "run.zarr", LCA, **options, **norms)
@@ -36,10 +36,10 @@ def plot(*arguments):
     assert result.exit_code == 0, result.output
 
 
-def test_every_figure_of_the_shell_is_one_of_python():
+def test_every_plot_command_has_a_function():
     functions = {name for name, value in vars(figures).items() if inspect.isfunction(value) and name != "__dir__"}
     commands = {name.replace("-", "_") for name in plot_group.commands}
-    assert functions - NO_FIGURES == commands
+    assert functions - NOT_FIGURES == commands
     assert len(commands) >= 19
     for name in commands:
         function = getattr(figures, name)
@@ -47,7 +47,7 @@ def test_every_figure_of_the_shell_is_one_of_python():
         assert inspect.signature(function).parameters["look"].default == Look(), name
 
 
-# By the command with its options: what Python is given for the same.
+# Command with its options -> the fields of Look and the arguments that draw the same figure in Python.
 DRAWN = {
     "loss --iterations 1:3": ({"iterations": (1, 3)}, {}),
     "helping": ({}, {}),
@@ -69,7 +69,7 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("command", DRAWN)
-def test_the_pixels_are_the_same(tmp_path, run, command):
+def test_shell_and_python_draw_the_same_pixels(tmp_path, run, command):
     name, *options = command.split()
     look, arguments = DRAWN[command]
     plot(name, run.path, *options, "--dpi", 80, "--out", tmp_path / "shell.png")
@@ -80,14 +80,13 @@ def test_the_pixels_are_the_same(tmp_path, run, command):
     np.testing.assert_array_equal(shell, python)
 
 
-def test_a_result_without_a_title_is_drawn_as_the_shell_draws_with_none(tmp_path, run):
+def test_result_without_title_equals_shell_with_empty_title(tmp_path, run):
     plot("helping", run.path, "--title", "", "--out", tmp_path / "shell.png")
     figures.save(figures.helping(analysis.helping(run)), tmp_path / "python.png")
     np.testing.assert_array_equal(imread(tmp_path / "shell.png"), imread(tmp_path / "python.png"))
 
 
-def test_a_figure_keeps_its_style(tmp_path, run):
-    """Also where it is saved by matplotlib's own method, in a process with other settings."""
+def test_figure_keeps_its_style_under_other_matplotlib_settings(tmp_path, run):
     figure = figures.helping(analysis.helping(run), Look(style="paper"))
     figures.save(figure, tmp_path / "a.png")
     again = figures.helping(analysis.helping(run), Look(style="paper"))
@@ -96,7 +95,7 @@ def test_a_figure_keeps_its_style(tmp_path, run):
     np.testing.assert_array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
 
 
-def test_a_film_and_a_report_are_the_same(tmp_path, run):
+def test_shell_and_python_make_the_same_film_and_report(tmp_path, run):
     plot("animation", run.path, "--size", "320x240", "--out", tmp_path / "shell.gif")
     film = figures.Film(width=320, height=240)
     assert figures.animation(run, str(tmp_path / "python.gif"), film=film) == 4
@@ -107,7 +106,7 @@ def test_a_film_and_a_report_are_the_same(tmp_path, run):
     assert (tmp_path / "shell.html").read_text() == (tmp_path / "python.html").read_text()
 
 
-def test_importing_lca_waits_for_nothing():
+def test_importing_lca_imports_nothing_heavy():
     code = "import sys, lca; assert {'train', 'open', 'figures'} < set(dir(lca)); "
     code += "assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules); "
     code += "lca.figures.save; assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"

@@ -1,4 +1,4 @@
-"""The shell's rendering of remedies: arguments become options, calls become commands."""
+"""Remedies in the shell: arguments are rendered as options and calls as commands."""
 
 import click
 import pytest
@@ -21,12 +21,12 @@ from lca.errors import Argument, Call, LCAError
         (Argument("batch_size"), "batch_size", "--batch-size"),
     ],
 )
-def test_an_argument_becomes_an_option(argument, python, shell):
+def test_argument_is_rendered_as_option(argument, python, shell):
     assert str(argument) == python
     assert render(argument) == shell
 
 
-def test_an_option_is_called_as_the_command_calls_it():
+def test_option_has_the_name_that_the_command_gives_it():
     @click.group(cls=Shell)
     def group():
         pass
@@ -41,7 +41,7 @@ def test_an_option_is_called_as_the_command_calls_it():
     assert "too fast. Pass a smaller --lr." in result.output
 
 
-def test_a_call_becomes_a_command(tmp_path):
+def test_call_is_rendered_as_command(tmp_path):
     call = Call("allocate", tmp_path / "run.zarr", split="val", gradient_signs=True, overwrite=True)
     path = str(tmp_path / "run.zarr")
     assert str(call) == f"lca.allocate({path!r}, problem, split='val', gradient_signs=True, overwrite=True)"
@@ -50,7 +50,7 @@ def test_a_call_becomes_a_command(tmp_path):
     assert render(Call("verify", path, repair=True)) == f"`lca verify {path} --repair`"
 
 
-def test_a_call_names_the_problem_where_it_is_defined_in_a_file(tmp_path, monkeypatch):
+def test_command_names_a_problem_defined_in_a_file(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run.zarr", [[-1.0]] * 7)
     attributes = {**run.attributes, "problem": "mine.py:make"}
     monkeypatch.setattr("lca.store.run.Run.attributes", attributes, raising=False)
@@ -67,7 +67,7 @@ def test_resuming_repeats_the_stored_command(tmp_path, monkeypatch):
     assert str(call) == "lca.train(problem, 'run.zarr', resume=True)"
 
 
-def test_python_and_the_shell_read_the_same_error_in_their_own_terms(tmp_path, run):
+def test_error_names_an_argument_in_python_and_an_option_in_the_shell(tmp_path, run):
     with pytest.raises(lca.UsageError, match="pass overwrite=True to replace it"):
         lca.Recorder(run, lca.load("digits-fc").model).__enter__()
     result = CliRunner().invoke(main, ["train", "digits-fc", "--out", str(run)])

@@ -31,7 +31,7 @@ def make_command(*decorators):
     return click.command()(command)
 
 
-def test_a_field_becomes_an_option():
+def test_option_is_derived_from_a_field():
     command = make_command(config_options(Config))
     options = {p.name: p for p in command.params}
     assert options["rate"].opts == ["--lr"]
@@ -43,10 +43,25 @@ def test_a_field_becomes_an_option():
     assert options["flag"].help == "A switch."
     assert options["n"].metavar == "N"
     given = command.main([], standalone_mode=False)
-    assert given == dict.fromkeys(options)  # so that the configuration's own defaults are used
+    assert given == dict.fromkeys(options)  # None, so that the configuration applies its own defaults
 
 
-def test_an_argument_becomes_an_option_with_the_default_of_the_function():
+def test_metavars_and_defaults_of_fields_are_named():
+    @configuration
+    class Named:
+        some_size: int = option(default=0, help="A size.", group="Numbers")
+        some_title: str | None = option(default=None, help="A title.")
+        glob: str = option(default="*", metavar="GLOB", help="A glob.")
+
+    options = {p.name: p for p in make_command(config_options(Named)).params}
+    assert [options[name].metavar for name in ("some_size", "some_title", "glob")] == ["N", "TITLE", "GLOB"]
+    assert [options[name].group for name in ("some_size", "some_title", "glob")] == ["Numbers", "", ""]
+    assert options["some_size"].help == "A size.  [default: 0]"
+    assert options["some_title"].help == "A title."
+    assert options["glob"].help == "A glob.  [default: all]"
+
+
+def test_option_is_derived_from_an_argument_with_its_default():
     def question(run, *, repeats=1_000, by_class=False, crossings=True, against=(), split="val"):
         pass
 
@@ -61,7 +76,7 @@ def test_an_argument_becomes_an_option_with_the_default_of_the_function():
 
 
 @pytest.mark.parametrize(("name", "config"), [("train", TrainConfig), ("allocate", AllocateConfig)])
-def test_every_field_of_a_configuration_is_an_option_of_its_command(name, config):
+def test_every_field_of_a_configuration_is_an_option(name, config):
     command = main.get_command(click.Context(main), name)
     options = {p.name: p for p in command.params if isinstance(p, click.Option)}
     for each in fields(config):
@@ -69,7 +84,7 @@ def test_every_field_of_a_configuration_is_an_option_of_its_command(name, config
 
 
 @pytest.mark.parametrize("config", [TrainConfig, AllocateConfig])
-def test_every_field_is_documented_by_a_sentence(config):
+def test_help_of_every_field_is_a_sentence(config):
     for each in fields(config):
         help = each.metadata["help"]
         assert help[0].isupper()

@@ -1,4 +1,4 @@
-"""Looking at a run does not wait for torch, nor analysing it for matplotlib."""
+"""Commands import only the heavy packages they need: `lca info` does not import torch, `lca analyze` no matplotlib."""
 
 import subprocess
 import sys
@@ -28,6 +28,7 @@ def allocated(tmp_path_factory):
 
 
 def find_imported(*arguments):
+    """Return the heavy modules that a command imports in a new process."""
     command = [sys.executable, "-c", CODE, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stderr.splitlines()[-1].split())
@@ -38,7 +39,7 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
-def test_looking_imports_no_torch(allocated, command):
+def test_info_and_verify_import_only_numpy_and_zarr(allocated, command):
     assert find_imported(command, allocated) == {"numpy", "zarr"}
 
 
@@ -46,12 +47,12 @@ QUESTIONS = ["helping", "layers", "neurons", "oscillation --no-crossings", "tail
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_analysing_imports_neither_torch_nor_matplotlib(allocated, question):
+def test_analyze_imports_neither_torch_nor_matplotlib(allocated, question):
     imported = find_imported("analyze", *question.split(), allocated)
     assert not imported & {"torch", "matplotlib"}
     assert question != "layers" or "scipy.stats" not in imported
 
 
 @pytest.mark.parametrize("figure", ["helping", "layers"])
-def test_drawing_imports_no_torch(tmp_path, allocated, figure):
+def test_plot_does_not_import_torch(tmp_path, allocated, figure):
     assert "torch" not in find_imported("plot", figure, allocated, "--out", tmp_path / "figure.png")

@@ -1,6 +1,6 @@
-"""Each recipe records what its loop does without a recorder, bit for bit, and its parts sum to the loss change.
+"""Each example records exactly the iterates of its loop without a recorder, and its LCA sums to the loss change.
 
-`make integrations` runs those of Lightning and transformers as well, which are skipped where these are not installed.
+The examples of Lightning and transformers are skipped where these packages are missing. `make integrations` runs them.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from lca.store.summary import summarize
 
 ROOT = Path(__file__).parents[2]
 
-# What these warn of is their own affair, or that a training in a test has no GPU and no workers that load its data.
+# Warnings about internals of these packages, and about tests without a GPU and without data-loading workers.
 LIGHTNING = [
     pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated"),
     pytest.mark.filterwarnings("ignore:The '?train_dataloader'? does not have many workers"),
@@ -44,7 +44,7 @@ def needs(package):
 
 
 def load(name):
-    """A recipe as a module, not run."""
+    """Import an example as a module, without running it."""
     if name in MARKS:
         needs({"lightning_trainer": "lightning", "huggingface_trainer": "transformers"}[name])
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / f"{name}.py")
@@ -53,18 +53,18 @@ def load(name):
     return module
 
 
-def unrecorded(name):
-    """A new model, its data and its training, with the recipe's seed."""
-    recipe = load(name)
+def prepare_unrecorded(name):
+    """Return a new model, its data and its training function, with the random seed of the example."""
+    example = load(name)
     if name == "huggingface_trainer":
-        model, data = recipe.make_model(), recipe.make_data()
-        return model, data, recipe.make_trainer(model, data).train
-    made = recipe.make()
-    return made[0], made[-1], lambda: recipe.train(*made)
+        model, data = example.make_model(), example.make_data()
+        return model, data, example.make_trainer(model, data).train
+    made = example.make()
+    return made[0], made[-1], lambda: example.train(*made)
 
 
-def iterates(model, train):
-    """(iterate, parameter): the start, and what every step of any optimizer makes of it."""
+def collect_iterates(model, train):
+    """Train, and return the initial parameters and those after every step of any optimizer, (iterate, parameter)."""
 
     def theta(*_):
         seen.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
@@ -76,36 +76,36 @@ def iterates(model, train):
     return torch.stack(seen)
 
 
-def recorded(run):
+def read_iterates(run):
     return torch.from_numpy(run.weights[:]).T
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def recipe(request, tmp_path_factory):
-    """(name, module, run) of a recipe whose main was called."""
+def example(request, tmp_path_factory):
+    """Run the main function of an example. Return its name, its module and its run."""
     module = load(request.param)
     path = tmp_path_factory.mktemp(request.param) / "run.zarr"
     module.main(path)
     return request.param, module, lca.open(path)
 
 
-def test_the_iterates_are_those_of_the_loop_without_a_recorder(recipe):
-    name, _, run = recipe
-    model, _, train = unrecorded(name)
+def test_recording_does_not_change_the_iterates(example):
+    name, _, run = example
+    model, _, train = prepare_unrecorded(name)
     assert (run.status, run.n_iterations) == ("complete", N_ITERATIONS[name])
     moved = torch.from_numpy(run.training["moved"][:] == 1)
-    found = recorded(run)
+    found = read_iterates(run)
     assert torch.equal(found[1:][~moved], found[:-1][~moved])
-    assert torch.equal(torch.cat([found[:1], found[1:][moved]]), iterates(model, train))
+    assert torch.equal(torch.cat([found[:1], found[1:][moved]]), collect_iterates(model, train))
     assert (run.n_unmoved > 0) == (name == "amp")
 
 
-def test_the_parts_sum_to_the_loss_change(recipe):
-    name, module, run = recipe
+def test_lca_sums_to_the_loss_change(example):
+    name, module, run = example
     summary = summarize(run.allocation("train"))
     assert summary.within_bounds
     assert summary.change < -0.1
-    model, data, _ = unrecorded(name)
+    model, data, _ = prepare_unrecorded(name)
     batch = next(iter(torch.utils.data.DataLoader(data, len(data))))
     model.cpu().eval()
 
@@ -114,13 +114,13 @@ def test_the_parts_sum_to_the_loss_change(recipe):
         return module.losses(model, batch).mean().item()
 
     with torch.no_grad():
-        first, last = (loss(theta) for theta in recorded(run)[[0, -1]])
+        first, last = (loss(theta) for theta in read_iterates(run)[[0, -1]])
     assert summary.allocated == pytest.approx(last - first, abs=0.01 * abs(last - first))
     assert lca.analysis.layers(run).total.sum() == pytest.approx(summary.allocated, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_as_it_says(name, tmp_path):
+def test_example_runs_with_the_documented_command(name, tmp_path):
     module = load(name)
     environment, script = re.search(r"^    (\S+)/bin/python (\S+)$", module.__doc__, re.M).groups()
     assert environment == (".venv-integrations" if name in MARKS else ".venv")
@@ -145,47 +145,47 @@ def transformers(test):
     return test
 
 
-def fit(recipe, path, *, checkpoint=None, **options):
-    """A training of the recipe's module by a trainer with other options, for 15 batches an epoch."""
-    module, data = recipe.make()
-    trainer = recipe.L.Trainer(callbacks=[recipe.Record(path)], **recipe.QUIET, **options)
+def fit(example, path, *, checkpoint=None, **options):
+    """Train the module of the example with other options, in 15 mini-batches per epoch, and return trainer and run."""
+    module, data = example.make()
+    trainer = example.L.Trainer(callbacks=[example.Record(path)], **example.QUIET, **options)
     trainer.fit(module, torch.utils.data.DataLoader(data, 16), ckpt_path=checkpoint)
     return trainer, lca.open(path)
 
 
 @lightning
-def test_lightning_counts_the_steps_that_are_recorded(tmp_path):
-    recipe = load("lightning_trainer")
+def test_lightning_counts_the_recorded_steps(tmp_path):
+    example = load("lightning_trainer")
     for accumulate, n in ((1, 15), (4, 4), (20, 1)):
-        trainer, run = fit(recipe, tmp_path / "run.zarr", max_epochs=3, accumulate_grad_batches=accumulate)
+        trainer, run = fit(example, tmp_path / "run.zarr", max_epochs=3, accumulate_grad_batches=accumulate)
         assert run.n_iterates == trainer.global_step + 1 == 3 * n + 1
 
 
 @lightning
-def test_lightning_counts_the_steps_that_its_scaler_skips(tmp_path):
-    recipe = load("lightning_trainer")
+def test_lightning_counts_steps_skipped_by_its_scaler(tmp_path):
+    example = load("lightning_trainer")
     from lightning.pytorch.plugins import MixedPrecision
 
     precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**24))
-    trainer, run = fit(recipe, tmp_path / "run.zarr", max_epochs=3, accelerator="cpu", plugins=[precision])
+    trainer, run = fit(example, tmp_path / "run.zarr", max_epochs=3, accelerator="cpu", plugins=[precision])
     assert run.n_iterates == trainer.global_step + 1
     assert 0 < run.n_unmoved < run.n_iterations
 
 
 @lightning
 @pytest.mark.parametrize(("raised", "left_with"), [(RuntimeError, RuntimeError), (KeyboardInterrupt, SystemExit)])
-def test_an_exception_in_lightning_leaves_the_run_unfinished(tmp_path, raised, left_with):
-    recipe = load("lightning_trainer")
+def test_exception_in_lightning_leaves_the_run_unfinished(tmp_path, raised, left_with):
+    example = load("lightning_trainer")
 
-    class Stop(recipe.L.Callback):
+    class Stop(example.L.Callback):
         def on_train_batch_start(self, trainer, *_):
             if trainer.global_step == 5:
                 raise raised
 
-    handler = signal.getsignal(signal.SIGINT)  # which Lightning does not give back
+    handler = signal.getsignal(signal.SIGINT)  # Lightning does not restore it
     try:
         with pytest.raises(left_with):
-            recipe.train(*recipe.make(), recipe.Record(tmp_path / "run.zarr"), Stop())
+            example.train(*example.make(), example.Record(tmp_path / "run.zarr"), Stop())
     finally:
         signal.signal(signal.SIGINT, handler)
     run = lca.open(tmp_path / "run.zarr")
@@ -193,34 +193,34 @@ def test_an_exception_in_lightning_leaves_the_run_unfinished(tmp_path, raised, l
 
 
 @lightning
-def test_an_exception_before_lightning_trains_is_not_hidden(tmp_path):
-    recipe = load("lightning_trainer")
+def test_exception_before_training_in_lightning_is_raised(tmp_path):
+    example = load("lightning_trainer")
 
-    class Stop(recipe.L.Callback):
+    class Stop(example.L.Callback):
         def on_fit_start(self, *_):
             raise RuntimeError("before")
 
     with pytest.raises(RuntimeError, match="before"):
-        recipe.train(*recipe.make(), recipe.Record(tmp_path / "run.zarr"), Stop())
+        example.train(*example.make(), example.Record(tmp_path / "run.zarr"), Stop())
     assert not (tmp_path / "run.zarr").exists()
 
 
 @lightning
-def test_lightning_begins_with_the_weights_of_a_checkpoint(tmp_path):
-    """So that θ_0 is not what the module was made with."""
-    recipe = load("lightning_trainer")
-    module, data = recipe.make()
-    recipe.train(module, data).save_checkpoint(tmp_path / "model.ckpt")
+def test_recording_in_lightning_starts_from_a_loaded_checkpoint(tmp_path):
+    """θ_0 is not the initial state of the module."""
+    example = load("lightning_trainer")
+    module, data = example.make()
+    example.train(module, data).save_checkpoint(tmp_path / "model.ckpt")
     last = nn.utils.parameters_to_vector(module.parameters()).detach()
-    _, run = fit(recipe, tmp_path / "run.zarr", max_epochs=11, checkpoint=tmp_path / "model.ckpt")
-    assert torch.equal(recorded(run)[0], last)
+    _, run = fit(example, tmp_path / "run.zarr", max_epochs=11, checkpoint=tmp_path / "model.ckpt")
+    assert torch.equal(read_iterates(run)[0], last)
     assert run.n_iterations == 15
 
 
 @transformers
-def test_tied_embeddings_are_counted_once(tmp_path):
-    recipe = load("huggingface_trainer")
-    model = recipe.make_model()
+def test_tied_embeddings_are_recorded_once(tmp_path):
+    example = load("huggingface_trainer")
+    model = example.make_model()
     assert model.lm_head.weight is model.transformer.wte.weight
     with lca.Recorder(tmp_path / "run.zarr", model):
         pass
@@ -230,40 +230,40 @@ def test_tied_embeddings_are_counted_once(tmp_path):
 
 
 @transformers
-def test_the_mean_of_the_losses_is_the_loss_of_transformers():
-    recipe = load("huggingface_trainer")
-    model, batch = recipe.make_model().eval(), next(iter(torch.utils.data.DataLoader(recipe.make_data(), 240)))
+def test_mean_of_the_losses_is_the_loss_of_transformers():
+    example = load("huggingface_trainer")
+    model, batch = example.make_model().eval(), next(iter(torch.utils.data.DataLoader(example.make_data(), 240)))
     with torch.no_grad():
-        torch.testing.assert_close(recipe.losses(model, batch).mean(), model(**batch).loss)
+        torch.testing.assert_close(example.losses(model, batch).mean(), model(**batch).loss)
 
 
 @transformers
-def test_a_model_trained_by_transformers_in_bf16_stays_in_bf16(tmp_path):
-    """Which is why the recipe allocates with a model of its own."""
-    recipe = load("huggingface_trainer")
+def test_model_trained_by_transformers_in_bf16_stays_in_bf16(tmp_path):
+    """The example therefore allocates with a new model."""
+    example = load("huggingface_trainer")
     from transformers import Trainer, TrainingArguments
 
-    model, data = recipe.make_model(), recipe.make_data()
+    model, data = example.make_model(), example.make_data()
     quiet = {"output_dir": tmp_path, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
     arguments = TrainingArguments(bf16=True, use_cpu=True, num_train_epochs=2, learning_rate=0.01, **quiet)
     trainer = Trainer(model, arguments, train_dataset=data)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         recorder.attach(trainer.create_optimizer(), trainer.accelerator.scaler)
         trainer.train()
-    fresh = recipe.make_model()
+    fresh = example.make_model()
     fresh.load_state_dict(model.state_dict())
     tokens = data[0]["input_ids"][None]
     with torch.no_grad():
-        apart = (model.eval()(tokens).logits - fresh.eval()(tokens).logits).abs().max()
-    assert apart > 1e-4
+        difference = (model.eval()(tokens).logits - fresh.eval()(tokens).logits).abs().max()
+    assert difference > 1e-4
     assert lca.allocate(
-        tmp_path / "run.zarr", lca.Problem(recipe.make_model(), recipe.losses, train=data)
+        tmp_path / "run.zarr", lca.Problem(example.make_model(), example.losses, train=data)
     ).within_bounds
 
 
 @transformers
-def test_an_exception_in_transformers_leaves_the_run_unfinished(tmp_path):
-    recipe = load("huggingface_trainer")
+def test_exception_in_transformers_leaves_the_run_unfinished(tmp_path):
+    example = load("huggingface_trainer")
     import transformers
 
     class Stop(transformers.TrainerCallback):
@@ -271,8 +271,8 @@ def test_an_exception_in_transformers_leaves_the_run_unfinished(tmp_path):
             if state.global_step == 5:
                 raise KeyboardInterrupt
 
-    model = recipe.make_model()
-    trainer = recipe.make_trainer(model, recipe.make_data())
+    model = example.make_model()
+    trainer = example.make_trainer(model, example.make_data())
     trainer.add_callback(Stop())
     with pytest.raises(KeyboardInterrupt), lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         recorder.attach(trainer.create_optimizer())
@@ -281,7 +281,7 @@ def test_an_exception_in_transformers_leaves_the_run_unfinished(tmp_path):
     assert (run.status, run.n_iterates) == ("training", 6)
 
 
-def test_a_loop_of_accelerate_attaches_what_prepare_gives(tmp_path):
+def test_optimizer_prepared_by_accelerate_is_recorded(tmp_path):
     accelerator = needs("accelerate").Accelerator(cpu=True, gradient_accumulation_steps=3)
     model = nn.Linear(2, 1)
     inner = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -296,12 +296,12 @@ def test_a_loop_of_accelerate_attaches_what_prepare_gives(tmp_path):
 
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         recorder.attach(optimizer)
-        seen = iterates(model, train)
+        seen = collect_iterates(model, train)
     assert len(seen) == 5
-    assert torch.equal(recorded(lca.open(tmp_path / "run.zarr")), seen)
+    assert torch.equal(read_iterates(lca.open(tmp_path / "run.zarr")), seen)
 
 
-def test_a_step_that_the_scaler_of_accelerate_skips(tmp_path):
+def test_step_skipped_by_the_scaler_of_accelerate_is_recorded(tmp_path):
     needs("accelerate").Accelerator(cpu=True)
     from accelerate.optimizer import AcceleratedOptimizer
 

@@ -9,10 +9,11 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from console import find_commands, without_numbers
+from console import assert_shown, find_commands
 
 import lca
 from lca.cli.main import main
+from refresh_docs import find_blocks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,10 +34,6 @@ HEADINGS = [
 FEW = ["--iterations", "100", "--device", "cpu"]
 
 
-def find_blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
-
-
 def run(line, monkeypatch):
     program, *arguments = shlex.split(line, comments=True)
     assert program == "lca"
@@ -54,7 +51,7 @@ def test_length_and_order():
 
 def test_shell_examples_print_what_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (shell,) = [block for block in find_blocks("sh") if "lca train" in block]
+    (shell,) = [block for block in find_blocks(README, "sh") if "lca train" in block]
     lines = shell.splitlines()
     assert len(lines) == 4
     for line in lines:
@@ -63,14 +60,12 @@ def test_shell_examples_print_what_is_shown(tmp_path, monkeypatch):
     for arguments, printed in find_commands(README):
         if arguments[1] == "allocate":
             arguments = [*arguments, "--overwrite"]
-        shown = without_numbers(printed.partition("…")[0])
-        assert len(shown) >= 5
-        assert without_numbers(run(shlex.join(arguments), monkeypatch))[: len(shown)] == shown
+        assert_shown(printed, run(shlex.join(arguments), monkeypatch))
 
 
 def test_python_example_runs(tmp_path, monkeypatch, problem):
     monkeypatch.chdir(tmp_path)
-    (example,) = find_blocks("python")
+    (example,) = find_blocks(README, "python")
     assert len([line for line in example.splitlines() if line.strip()]) == 12
     given = problem()
 

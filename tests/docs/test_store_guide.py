@@ -1,4 +1,4 @@
-"""The guide to the store says what is in one, and its code does what it says, on a run of the digits."""
+"""The reference page of the store describes every array and attribute of a run, and its code works."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,13 @@ import zarr
 import lca
 from lca.store.schema import ARRAYS, SCHEMA, Status
 
-GUIDE = (Path(__file__).parents[2] / "docs/reference/store.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/reference/store.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", GUIDE, re.M | re.S))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where run.zarr is, with all that an allocation can have: as a whole, and of a part of the examples."""
+    """A folder with run.zarr: one allocation with all optional arrays, and one that uses a sample of the examples."""
     folder = tmp_path_factory.mktemp("guide")
     problem = lca.load("digits-fc")
     training = {"iterations": 70, "device": "cpu"}
@@ -34,16 +34,12 @@ def code(section):
 
 
 def rows_of(section):
-    """The cells of the rows of the tables of a section."""
+    """Return the cells of all table rows in a section that begin with a name in backticks."""
     return [
         [cell.strip() for cell in line.strip("|").split(" | ")]
         for line in SECTIONS[section].splitlines()
         if line[:3] == "| `"
     ]
-
-
-def keys(values):
-    return {f"`{key}`" for key in values}
 
 
 def test_the_twenty_lines_run(folder, monkeypatch):
@@ -59,8 +55,8 @@ def test_the_twenty_lines_run(folder, monkeypatch):
     np.testing.assert_array_equal(names["rows"], np.arange(2080))
     assert names["t"].tolist() == np.flatnonzero(allocation.status[:] == Status.CONVERGED).tolist() != []
     np.testing.assert_array_equal(names["kernel"], run.weights[:2048, -1].reshape(32, 64))
-    assert abs(names["change"].sum()) > 0.5  # of what the assertions in the text are
-    np.testing.assert_allclose(names["of_layer"].sum(), lca.analysis.layers(run).total[0], rtol=1e-5)
+    assert abs(names["change"].sum()) > 0.5  # so that the assertions in the text compare something
+    np.testing.assert_allclose(names["layer_total"].sum(), lca.analysis.layers(run).total[0], rtol=1e-5)
 
 
 def test_the_lines_for_xarray_run(folder, monkeypatch):
@@ -71,7 +67,7 @@ def test_the_lines_for_xarray_run(folder, monkeypatch):
     assert set(names["data"].data_vars) == set(ARRAYS)
 
 
-def test_every_array_is_described_as_it_is(folder):
+def test_every_array_is_described_with_its_dtype_dimensions_and_fill_value(folder):
     described = {name.strip("`"): rest for name, *rest in rows_of("Arrays") if len(rest) == 4}
     assert ARRAYS.keys() <= described.keys()
     for name, (dtype, dimensions, fill) in ARRAYS.items():
@@ -90,19 +86,18 @@ def test_every_array_is_described_as_it_is(folder):
 
 def test_every_attribute_is_described(folder):
     run = zarr.open_group(folder / "run.zarr", mode="r")
-    about = run.attrs["lca"]
-    assert keys(about) <= keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"].partition("Of an allocation:")[0]))
-    assert keys(about["parameters"][0]) | keys(about["splits"]["train"]) <= keys(
-        re.findall(r"`(\w+)`", SECTIONS["Attributes"])
+    attributes = run.attrs["lca"]
+    parts = SECTIONS["Attributes"].partition("### Attributes of an allocation")
+    of_run, of_allocation = (set(re.findall(r"`(\w+)`", part)) for part in (parts[0], parts[2]))
+    kinds = {entry["kind"] for entry in attributes["parameters"]}
+    assert (
+        attributes.keys() | attributes["parameters"][0].keys() | attributes["splits"]["train"].keys() | kinds <= of_run
     )
-    of_allocations = keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"].partition("Of an allocation:")[2]))
     for name in ("train", "part"):
-        assert keys(run[f"lca/{name}"].attrs["lca"]) <= of_allocations
-    assert keys(run["lca/part"].attrs["lca"]["standard_error"]) <= of_allocations
-    assert "initial" in about
-    assert about["schema"] == SCHEMA
-    kinds = {entry["kind"] for entry in about["parameters"]}
-    assert keys(kinds) <= keys(re.findall(r"`(\w+)`", SECTIONS["Attributes"]))
+        assert run[f"lca/{name}"].attrs["lca"].keys() <= of_allocation
+    assert run["lca/part"].attrs["lca"]["standard_error"].keys() <= of_allocation
+    assert "initial" in attributes
+    assert attributes["schema"] == SCHEMA
 
 
 def test_every_status_is_described():
@@ -114,5 +109,5 @@ def test_classes_sum_to_the_layers(folder):
     np.testing.assert_allclose(allocation.class_lca[:].sum(axis=1), allocation.tensor_lca[:], rtol=0, atol=1e-6)
 
 
-def test_the_readme_leads_to_it():
+def test_the_readme_links_to_the_page():
     assert "(docs/reference/store.md)" in (Path(__file__).parents[2] / "README.md").read_text()

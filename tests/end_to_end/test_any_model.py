@@ -1,4 +1,4 @@
-"""Models of other people: other kinds of numbers, partial training, losses by token, buffers of their own."""
+"""User models: other dtypes, partial training, losses per token, and buffers."""
 
 import copy
 import warnings
@@ -20,12 +20,12 @@ from lca.store.verify import verify
 from lca.training.batch_order import draw_indices
 from lca.training.loop import compute_mean_loss
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # for a brute-force integral over 0 … 1
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # Gauss-Legendre quadrature, rescaled to [0, 1]
 NODES, WEIGHTS = (NODES + 1) / 2, WEIGHTS / 2
 
 
-def recorded(path, problem, iterations=10, rate=0.3, dtype=None):
-    """A run of plain SGD on successive parts of the data, by a loop of its own."""
+def record_run(path, problem, iterations=10, rate=0.3):
+    """Record a run of plain SGD on mini-batches of 20 examples, in a custom training loop."""
     optimizer = torch.optim.SGD([p for p in problem.model.parameters() if p.requires_grad], rate)
     x, y = problem.train
     with lca.Recorder(path, problem.model) as recorder:
@@ -39,7 +39,10 @@ def recorded(path, problem, iterations=10, rate=0.3, dtype=None):
 
 
 def brute_force(model, loss, theta0, theta1):
-    """A (K,) of one iteration, by Gauss and Legendre in float64; loss(model) -> scalar."""
+    """Return A, shape (K,), of the step from theta0 to theta1, by Gauss-Legendre quadrature in float64.
+
+    `loss(model)` returns a scalar.
+    """
     model = copy.deepcopy(model).double()
     parameters = [p for p in model.parameters() if p.requires_grad]
     total = torch.zeros(len(theta0), dtype=torch.float64)
@@ -51,6 +54,7 @@ def brute_force(model, loss, theta0, theta1):
 
 
 def require_brute_force(run, name, model, loss, tolerance):
+    """Compare the first and last iteration of an allocation with brute_force, relative to Σ|A|."""
     weights = torch.from_numpy(run.weights[:]).double()
     for t in (0, run.n_iterations - 1):
         expected = brute_force(model, loss, weights[:, t], weights[:, t + 1]).numpy()
@@ -59,21 +63,21 @@ def require_brute_force(run, name, model, loss, tolerance):
         assert np.abs(found - expected).sum() < tolerance * np.abs(expected).sum()
 
 
-def in_kind(dtype, data=None):
-    """The small problem in a kind of number."""
+def make_problem(dtype, data=None):
+    """Return the small problem with its model in `dtype` and its inputs in `data` (by default the same)."""
     given = small_problem()
     x, y = given.train
     return lca.Problem(given.model.to(dtype), given.losses, train=(x.to(data or dtype), y), name="other")
 
 
-def test_a_model_in_float64_is_recorded_and_allocated_in_float64(tmp_path):
-    problem = in_kind(torch.float64)
-    run = recorded(tmp_path / "run.zarr", problem)
+def test_float64_model_is_recorded_and_allocated_in_float64(tmp_path):
+    problem = make_problem(torch.float64)
+    run = record_run(tmp_path / "run.zarr", problem)
     assert run.weights.dtype == np.float64
     np.testing.assert_array_equal(run.weights[:, -1], flatten(problem.model).numpy())
     summary = lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu", tolerance=1e-9, max_intervals=1024))
     assert summary.within_bounds
-    assert summary.largest_residual < 1e-9  # which float32 could not have
+    assert summary.largest_residual < 1e-9  # beyond the precision of float32
     x, y = problem.train
     loss = lambda model: nn.functional.cross_entropy(model(x), y)
     require_brute_force(lca.open(run.path), "train", problem.model, loss, 1e-6)
@@ -81,35 +85,33 @@ def test_a_model_in_float64_is_recorded_and_allocated_in_float64(tmp_path):
     assert next(problem.model.parameters()).dtype == torch.float64
     with pytest.raises(UsageError, match="precision: expected fp32, because the model is in float64, found bf16"):
         lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu", precision="bf16", name="rough"))
-    with pytest.raises(
-        LCAError, match="of the model of other: expected float64, in which .* was recorded, found float32"
-    ):
-        lca.allocate(run.path, in_kind(torch.float32), lca.AllocateConfig(device="cpu", name="narrow"))
-    with pytest.raises(LCAError, match="of the model: expected float64, in which .* was recorded, found float32"):
-        lca.Recorder(run.path, in_kind(torch.float32).model, resume=True).__enter__()
+    with pytest.raises(LCAError, match="of the model of other: expected float64, as recorded in .*, found float32"):
+        lca.allocate(run.path, make_problem(torch.float32), lca.AllocateConfig(device="cpu", name="narrow"))
+    with pytest.raises(LCAError, match="of the model: expected float64, as recorded in .*, found float32"):
+        lca.Recorder(run.path, make_problem(torch.float32).model, resume=True).__enter__()
 
 
-def test_steps_that_float32_would_lose_are_integrated(tmp_path):
-    problem = in_kind(torch.float64)
-    run = recorded(tmp_path / "run.zarr", problem, rate=1e-7)
+def test_steps_below_float32_resolution_are_integrated(tmp_path):
+    problem = make_problem(torch.float64)
+    run = record_run(tmp_path / "run.zarr", problem, rate=1e-7)
     lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu"))
     x, y = problem.train
     loss = lambda model: nn.functional.cross_entropy(model(x), y)
     require_brute_force(lca.open(run.path), "train", problem.model, loss, 1e-6)
 
 
-def test_the_total_is_refined_as_far_as_float64_goes(tmp_path):
-    problem = in_kind(torch.float64)
-    run = recorded(tmp_path / "run.zarr", problem, rate=1.0)
+def test_total_is_refined_to_float64_precision(tmp_path):
+    problem = make_problem(torch.float64)
+    run = record_run(tmp_path / "run.zarr", problem, rate=1.0)
     config = lca.AllocateConfig(device="cpu", total_tolerance=1e-9, max_intervals=1024)
     summary = lca.allocate(run.path, problem, config)
     assert summary.refined > 0
     assert summary.within_bounds
 
 
-def test_still_iterations_of_float64_are_seen(tmp_path):
+def test_verify_detects_unmoved_iterations_in_float64(tmp_path):
     model = nn.Linear(2, 3).double()
-    nn.init.zeros_(model.weight)  # of whose 64 bits the lower half is the same before and after
+    nn.init.zeros_(model.weight)  # so that the lower 32 bits of every value stay the same
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(4):
             with torch.no_grad():
@@ -117,12 +119,12 @@ def test_still_iterations_of_float64_are_seen(tmp_path):
             recorder.record()
     result = verify(tmp_path / "run.zarr")
     assert result.findings == []
-    assert any("1 iteration without any motion, the first of them 2" in remark for remark in result.remarks)
+    assert any("1 iteration changed no parameter (iteration 2)" in remark for remark in result.remarks)
 
 
-def test_every_codec_holds_float64(tmp_path):
+def test_every_codec_stores_float64_exactly(tmp_path):
     for codec in ("zstd", "lz4", "pcodec"):
-        problem, thetas = in_kind(torch.float64), []
+        problem, thetas = make_problem(torch.float64), []
         with lca.Recorder(tmp_path / f"{codec}.zarr", problem.model, codec=codec) as recorder:
             thetas.append(flatten(problem.model).numpy())
             with torch.no_grad():
@@ -134,11 +136,11 @@ def test_every_codec_holds_float64(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_parameters_of_16_bits_are_integrated_in_float32(tmp_path, dtype):
-    """The iterates are those of 16 bits, exactly; the path between them and the loss are not rounded to such."""
-    problem = in_kind(dtype)
+def test_16_bit_parameters_are_integrated_in_float32(tmp_path, dtype):
+    """The iterates have exact 16-bit values, but the path between them and the loss are not rounded to 16 bits."""
+    problem = make_problem(dtype)
     problem.model[0].bias.grad = torch.ones_like(problem.model[0].bias)
-    run = recorded(tmp_path / "run.zarr", problem, rate=0.5)
+    run = record_run(tmp_path / "run.zarr", problem, rate=0.5)
     assert run.weights.dtype == np.float32
     weights = torch.from_numpy(run.weights[:])
     assert torch.equal(weights, weights.to(dtype).float())
@@ -154,19 +156,19 @@ def test_parameters_of_16_bits_are_integrated_in_float32(tmp_path, dtype):
         assert torch.equal(p.grad, grad)
 
 
-def test_a_loss_that_casts_to_16_bits_is_told_what_to_cast_to(tmp_path):
-    problem = in_kind(torch.bfloat16, data=torch.float32)
+def test_loss_that_casts_to_16_bits_raises_with_a_remedy(tmp_path):
+    problem = make_problem(torch.bfloat16, data=torch.float32)
     casting = lambda model, batch: cross_entropy(model, (batch[0].bfloat16(), batch[1]))
     problem = replace(problem, losses=casting, correct=None)
-    run = recorded(tmp_path / "run.zarr", problem)
-    with pytest.raises(LCAError, match=r"its code casts to 16 bits by itself.*next\(model\.parameters\(\)\)\.dtype"):
+    run = record_run(tmp_path / "run.zarr", problem)
+    with pytest.raises(LCAError, match=r"its code casts to a fixed 16-bit dtype.*next\(model\.parameters\(\)\)\.dtype"):
         lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu"))
-    as_it_is = lambda model, batch: cross_entropy(model, (batch[0].to(next(model.parameters()).dtype), batch[1]))
-    lca.allocate(run.path, replace(problem, losses=as_it_is), lca.AllocateConfig(device="cpu"))
+    following = lambda model, batch: cross_entropy(model, (batch[0].to(next(model.parameters()).dtype), batch[1]))
+    lca.allocate(run.path, replace(problem, losses=following), lca.AllocateConfig(device="cpu"))
 
 
-def test_a_part_in_16_bits_is_as_wide_as_the_rest(tmp_path):
-    """Adapters in float32 beside a frozen base in bfloat16, which is cast in between."""
+def test_frozen_16_bit_base_with_float32_head(tmp_path):
+    """The model casts between the dtypes of its two parts."""
 
     class Mixed(nn.Module):
         def __init__(self):
@@ -181,7 +183,7 @@ def test_a_part_in_16_bits_is_as_wide_as_the_rest(tmp_path):
             )
 
     given = small_problem(model=Mixed())
-    run = recorded(tmp_path / "run.zarr", given)
+    run = record_run(tmp_path / "run.zarr", given)
     assert [p.name for p in run.parameters] == ["head.weight", "head.bias"]
     assert lca.allocate(run.path, given, lca.AllocateConfig(device="cpu")).within_bounds
     x, y = given.train
@@ -190,23 +192,23 @@ def test_a_part_in_16_bits_is_as_wide_as_the_rest(tmp_path):
     assert given.model.base.weight.dtype == given.model.shift.dtype == torch.bfloat16
 
 
-def test_complex_parameters_are_refused_with_a_way_out(tmp_path):
+def test_complex_parameters_raise_with_a_remedy(tmp_path):
     class Complex(nn.Module):
         def __init__(self):
             super().__init__()
             self.z = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
 
-    with pytest.raises(LCAError, match=r"z is torch\.complex64; a loss change is allocated to real .*view_as_real"):
+    with pytest.raises(LCAError, match=r"z is torch\.complex64, but a loss change can only be .*view_as_real"):
         lca.Recorder(tmp_path / "run.zarr", Complex())
     model = Complex()
-    model.z = nn.Parameter(torch.view_as_real(model.z.detach()))  # what the error tells
+    model.z = nn.Parameter(torch.view_as_real(model.z.detach()))  # the remedy that the error proposes
     with lca.Recorder(tmp_path / "run.zarr", model):
         pass
     assert lca.open(tmp_path / "run.zarr").parameters.size == 6
 
 
 class LowRank(nn.Module):
-    """A frozen layer with a trained correction of rank 2."""
+    """A frozen layer plus a trained correction of rank 2."""
 
     def __init__(self, base):
         super().__init__()
@@ -218,10 +220,10 @@ class LowRank(nn.Module):
         return self.base(x) + x @ self.a.T @ self.b.T
 
 
-def test_low_rank_adapters_alone_are_recorded_and_allocated(tmp_path):
+def test_only_low_rank_adapters_are_recorded_and_allocated(tmp_path):
     torch.manual_seed(0)
     given = small_problem(model=nn.Sequential(LowRank(nn.Linear(2, 8)), nn.Tanh(), LowRank(nn.Linear(8, 3))))
-    run = recorded(tmp_path / "run.zarr", given)
+    run = record_run(tmp_path / "run.zarr", given)
     assert [p.name for p in run.parameters] == ["0.a", "0.b", "2.a", "2.b"]
     assert lca.allocate(run.path, given, lca.AllocateConfig(device="cpu")).within_bounds
     x, y = given.train
@@ -229,13 +231,13 @@ def test_low_rank_adapters_alone_are_recorded_and_allocated(tmp_path):
     require_brute_force(lca.open(run.path), "train", given.model, loss, 0.01)
 
 
-# Losses by token -----------------------------------------------------------------------------------------------------
+# Losses per token ----------------------------------------------------------------------------------------------------
 
 VOCABULARY, LONGEST = 7, 6
 
 
 def sentences(n=60):
-    """Tokens, and the ones that follow; −1 from where a sentence of 1 to 6 words ends."""
+    """Return n sentences of 1 to 6 tokens and the token that follows each token, −1 for padding."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(VOCABULARY, (n, LONGEST + 1), generator=generator)
     lengths = torch.arange(n) % LONGEST + 1
@@ -244,7 +246,7 @@ def sentences(n=60):
 
 
 class Reader(nn.Module):
-    """A GRU whose embedding is its output layer too."""
+    """A GRU whose output layer shares its weights with the embedding."""
 
     def __init__(self):
         super().__init__()
@@ -260,30 +262,30 @@ class Reader(nn.Module):
         return self.out(self.gru(self.embedding(tokens))[0])
 
 
-def by_token(model, batch):
+def loss_per_token(model, batch):
     tokens, following = batch
     logits = model(tokens)
     return nn.functional.cross_entropy(logits.mT, following, ignore_index=-1, reduction="none")
 
 
-def of_text(**options):
-    return lca.Problem(Reader(), by_token, sentences(), weigh=lambda batch: batch[1] >= 0, name="text", **options)
+def make_text_problem(**options):
+    return lca.Problem(Reader(), loss_per_token, sentences(), weigh=lambda batch: batch[1] >= 0, name="text", **options)
 
 
-def mean_by_token(model):
-    """By torch's own mean, which leaves out what is ignored."""
+def mean_per_token(model):
+    """Return the mean loss of the model without dropout, computed by torch, which ignores padding."""
     model.gru.dropout = 0.0
     tokens, following = sentences()
     return nn.functional.cross_entropy(model(tokens).flatten(0, 1), following.flatten(), ignore_index=-1)
 
 
 @pytest.mark.parametrize("batch_size", [7, 60])
-def test_a_loss_by_token_weighs_by_token(batch_size):
-    problem = of_text()
+def test_loss_per_token_is_averaged_over_tokens(batch_size):
+    problem = make_text_problem()
     reference = copy.deepcopy(problem.model).double()
-    loss = mean_by_token(reference)
+    loss = mean_per_token(reference)
     gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(reference.parameters()))])
-    with FullGradient(Objective(problem.model, by_token, problem.train, weigh=problem.weigh), batch_size) as full:
+    with FullGradient(Objective(problem.model, loss_per_token, problem.train, weigh=problem.weigh), batch_size) as full:
         theta = full.theta.clone()
         found, mean = full(theta), full.compute_mean(theta)
         of_sentences, lengths = full.compute_by_example(theta), full.compute_weights()
@@ -294,38 +296,40 @@ def test_a_loss_by_token_weighs_by_token(batch_size):
     assert float(of_sentences.sum() / lengths.sum()) == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
-def test_a_model_of_language_is_trained_allocated_and_told_apart_by_kind_of_token(tmp_path):
-    problem = of_text(groups=lambda batch: torch.where(batch[1] < 0, 9, batch[1] % 3))  # padding weighs nothing
+def test_language_model_is_allocated_by_class_of_token(tmp_path):
+    problem = make_text_problem(groups=lambda batch: torch.where(batch[1] < 0, 9, batch[1] % 3))  # padding has weight 0
     path = tmp_path / "run.zarr"
     lca.train(problem, path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=0.5, device="cpu"))
     run = lca.open(path)
     first = next(draw_indices(60, 20, seed=0))
-    losses, words = by_token(Reader().eval(), [x[first] for x in sentences()]), sentences()[1][first] >= 0
+    losses, words = loss_per_token(Reader().eval(), [x[first] for x in sentences()]), sentences()[1][first] >= 0
     of_all = lca.AllocateConfig(device="cpu", by_class=True, batch_size=25)
-    assert run.training["loss"][0] == pytest.approx(float(losses[words].mean().detach()), rel=0.05)  # but for dropout
+    assert run.training["loss"][0] == pytest.approx(
+        float(losses[words].mean().detach()), rel=0.05
+    )  # dropout changes the loss
     lca.allocate(path, problem, of_all)
     run = lca.open(path)
-    require_brute_force(run, "train", problem.model, mean_by_token, 0.01)
+    require_brute_force(run, "train", problem.model, mean_per_token, 0.01)
     allocation = run.allocation("train")
     assert allocation.attributes["classes"] == [0, 1, 2]
     np.testing.assert_allclose(allocation.class_lca[:].sum(1), allocation.tensor_lca[:], atol=1e-7)
 
     tokens, following = sentences()
 
-    def of_kind(model):
-        """The part of the loss that the tokens of kind 1 make up."""
+    def loss_of_class(model):
+        """Return the contribution of the tokens of class 1 to the loss."""
         model.gru.dropout = 0.0
         losses = nn.functional.cross_entropy(model(tokens).mT, following, ignore_index=-1, reduction="none")
         return losses[following % 3 == 1].sum() / (following >= 0).sum()
 
     weights = torch.from_numpy(run.weights[:, 3:5]).double()
-    expected = brute_force(problem.model, of_kind, weights[:, 0], weights[:, 1])
+    expected = brute_force(problem.model, loss_of_class, weights[:, 0], weights[:, 1])
     by_tensor = np.array([float(expected[p.span].sum()) for p in run.parameters])
     np.testing.assert_allclose(allocation.class_lca[3, 1], by_tensor, atol=0.01 * np.abs(by_tensor).sum())
 
 
 def test_a_subset_of_weighted_examples_has_a_standard_error(tmp_path):
-    problem = of_text()
+    problem = make_text_problem()
     path = tmp_path / "run.zarr"
     lca.train(problem, path, lca.TrainConfig(batch_size=20, iterations=3, learning_rate=0.5, device="cpu"))
     summary = lca.allocate(path, problem, lca.AllocateConfig(device="cpu", examples=30))
@@ -335,12 +339,11 @@ def test_a_subset_of_weighted_examples_has_a_standard_error(tmp_path):
     assert abs(summary.loss_start - whole.loss_start) < 4 * summary.standard_error["start"]
 
 
-def test_examples_that_weigh_differently(tmp_path):
-    """(B,) weights: the weighted mean, for the loss, the accuracy, a part of the examples, and in bfloat16."""
+def test_weights_apply_to_loss_accuracy_subset_and_bfloat16(tmp_path):
     given = small_problem()
     weigh = lambda batch: 1.0 + (batch[1] == 2) * 3  # the third class counts four times
     problem = replace(given, weigh=weigh)
-    path = recorded(tmp_path / "run.zarr", problem).path
+    path = record_run(tmp_path / "run.zarr", problem).path
     lca.allocate(path, problem, lca.AllocateConfig(device="cpu"))
     x, y = given.train
 
@@ -360,8 +363,8 @@ def test_examples_that_weigh_differently(tmp_path):
     assert pruned.accuracy["train"][0, 0] == pytest.approx(float(right.sum() / weigh((x, y)).sum()))
 
 
-def test_what_weighs_nothing_may_be_anything():
-    """Also not finite; and a mini-batch of nothing else does not move the model."""
+def test_examples_of_weight_zero_may_be_non_finite():
+    """A mini-batch that contains no other examples has a zero gradient."""
     given = small_problem()
     x, y = given.train
     broken = x.clone()
@@ -383,28 +386,28 @@ def test_what_weighs_nothing_may_be_anything():
     assert all(not g.any() for g in torch.autograd.grad(nothing, list(given.model.parameters())))
 
 
-def test_two_classes_of_one_name_are_refused():
+def test_duplicate_class_names_raise():
     given = small_problem()
-    with pytest.raises(UsageError, match="the same name for two labels: a, b, a"):
+    with pytest.raises(UsageError, match="group_names: expected a different name for each label, found a, b, a"):
         replace(given, group_names={0: "a", 1: "b", 2: "a"})
 
 
-def test_a_loss_by_token_without_weights_is_told_what_it_lacks():
-    problem = lca.Problem(Reader(), by_token, sentences())
+def test_loss_per_token_without_weights_raises_with_a_remedy():
+    problem = lca.Problem(Reader(), loss_per_token, sentences())
     with (
-        FullGradient(Objective(problem.model, by_token, problem.train), 20) as full,
+        FullGradient(Objective(problem.model, loss_per_token, problem.train), 20) as full,
         pytest.raises(
-            LCAError, match=r"for a batch of 20.*found a tensor of shape \(20, 6\).*For a loss per token.*weigh"
+            LCAError, match=r"for a batch of 20.*found a tensor of shape \(20, 6\).*For one loss per token.*weigh"
         ),
     ):
         full(full.theta)
 
 
-def test_labels_for_tokens_need_losses_for_tokens(tmp_path):
+def test_groups_per_token_require_losses_per_token(tmp_path):
     given, groups = small_problem(), lambda batch: torch.zeros(len(batch[0]), 2).long()
     with (
         FullGradient(Objective(given.model, cross_entropy, given.train, groups=groups), 20) as full,
-        pytest.raises(LCAError, match=r"one for each loss, shape \(20,\).*found shape \(20, 2\)"),
+        pytest.raises(LCAError, match=r"one label per loss, shape \(20,\).*found shape \(20, 2\)"),
     ):
         full(full.theta, torch.ones(full.table.size))
 
@@ -413,7 +416,7 @@ def test_labels_for_tokens_need_losses_for_tokens(tmp_path):
 
 
 class Counting(nn.Module):
-    """Counts its forward passes in a buffer, and, if told so, gives it to the loss."""
+    """A model that counts its forward passes in a buffer. If `matters`, its output depends on the count."""
 
     def __init__(self, matters):
         super().__init__()
@@ -429,31 +432,31 @@ class Counting(nn.Module):
         return self.net(x * self.scale) * (1 + 0.1 * self.n if self.matters else 1)
 
 
-def test_buffers_are_used_and_come_out_as_they_went_in(tmp_path):
+def test_allocation_uses_buffers_and_restores_them(tmp_path):
     given = small_problem(model=Counting(matters=False))
-    run = recorded(tmp_path / "run.zarr", given)
+    run = record_run(tmp_path / "run.zarr", given)
     n = float(given.model.n)
     assert lca.allocate(run.path, given, lca.AllocateConfig(device="cpu")).within_bounds
     assert float(given.model.n) == n
-    assert len(given.model.cache) == 20  # that of the training
+    assert len(given.model.cache) == 20  # left by the last mini-batch of the training
     x, y = given.train
     loss = lambda model: nn.functional.cross_entropy(model(x.double()), y)
     require_brute_force(lca.open(run.path), "train", given.model, loss, 0.01)
 
 
-def test_a_buffer_that_makes_the_loss_another_each_time_is_named(tmp_path):
+def test_error_names_the_buffer_that_changes_the_loss(tmp_path):
     given = small_problem(model=Counting(matters=True))
-    run = recorded(tmp_path / "run.zarr", given)
-    with pytest.raises(LCAError, match="not a function of the parameters.*A pass changes the buffer n;"):
+    run = record_run(tmp_path / "run.zarr", given)
+    with pytest.raises(LCAError, match="not a function of the parameters.*A pass changes the buffer n. "):
         lca.allocate(run.path, given, lca.AllocateConfig(device="cpu"))
     assert lca.open(run.path).allocations == [] or not lca.open(run.path).allocation("train").n_allocated
 
 
-def test_a_compiled_model_in_16_bits(tmp_path):
-    problem = in_kind(torch.bfloat16)
-    run = recorded(tmp_path / "run.zarr", problem)
+def test_compiled_16_bit_model(tmp_path):
+    problem = make_problem(torch.bfloat16)
+    run = record_run(tmp_path / "run.zarr", problem)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.compile's own, which differ from release to release
+        warnings.simplefilter("ignore")  # torch.compile's warnings differ between releases
         summary = lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu", compile=True, name="compiled"))
     lca.allocate(run.path, problem, lca.AllocateConfig(device="cpu"))
     assert summary.within_bounds

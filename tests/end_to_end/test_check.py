@@ -1,3 +1,5 @@
+"""`lca check` prints the parameters and a forecast, and writes nothing."""
+
 from click.testing import CliRunner
 
 import lca

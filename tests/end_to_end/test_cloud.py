@@ -1,4 +1,4 @@
-"""Runs on a server that speaks S3, by every command that takes one."""
+"""Every command that takes a run works with a run on an S3 server."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ def endpoint():
 
 @pytest.fixture
 def bucket(endpoint, monkeypatch):
-    """An empty bucket, and the environment that leads to it and nowhere else."""
+    """The URL of an empty bucket, with an environment that reaches no other server."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -47,7 +47,7 @@ def bucket(endpoint, monkeypatch):
         "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()  # which has another environment
+    s3fs.S3FileSystem.clear_instance_cache()  # cached instances use the previous environment
     filesystem = s3fs.S3FileSystem()
     filesystem.mkdir("bucket")
     yield "s3://bucket"
@@ -56,8 +56,8 @@ def bucket(endpoint, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def contents(place, below):
-    """The bytes of every file of a part of a store, by name."""
+def read_files(place, below):
+    """Return the bytes of every file below a folder of a store, by name."""
     location, found = locate(place) / below, {}
     for name in location.files():
         if not name.startswith("lock"):
@@ -66,10 +66,10 @@ def contents(place, below):
     return found
 
 
-def test_every_command_does_there_what_it_does_on_a_disk(bucket, tmp_path):
-    there, here = f"{bucket}/some/run.zarr", str(tmp_path / "run.zarr")
-    said = {}
-    for place in (there, here):
+def test_every_command_gives_the_same_on_s3_and_on_disk(bucket, tmp_path):
+    remote, local = f"{bucket}/some/run.zarr", str(tmp_path / "run.zarr")
+    outputs_of = {}
+    for place in (remote, local):
         outputs = [
             call(*ARGUMENTS, 20, "--out", place),
             call("allocate", place, "--batch-size", 500, "--audit", 0.1),
@@ -77,18 +77,18 @@ def test_every_command_does_there_what_it_does_on_a_disk(bucket, tmp_path):
             call("analyze", "layers", place, place),
             call("verify", place),
         ]
-        said[place] = [output.stdout.replace(place, "RUN") for output in outputs]
+        outputs_of[place] = [output.stdout.replace(place, "RUN") for output in outputs]
         call("plot", "helping", place, "--out", tmp_path / "helping.svg")
         assert "digits-fc" in (tmp_path / "helping.svg").read_text()
         assert "21 iterates; 2,778 parameters" in call("info", place).stdout
-        assert ("free" in call("check", place, "--batch-size", 500).stdout) == (place == here)
-    assert said[there] == said[here]
+        assert ("free" in call("check", place, "--batch-size", 500).stdout) == (place == local)
+    assert outputs_of[remote] == outputs_of[local]
     for below in ("weights", "training", "lca"):
-        assert len(contents(there, below)) >= 3
-        assert contents(there, below) == contents(here, below)
+        assert len(read_files(remote, below)) >= 3
+        assert read_files(remote, below) == read_files(local, below)
 
 
-def test_killed_it_ends_with_the_same_bytes(bucket, tmp_path):
+def test_run_resumed_after_kill_has_the_same_bytes(bucket, tmp_path):
     place, arguments = f"{bucket}/run.zarr", [*ARGUMENTS, "500", "--out"]
     call(*arguments, tmp_path / "run.zarr")
     process = subprocess.Popen([sys.executable, "-m", "lca", *arguments, place], stderr=subprocess.DEVNULL)
@@ -99,22 +99,22 @@ def test_killed_it_ends_with_the_same_bytes(bucket, tmp_path):
             process.wait(timeout=0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    held = lca.open(place)
-    assert (held.status, held.n_iterations < 500) == ("training", True)
+    interrupted = lca.open(place)
+    assert (interrupted.status, interrupted.n_iterations < 500) == ("training", True)
     call(*arguments, place, "--resume")
     assert lca.open(place).status == "complete"
-    assert contents(place, "weights") == contents(tmp_path / "run.zarr", "weights")
-    assert "finished already" in call(*arguments, place, "--resume").stderr
+    assert read_files(place, "weights") == read_files(tmp_path / "run.zarr", "weights")
+    assert "already complete" in call(*arguments, place, "--resume").stderr
 
 
-def test_a_run_is_replaced_only_when_asked(bucket):
+def test_run_is_replaced_only_with_overwrite(bucket):
     place = f"{bucket}/run.zarr"
     call(*ARGUMENTS, 3, "--out", place)
-    assert "exists already" in call(*ARGUMENTS, 5, "--out", place, status=2).stderr
+    assert "already exists" in call(*ARGUMENTS, 5, "--out", place, status=2).stderr
     assert "6 iterates; 2,778 parameters" in call(*ARGUMENTS, 5, "--out", place, "--overwrite").stdout
 
 
-def test_what_is_not_there_is_said(bucket, problem):
+def test_missing_run_or_bucket_is_reported(bucket, problem):
     with pytest.raises(UsageError, match=r"s3://bucket/none.zarr does not exist. Create a run with lca.train\(problem"):
         lca.open(f"{bucket}/none.zarr")
     with pytest.raises(LCAError, match=r"s3://nowhere/run.zarr cannot be written: .*bucket does not exist"):
@@ -123,7 +123,7 @@ def test_what_is_not_there_is_said(bucket, problem):
     assert "s3://nowhere/run.zarr does not exist" in output
 
 
-def test_without_credentials_it_says_where_they_come_from(bucket, monkeypatch):
+def test_missing_credentials_are_reported_with_their_variables(bucket, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     s3fs.S3FileSystem.clear_instance_cache()
@@ -132,7 +132,7 @@ def test_without_credentials_it_says_where_they_come_from(bucket, monkeypatch):
     assert "AWS_ACCESS_KEY_ID" in output
 
 
-def test_a_server_that_does_not_answer_is_said(bucket, monkeypatch):
+def test_unreachable_server_is_reported(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     s3fs.S3FileSystem.clear_instance_cache()
     output = call("info", f"{bucket}/run.zarr", status=1).stderr

@@ -1,3 +1,5 @@
+"""L2 penalties and frozen layers in the allocated loss change."""
+
 import pytest
 import torch
 
@@ -7,16 +9,16 @@ T = 8
 
 
 def train(tmp_path, problem, **options):
-    """(T+1, K) of a run of the small problem, batches of 20 of 60, so three to an epoch."""
+    """Train the small problem, three mini-batches per epoch; return the iterates, shape (T+1, K), and the run."""
     config = lca.TrainConfig(**{"batch_size": 20, "iterations": T, "learning_rate": 0.1, "device": "cpu", **options})
     run = lca.train(problem(), tmp_path / "run.zarr", config)
     return torch.from_numpy(run.weights[:]).T.double(), run
 
 
-FIRST, LAST = slice(0, 24), slice(24, 51)  # the two layers of the small net, each with its bias
+FIRST, LAST = slice(0, 24), slice(24, 51)  # the parameters of the two layers, with their biases
 
 
-def test_l2_is_never_in_the_loss_that_is_allocated(tmp_path, problem):
+def test_allocated_loss_excludes_the_l2_penalty(tmp_path, problem):
     thetas, _ = train(tmp_path, problem, momentum=0.0, l2=0.3)
     summary = lca.allocate(tmp_path / "run.zarr", problem(), lca.AllocateConfig(device="cpu"))
     (x, y), model = problem().train, problem().model
@@ -26,7 +28,7 @@ def test_l2_is_never_in_the_loss_that_is_allocated(tmp_path, problem):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-def test_frozen_layers_do_not_move_and_have_no_part_in_the_loss_change(tmp_path, problem, optimizer):
+def test_frozen_layers_do_not_move_and_have_zero_lca(tmp_path, problem, optimizer):
     rate = {"sgd": 0.1}.get(optimizer, 0.01)
     thetas, run = train(tmp_path, problem, optimizer=optimizer, learning_rate=rate, freeze=["first", "last@5"])
     moved = thetas[1:] != thetas[:-1]

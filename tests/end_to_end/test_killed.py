@@ -1,3 +1,5 @@
+"""Training and allocation are killed and continued, with the same result as without the interruption."""
+
 import random
 import subprocess
 import sys
@@ -9,8 +11,8 @@ import numpy as np
 import lca
 
 
-def chunks(path):
-    """The bytes of every file of the iterates."""
+def read_chunks(path):
+    """Return the bytes of every chunk of the iterates, by name."""
     folder = Path(path) / "weights" / "c"
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -20,10 +22,10 @@ def start(path, *options):
     return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)
 
 
-def killed(process, begun, seconds):
-    """Kill a process so long after it has written its first block; whether it was still running then."""
+def kill_after(process, has_begun, seconds):
+    """Kill a process this long after it has written its first block. Return whether it was still running."""
     deadline = time.monotonic() + 60
-    while process.poll() is None and not begun() and time.monotonic() < deadline:
+    while process.poll() is None and not has_begun() and time.monotonic() < deadline:
         pass
     try:
         process.wait(timeout=seconds)
@@ -34,19 +36,19 @@ def killed(process, begun, seconds):
     return False
 
 
-def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+def test_training_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
     assert start(tmp_path / "whole.zarr").wait() == 0
     path, moments = tmp_path / "run.zarr", random.Random(0)
     written = (path / "weights" / "c").rglob
-    begun = lambda: any(file.is_file() and file.suffix != ".partial" for file in written("*"))
-    kills = sum(killed(start(path, "--resume"), begun, moments.uniform(0, 1.5)) for _ in range(4))
+    has_begun = lambda: any(file.is_file() and file.suffix != ".partial" for file in written("*"))
+    kills = sum(kill_after(start(path, "--resume"), has_begun, moments.uniform(0, 1.5)) for _ in range(4))
     assert kills > 0
     assert start(path, "--resume").wait() == 0
-    assert chunks(path) == chunks(tmp_path / "whole.zarr")
+    assert read_chunks(path) == read_chunks(tmp_path / "whole.zarr")
     assert not list(path.rglob("*.partial"))
 
 
-def test_an_allocation_killed_at_random_moments_ends_the_same(tmp_path):
+def test_allocation_killed_at_random_moments_ends_with_the_same_result(tmp_path):
     path, moments = tmp_path / "run.zarr", random.Random(1)
     problem = lca.load("digits-fc")
     lca.train(problem, path, lca.TrainConfig(iterations=1500, device="cpu"))
@@ -56,8 +58,8 @@ def test_an_allocation_killed_at_random_moments_ends_the_same(tmp_path):
         return subprocess.Popen([sys.executable, "-m", "lca", *map(str, arguments)], stderr=subprocess.DEVNULL)
 
     assert allocate("whole").wait() == 0
-    begun = (path / "lca/killed/blocks/c").exists
-    kills = sum(killed(allocate("killed"), begun, moments.uniform(0, 2)) for _ in range(3))
+    has_begun = (path / "lca/killed/blocks/c").exists
+    kills = sum(kill_after(allocate("killed"), has_begun, moments.uniform(0, 2)) for _ in range(3))
     assert kills > 0
     assert allocate("killed").wait() == 0
     whole, resumed = (lca.open(path).allocation(name) for name in ("whole", "killed"))

@@ -1,3 +1,5 @@
+"""The commands of the shell, from training to report, and their messages for bad input."""
+
 import json
 import re
 import shlex
@@ -5,12 +7,10 @@ import shutil
 import subprocess
 import sys
 
-import click
 import pytest
 from shell import call
 
 import lca
-from lca.cli.main import main
 from lca.cli.train import number_path
 from lca.problem.zoo.presets import PRESETS
 from lca.runtime.progress import make_progress_bar
@@ -26,15 +26,15 @@ def digits(tmp_path_factory):
     return path
 
 
-def test_from_training_to_a_picture(tmp_path, digits):
+def test_train_allocate_analyze_and_plot(tmp_path, digits):
     info = call("info", digits).stdout
     assert "13 iterates; 2,778 parameters in 6 tensors" in info
     assert "lca/train  complete, 12 of 12 iterations allocated" in info
-    summary = call("allocate", digits).stdout  # finished already: only summed up
+    summary = call("allocate", digits).stdout  # already complete, so only summarised
     assert "12 iterations of" in summary
     assert "bounds               hold" in summary
     table = call("analyze", "helping", digits, digits, "--json", tmp_path / "helping.json").stdout
-    assert "12 iterations, 2 runs" in table
+    assert "2 runs of 12 iterations" in table
     assert "± 0.00" in table
     values = json.loads((tmp_path / "helping.json").read_text())
     by_layer, by_tensor = (table["columns"]["helping %"] for table in values["tables"])
@@ -65,9 +65,9 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question[0])
-def test_a_question_is_answered_for_people_and_programs(tmp_path, digits, question):
+def test_question_prints_tables_and_writes_json(tmp_path, digits, question):
     result = call("analyze", *question, digits, digits, "--json", tmp_path / "answer.json")
-    assert "12 iterations, 2 runs" in result.stdout
+    assert "2 runs of 12 iterations" in result.stdout
     values = json.loads((tmp_path / "answer.json").read_text())
     assert (values["question"], values["runs"], values["iterations"]) == (question[0], 2, [12, 12])
     for table in values["tables"]:
@@ -79,7 +79,7 @@ def test_questions_about_several_allocations(tmp_path, digits):
     digits = shutil.copytree(digits, tmp_path / "run.zarr")
     for name, *options in (["val", "--split", "val"], ["part", "--examples", 200], ["first", "--rule", "first-order"]):
         call("allocate", digits, "--name", name, *options, "--audit", 0, status=3 if name == "first" else 0)
-    assert "the largest gaps of" in call("analyze", "overfit", digits).stdout
+    assert "with the largest gaps" in call("analyze", "overfit", digits).stdout
     assert re.search(r"^part +200 ", call("analyze", "subset", digits).stdout, re.M)
     rows = [
         line.split("  ")[0]
@@ -94,7 +94,7 @@ def test_questions_about_several_allocations(tmp_path, digits):
     answered = ["helping", "layers", "neurons", "oscillation", "tails", "synchrony", "overfit", "error", "subset"]
     assert list(json.loads((tmp_path / "all.json").read_text())) == answered
     assert all(question.upper() in everything.stdout.splitlines() for question in answered)
-    assert "not answered: prune: it needs the model. Ask it with `lca analyze prune" in everything.stderr
+    assert "not answered: prune: it needs the model. Ask this question with `lca analyze prune" in everything.stderr
 
 
 FIGURES = [
@@ -126,14 +126,14 @@ def digits_with_more(tmp_path_factory, digits):
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure[0])
-def test_a_figure_is_drawn(tmp_path, digits_with_more, figure):
+def test_figure_is_drawn(tmp_path, digits_with_more, figure):
     out = tmp_path / "figure.svg"
     assert call("plot", *figure, digits_with_more, "--out", out).stdout == f"{out}\n"
     title = "a title" if "--title" in figure else "digits-fc, LCA of the train loss"
     assert title in out.read_text()
 
 
-def test_paper_is_smaller(tmp_path, digits):
+def test_paper_style_is_smaller(tmp_path, digits):
     widths = []
     for style in ("screen", "paper"):
         call("plot", "layers", digits, "--style", style, "--out", tmp_path / f"{style}.svg")
@@ -146,7 +146,7 @@ def test_groups_and_trends_are_drawn(tmp_path, digits):
     call("plot", "layers", digits, "--", digits, digits, "--label", "one", "--label", "two", "--out", out)
     assert "two (n = 2)" in out.read_text()
     result = call("plot", "layers", digits, "--", digits, "--label", "one", "--out", out, status=2)
-    assert "expected a label for each of the 2 groups of runs, found 1 labels" in result.stderr
+    assert "expected one label for each of the 2 groups of runs, found 1 label" in result.stderr
     other = tmp_path / "run.zarr"
     call("train", "digits-fc", "--iterations", 4, "--momentum", 0.5, "--out", other, "--device", "cpu")
     call("allocate", other, "--audit", 0)
@@ -154,33 +154,33 @@ def test_groups_and_trends_are_drawn(tmp_path, digits):
     assert "delay of momentum" in (tmp_path / "trend.svg").read_text()
 
 
-def test_a_film_and_a_report_are_made(tmp_path, digits):
+def test_film_and_report_are_written(tmp_path, digits):
     film = call("plot", "animation", digits, "--every", 3, "--size", "320x240", "--fps", 2, "--out", tmp_path / "f.gif")
     assert film.stdout == f"{tmp_path / 'f.gif'}: 4 frames, 2.0 s\n"
     call("plot", "report", digits, digits, "--out", tmp_path / "report.html")
     assert "digits-fc, LCA of the train loss, 2 runs" in (tmp_path / "report.html").read_text()
 
 
-def test_a_trend_over_trainings(tmp_path):
+def test_trend_over_runs(tmp_path):
     runs = [tmp_path / f"{i}.zarr" for i in range(3)]
     for run, momentum in zip(runs, (0, 0.5, 0.9), strict=True):
         options = ["--iterations", 4, "--layer", f"last:momentum={momentum}", "--device", "cpu"]
         call("train", "digits-fc", "--out", run, *options)
         call("allocate", run, "--audit", 0)
-    told = call("analyze", "trend", *runs, "--option", "last:momentum", "--delay", "--layer", "last").stdout
-    assert told.splitlines()[0] == "LCA (nats) by delay of last:momentum"
-    assert told.splitlines()[1].split("  ")[0] == "layer"
-    assert re.search(r"^fc3 +-", told, re.M)
+    output = call("analyze", "trend", *runs, "--option", "last:momentum", "--delay", "--layer", "last").stdout
+    assert output.splitlines()[0] == "total LCA (nats) by delay of last:momentum, with a linear fit"
+    assert output.splitlines()[1].split("  ")[0] == "layer"
+    assert re.search(r"^fc3 +-", output, re.M)
 
 
-def test_the_seed_and_the_options_reach_the_run(tmp_path):
+def test_options_and_seed_are_stored_in_the_run(tmp_path):
     options = ["--optimizer", "adam", "--lr", 0.01, "--batch-size", 100, "--epochs", 1, "--seed", 3]
     call("train", "digits-fc", "--out", tmp_path / "run.zarr", *options)
     train = lca.open(tmp_path / "run.zarr").attributes["train"]
     assert (train["optimizer"], train["learning_rate"], train["iterations"], train["seed"]) == ("adam", 0.01, 15, 3)
 
 
-def test_bounds_that_do_not_hold_exit_with_3(digits):
+def test_exit_status_is_3_if_bounds_do_not_hold(digits):
     options = ["--name", "strict", "--tolerance", 1e-12, "--max-intervals", 2]
     summary = call("allocate", digits, *options, status=3).stdout
     assert "DO NOT HOLD: 12 iterations did not converge" in summary
@@ -190,8 +190,8 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
     ("arguments", "status", "message"),
     [
         (["train", "minst-fc", "--out", "{new}"], 2, "unknown problem 'minst-fc'"),
-        (["train", "digits-fc", "--out", "{run}"], 2, "exists already. Choose another path, or pass --overwrite"),
-        (["train", "digits-fc", "--out", "{folder}", "--overwrite"], 2, "is not a run store, so it is kept"),
+        (["train", "digits-fc", "--out", "{run}"], 2, "already exists. Choose another path, or pass --overwrite"),
+        (["train", "digits-fc", "--out", "{folder}", "--overwrite"], 2, "is not a run store, so it is not replaced"),
         (["train", "mnist-fc", "--out", "{new}", "--data-dir", "{folder}"], 1, "--download"),
         (["train", "digits-fc", "--out", "{new}", "--lr", "-1"], 2, "learning_rate: expected a positive number"),
         (["train", "digits-fc", "--out", "{new}", "--batch-size", "9999"], 2, "expected at most 1,500"),
@@ -199,7 +199,7 @@ def test_bounds_that_do_not_hold_exit_with_3(digits):
         (["train", "digits-fc", "--out", "{new}", "--set", "width"], 2, "--set: expected NAME=VALUE"),
         (["train", "digits-fc", "--out", "{new}", "--freeze", "conv1"], 2, "The layers are fc1, fc2, fc3"),
         (["train", "digits-fc", "--out", "{new}", "--init-from", "{run}@13"], 2, "expected 0 to 12, found 13"),
-        (["problems", "--set", "width=2"], 2, "--set needs a PROBLEM"),
+        (["problems", "--set", "width=2"], 2, "--set requires a PROBLEM"),
         (["problems", "digits"], 2, "unknown problem 'digits'"),
         (["allocate", "{new}"], 2, "does not exist. Create a run with `lca train PROBLEM --out {new}`"),
         (["allocate", "{folder}"], 2, "is not a run store"),
@@ -240,7 +240,7 @@ def test_bad_input_is_reported(tmp_path, digits, arguments, status, message):
     assert (folder / "file").exists()
 
 
-def test_several_runs_have_successive_seeds(tmp_path):
+def test_several_runs_have_consecutive_seeds(tmp_path):
     arguments = ["train", "digits-fc", "--iterations", 3, "--seed", 4, "--device", "cpu"]
     call(*arguments, "--out", tmp_path / "one.zarr")
     call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 2)
@@ -250,27 +250,27 @@ def test_several_runs_have_successive_seeds(tmp_path):
     assert (runs[0].weights[:] == lca.open(tmp_path / "one.zarr").weights[:]).all()
     assert (runs[0].weights[:, 0] != runs[1].weights[:, 0]).any()
     result = call(*arguments, "--out", tmp_path / "many.zarr", "--runs", 3, "--resume")
-    assert result.stderr.count("is finished already") == 2
+    assert result.stderr.count("is already complete") == 2
     assert lca.open(tmp_path / "many-6.zarr").n_iterations == 3
     result = call(*arguments[:-2], "--seed", 3, "--runs", 2, "--out", tmp_path / "many.zarr", status=2)
-    assert "many-4.zarr exists already" in result.stderr
-    assert not (tmp_path / "many-3.zarr").exists()  # told before anything was trained
+    assert "many-4.zarr already exists" in result.stderr
+    assert not (tmp_path / "many-3.zarr").exists()  # the error is raised before any run is trained
 
 
 @pytest.mark.parametrize(
     ("out", "place"), [("run.zarr", "run-3.zarr"), ("a/run", "a/run-3"), ("s3://b/run.zarr/", "s3://b/run-3.zarr")]
 )
-def test_a_run_of_several_has_its_seed_in_its_name(out, place):
+def test_path_of_one_of_several_runs_contains_its_seed(out, place):
     assert number_path(out, 3) == place
 
 
-def test_a_problem_with_options_is_found_again(tmp_path):
+def test_problem_options_and_initial_weights_are_restored(tmp_path):
     path = tmp_path / "run.zarr"
     options = ["--set", "width=0.5", "--freeze", "first", "--layer", "last:lr=0.01", "--l2", "0.001"]
     options += ["--schedule", "step", "--milestone", "0.2", "--milestone", "0.4", "--nesterov"]
-    told = call("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path, *options).stdout
-    assert "problem   digits-fc (width 0.5)" in told
-    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, times 0.1 at epochs 0.2, 0.4" in told
+    output = call("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path, *options).stdout
+    assert "problem   digits-fc (width 0.5)" in output
+    assert "nesterov, l2 0.001, freeze first, layer last:lr=0.01, learning rate times 0.1 at epochs 0.2, 0.4" in output
     call("allocate", path)
     weights = lca.open(path).weights
     assert weights.shape[0] == 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10
@@ -279,40 +279,40 @@ def test_a_problem_with_options_is_found_again(tmp_path):
     assert table.splitlines()[2].split() == ["fc1", "0.0000", "0.0"]
     other = call("train", "digits-fc", "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1).stderr
     assert "the model is not the model that" in other
-    told = call(
+    output = call(
         *("train", "digits-fc", "--set", "width=0.5", "--iterations", 2, "--device", "cpu"),
         *("--init-from", f"{path}@1", "--out", tmp_path / "next.zarr"),
     ).stdout
-    assert f"started   from iterate 1 of {path}" in told
+    assert f"started   from iterate 1 of {path}" in output
 
 
-def test_the_problems_are_listed_with_what_they_cost(tmp_path):
-    told = call("problems", "--json", tmp_path / "problems.json").stdout
-    lines = {line.split()[0]: line for line in told.splitlines() if line}
+def test_problems_are_listed_with_size_cost_and_recipe(tmp_path):
+    output = call("problems", "--json", tmp_path / "problems.json").stdout
+    lines = {line.split()[0]: line for line in output.splitlines() if line}
     assert set(PRESETS) <= set(lines)
     assert "273,066" in lines["cifar-resnet"]
     assert "sgd 0.1, momentum 0.9, batch 250, 4,500 iterations" in lines["cifar-resnet"]
-    assert "or blocks of a transformer; 1 in digits-resnet; 3 in mnist-resnet" in told
+    assert "or of transformer blocks; 1 in digits-resnet; 3 in mnist-resnet" in output
     values = {entry["problem"]: entry for entry in json.loads((tmp_path / "problems.json").read_text())}
     assert values["mnist-fc"]["n_train"] == 55_000
     assert values["mnist-fc"]["recipe"]["learning_rate"] == 0.05
-    told = call("problems", "cifar-fc", "--set", "layers=5").stdout
-    assert "dense layers, 3 to 5; 5 in all" in told
-    assert "layers of cifar-fc  fc1, fc2, fc3, fc4, fc5" in told
+    output = call("problems", "cifar-fc", "--set", "layers=5").stdout
+    assert "dense layers, 3 to 5; 5 in all" in output
+    assert "layers of cifar-fc  fc1, fc2, fc3, fc4, fc5" in output
 
 
-def test_runs_of_different_models_are_not_averaged(tmp_path, digits, run):
+def test_runs_of_different_models_raise(tmp_path, digits, run):
     result = call("analyze", "layers", digits, run, status=1)
     assert "is not the model that" in result.stderr
 
 
-def test_a_run_of_no_built_in_problem_says_so(run):
+def test_run_of_a_custom_problem_needs_the_problem(run):
     result = call("allocate", run, status=1)
     assert "expected a built-in problem, found 'small'" in result.stderr
     assert "--problem path/file.py:factory" in result.stderr
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_imports_nothing_heavy():
     code = "import sys\nfrom lca.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'matplotlib', 'zarr', 'numpy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -324,32 +324,7 @@ def test_python_m_lca():
     assert "0.1.0" in done.stdout
 
 
-def walk(command, path=()):
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            yield from walk(command.get_command(context, name), (*path, name))
-
-
-@pytest.mark.parametrize(("path", "command"), list(walk(main)))
-def test_every_command_has_help_with_an_example_and_its_defaults(path, command):
-    text = call(*path, "--help").stdout
-    assert command.help
-    if not isinstance(command, click.Group):
-        assert f"lca {' '.join(path)}" in text
-    if path == ("allocate",):
-        for default in (
-            "[default: 0.001]",
-            "[default: 0.01]",
-            "[default: 64]",
-            "[default: simpson]",
-            "[default: auto]",
-        ):
-            assert default in " ".join(text.split())
-
-
-def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
+def test_progress_is_a_few_lines_if_stderr_is_not_a_terminal(capsys):
     with make_progress_bar(5000, "train", shown=True) as shown:
         for _ in range(5000):
             shown.update()
@@ -361,42 +336,42 @@ def test_progress_is_sparse_lines_where_stderr_is_no_terminal(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_an_unfinished_run_is_resumed_as_it_was_begun(tmp_path, monkeypatch):
+def test_unfinished_run_is_resumed_with_its_original_command(tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
     arguments = ["train", "digits-fc", "--iterations", "5", "--seed", "3", "--out", str(path), "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["lca", *arguments, "--overwrite"])
     call(*arguments, "--overwrite")
     RunWriter(open_run(path, "r+")).reopen()
-    told = call("allocate", path, status=1).stderr
-    (command,) = re.findall(r"Resume it with `lca (.*)`", told)
+    errors = call("allocate", path, status=1).stderr
+    (command,) = re.findall(r"Resume it with `lca (.*)`", errors)
     assert shlex.split(command) == [*arguments, "--resume"]
     call(*shlex.split(command))
     call("allocate", path)
 
 
-def test_resuming(tmp_path):
+def test_resume_of_new_and_complete_runs(tmp_path):
     path = tmp_path / "run.zarr"
     arguments = ["train", "digits-fc", "--iterations", 5, "--out", path, "--device", "cpu"]
     call(*arguments, "--resume")
     result = call(*arguments, "--resume")
-    assert "is finished already, so there is nothing to resume" in result.stderr
+    assert "is already complete; nothing to resume" in result.stderr
     assert "6 iterates; 2,778 parameters" in result.stdout
     result = call(*arguments, "--resume", "--seed", 1, status=2)
     assert "seed: stored 0, requested 1" in result.stderr
     call(*arguments, "--resume", "--overwrite", status=2)
 
 
-def test_a_signal_is_told_and_the_run_can_be_resumed(tmp_path):
+def test_signal_is_reported_and_the_run_can_be_resumed(tmp_path):
     path = tmp_path / "run.zarr"
     arguments = ["train", "digits-fc", "--iterations", "1000000", "--out", str(path), "--device", "cpu"]
     process = subprocess.Popen([sys.executable, "-m", "lca", *arguments], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (path / "weights" / "c").exists():
         pass
     process.terminate()
-    _, told = process.communicate()
+    _, errors = process.communicate()
     assert process.returncode == 1
-    assert "stopped by SIGTERM after" in told
-    assert "--resume" in told
+    assert "stopped by SIGTERM after" in errors
+    assert "--resume" in errors
     result = call("info", path).stdout
     assert "training" in result.splitlines()[0]
     assert "of 1,000,001 iterates; 2,778 parameters" in result

@@ -1,4 +1,4 @@
-"""A stranger with a file of their own, the built wheel and an empty folder: from training to report, in two ways."""
+"""A new user with the built wheel and their own problem file: from training to report, in the shell and in Python."""
 
 import json
 import os
@@ -15,15 +15,15 @@ import lca
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Two inputs, batches that are dicts, tied weights, a loss that is in no library, AdamW.
-THEIRS = '''
+# A model with two inputs, dict batches, tied weights and a custom loss.
+PROBLEM_FILE = '''
 import torch
 from torch import nn
 import lca
 
 
 class Match(nn.Module):
-    """How well two sets of features go together; both go through the same first weights."""
+    """Scores how well two sets of features match. Both pass through the same first weights."""
 
     def __init__(self, width):
         super().__init__()
@@ -36,22 +36,22 @@ class Match(nn.Module):
 
 
 def losses(model, batch):
-    """Log-cosh of what is missing, one for each pair."""
-    missing = model(batch["pair"]["left"], batch["pair"]["right"]) - batch["score"]
-    return missing.abs() + nn.functional.softplus(-2 * missing.abs()) - 0.6931471805599453
+    """Return the log-cosh of the error of each pair."""
+    error = model(batch["pair"]["left"], batch["pair"]["right"]) - batch["score"]
+    return error.abs() + nn.functional.softplus(-2 * error.abs()) - 0.6931471805599453
 
 
-def pairs(n, seed):
+def make_pairs(n, seed):
     generator = torch.Generator().manual_seed(seed)
     left, right = torch.randn(2, n, 6, generator=generator)
     return {"pair": {"left": left, "right": right}, "score": (left * right).sum(1)}
 
 
 def make(width: int = 8):
-    return lca.Problem(Match(width), losses, train=pairs(300, 0), val=pairs(60, 1))
+    return lca.Problem(Match(width), losses, train=make_pairs(300, 0), val=make_pairs(60, 1))
 '''
 
-BY_PYTHON = """
+IN_PYTHON = """
 import lca
 
 problem = lca.load("theirs.py:make", options={"width": 12})
@@ -85,12 +85,12 @@ def stranger(tmp_path_factory):
     (wheel,) = home.glob("*.whl")
     python = environment / "bin" / "python"
     subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True, timeout=300)
-    # The packages that it needs are those of this environment; what is installed there as a link to the source is not.
+    # The dependencies come from this environment. Its own .pth files, such as an editable install of lca, are not read.
     own = next((environment / "lib").glob("python*")) / "site-packages"
-    (own / "needed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (own / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     folder = home / "empty"
     folder.mkdir()
-    (folder / "theirs.py").write_text(THEIRS)
+    (folder / "theirs.py").write_text(PROBLEM_FILE)
 
     def run(*words):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
@@ -105,21 +105,21 @@ def stranger(tmp_path_factory):
     return run
 
 
-def test_shell_and_python_give_the_same(stranger):
+def test_shell_and_python_give_the_same_result(stranger):
     trained = stranger(
         *("lca", "train", "theirs.py:make", "--set", "width=12", "--optimizer", "adamw", "--lr", "0.01"),
         *("--batch-size", "50", "--iterations", "70", "--device", "cpu", "--out", "shell.zarr"),
     )
     assert "theirs.py:make (width 12)" in trained
     for split in ("train", "val"):
-        told = stranger("lca", "allocate", "shell.zarr", "--split", split, "--problem", "theirs.py:make")
-        assert "bounds               hold" in told
+        summary = stranger("lca", "allocate", "shell.zarr", "--split", split, "--problem", "theirs.py:make")
+        assert "bounds               hold" in summary
     stranger("lca", "analyze", "layers", "shell.zarr", "--json", "layers.json")
     stranger("lca", "plot", "layers", "shell.zarr", "--out", "shell.png")
     stranger("lca", "plot", "report", "shell.zarr", "--out", "shell.html")
 
-    *_, totals, where = stranger("python", "-c", BY_PYTHON).splitlines()
-    assert where.startswith(str(stranger.folder.parent / "venv"))  # the wheel's, and not this checkout's
+    *_, totals, where = stranger("python", "-c", IN_PYTHON).splitlines()
+    assert where.startswith(str(stranger.folder.parent / "venv"))  # lca is imported from the wheel
     shell, python = (lca.open(stranger.folder / f"{name}.zarr") for name in ("shell", "python"))
     np.testing.assert_array_equal(shell.weights[:], python.weights[:])
     assert [p.name for p in shell.parameters] == [
@@ -131,12 +131,16 @@ def test_shell_and_python_give_the_same(stranger):
     ]
     for split in ("train", "val"):
         a, b = shell.allocation(split), python.allocation(split)
-        if a.attributes["batch_size"] == b.attributes["batch_size"]:  # the fastest, as each has measured it
+        if (
+            a.attributes["batch_size"] == b.attributes["batch_size"]
+        ):  # each chose the batch size that it measured as fastest
             np.testing.assert_array_equal(a.lca[:], b.lca[:])
         np.testing.assert_allclose(a.lca[:], b.lca[:], rtol=1e-3, atol=1e-7)
     answer = json.loads((stranger.folder / "layers.json").read_text())
-    told = answer["tables"][0]["columns"]["LCA (nats)"]
-    assert {layer: told[layer]["mean"] for layer in told if layer != "sum"} == pytest.approx(eval(totals), rel=1e-4)
+    columns = answer["tables"][0]["columns"]["LCA (nats)"]
+    assert {layer: columns[layer]["mean"] for layer in columns if layer != "sum"} == pytest.approx(
+        eval(totals), rel=1e-4
+    )
     for name in ("shell", "python"):
         assert (stranger.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         page = (stranger.folder / f"{name}.html").read_text()
@@ -144,7 +148,7 @@ def test_shell_and_python_give_the_same(stranger):
         assert len(page) > 1_000_000
 
 
-def test_the_starter_runs_as_it_is(stranger):
-    assert "mine.py; train it with: lca train mine.py:problem" in stranger("lca", "init", "mine.py")
+def test_template_of_init_runs_without_changes(stranger):
+    assert "Created mine.py. Train it with: lca train mine.py:problem" in stranger("lca", "init", "mine.py")
     stranger("lca", "train", "mine.py:problem", "--iterations", "20", "--out", "mine.zarr")
     assert "hold" in stranger("lca", "allocate", "mine.zarr", "--problem", "mine.py:problem")

@@ -1,3 +1,5 @@
+"""Allocation by several processes under torchrun, also if one is killed."""
+
 import os
 import signal
 import subprocess
@@ -18,24 +20,25 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 OPTIONS = ["--batch-size", "500", "--device", "cpu", "--by-class", "--audit", "0.02"]
 
 
-THREADS = max(1, count_cores() // 2)  # what each of two processes takes
+THREADS = max(1, count_cores() // 2)  # the number that each of two processes uses
 
 
-def command(path, name):
+def make_command(path, name):
     return ["-m", "lca", "allocate", str(path), "--name", name, *OPTIONS]
 
 
-def environment(**variables):
+def make_environment(**variables):
+    """Return the environment of this process with these variables and without OMP_NUM_THREADS."""
     return {**{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}, **variables}
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """A run, and its allocation "one" by one process."""
+    """The path of a run with an allocation "one" that a single process made."""
     path = tmp_path_factory.mktemp("workers") / "run.zarr"
     lca.train(lca.load("digits-fc"), path, lca.TrainConfig(iterations=1000, device="cpu"))
-    same_threads = environment(OMP_NUM_THREADS=str(THREADS))
-    subprocess.run([sys.executable, *command(path, "one")], check=True, capture_output=True, env=same_threads)
+    same_threads = make_environment(OMP_NUM_THREADS=str(THREADS))
+    subprocess.run([sys.executable, *make_command(path, "one")], check=True, capture_output=True, env=same_threads)
     return path
 
 
@@ -47,13 +50,13 @@ def require_equal(path, name):
     assert one.attributes["audit_result"] == many.attributes["audit_result"]
 
 
-def environ_of(pid):
+def read_environment(pid):
     return dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line)
 
 
 @pytest.fixture
 def torchrun(monkeypatch):
-    """The environment of the second of four processes that torchrun has started again once."""
+    """The environment of the second of four processes, which torchrun has restarted once."""
     for name, value in {
         "TORCHELASTIC_RUN_ID": "none",
         "TORCHELASTIC_RESTART_COUNT": "1",
@@ -66,36 +69,38 @@ def torchrun(monkeypatch):
     return monkeypatch
 
 
-def test_two_processes_give_what_one_gives(digits):
-    two = [*TORCHRUN, *command(digits, "two")]
-    done = subprocess.run(two, capture_output=True, text=True, env=environment(), check=False)
+def test_two_processes_give_the_same_result_as_one(digits):
+    two = [*TORCHRUN, *make_command(digits, "two")]
+    done = subprocess.run(two, capture_output=True, text=True, env=make_environment(), check=False)
     assert done.returncode == 0, done.stderr
     require_equal(digits, "two")
-    assert done.stdout.count("allocated ") == 1  # one of them speaks
+    assert done.stdout.count("allocated ") == 1  # only the first process prints
     assert "bounds               hold" in done.stdout
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the workers are found in /proc, which Linux has")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="finds the workers in /proc, which exists only on Linux"
+)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker_is_started_again_and_nothing_differs(digits, rank):
+def test_result_is_the_same_after_a_killed_worker_is_restarted(digits, rank):
     name = f"killed-{rank}"
     process = subprocess.Popen(
-        [*TORCHRUN, "--max-restarts=2", *command(digits, name)], stderr=subprocess.PIPE, env=environment()
+        [*TORCHRUN, "--max-restarts=2", *make_command(digits, name)], stderr=subprocess.PIPE, env=make_environment()
     )
     status, deadline = digits / "lca" / name / "status" / "c", time.monotonic() + 60
     while not (status.exists() and any(status.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    of_rank = {environ_of(child).get("RANK"): int(child) for child in children}
-    os.kill(of_rank[str(rank)], signal.SIGKILL)
+    pids = {read_environment(child).get("RANK"): int(child) for child in children}
+    os.kill(pids[str(rank)], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors.decode()
     assert b"exitcode: -9" in errors
     require_equal(digits, name)
 
 
-def test_a_second_allocation_of_the_same_processes_is_made_too(digits, tmp_path):
-    """Counting begins anew, or it would seem done before it began."""
+def test_the_same_processes_can_make_two_allocations(digits, tmp_path):
+    """The workers must reset their block counter, or the second allocation would seem complete from the start."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, lca\n"
@@ -103,24 +108,24 @@ def test_a_second_allocation_of_the_same_processes_is_made_too(digits, tmp_path)
         "    config = lca.AllocateConfig(name=name, batch_size=500, iterations='0:70', audit=0, device='cpu')\n"
         "    lca.allocate(sys.argv[1], lca.load('digits-fc'), config, overwrite=True)\n"
     )
-    done = subprocess.run([*TORCHRUN, str(script), str(digits)], capture_output=True, text=True, env=environment())
+    done = subprocess.run([*TORCHRUN, str(script), str(digits)], capture_output=True, text=True, env=make_environment())
     assert done.returncode == 0, done.stderr
     first, second = (lca.open(digits).allocation(name) for name in ("first", "second"))
     assert (first.n_allocated, second.n_allocated) == (70, 70)
     np.testing.assert_array_equal(first.lca[:], second.lca[:])
 
 
-def test_a_bound_that_fails_is_not_a_crash_under_torchrun(digits):
+def test_failed_bound_has_exit_status_0_under_torchrun(digits):
     options = ["--name", "strict", "--tolerance", "1e-12", "--max-intervals", "2", "--iterations", "0:3"]
     arguments = ["-m", "lca", "allocate", str(digits), *options, "--device", "cpu", "--batch-size", "500"]
-    done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, env=environment())
+    done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, env=make_environment())
     assert done.returncode == 0, done.stderr
     assert "DO NOT HOLD" in done.stdout
     alone = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    assert (alone.returncode, "is finished already" in alone.stderr) == (3, True)
+    assert (alone.returncode, "is already complete" in alone.stderr) == (3, True)
 
 
-def test_a_restart_goes_on_where_a_start_would_overwrite(digits, torchrun):
+def test_restart_continues_instead_of_overwriting(digits, torchrun):
     status = digits / "lca" / "one" / "status" / "c" / "0"
     before = status.stat().st_mtime_ns
     torchrun.setenv("RANK", "0")

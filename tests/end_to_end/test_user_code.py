@@ -1,3 +1,5 @@
+"""Problems that the user defines in a file, a package or a plug-in."""
+
 import os
 import subprocess
 import sys
@@ -30,7 +32,7 @@ def problem():
 """
 
 
-def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monkeypatch):
+def test_problem_is_loaded_with_the_seed_of_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frozen_base.py").write_text(FROZEN_BASE)
     name = "frozen_base.py:problem"
@@ -39,11 +41,11 @@ def test_the_shell_makes_a_problem_from_the_seed_of_its_training(tmp_path, monke
     again = load_problem(run, name, None, False)
     assert torch.equal(again.model[0].weight, problem.model[0].weight)
     lca.allocate("run.zarr", again, CPU)
-    with pytest.raises(LCAError, match=r"0\.weight is frozen.*from the same seed"):
+    with pytest.raises(LCAError, match=r"frozen parameter 0\.weight has changed.*from the same seed"):
         lca.allocate("run.zarr", lca.load(name), lca.AllocateConfig(device="cpu", name="other"))
 
 
-def test_a_plug_in_adds_a_name(folder, monkeypatch):
+def test_plugin_adds_a_problem(folder, monkeypatch):
     points = [EntryPoint("their-net", "mine:problem", factory.GROUP)]
     monkeypatch.setattr(factory, "entry_points", lambda group: points if group == factory.GROUP else [])
     assert lca.load("their-net").name == "their-net"
@@ -53,7 +55,7 @@ def test_a_plug_in_adds_a_name(folder, monkeypatch):
     call("allocate", "run.zarr", "--problem", "their-net", "--audit", 0)
 
 
-def test_from_a_file_to_an_answer(folder):
+def test_problem_file_works_in_every_command(folder):
     arguments = ["--iterations", 5, "--batch-size", 10, "--set", "hidden=3", "--device", "cpu"]
     call("train", "mine.py:problem", "--out", "run.zarr", *arguments)
     assert lca.open("run.zarr").attributes["problem_options"] == {"hidden": 3}
@@ -64,12 +66,15 @@ def test_from_a_file_to_an_answer(folder):
     hint = call("analyze", "layers", "run.zarr", status=1).stderr
     assert "`lca allocate run.zarr --problem mine.py:problem`" in hint
     call("allocate", "run.zarr", "--problem", "package.module:problem", "--audit", 0)
-    assert "nothing" in call("analyze", "prune", "run.zarr", "--problem", "mine.py:problem", "--device", "cpu").stdout
+    assert (
+        "pruned weights"
+        in call("analyze", "prune", "run.zarr", "--problem", "mine.py:problem", "--device", "cpu").stdout
+    )
     refused = call("train", "mine.py:problem", "--out", "b.zarr", "--set", "hidden=x", status=2)
     assert "hidden: expected a whole number, found 'x'" in refused.stderr
 
 
-def test_a_name_in_a_store_is_never_imported(folder):
+def test_problem_named_only_in_a_store_is_never_imported(folder):
     call("train", "mine.py:problem", "--iterations", 2, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
     (folder / "evil.py").write_text("open('touched', 'w')\n")
     writer = RunWriter(open_run("run.zarr", "r+"))
@@ -81,7 +86,7 @@ def test_a_name_in_a_store_is_never_imported(folder):
     assert not (folder / "touched").exists()
 
 
-def test_torchruns_workers_find_the_current_folder(folder):
+def test_torchrun_workers_import_from_the_current_folder(folder):
     call("train", "mine:problem", "--iterations", 4, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lca", "allocate", "run.zarr"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -91,16 +96,16 @@ def test_torchruns_workers_find_the_current_folder(folder):
     assert np.isfinite(lca.open("run.zarr").allocation("train").lca[:]).all()
 
 
-def test_the_starter_runs_as_it_is(folder):
+def test_template_of_init_runs_without_changes(folder):
     printed = call("init", "new/start.py").stdout
     assert printed.startswith(
-        "new/start.py; train it with: lca train new/start.py:problem --iterations 200 --out start.zarr"
+        "Created new/start.py. Train it with: lca train new/start.py:problem --iterations 200 --out start.zarr"
     )
     call("train", "new/start.py:problem", "--iterations", 20, "--out", "start.zarr", "--device", "cpu")
     summary = call("allocate", "start.zarr", "--problem", "new/start.py:problem", "--by-class", "--split", "val").stdout
     assert "bounds               hold" in summary
     assert "FILE" not in (folder / "new/start.py").read_text()
-    assert "exists already and is kept" in call("init", "new/start.py", status=2).stderr
+    assert "new/start.py already exists" in call("init", "new/start.py", status=2).stderr
     assert "expected the name of a Python file" in call("init", "start.txt", status=2).stderr
     assert "expected a name without quotes" in call("init", "it's.py", status=2).stderr
     assert "lca train 'my file.py':problem" in call("init", "my file.py").stdout

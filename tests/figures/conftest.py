@@ -8,7 +8,7 @@ MODEL = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))  # K = 6 + 2 + 2 + 1
 
 @pytest.fixture
 def film_run(tmp_path):
-    """Everything helps in even iterations and hurts in odd ones, all of the same size; iteration 3 is not finite."""
+    """A run whose LCA is −1 in even and +1 in odd iterations, except for one 0. Iteration 3 is not finite."""
     lca = np.ones((11, 1)) * np.where(np.arange(8) % 2, 1.0, -1.0)
     lca[:, 3] = NAN
     lca[2, 4] = 0
@@ -18,5 +18,5 @@ def film_run(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """The LCA made by hand; of its four iterations the last is not finite."""
+    """The handmade run of four iterations, the last of which is not finite."""
     return make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, loss=[3.0, 2, 1.5, 1, NAN])

@@ -1,4 +1,4 @@
-"""The film: what a frame shows, and which frames there are."""
+"""The frames of a film: their number and their contents."""
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ def colours_of(frame, panel):
 
 
 def canvas_of(run, look=None, film=SMALL):
-    """The panels of the film of a run, as the frames have them."""
+    """Return the canvas on which the frames of a film are drawn, and the frames."""
     generator = draw_frames(run, look or Look(), film)
     first = next(generator)
     return generator.gi_frame.f_locals["canvas"], [first, *generator]
 
 
-def test_pixels_have_the_colours_of_the_parameters(film_run):
+def test_pixels_show_the_sign_of_each_parameter(film_run):
     canvas, drawn = canvas_of(film_run)
     assert len(drawn) == count_frames(film_run, Look(), SMALL) == 8
     assert len(canvas.panels) == 4  # a kernel and a bias in each layer
@@ -42,11 +42,13 @@ def test_pixels_have_the_colours_of_the_parameters(film_run):
     kernel = canvas.panels[0]
     assert colours_of(drawn[4], kernel) == {tuple(rgb(HELP)), tuple(rgb(WHITE))}
     height, width = len(kernel.rows), len(kernel.columns)
-    assert drawn[4][kernel.top, kernel.left + width - 1].tolist() == rgb(WHITE)  # weight [0, 2] is at the right, on top
+    assert drawn[4][kernel.top, kernel.left + width - 1].tolist() == rgb(
+        WHITE
+    )  # weight [0, 2] is in the upper right corner
     assert drawn[4][kernel.top + height - 1, kernel.left].tolist() == rgb(HELP)
 
 
-def test_a_dot_moves_along_the_loss(film_run):
+def test_dot_moves_along_the_loss(film_run):
     canvas, drawn = canvas_of(film_run)
     below = 240 - int(240 * 0.28)
     for t, frame in enumerate(drawn):
@@ -58,7 +60,7 @@ def test_a_dot_moves_along_the_loss(film_run):
     assert (np.diff(canvas.dots[:, 1]) >= 0).all()  # the loss falls, and pixels count downwards
 
 
-def test_every_and_iterations_choose_the_frames(film_run):
+def test_every_and_iterations_select_the_frames(film_run):
     film = Film(width=320, height=240, every=3)
     assert count_frames(film_run, Look(iterations=(1, 8)), film) == 3  # 1, 4 and 7
     canvas, drawn = canvas_of(film_run, Look(iterations=(1, 8)), film)
@@ -66,16 +68,16 @@ def test_every_and_iterations_choose_the_frames(film_run):
     assert shown == [{tuple(rgb(HURT))}, {tuple(rgb(HELP))}, {tuple(rgb(HURT))}]
 
 
-def test_smoothing_is_the_mean_up_to_the_iteration(film_run):
+def test_smoothing_averages_the_last_iterations(film_run):
     canvas, drawn = canvas_of(film_run, film=Film(width=320, height=240, smooth=2))
     shown = [colours_of(frame, canvas.panels[1]) for frame in drawn]
     helped, hurt, white = ({tuple(rgb(colour))} for colour in (HELP, HURT, WHITE))
-    # 3 is missing, so that 3 shows 2 and 4 shows itself
+    # Iteration 3 is missing, so its frame shows iteration 2, and the next frame shows only iteration 4.
     assert shown == [helped, white, white, helped, helped, white, white, white]
     assert hurt not in shown
 
 
-def test_only_some_layers_and_other_colours(film_run):
+def test_look_selects_layers_and_colours(film_run):
     look = Look(layers="1", colors="blue-orange")
     canvas, drawn = canvas_of(film_run, look)
     assert len(canvas.panels) == 2
@@ -87,19 +89,19 @@ def test_only_some_layers_and_other_colours(film_run):
     [
         ({"fps": 0}, "fps: expected at least 1, found 0"),
         ({"every": 0}, "every: expected at least 1, found 0"),
-        ({"width": 321}, "even numbers from 160×120 on, found 321×720"),
+        ({"width": 321}, "even numbers, at least 160×120, found 321×720"),
     ],
 )
-def test_a_film_that_cannot_be_is_refused(options, message):
+def test_invalid_film_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Film(**options)
 
 
-def test_where_the_loss_is_not_known_there_is_no_dot(tmp_path):
+def test_unknown_loss_has_no_dot(tmp_path):
     loss = [2, NAN, 1.5, 1]
     run = make_run(
         tmp_path / "run.zarr", -np.ones((11, 3)), model=nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)), loss=loss
     )
-    _, drawn = canvas_of(run)
-    red = [(np.abs(frame[180:].astype(int) - rgb(HURT)).sum(axis=2) == 0).any() for frame in drawn]
-    assert red == [True, False, True]
+    canvas, drawn = canvas_of(run)
+    has_dot = [(frame[180:] != canvas.background[180:]).any() for frame in drawn]
+    assert has_dot == [True, False, True]

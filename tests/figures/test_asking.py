@@ -1,4 +1,4 @@
-"""Every figure takes paths, Runs and results, and says in lca's words what else it was given."""
+"""Every figure accepts paths, runs and results, and refuses anything else with a UsageError."""
 
 import inspect
 import subprocess
@@ -23,7 +23,7 @@ OPTIONS = {"trend": {"option": "momentum"}, "prune": {"evaluate": lambda *argume
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs that differ in momentum, with all that the figures need but a model to evaluate."""
+    """Two runs that differ in momentum, with everything that the figures need except for a model."""
     norms = {"gradient_norm": np.ones((5, 4)), "motion_norm": np.ones((4, 4))}
     made = []
     for i in range(2):
@@ -38,7 +38,7 @@ def read_title(figure):
     return figure.axes[0].get_title(loc="left")
 
 
-def test_layers_takes_a_path_a_run_several_and_results(runs):
+def test_layers_accepts_paths_runs_and_results(runs):
     first, second = runs
     for given in (str(first.path), first.path.path, first, [first], [str(first.path)], analysis.layers(first)):
         (axes,) = figures.layers(given).axes
@@ -49,7 +49,7 @@ def test_layers_takes_a_path_a_run_several_and_results(runs):
         assert read_heights(axes) == pytest.approx(mean)
 
 
-def test_layers_takes_groups_of_runs_or_results(runs):
+def test_layers_accepts_groups_of_runs_or_results(runs):
     first, second = runs
     for given, labels in (
         ({"a": first, "b": [second]}, ()),
@@ -61,11 +61,11 @@ def test_layers_takes_groups_of_runs_or_results(runs):
         assert read_labels(figure.legends[0].texts) == ["a (n = 1)", "b (n = 1)"]
     figure = figures.layers([[first], [second]])
     assert read_labels(figure.legends[0].texts) == ["A (n = 1)", "B (n = 1)"]
-    with pytest.raises(UsageError, match="labels: expected 2, one for each group of runs, found 1"):
+    with pytest.raises(UsageError, match="labels: expected 2, one per group of runs, found 1"):
         figures.layers([[first], [second]], labels=["a"])
 
 
-def test_a_figure_of_runs_has_a_heading_and_one_of_results_has_none(runs):
+def test_only_figures_of_runs_have_a_default_title(runs):
     assert read_title(figures.layers(runs)) == "LCA of the train loss, 2 runs"
     assert read_title(figures.layers(runs[0], name="val")) == figures.heading(runs[0], "val") == "LCA of the val loss"
     assert read_title(figures.layers({"a": runs[0], "b": runs[1]})) == "LCA of the train loss, 2 runs"
@@ -87,7 +87,7 @@ def test_every_figure_has_the_same_signature(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(FIGURES) - {"prune"}))
-def test_every_figure_is_drawn_from_runs(name, runs):
+def test_every_figure_accepts_runs(name, runs):
     given = str(runs[0].path) if name in OF_ONE_RUN else runs
     figure = getattr(figures, name)(given, **OPTIONS.get(name, {}))
     texts = [figure.get_suptitle(), *(axes.get_title(loc="left") for axes in figure.axes)]
@@ -109,12 +109,12 @@ def test_results_of_another_question_are_refused(runs):
 
 
 @pytest.mark.parametrize("name", OF_ONE_RUN)
-def test_a_figure_of_one_run_refuses_several(name, runs):
+def test_figures_of_one_run_refuse_several(name, runs):
     with pytest.raises(UsageError, match="runs: expected one, because this figure shows a single run, found 2"):
         getattr(figures, name)(runs)
 
 
-def test_no_runs_are_refused():
+def test_empty_input_is_refused():
     with pytest.raises(UsageError, match="expected at least one run, found none"):
         figures.layers([])
     with pytest.raises(UsageError, match="expected at least one run, found none"):
@@ -125,7 +125,7 @@ def test_no_runs_are_refused():
         figures.helping([])
 
 
-def test_what_a_question_needs_is_named(runs):
+def test_missing_and_invalid_options_are_named(runs):
     with pytest.raises(UsageError, match=r"Pass option, such as"):
         figures.trend(runs)
     with pytest.raises(UsageError, match=r"Pass evaluate, such as lca\.Evaluator"):
@@ -138,7 +138,7 @@ def test_what_a_question_needs_is_named(runs):
         figures.overfit(runs, against="test")
 
 
-def test_the_package_shows_figures_alone_and_needs_no_torch():
+def test_package_exports_only_public_names_and_does_not_import_torch():
     assert dir(figures) == sorted({*FIGURES, *WRITES_A_FILE, *NO_FIGURES})
     assert "layers" in FIGURES
     slow = {"torch", "plotly", "imageio_ffmpeg", "matplotlib.pyplot"}

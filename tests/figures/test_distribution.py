@@ -1,4 +1,4 @@
-"""The distribution, with what is fitted to it."""
+"""The distribution of LCA and the curves fitted to it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from lca.analysis import tails
 from lca.errors import LCAError
 
 
-def test_distribution(tmp_path):
+def test_bars_and_fitted_curves_match_the_values(tmp_path):
     values = np.random.default_rng(0).normal(0, 1e-3, (7, 4_000))
     result = tails(make_run(tmp_path / "run.zarr", values))
     (axes,) = figures.distribution(result, LOOK).axes
@@ -24,7 +24,9 @@ def test_distribution(tmp_path):
         assert np.abs(edges).max() == pytest.approx(limit, rel=0.01)
         assert (sign * edges >= 0).all()
         expected, _ = np.histogram(values, edges)
-        np.testing.assert_allclose(density, expected / (values.size * np.diff(edges)), rtol=0.35)  # of some 100 each
+        np.testing.assert_allclose(
+            density, expected / (values.size * np.diff(edges)), rtol=0.35
+        )  # about 100 values per bar
         assert (density * np.diff(edges)).sum() == pytest.approx(0.495, abs=0.01)
     for line, sign, k, part in zip(
         axes.lines[:2], (-1, 1), (result.weibull_helped, result.weibull_hurt), (result.helped, result.hurt), strict=True
@@ -36,9 +38,9 @@ def test_distribution(tmp_path):
     gaussian = axes.lines[-1]
     assert gaussian.get_label() == "Gaussian"
     assert gaussian.get_ydata().max() == pytest.approx(1 / (1e-3 * (2 * np.pi) ** 0.5), rel=0.02)
-    assert axes.get_xlabel() == "LCA of a parameter in an iteration (nats); the largest 1 % lie beyond"
+    assert axes.get_xlabel().endswith("(nats)\nbelow 0 helps, above 0 hurts (largest 1 % cut off)")
 
 
-def test_the_distribution_of_nothing_is_refused(tmp_path):
+def test_distribution_of_zeros_is_refused(tmp_path):
     with pytest.raises(LCAError, match="there is no distribution to draw"):
         figures.distribution(tails(make_run(tmp_path / "run.zarr", np.zeros((7, 4)))), LOOK)

@@ -1,4 +1,4 @@
-"""Films are written so that they can be read back, or not at all."""
+"""Films can be read back, and a failure leaves no file behind."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from lca.figures.style import Look
 SMALL = Film(width=320, height=240)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of pipes that imageio-ffmpeg left open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg leaves pipes open
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
 def test_films_can_be_read_back(tmp_path, film_run, suffix):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `animation`")
@@ -29,7 +29,7 @@ def test_films_can_be_read_back(tmp_path, film_run, suffix):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_gif_needs_no_ffmpeg(tmp_path, film_run, monkeypatch):
+def test_gif_does_not_need_ffmpeg(tmp_path, film_run, monkeypatch):
     monkeypatch.setattr(encode, "find_spec", lambda name: None)
     assert animation(film_run, tmp_path / "film.gif", Look(), Film(fps=10, width=320, height=240)) == 8
     with Image.open(tmp_path / "film.gif") as film:
@@ -45,23 +45,23 @@ def test_a_gif_needs_no_ffmpeg(tmp_path, film_run, monkeypatch):
     monkeypatch.setattr(encode, "PILLOW_LIMIT", 8 * 320 * 240 - 1)
     with pytest.raises(
         UsageError,
-        match="takes 614 kB of memory without ffmpeg. Show fewer iterations .every, iterations",
+        match="needs 614 kB of memory without ffmpeg. Show fewer iterations .every, iterations",
     ):
         animation(film_run, tmp_path / "film.gif", Look(), SMALL)
 
 
 @pytest.mark.parametrize("program", ["exit 1", "cat > /dev/null; echo no room >&2; exit 1"])
-def test_what_ffmpeg_cannot_write_is_told(tmp_path, film_run, monkeypatch, program):
+def test_failure_of_ffmpeg_is_reported(tmp_path, film_run, monkeypatch, program):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `animation`")
     (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{program}\n")
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "ffmpeg"))
-    with pytest.raises(LCAError, match=r"ffmpeg could not write film.mp4: (no room|it gives no reason)"):
+    with pytest.raises(LCAError, match=r"ffmpeg could not write film.mp4: (no room|it gave no reason)"):
         animation(film_run, tmp_path / "film.mp4", Look(), SMALL)
     assert not list(tmp_path.glob("film*"))
 
 
-def test_another_suffix_is_refused_and_nothing_is_left(tmp_path, film_run):
+def test_failure_leaves_no_file(tmp_path, film_run):
     with pytest.raises(UsageError, match=r"suffix of 'film.avi': expected \.mp4, \.webm or \.gif, found \.avi"):
         animation(film_run, tmp_path / "film.avi", Look(), SMALL)
     before = sorted(tmp_path.iterdir())

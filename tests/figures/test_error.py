@@ -1,4 +1,4 @@
-"""Residuals by allocation."""
+"""The residuals of several allocations."""
 
 import numpy as np
 from artists import LOOK
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import loss_curve
 
 
-def test_error_has_a_colour_an_allocation(tmp_path):
+def test_each_allocation_has_its_residuals(tmp_path):
     curve = loss_curve(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, residual=[1e-4, -3e-4, 0, NAN]))
     top, bottom = figures.error({"train, simpson": curve, "first": curve}, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), [1e-4, 3e-4, NAN, NAN])

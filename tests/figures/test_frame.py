@@ -1,4 +1,4 @@
-"""Every parameter in one iteration."""
+"""The LCA of every parameter in one iteration."""
 
 import pytest
 from artists import LOOK
@@ -18,5 +18,5 @@ def test_frame_shows_each_tensor_as_a_matrix(run):
     assert low == -high == pytest.approx(-2, abs=0.1)
     assert to_hex(panels["0.weight"].get_cmap()(0.5)) == "#ffffff"
     assert figure._suptitle.get_text() == "a title, iteration 1"
-    with pytest.raises(UsageError, match="iteration 4 is not allocated in .* Pass an iteration from 0 to 3 that is."):
+    with pytest.raises(UsageError, match="iteration 4 is not allocated in .* Pass an allocated iteration from 0 to 3."):
         figures.frame(run, LOOK, iteration=4)

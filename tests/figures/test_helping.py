@@ -1,4 +1,4 @@
-"""Shares of parameters over time."""
+"""The percentages of helping and hurting parameters over time."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,21 @@ from lca.errors import UsageError
 from lca.figures.style import Look
 
 
-def test_helping_stacks_the_shares(run):
+def test_percentages_are_stacked(run):
     result = helping(run)
     top, bottom = figures.helping(result, LOOK).axes
     assert top.get_title(loc="left") == "a title"
-    np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last one is not known
+    np.testing.assert_allclose(top.lines[0].get_ydata(), [3, 2, 1.5, 1])  # the last loss is unknown
     assert top.lines[0].get_marker() == "."
     bands = [patch for patch in bottom.patches if isinstance(patch, StepPatch)]
     helped, hurt, zero = result.shares.helped, result.shares.hurt, result.shares.zero
     low = np.zeros(4)
     for band, share, label, colour in zip(
-        bands, (helped, zero, hurt), ("helped", "zero", "hurt"), (HELP, LOOK.colours.zero, HURT), strict=True
+        bands,
+        (helped, zero, hurt),
+        ("helped (LCA < 0)", "no effect", "hurt (LCA > 0)"),
+        (HELP, LOOK.colours.zero, HURT),
+        strict=True,
     ):
         values, edges, baseline = band.get_data()
         np.testing.assert_allclose(baseline, low)
@@ -38,9 +42,9 @@ def test_helping_stacks_the_shares(run):
     )
 
 
-def test_only_some_iterations_are_drawn(run):
+def test_look_selects_iterations(run):
     top, bottom = figures.helping(helping(run), Look(iterations=(1, 3))).axes
     assert top.lines[0].get_xdata().tolist() == [1, 2, 3]
-    assert bottom.get_xlim() == (0.5, 3.5)  # with the last iterate
-    with pytest.raises(UsageError, match=r"iterations 4:4 are none. The run has 4, 0 to 3"):
+    assert bottom.get_xlim() == (0.5, 3.5)  # includes the last iterate
+    with pytest.raises(UsageError, match=r"iterations 4:4 select nothing. The run has 4 iterations \(0 to 3\)"):
         figures.helping(helping(run), Look(iterations=(9, None)))

@@ -1,4 +1,4 @@
-"""The percentage helping of each layer."""
+"""The percentage of helping parameters in each layer."""
 
 import numpy as np
 from artists import HELP, LOOK, read_colours, read_heights, read_labels, read_whiskers
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import helping
 
 
-def test_helping_by_layer(run, tmp_path):
+def test_bars_are_means_over_runs(run, tmp_path):
     other = make_run(tmp_path / "other.zarr", np.negative(LCA), status=CONVERGED)
     results = [helping(run), helping(other)]
     (axes,) = figures.helping_by_layer(results, LOOK).axes

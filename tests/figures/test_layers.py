@@ -1,4 +1,4 @@
-"""Totals of the layers, of runs and of groups of runs."""
+"""The total LCA of the layers, for runs and groups of runs."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from lca.errors import UsageError
 from lca.figures.style import Look
 
 
-def test_layers_of_one_group_by_who_helps(tmp_path):
+def test_colours_show_the_sign_for_a_single_group(tmp_path):
     runs = []
     for i, total in enumerate((-1.0, -3.0)):
         values = np.zeros((7, 1))
@@ -26,7 +26,7 @@ def test_layers_of_one_group_by_who_helps(tmp_path):
     assert figure.legends == []
 
 
-def test_layers_of_several_groups_by_colour(run, tmp_path):
+def test_each_of_several_groups_has_a_colour(run, tmp_path):
     other = make_run(tmp_path / "other.zarr", np.negative(LCA), status=CONVERGED)
     groups = {"regular": [layers(run)], "frozen": [layers(other)]}
     figure = figures.layers(groups, Look(layers="1"))

@@ -1,4 +1,4 @@
-"""The loss, and what the parts sum to."""
+"""The loss, compared with the sum of all LCA."""
 
 import numpy as np
 from artists import LOOK
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import loss_curve
 
 
-def test_loss_and_what_the_parts_sum_to(tmp_path):
+def test_sum_of_lca_starts_again_after_a_gap(tmp_path):
     residual = [1e-4, -2e-4, NAN, 3e-4]
     loss = np.array([3.0, 2, 1.5, 1, 0.5])
     run = make_run(
@@ -22,7 +22,7 @@ def test_loss_and_what_the_parts_sum_to(tmp_path):
     curve = loss_curve(run)
     assert [stretch.tolist() for stretch in curve.stretches] == [[0, 1, 2], [3, 4]]
     np.testing.assert_allclose(curve.rebuild_loss(curve.stretches[0]), [3, 2.0001, 1.4999])
-    np.testing.assert_allclose(curve.rebuild_loss(curve.stretches[1]), [1, 0.5003])  # anew after the gap
+    np.testing.assert_allclose(curve.rebuild_loss(curve.stretches[1]), [1, 0.5003])  # starts again after the gap
     top, bottom = figures.loss(curve, LOOK).axes
     np.testing.assert_allclose(top.lines[0].get_ydata(), loss)
     for drawn, stretch in zip(top.lines[1:], curve.stretches, strict=True):

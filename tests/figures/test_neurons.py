@@ -1,4 +1,4 @@
-"""Neurons over time."""
+"""The LCA of neurons over time."""
 
 from importlib import import_module
 
@@ -13,7 +13,7 @@ from lca.analysis.tiles import feed
 from lca.figures.style import Look
 
 
-def test_neurons_are_rows_by_layer(run):
+def test_neurons_are_rows_grouped_by_layer(run):
     result = neurons(run)
     figure = figures.neurons(result, LOOK)
     axes = figure.axes[0]
@@ -23,15 +23,16 @@ def test_neurons_are_rows_by_layer(run):
     assert read_labels(axes.get_yticklabels()) == ["0", "1"]
     assert axes.images[0].get_extent() == [-0.5, 3.5, 2.5, -0.5]
     binned = NeuronSums(run, result.iterations, max_cells=3 * 2)
-    feed(run, run.allocation("train").lca, result.iterations.counted, [binned])
-    means = figures.neurons(binned.result(), LOOK).axes[0].images[0].get_array()  # of two iterations, then of one
+    feed(run, run.allocation("train").lca, result.iterations.mask, [binned])
+    means = (
+        figures.neurons(binned.result(), LOOK).axes[0].images[0].get_array()
+    )  # the means over two iterations and over one
     np.testing.assert_allclose(means, np.stack([result.lca[:, :2].mean(1), result.lca[:, 2]], axis=1))
     shown = figures.neurons(result, Look(layers="1", iterations=(1, 3))).axes[0].images[0].get_array()
     np.testing.assert_allclose(shown, result.lca[1:, 1:3])
 
 
-def test_long_runs_are_averaged_into_pixels(tmp_path, monkeypatch):
-    """Over what is not missing: of iterations 2 and 3 neither counts."""
+def test_long_runs_are_averaged_without_missing_iterations(tmp_path, monkeypatch):
     lca = np.outer(np.arange(1, 8), [1.0, 3, NAN, NAN, 5])
     run = make_run(tmp_path / "run.zarr", lca, status=[1, 1, 3, 3, 1])
     monkeypatch.setattr(import_module("lca.figures._neurons"), "MAX_COLUMNS", 3)

@@ -1,4 +1,4 @@
-"""Iterations per change of direction."""
+"""The number of iterations per change of direction."""
 
 import numpy as np
 from artists import LOOK, read_heights, read_labels
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import oscillation
 
 
-def test_oscillation(tmp_path):
+def test_bars_are_iterations_per_change(tmp_path):
     weights = np.cumsum(np.random.default_rng(0).normal(size=(7, 30)), axis=1)
     result = oscillation(make_run(tmp_path / "run.zarr", np.diff(weights), weights=weights), crossings=False)
     figure = figures.oscillation([result, result], LOOK)

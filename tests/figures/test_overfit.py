@@ -1,4 +1,4 @@
-"""What does not help on another split."""
+"""The difference between the LCA on two splits."""
 
 import numpy as np
 from artists import HELP, HURT, LOOK, read_colours, read_heights
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import layers, overfit
 
 
-def test_overfit(run):
+def test_bars_are_the_difference_between_two_splits(run):
     add_allocation(run, "val", np.array(LCA) / 2, status=CONVERGED, attributes={"split": "val"})
     result = overfit(run)
     top, bottom = figures.overfit([result], LOOK).axes
@@ -17,4 +17,4 @@ def test_overfit(run):
     assert read_colours(top) == [HURT if value > 0 else HELP for value in gap]
     expected = np.where(np.isnan(result.gap), NAN, result.cumulative_gap)
     np.testing.assert_allclose([line.get_ydata() for line in bottom.lines[:4:2]], expected.T)
-    assert top.get_ylabel() == "LCA on val less\nthat on train (nats)"
+    assert top.get_ylabel() == "LCA on val − train (nats)\nabove 0 overfits"

@@ -1,4 +1,4 @@
-"""What pruning leaves."""
+"""Loss and accuracy after pruning."""
 
 import numpy as np
 from artists import LOOK
@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis._prune import Pruned
 
 
-def test_prune_has_a_line_a_criterion_and_a_style_a_split():
+def test_each_criterion_and_split_has_a_line():
     loss = {"train": np.arange(6.0).reshape(3, 2), "val": np.ones((3, 2))}
     accuracy = {split: values / 10 for split, values in loss.items()}
     result = Pruned(np.array([0, 0.5]), ["LCA", "magnitude", "random"], loss, accuracy, None)

@@ -1,4 +1,4 @@
-"""Looks, colours and files."""
+"""Looks, colours and file formats."""
 
 import pytest
 from artists import HELP, HURT, LOOK
@@ -11,7 +11,7 @@ from lca.errors import UsageError
 from lca.figures.style import COLOURS, Look
 
 
-def test_colours_have_an_alternative():
+def test_other_colours_can_be_chosen():
     look = Look(colors="blue-orange")
     assert look.colours.by_sign([-1, 1]) == [look.colours.help, look.colours.hurt]
     assert {look.colours.help, look.colours.hurt}.isdisjoint({HELP, HURT})
@@ -21,14 +21,14 @@ def test_colours_have_an_alternative():
         assert to_hex(each.map(127)) == "#ffffff"
 
 
-def test_paper_is_a_columns_size(run, tmp_path):
+def test_paper_style_fits_a_column(run, tmp_path):
     figure = figures.helping(helping(run), Look(style="paper"))
     for _ in range(2):
         figures.save(figure, tmp_path / "figure.png", dpi=100)
         assert imread(tmp_path / "figure.png").shape[:2] == (242, 396)  # 0.55 of 4.4 × 7.2 inches
 
 
-def test_a_style_is_for_the_figure_alone(run):
+def test_style_does_not_change_global_settings(run):
     from matplotlib import rcParams
 
     before = rcParams["font.size"]
@@ -41,13 +41,13 @@ def test_a_style_is_for_the_figure_alone(run):
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 @pytest.mark.parametrize("style", ["paper", "screen"])
-def test_the_suffix_decides_the_format(tmp_path, run, suffix, magic, style):
+def test_suffix_selects_the_format(tmp_path, run, suffix, magic, style):
     path = tmp_path / "new" / f"figure{suffix}"
     figures.save(figures.helping(helping(run), Look(style=style)), path)
     assert path.read_bytes().startswith(magic)
 
 
 @pytest.mark.parametrize("name", ["figure.bmp", "figure"])
-def test_another_suffix_is_refused(tmp_path, run, name):
+def test_unsupported_suffix_is_refused(tmp_path, run, name):
     with pytest.raises(UsageError, match=r"suffix of 'figure.*': expected \.png, \.svg or \.pdf, found (\.bmp|none)"):
         figures.save(figures.helping(helping(run), LOOK), tmp_path / name)

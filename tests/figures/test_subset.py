@@ -1,4 +1,4 @@
-"""Agreement with subsets."""
+"""The agreement between allocations over subsets and over all examples."""
 
 import numpy as np
 from artists import LOOK
@@ -9,7 +9,7 @@ from lca.analysis import subset
 from lca.store.allocation_writer import AllocationWriter
 
 
-def test_subset(run):
+def test_panels_show_the_agreement_by_size(run):
     AllocationWriter(run.allocation("train")).note("examples", 100)
     for n in (10, 50):
         add_allocation(run, f"of-{n}", np.array(LCA) + 1 / n, status=CONVERGED, attributes={"examples": n})

@@ -1,4 +1,4 @@
-"""LCA against an option."""
+"""The LCA of the layers as a function of a training option."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lca.analysis import trend
 from lca.figures.style import Look
 
 
-def test_trend(tmp_path):
+def test_lines_show_the_values_of_the_option_and_the_fit(tmp_path):
     runs = [
         make_run(tmp_path / f"{i}.zarr", np.outer([1, 0, 0, 0, 0, 0, 0], [2.0 * i, 1]), training={"momentum": i})
         for i in (1, 2, 4)

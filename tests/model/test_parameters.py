@@ -35,6 +35,6 @@ def test_the_table_names_layers_and_kinds():
     assert [p.offset for p in table] == [0, 3, 75, 79, 83, 87, 103]
 
 
-def test_nothing_to_train_is_an_error():
+def test_a_model_without_trainable_parameters_is_an_error():
     with pytest.raises(LCAError, match="no trainable parameters"):
         build_table(nn.Linear(2, 2).requires_grad_(False))

@@ -1,4 +1,4 @@
-"""Batches of any shape: cut, picked and joined alike; trained on and allocated with the same result."""
+"""Batches of any structure are split, indexed and concatenated, and give the same training and allocation."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ SHAPES = [X, (X, Y), [X, Y], {"x": X, "y": Y}, {"inputs": (X, {"mask": X > 3}), 
 
 
 class TwoInputs(nn.Module):
-    """Tied weights, two inputs, and a layer that both go through."""
+    """A network with two inputs, tied weights, and a layer that both inputs pass through."""
 
     def __init__(self):
         super().__init__()
@@ -37,23 +37,23 @@ class TwoInputs(nn.Module):
         return self.back(torch.tanh(self.out(torch.tanh(self.embed(a) + self.side(b)))))
 
 
-def of_dict(model, batch):
+def dict_losses(model, batch):
     logits = model(batch["inputs"]["a"], batch["inputs"]["b"])
     return nn.functional.cross_entropy(logits, batch["y"], reduction="none")
 
 
-def of_tuple(model, batch):
+def tuple_losses(model, batch):
     a, b, y = batch
     return nn.functional.cross_entropy(model(a, b), y, reduction="none")
 
 
-def both(split):
+def make_both(split):
     x, y = split
     return {"inputs": {"a": x, "b": x.flip(1)}, "y": y}, (x, x.flip(1), y)
 
 
 @pytest.mark.parametrize("batch", SHAPES, ids=lambda batch: type(batch).__name__)
-def test_every_nesting_is_split_taken_and_concatenated_alike(batch):
+def test_nested_batches_are_split_indexed_and_concatenated(batch):
     assert length(batch) == 5
     parts = split_batch(batch, 2)
     assert [length(part) for part in parts] == [2, 2, 1]
@@ -68,14 +68,14 @@ def test_every_nesting_is_split_taken_and_concatenated_alike(batch):
 
 
 @pytest.mark.parametrize("options", [{}, {"by_class": True}, {"examples": 31}], ids=["whole", "by-class", "examples"])
-def test_dict_batches_of_two_inputs_give_what_tuples_give(tmp_path, options):
+def test_dict_batches_and_tuple_batches_give_the_same_allocation(tmp_path, options):
     given = small_problem()
     problems = [
         lca.Problem(TwoInputs(), losses, train, val, groups=groups)
         for losses, train, val, groups in zip(
-            (of_dict, of_tuple),
-            both(given.train),
-            both(given.val),
+            (dict_losses, tuple_losses),
+            make_both(given.train),
+            make_both(given.val),
             (lambda batch: batch["y"], lambda batch: batch[2]),
             strict=True,
         )
@@ -88,9 +88,9 @@ def test_dict_batches_of_two_inputs_give_what_tuples_give(tmp_path, options):
         found.append(lca.open(path).allocation("train"))
     np.testing.assert_array_equal(*(lca.open(allocation.run_path).weights[:] for allocation in found))
     np.testing.assert_array_equal(found[0].lca[:], found[1].lca[:])
-    assert len(found[0].parameters) == 7  # the tied weight once
+    assert len(found[0].parameters) == 7  # the tied weight counts once
 
 
-def test_dicts_are_concatenated_by_name():
+def test_dicts_are_concatenated_by_key():
     parts = [{"x": X[:2], "y": Y[:2]}, {"y": Y[2:], "x": X[2:]}]
     assert torch.equal(concatenate(parts)["x"], X)

@@ -28,20 +28,20 @@ def make_net():
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        (lambda batch: batch[0][:, 0], r"found a tensor of shape \(60,\) of torch.float32"),
+        (lambda batch: batch[0][:, 0], r"found a tensor of shape \(60,\) and dtype torch.float32"),
         (lambda batch: batch[1].numpy(), "found a ndarray"),
         (lambda batch: batch[1][:7], r"found a tensor of shape \(7,\)"),
-        (lambda batch: None, "found nothing"),
+        (lambda batch: None, "found None"),
     ],
 )
-def test_invalid_labels_are_explained(run, problem, groups, words):
+def test_invalid_labels_are_reported(run, problem, groups, words):
     with pytest.raises(
-        LCAError, match=rf"groups\(batch\) for a batch of 60 examples: expected integer labels.*{words}"
+        LCAError, match=rf"groups\(batch\) for a batch of 60 examples: expected one integer label per example.*{words}"
     ):
         lca.allocate(run, replace(problem(), groups=groups), lca.AllocateConfig(**BY_CLASS))
 
 
-def test_a_mean_instead_of_a_loss_per_example_is_refused():
+def test_mean_loss_instead_of_loss_per_example_raises():
     model = make_net()
     losses = lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1])
     with (
@@ -54,21 +54,21 @@ def test_a_mean_instead_of_a_loss_per_example_is_refused():
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        (lambda m, b: (m(b[0])[:, :1] - b[1]) ** 2, r"Does a prediction of shape \(B, 1\) meet a target of shape"),
-        (lambda m, b: m(b[0])[:, :1], r"Take losses\.squeeze\(-1\)"),
-        (lambda m, b: m(b[0]), r"For a loss per token give Problem\(…, weigh=…\) too; else take their mean"),
+        (lambda m, b: (m(b[0])[:, :1] - b[1]) ** 2, r"If the prediction has shape \(B, 1\) and the target"),
+        (lambda m, b: m(b[0])[:, :1], r"Return losses\.squeeze\(-1\)"),
+        (lambda m, b: m(b[0]), r"For one loss per token, also pass Problem\(…, weigh=…\). Otherwise return the mean"),
         (lambda m, b: m(b[0]).mean(), 'reduction="none"'),
-        (lambda m, b: None, "found nothing"),
-        (lambda m, b: m(b[0])[:, 0].detach(), "without a gradient: they were detached"),
+        (lambda m, b: None, "found None"),
+        (lambda m, b: m(b[0])[:, 0].detach(), "have no gradient. Compute them with the model that is passed in"),
     ],
 )
-def test_invalid_losses_are_explained_with_a_remedy(tmp_path, losses, words):
+def test_invalid_losses_are_reported_with_a_remedy(tmp_path, losses, words):
     given = replace(small_problem(), losses=losses)
     with pytest.raises(LCAError, match=words):
         lca.train(given, tmp_path / "run.zarr", lca.TrainConfig(batch_size=20, iterations=2, device="cpu"))
 
 
-def test_a_loss_of_another_shape_is_refused_for_dicts_too(tmp_path):
+def test_wrong_loss_shape_raises_for_dict_batches(tmp_path):
     problem = lca.Problem(nn.Linear(2, 2), lambda model, batch: model(batch["x"]).mean(), train={"x": X})
     with pytest.raises(
         LCAError, match=r"for a batch of 4 examples: expected one loss per example, shape \(4,\), found"

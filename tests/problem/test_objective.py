@@ -19,24 +19,24 @@ BY_CLASS = {"by_class": True, "audit": 0, "batch_size": 16, "device": "cpu"}
 CPU = torch.device("cpu")
 
 
-def test_too_many_classes_are_refused(run, problem):
+def test_too_many_classes_raise(run, problem):
     given = replace(problem(), groups=lambda batch: torch.arange(60))
     lca.allocate(run, given, lca.AllocateConfig(**BY_CLASS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lca.problem.objective.MAX_CLASSES", 59)
         with pytest.raises(
-            UsageError, match="the classes of small: expected at most 59, found 60. .* leave out by_class"
+            UsageError, match="the number of classes of small: expected at most 59, found 60. .* leave out by_class"
         ):
             lca.allocate(run, given, lca.AllocateConfig(**BY_CLASS, name="other"))
     assert lca.open(run).allocations == ["train"]
 
 
-def test_groups_are_needed(run, problem):
-    with pytest.raises(UsageError, match="small has no groups. Give it some, .* or leave out by_class"):
+def test_by_class_requires_groups(run, problem):
+    with pytest.raises(UsageError, match="small has no groups by which .* Pass .* or leave out by_class"):
         lca.allocate(run, problem(), lca.AllocateConfig(**BY_CLASS))
 
 
-def test_bytes_are_scaled_at_once_if_they_fit(monkeypatch):
+def test_data_are_scaled_at_once_if_the_result_fits(monkeypatch):
     data = (torch.arange(12, dtype=torch.uint8).view(4, 3), torch.arange(4))
     scale = lambda batch: (batch[0].float() / 2, batch[1])
     (images, labels), left = move_to_device(data, scale, CPU)
@@ -64,7 +64,7 @@ def test_scaling_by_batch_gives_the_same_allocation(tmp_path, monkeypatch):
     np.testing.assert_array_equal(lca.open(path).weights[:], lca.open(tmp_path / "again.zarr").weights[:])
 
 
-def test_a_subset_is_allocated_as_if_it_were_all(run, problem):
+def test_allocation_of_a_subset_equals_its_mean_loss(run, problem):
     given = replace(problem(), groups=lambda batch: batch[1])
     summary = lca.allocate(run, given, lca.AllocateConfig(name="some", examples=21, seed=4, device="cpu", batch_size=8))
     some = prepare(given, "train", CPU, n_examples=21, seed=4)
@@ -85,20 +85,18 @@ def test_a_subset_is_allocated_as_if_it_were_all(run, problem):
     assert (attributes["examples"], attributes["examples_in_split"], attributes["seed"]) == (21, 60, 4)
 
 
-def test_without_groups_a_subset_is_drawn_uniformly(run, problem):
+def test_subset_without_groups_is_drawn_uniformly(run, problem):
     summary = lca.allocate(run, problem(), lca.AllocateConfig(examples=20, device="cpu", batch_size=20))
     assert summary.standard_error["start"] > 0
 
 
-def test_more_examples_than_the_split_has_are_refused(run, problem):
-    with pytest.raises(
-        UsageError, match="examples: expected 1 to 60, the examples of the train split of small, found 61"
-    ):
+def test_subset_larger_than_the_split_raises(run, problem):
+    with pytest.raises(UsageError, match="examples: expected 1 to 60, the size of the train split of small, found 61"):
         lca.allocate(run, problem(), lca.AllocateConfig(examples=61, device="cpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_split_that_does_not_fit_on_the_device_stays_on_the_host(monkeypatch):
+def test_split_that_does_not_fit_on_the_device_stays_on_the_host(monkeypatch):
     given = small_problem()
     device = torch.device("cuda")
     given.model.to(device)

@@ -1,4 +1,4 @@
-"""What is not recorded and L depends on: frozen parameters and buffers have to be those of the training."""
+"""L depends on tensors that are not recorded: frozen parameters and buffers must be those of the training."""
 
 import hashlib
 from dataclasses import replace
@@ -20,7 +20,7 @@ from lca.problem.streaming import StreamedDataset, read_dataset
 CPU = lca.AllocateConfig(device="cpu", audit=0)
 
 
-def test_the_digest_depends_on_names_and_not_on_their_order():
+def test_digest_depends_on_names_but_not_on_their_order():
     assert compute_digest({"x": X, "y": Y}) == compute_digest({"y": Y, "x": X})
     assert compute_digest({"x": X, "y": X + 1}) != compute_digest({"y": X, "x": X + 1})
     assert compute_digest((X, Y)) == compute_digest([X, Y])
@@ -43,7 +43,7 @@ def test_data_in_memory_and_streamed_have_the_same_digest(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_same_values_give_the_same_loss(tmp_path, frozen):
+def test_same_fixed_tensors_give_the_same_loss(tmp_path, frozen):
     given = trained(tmp_path / "run.zarr", frozen)
     torch.nn.utils.vector_to_parameters(
         torch.from_numpy(lca.open(tmp_path / "run.zarr").weights[:, 0]), given.model.out.parameters()
@@ -53,24 +53,24 @@ def test_the_same_values_give_the_same_loss(tmp_path, frozen):
     assert lca.allocate(tmp_path / "run.zarr", again, CPU).loss_start == pytest.approx(expected, rel=1e-6)
 
 
-def test_other_frozen_parameters_are_refused(tmp_path):
+def test_allocation_with_changed_frozen_parameters_raises(tmp_path):
     trained(tmp_path / "run.zarr", frozen=True)
     other = small_problem(model=Features(1, frozen=True))
-    for question in (lca.allocate, lca.check):
-        message = r"random is frozen.* \(1 of 1 frozen tensors differ\): the loss would not be the same. Pass the model"
+    for function in (lca.allocate, lca.check):
+        message = r"frozen parameter random has changed since .* \(1 of 1 frozen parameters differ\).* Pass the model"
         with pytest.raises(LCAError, match=message):
-            question(tmp_path / "run.zarr", other, CPU)
+            function(tmp_path / "run.zarr", other, CPU)
     assert lca.open(tmp_path / "run.zarr").allocations == []
 
 
-def test_a_training_is_not_resumed_on_other_frozen_parameters(tmp_path):
+def test_resuming_with_changed_frozen_parameters_raises(tmp_path):
     trained(tmp_path / "run.zarr", frozen=True)
-    with pytest.raises(LCAError, match="random is frozen"):
+    with pytest.raises(LCAError, match="the frozen parameter random has changed"):
         lca.Recorder(tmp_path / "run.zarr", Features(1, frozen=True), resume=True).__enter__()
 
 
-def test_fixed_tensors_may_be_of_any_kind(tmp_path):
-    """Sparse, of 8 bits, complex, without dimensions or elements: all have a digest, and come out as they went in."""
+def test_fixed_tensors_can_have_any_layout_and_dtype(tmp_path):
+    """Sparse, 8-bit, complex, scalar and empty tensors all have a digest and remain unchanged."""
 
     class Graph(nn.Module):
         def __init__(self):
@@ -101,28 +101,28 @@ def test_fixed_tensors_may_be_of_any_kind(tmp_path):
     assert lca.check(tmp_path / "run.zarr", small_problem(model=other), CPU).notes[0].startswith("the buffer adjacency")
 
 
-def test_other_buffers_are_noted(tmp_path):
+def test_changed_buffers_are_noted(tmp_path):
     given = trained(tmp_path / "run.zarr", frozen=False)
     other = small_problem(model=Features(1, frozen=False))
     (note,) = lca.check(tmp_path / "run.zarr", other, CPU).notes
-    assert note.startswith("the buffer random differs from when recording began")
-    told = []
-    lca.allocate(tmp_path / "run.zarr", other, CPU, on_preflight=lambda checked: told.extend(checked.notes))
-    assert told == [note]
-    (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, which has counted
-    assert note.startswith("the buffer n differs")
+    assert note.startswith("the buffer random has changed since recording began")
+    notes = []
+    lca.allocate(tmp_path / "run.zarr", other, CPU, on_preflight=lambda checked: notes.extend(checked.notes))
+    assert notes == [note]
+    (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, whose counter has advanced
+    assert note.startswith("the buffer n has changed")
 
 
-def test_a_problem_of_another_name_is_noted(tmp_path):
+def test_problem_with_another_name_is_noted(tmp_path):
     trained_on = replace(small_problem(), name="mine.py:one")
     lca.train(trained_on, tmp_path / "run.zarr", lca.TrainConfig(iterations=2, batch_size=20, device="cpu"))
     (note,) = lca.check(tmp_path / "run.zarr", replace(trained_on, name="mine.py:two"), CPU).notes
-    assert note == "the run was trained on mine.py:one, and this is the loss of mine.py:two"
+    assert note == "the run was trained on mine.py:one, but the allocated loss is that of mine.py:two"
     for same in (trained_on, replace(trained_on, name="custom")):
         assert lca.check(tmp_path / "run.zarr", same, CPU).notes == []
 
 
-def test_running_statistics_and_wrappers_do_not_matter():
+def test_running_statistics_and_wrappers_do_not_change_the_digest():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), Features(0, frozen=True))
     assert list(get_fixed_tensors(model)) == ["2.random", "2.n"]
     before = describe_fixed(model)

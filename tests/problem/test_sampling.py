@@ -6,7 +6,7 @@ import pytest
 from lca.problem.sampling import draw_stratified, estimate_standard_error
 
 
-def test_a_subset_has_the_classes_in_proportion():
+def test_subset_is_stratified_by_class():
     labels = np.repeat([7, 3, 9], [50, 30, 20])
     index = draw_stratified(labels, 10, seed=0)
     assert [int((labels[index] == label).sum()) for label in (7, 3, 9)] == [5, 3, 2]
@@ -28,19 +28,19 @@ def test_every_example_is_equally_likely():
     assert (abs(counts - 200) < 50).all()  # five standard deviations of a binomial
 
 
-def test_the_standard_error_is_right_on_average_over_all_samples():
-    """Over all stratified samples of a small population, the mean squared error told is the variance of the mean."""
+def test_standard_error_is_unbiased_over_all_samples():
+    """Over all stratified samples of a population, the mean squared standard error is the variance of the mean."""
     generator = np.random.default_rng(0)
     strata = [generator.normal(0, 1, 4), generator.normal(5, 3, 6)]
-    told, means = [], []
+    squared, means = [], []
     for a, b in product(combinations(range(4), 2), combinations(range(6), 3)):
         losses = np.concatenate([strata[0][list(a)], strata[1][list(b)]])
         labels = np.repeat([0, 1], [2, 3])
-        told.append(estimate_standard_error(losses, np.ones(5), labels, {0: 4, 1: 6}) ** 2)
+        squared.append(estimate_standard_error(losses, np.ones(5), labels, {0: 4, 1: 6}) ** 2)
         means.append(losses.mean())
-    assert np.mean(told) == pytest.approx(np.var(means), rel=1e-12)
+    assert np.mean(squared) == pytest.approx(np.var(means), rel=1e-12)
 
 
-def test_a_whole_split_has_no_sampling_error():
+def test_standard_error_of_the_whole_split_is_zero():
     labels = np.zeros(3, int)
     assert estimate_standard_error(np.array([1.0, 2.0, 5.0]), np.ones(3), labels, {0: 3}) == 0

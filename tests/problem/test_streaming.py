@@ -1,4 +1,4 @@
-"""Data sets in memory and streamed: the same examples, the same loss, the same allocation."""
+"""Datasets in memory and streamed datasets have the same examples, the same loss and the same allocation."""
 
 import signal
 from dataclasses import replace
@@ -25,7 +25,8 @@ from lca.errors import LCAError, UsageError
 from lca.problem import streaming as stream
 from lca.problem.batches import get_tensors, length
 from lca.problem.objective import Objective
-from lca.problem.streaming import StreamedDataset, prefetch, read_dataset
+from lca.problem.prefetching import prefetch
+from lca.problem.streaming import StreamedDataset, read_dataset
 
 CPU = torch.device("cpu")
 
@@ -41,8 +42,8 @@ class Shifted(TensorDataset):
         return x - 100, y
 
 
-class OfTensors(torch.utils.data.Dataset):
-    """Whose attribute `tensors` is something else."""
+class WithTensors(torch.utils.data.Dataset):
+    """A dataset with an attribute `tensors` that does not contain its examples."""
 
     tensors = [torch.zeros(3)] * 4
 
@@ -55,7 +56,7 @@ class OfTensors(torch.utils.data.Dataset):
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """Where no data set fits."""
+    """Make every dataset too large for memory."""
     monkeypatch.setattr(stream, "HOST_SHARE", 0.0)
 
 
@@ -63,12 +64,12 @@ def whole(batches):
     return [torch.cat(parts) for parts in zip(*(get_tensors(batch) for batch in batches), strict=True)]
 
 
-def named(number):
+def store_number(number):
     torch.utils.data.get_worker_info().dataset.worker = number
 
 
-class Telling(Listed):
-    """Each example says which worker has read it, or −1 where none was told its number."""
+class ReportsWorker(Listed):
+    """A dataset whose examples contain the number of the worker that read them, or −1 if the worker has no number."""
 
     worker = -1
 
@@ -81,11 +82,11 @@ class Augmented(Listed):
         return self.data[0][i] + torch.rand(2)
 
 
-def of_words(model, batch):
+def word_losses(model, batch):
     return model(batch[..., None].float())[..., 0]
 
 
-def test_a_dataset_is_read_in_its_order():
+def test_dataset_is_read_in_order():
     assert all(torch.equal(a, b) for a, b in zip(read_dataset(TensorDataset(X, Y)), (X, Y), strict=True))
     found = read_dataset(Streamed())
     assert torch.equal(found["x"], X)
@@ -94,22 +95,22 @@ def test_a_dataset_is_read_in_its_order():
     assert torch.equal(listed[1], Y)
 
 
-def test_examples_are_what_the_dataset_returns():
+def test_examples_are_those_that_the_dataset_returns():
     torch.manual_seed(0)
     state = torch.get_rng_state()
     assert torch.equal(read_dataset(Shifted(X, Y))[0], X - 100)
-    found = read_dataset(OfTensors())
+    found = read_dataset(WithTensors())
     assert found["x"][:, 0].tolist() == found["y"].tolist() == [0, 1, 2, 3]
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("kind", [Listed, Iterated])
-def test_a_dataset_too_large_for_memory_is_streamed_with_the_same_examples(kind, no_memory):
+def test_dataset_too_large_for_memory_is_streamed(kind, no_memory):
     streamed = read_dataset(kind((X, Y)))
     assert isinstance(streamed, StreamedDataset)
     assert len(streamed) == 11
     for size in (1, 4, 11, 50):
-        for _ in range(2):  # as often as it is asked for
+        for _ in range(2):  # it can be iterated repeatedly
             parts = list(streamed.batches(size))
             assert [length(part) for part in parts] == [min(size, 11 - i) for i in range(0, 11, size)]
             assert torch.equal(whole(parts)[0], X)
@@ -122,7 +123,7 @@ def test_a_dataset_too_large_for_memory_is_streamed_with_the_same_examples(kind,
     assert torch.equal(whole(streamed.map(lambda batch: batch["x"] + 1).batches(3))[0], X + 1)
 
 
-def test_the_bytes_decide_whether_a_dataset_is_streamed(monkeypatch):
+def test_dataset_is_streamed_if_its_bytes_do_not_fit(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
     monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
     monkeypatch.setattr(stream, "get_memory_bytes", lambda device: n_bytes)
@@ -131,8 +132,8 @@ def test_the_bytes_decide_whether_a_dataset_is_streamed(monkeypatch):
     assert isinstance(read_dataset(Listed((X, Y))), StreamedDataset)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads, from Python 3.12 on
-def test_a_loader_gives_its_dataset_collate_fn_and_workers(no_memory):
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # about fork with threads, since 3.12
+def test_dataset_collate_fn_and_workers_of_a_loader_are_used(no_memory):
     def doubled(examples):
         return torch.stack([2 * example["x"] for example in examples])
 
@@ -141,15 +142,14 @@ def test_a_loader_gives_its_dataset_collate_fn_and_workers(no_memory):
     again = streamed.batches(4)
     for _ in range(2):
         assert torch.equal(whole(again)[0], 2 * X)
-    told = read_dataset(
-        DataLoader(Iterated((X, Y)), batch_size=3, num_workers=2)
-    )  # of whose workers each would read it all
-    assert torch.equal(whole(told.batches(4))[0], X)
+    # Each of the two workers would read the whole dataset.
+    iterated = read_dataset(DataLoader(Iterated((X, Y)), batch_size=3, num_workers=2))
+    assert torch.equal(whole(iterated.batches(4))[0], X)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_workers_are_started_as_the_loader_says_and_leave_ctrl_c_to_the_main_process(no_memory):
-    loader = DataLoader(Telling((X, Y)), num_workers=2, worker_init_fn=named)
+def test_workers_call_worker_init_fn_and_ignore_ctrl_c(no_memory):
+    loader = DataLoader(ReportsWorker((X, Y)), num_workers=2, worker_init_fn=store_number)
     first = lca.Problem(nn.Linear(1, 1), train=loader).train
     (found,) = whole(first.batches(3))
     assert found[:, 0].tolist() == list(range(11))
@@ -160,32 +160,32 @@ def test_workers_are_started_as_the_loader_says_and_leave_ctrl_c_to_the_main_pro
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sampler": SubsetRandomSampler([0, 1, 2])}, r"a SubsetRandomSampler, .*torch\.utils\.data\.Subset"),
-        ({"sampler": WeightedRandomSampler([1.0] * 11, 11)}, r"a WeightedRandomSampler, .*weigh="),
-        ({"batch_sampler": [[0, 1], [2]]}, "a list, and L is"),
+        ({"sampler": SubsetRandomSampler([0, 1, 2])}, r"found a SubsetRandomSampler\. .*torch\.utils\.data\.Subset"),
+        ({"sampler": WeightedRandomSampler([1.0] * 11, 11)}, r"found a WeightedRandomSampler\. .*weigh="),
+        ({"batch_sampler": [[0, 1], [2]]}, "expected a sampler that yields each example once, .* found a list"),
     ],
 )
-def test_a_loader_of_a_part_of_its_data_is_refused(options, words):
+def test_loader_with_a_custom_sampler_raises(options, words):
     with pytest.raises(UsageError, match=words):
         read_dataset(DataLoader(Listed((X, Y)), **options))
 
 
-def test_a_loader_of_ready_batches_is_refused():
+def test_loader_of_whole_batches_raises():
     with pytest.raises(UsageError, match="batch_size=None"):
         read_dataset(DataLoader(Iterated((X, Y)), batch_size=None))
-    whole_batches = DataLoader(Listed((X, Y)), batch_size=None)  # of single examples as well, without their batches
+    whole_batches = DataLoader(Listed((X, Y)), batch_size=None)  # batch_size=None is fine for single examples
     assert torch.equal(read_dataset(whole_batches)["x"], X)
 
 
-def test_random_examples_are_refused():
-    with pytest.raises(UsageError, match="gives another example 0 each time.*Switch random augmentation off"):
+def test_random_examples_raise():
+    with pytest.raises(UsageError, match="example 0 of the dataset differs each time.*Turn random augmentation off"):
         read_dataset(Augmented((X, Y)))
     with_nan = X.clone()
     with_nan[0, 1] = torch.nan
     assert torch.equal(read_dataset(Listed((with_nan, Y)))["x"].isnan(), with_nan.isnan())
 
 
-def test_an_exhausted_iterator_is_explained(no_memory):
+def test_exhausted_iterator_is_reported(no_memory):
     class Once(IterableDataset):
         left = iter([torch.zeros(2)] * 3)
 
@@ -194,11 +194,11 @@ def test_an_exhausted_iterator_is_explained(no_memory):
 
     streamed = read_dataset(Once())
     assert len(streamed) == 3
-    with pytest.raises(LCAError, match="gives no example when it is read again"):
+    with pytest.raises(LCAError, match="yields no examples when it is read again"):
         streamed.take_first(2)
 
 
-def test_all_splits_and_processes_share_the_memory(monkeypatch):
+def test_splits_and_processes_share_the_memory(monkeypatch):
     n_bytes = X.nbytes + Y.nbytes
     monkeypatch.setattr(stream, "HOST_SHARE", 1.0)
     monkeypatch.setattr(stream, "get_memory_bytes", lambda device: 2 * n_bytes)
@@ -212,18 +212,18 @@ def test_all_splits_and_processes_share_the_memory(monkeypatch):
     assert [isinstance(data, StreamedDataset) for data in splits.values()] == [False, True]
 
 
-def test_tensors_of_unequal_lengths_are_refused():
+def test_tensors_of_unequal_lengths_raise():
     odd = DataLoader(Listed((X, Y)), collate_fn=lambda examples: (torch.zeros(len(examples)), torch.zeros(1)))
-    with pytest.raises(UsageError, match="a batch has tensors of 11 and 1 examples"):
+    with pytest.raises(UsageError, match="a batch has tensors with 11 and 1 examples"):
         lca.Problem(nn.Linear(1, 1), train=odd)
 
 
-def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
-    """Padded to the longest of their batch: what the padding is worth, weigh tells."""
+def test_batches_of_different_lengths_are_streamed():
+    """Each batch is padded to its longest sequence, and `weigh` gives the padding the weight 0."""
 
     class Words(Dataset):
         def __len__(self):
-            return 1_030  # two batches of reading
+            return 1_030  # more than one piece
 
         def __getitem__(self, i):
             return torch.arange(i % 5 + 1 + (i > 1_024))
@@ -233,7 +233,7 @@ def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
 
     problem = lca.Problem(nn.Linear(1, 1), train=DataLoader(Words(), collate_fn=padded), weigh=lambda batch: batch >= 0)
     assert isinstance(problem.train, StreamedDataset)
-    objective = Objective(problem.model, of_words, problem.train, weigh=problem.weigh)
+    objective = Objective(problem.model, word_losses, problem.train, weigh=problem.weigh)
     with FullGradient(objective, 7) as full:
         assert full.total_weight == sum(i % 5 + 1 + (i > 1_024) for i in range(1_030))
         found = full(torch.tensor([1.0, 0.5]))
@@ -243,12 +243,12 @@ def test_sequences_of_any_length_are_streamed_as_they_cannot_be_joined():
     assert choose_batch_format(objective).batch_size >= 125
 
 
-def test_examples_of_unequal_shapes_need_a_collate_function():
-    with pytest.raises(UsageError, match=r"train cannot be collated into tensors .*a DataLoader whose collate_fn"):
+def test_examples_of_unequal_shapes_require_a_collate_function():
+    with pytest.raises(UsageError, match=r"the train split cannot be collated .*a DataLoader whose collate_fn"):
         lca.Problem(nn.Linear(1, 1), train=Listed(([torch.zeros(1), torch.zeros(2)], Y)))
 
 
-def test_a_streamed_split_is_trained_on_in_the_same_random_order(tmp_path, no_memory):
+def test_training_on_a_stream_visits_the_examples_in_the_same_order(tmp_path, no_memory):
     given = small_problem()
     x, y = given.train
     config = lca.TrainConfig(batch_size=20, iterations=8, learning_rate=0.1, device="cpu")
@@ -257,28 +257,28 @@ def test_a_streamed_split_is_trained_on_in_the_same_random_order(tmp_path, no_me
         problem = replace(small_problem(), losses=losses, train=data, val=None, correct=None)
         weights.append(lca.train(problem, tmp_path / f"{i}.zarr", config).weights[:])
     np.testing.assert_array_equal(*weights)
-    with pytest.raises(UsageError, match=r"no random order to be trained in.*lca\.Recorder"):
+    with pytest.raises(UsageError, match=r"cannot be shuffled, as training requires.*lca\.Recorder"):
         lca.train(
             replace(small_problem(), losses=losses, train=Iterated((x, y)), val=None), tmp_path / "2.zarr", config
         )
 
 
-def test_nothing_is_copied_if_all_is_on_the_host():
+def test_prefetch_does_not_copy_on_the_host():
     items = [((X, Y), [1]), ((X + 1, Y), [2])]
-    assert [beside for _, beside in prefetch(items, CPU)] == [[1], [2]]
+    assert [value for _, value in prefetch(items, CPU)] == [[1], [2]]
     assert all(batch[0] is items[i][0][0] for i, (batch, _) in enumerate(prefetch(items, CPU)))
     elsewhere = torch.device("meta")
     assert all(batch[0].device == elsewhere for batch, _ in prefetch(items, elsewhere))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_batches_are_copied_to_cuda_ahead_of_their_use():
+def test_prefetch_copies_batches_to_cuda():
     device = torch.device("cuda")
     items = [((torch.full((1_000, 1_000), float(i)), Y), [i]) for i in range(8)]
-    sums = [(batch[0].sum() * 1.0, beside) for batch, beside in prefetch(items, device)]
-    assert [(float(total), beside) for total, beside in sums] == [(1e6 * i, [i]) for i in range(8)]
+    sums = [(batch[0].sum() * 1.0, value) for batch, value in prefetch(items, device)]
+    assert [(float(total), value) for total, value in sums] == [(1e6 * i, [i]) for i in range(8)]
 
 
-def test_a_dataset_of_strings_is_refused(no_memory):
+def test_dataset_of_strings_raises(no_memory):
     with pytest.raises(UsageError, match=r"cannot be collated into tensors \(a str\)"):
         lca.Problem(nn.Linear(1, 1), train=Listed((["a", "b"], [0, 1])))

@@ -1,4 +1,4 @@
-"""Problems of the user's own: found, called with their options, and told apart where they cannot be."""
+"""User-defined problems are found and called with their options, and errors in them are reported."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ from lca.errors import LCAError, UsageError
 @pytest.mark.parametrize(
     "name", ["mine.py:problem", "{folder}/mine.py:problem", "mine:problem", "package.module:problem"]
 )
-def test_a_function_is_found_in_a_file_or_a_module(folder, name):
+def test_function_is_found_in_a_file_or_a_module(folder, name):
     name = name.format(folder=folder)
     problem = lca.load(name, options={"hidden": "6", "rate": "1", "wide": "true"})
     assert (problem.name, problem.options) == (name, {"hidden": 6, "rate": 1.0, "wide": True})
     assert problem.model[0].weight.shape == (6, 2)
 
 
-def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
+def test_seed_sets_the_weights_but_not_the_callers_random_state(folder):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -34,15 +34,20 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
             "nowhere.py:problem",
             {},
             UsageError,
-            r"there is no file nowhere.py in .*. Name the problem as path/file.py:factory or package.module",
+            r"nowhere.py does not exist \(looked in .*\). Name the problem as path/file.py:factory or package.module",
         ),
         (
             "no_such.module:problem",
             {},
             UsageError,
-            r"there is no module 'no_such', neither installed nor in .*. Name the problem as path",
+            r"module 'no_such' is neither installed nor in .*. Name the problem as path",
         ),
-        ("mine.py:absent", {}, UsageError, r"mine.py has no function 'absent'; it has free, needs, other, problem\."),
+        (
+            "mine.py:absent",
+            {},
+            UsageError,
+            r"no function 'absent'. Its functions are free, needs, other, problem\.",
+        ),
         (
             ".mine:problem",
             {},
@@ -53,7 +58,7 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
             "mine.py",
             {},
             UsageError,
-            r"unknown problem 'mine.py'; .* Name one of your own as mine.py:NAME_OF_THE_FUNCTION or",
+            r"unknown problem 'mine.py'. .* To use your own problem, pass mine.py:NAME_OF_THE_FUNCTION or",
         ),
         (
             "mine.py:",
@@ -61,14 +66,19 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_alone(folder):
             UsageError,
             r"problem: expected path/file.py:factory or package.module:factory, found 'mine.py:'",
         ),
-        ("mine.py:other", {}, LCAError, r"what mine.py:other returned: expected an lca.Problem, found a int"),
-        ("mine.py:problem", {"layers": "3"}, UsageError, r"no option 'layers'; it takes hidden, rate, name, wide"),
+        ("mine.py:other", {}, LCAError, r"the return value of mine.py:other: expected an lca.Problem, found an int"),
+        (
+            "mine.py:problem",
+            {"layers": "3"},
+            UsageError,
+            r"no option 'layers'. Its options are hidden, rate, name",
+        ),
         ("mine.py:problem", {"hidden": "x"}, UsageError, r"hidden: expected a whole number, found 'x'"),
         ("mine.py:problem", {"wide": "maybe"}, UsageError, r"wide: expected true or false, found 'maybe'"),
-        ("mine.py:needs", {}, UsageError, r"needs the option 'size'; it takes size. Pass it in options."),
+        ("mine.py:needs", {}, UsageError, r"requires the option 'size'. Pass it in options."),
     ],
 )
-def test_wrong_names_and_options_are_explained(folder, name, options, kind, message):
+def test_wrong_names_and_options_are_reported(folder, name, options, kind, message):
     with pytest.raises(kind, match=message):
         lca.load(name, options=options)
 
@@ -84,7 +94,7 @@ def test_wrong_names_and_options_are_explained(folder, name, options, kind, mess
         ("mine.py:free", 'mine.py", line', "RuntimeError: with {'a': '1'}"),
     ],
 )
-def test_errors_of_the_users_code_keep_their_own_traceback(folder, name, where, what):
+def test_errors_in_user_code_keep_their_traceback(folder, name, where, what):
     with pytest.raises(LCAError) as caught:
         lca.load(name, options={"a": "1"} if name.endswith("free") else {})
     text = str(caught.value)
@@ -95,7 +105,7 @@ def test_errors_of_the_users_code_keep_their_own_traceback(folder, name, where, 
     assert "importlib" not in text
 
 
-def test_a_module_that_failed_can_be_fixed_and_loaded_again(folder):
+def test_failed_module_can_be_fixed_and_loaded_again(folder):
     with pytest.raises(LCAError):
         lca.load("broken.py:f")
     (folder / "broken.py").write_text("from mine import problem as f\n")

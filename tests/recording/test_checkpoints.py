@@ -1,4 +1,4 @@
-"""Checkpoints become a trajectory: in the order of their numbers, by name, and none of them can run code."""
+"""Checkpoints become the iterates of a run, in numeric order, and cannot run code."""
 
 import pickle
 
@@ -16,7 +16,7 @@ from lca.recording.checkpoints import import_checkpoints
 
 @pytest.fixture
 def checkpoints(tmp_path, problem):
-    """A folder of 12 state_dicts of a training, by step, and the parameters of each."""
+    """Train for 11 steps and return the folder of the 12 state_dicts, and the parameters of each."""
     given = problem()
     optimizer = torch.optim.SGD(given.model.parameters(), lr=1.0)
     folder = tmp_path / "checkpoints"
@@ -37,27 +37,28 @@ class Evil:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_checkpoints_of_other_fixed_values_are_refused(tmp_path, frozen):
+def test_checkpoints_with_other_fixed_tensors_raise(tmp_path, frozen):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     trained(tmp_path / "run.zarr", frozen, folder=folder)
-    with pytest.raises(LCAError, match=r"0\.pt has other values of random than the problem's model.*load it"):
+    with pytest.raises(LCAError, match=r"random differs between .*0\.pt and the problem's model.*Load it"):
         import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(1, frozen)))
     assert not (tmp_path / "new.zarr").exists()
-    run = import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(0, frozen)))  # n is let be
+    # The counter n, which changes during training, is ignored.
+    run = import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(0, frozen)))
     np.testing.assert_array_equal(run.weights[:], lca.open(tmp_path / "run.zarr").weights[:, :4])
 
 
-def test_files_in_the_order_of_a_glob_are_refused(tmp_path, problem, checkpoints):
+def test_files_in_alphabetic_order_raise(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     files = sorted(folder.iterdir(), key=str)  # 0, 1, 10, 11, 2, …
-    with pytest.raises(UsageError, match=r"step-0\.pt, .*step-1\.pt, … are not in the order of their numbers"):
+    with pytest.raises(UsageError, match=r"step-0\.pt, .*step-1\.pt, … are not in numeric order"):
         import_checkpoints(tmp_path / "run.zarr", files, problem())
     run = import_checkpoints(tmp_path / "run.zarr", [folder / f"step-{step}.pt" for step in (2, 9, 11)], problem())
     np.testing.assert_array_equal(run.weights[:].T, values[[2, 9, 11]])
 
 
-def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, problem, checkpoints):
+def test_folder_is_read_in_numeric_order(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     run = import_checkpoints(tmp_path / "run.zarr", [folder], problem(seed=5))
     assert run.status == "complete"
@@ -67,10 +68,10 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, problem, checkpo
         "step-1.pt",
         "step-2.pt",
     ]
-    assert "imported from 12 checkpoints, a coarse trajectory" in repr(run)
+    assert "imported from 12 checkpoints (an iteration is the step between two of them)" in repr(run)
 
 
-def test_it_is_allocated_with_a_certificate(tmp_path, problem, checkpoints):
+def test_imported_run_is_allocated_within_bounds(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     files = [folder / f"step-{i}.pt" for i in (0, 11)]
     import_checkpoints(tmp_path / "run.zarr", files, problem())
@@ -92,7 +93,7 @@ def test_it_is_allocated_with_a_certificate(tmp_path, problem, checkpoints):
     ],
     ids=["nested", "data-parallel", "compiled", "bfloat16"],
 )
-def test_names_and_types_may_be_those_of_a_training_loop(tmp_path, problem, checkpoints, wrap):
+def test_nested_prefixed_and_16_bit_checkpoints_are_imported(tmp_path, problem, checkpoints, wrap):
     folder, values = checkpoints
     for i in (0, 1):
         torch.save(wrap(torch.load(folder / f"step-{i}.pt")), tmp_path / f"{i}.pt")
@@ -100,7 +101,7 @@ def test_names_and_types_may_be_those_of_a_training_loop(tmp_path, problem, chec
     np.testing.assert_allclose(run.weights[:].T, values[:2], rtol=1e-2)
 
 
-def test_safetensors(tmp_path, problem, checkpoints):
+def test_safetensors_are_imported(tmp_path, problem, checkpoints):
     safetensors = pytest.importorskip("safetensors.torch", reason="needs the extra `safetensors`")
     folder, values = checkpoints
     for i in (0, 1):
@@ -109,31 +110,31 @@ def test_safetensors(tmp_path, problem, checkpoints):
     np.testing.assert_array_equal(run.weights[:].T, values[:2])
 
 
-def test_a_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatch):
+def test_checkpoint_cannot_run_code(tmp_path, problem, checkpoints, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, _ = checkpoints
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "pickled.pt").write_bytes(pickle.dumps(Evil()))
     for name in ("evil.pt", "pickled.pt"):
         with pytest.raises(
-            LCAError, match=f"{name} (holds more than tensors|cannot be read as a checkpoint of tensors)"
+            LCAError, match=f"{name} (contains objects other than tensors|cannot be read as a checkpoint of tensors)"
         ):
             import_checkpoints(tmp_path / "run.zarr", [tmp_path / name, folder], problem())
     assert not (tmp_path / "touched").exists()
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_checkpoints_that_do_not_fit_are_explained(tmp_path, problem, checkpoints):
+def test_checkpoints_that_do_not_match_are_reported(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     with pytest.raises(
-        LCAError, match=r"the shape of 0.weight in .*step-0.pt: expected the model's \(4, 2\), found \(8, 2\)"
+        LCAError, match=r"the shape of 0.weight in .*step-0.pt: expected \(4, 2\), as in the model, found \(8, 2\)"
     ):
         other = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
         import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
-    with pytest.raises(LCAError, match=r"lacks 2 of the model's 4 parameters, the first of them '0.weight_ih'"):
+    with pytest.raises(LCAError, match=r"lacks 2 of the model's 4 parameters \(first: '0.weight_ih"):
         other = nn.Sequential(nn.RNNCell(2, 8, bias=False), nn.Tanh(), nn.Linear(8, 3))
         import_checkpoints(tmp_path / "run.zarr", [folder], problem(model=other))
-    with pytest.raises(UsageError, match="checkpoints: expected two or more, for a trajectory, found 1"):
+    with pytest.raises(UsageError, match="checkpoints: expected at least 2, found 1"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-0.pt"], problem())
     with pytest.raises(UsageError, match="step-99.pt does not exist"):
         import_checkpoints(tmp_path / "run.zarr", [folder / "step-99.pt"], problem())
@@ -146,7 +147,7 @@ def test_checkpoints_that_do_not_fit_are_explained(tmp_path, problem, checkpoint
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_an_existing_run_survives_a_damaged_checkpoint(tmp_path, problem, checkpoints):
+def test_damaged_checkpoint_does_not_replace_an_existing_run(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     import_checkpoints(tmp_path / "run.zarr", [folder], problem())
     for name, content in (("empty.pt", b""), ("cut.pt", (folder / "step-3.pt").read_bytes()[:700])):
@@ -157,18 +158,21 @@ def test_an_existing_run_survives_a_damaged_checkpoint(tmp_path, problem, checkp
     np.testing.assert_array_equal(lca.open(tmp_path / "run.zarr").weights[:].T, values)
 
 
-def test_an_unknown_order_is_not_guessed(tmp_path, problem, checkpoints):
+def test_files_in_unclear_order_raise(tmp_path, problem, checkpoints):
     folder, _ = checkpoints
     torch.save(problem().model.state_dict(), folder / "final.pt")
-    with pytest.raises(UsageError, match=r"differ in more than their numbers \(final.pt, step-#.pt\)"):
+    with pytest.raises(UsageError, match=r"differ in more than a number \(final.pt, step-#.pt\)"):
         import_checkpoints(tmp_path / "run.zarr", [folder], problem())
 
 
-def test_damaged_safetensors_and_odd_names_are_explained(tmp_path, problem, checkpoints):
+def test_damaged_safetensors_and_unusual_keys_are_reported(tmp_path, problem, checkpoints):
     pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
     folder, _ = checkpoints
     (tmp_path / "a.safetensors").write_bytes(b"12345678{")
     torch.save({0: torch.zeros(2)}, tmp_path / "odd.pt")
-    for name, message in (("a.safetensors", "cannot be read"), ("odd.pt", "the first of them '0.weight'")):
+    for name, message in (
+        ("a.safetensors", "cannot be read"),
+        ("odd.pt", "It contains no named tensors"),
+    ):
         with pytest.raises(LCAError, match=message):
             import_checkpoints(tmp_path / "run.zarr", [folder, tmp_path / name], problem())

@@ -17,10 +17,10 @@ from lca.store.verify import verify
 NAN = np.nan
 
 
-def train(model, n, after):
+def train(model, n, prepare):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
-    after(optimizer)
+    prepare(optimizer)
     for _ in range(n):
         optimizer.zero_grad()
         model(x).square().mean().backward()
@@ -28,23 +28,23 @@ def train(model, n, after):
 
 
 @pytest.mark.parametrize("n", [0, 1, 62, 63, 64, 65, 150])
-def test_every_iterate_of_any_loop_bit_for_bit(tmp_path, n):
+def test_iterates_are_recorded_bit_for_bit(tmp_path, n):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     seen = [flatten(model)]
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
 
-        def after(optimizer):
+        def prepare(optimizer):
             recorder.attach(optimizer)
             optimizer.register_step_post_hook(lambda *_: seen.append(flatten(model)))
 
-        train(model, n, after)
+        train(model, n, prepare)
     run = lca.open(tmp_path / "run.zarr")
     assert (run.status, run.n_iterates, run.n_iterations) == ("complete", n + 1, n)
     assert torch.equal(torch.from_numpy(run.weights[:]).T, torch.stack(seen))
 
 
-def test_scalars_go_to_the_iteration_that_led_to_the_iterate(tmp_path):
+def test_scalars_belong_to_the_iteration_before_the_iterate(tmp_path):
     model = nn.Linear(2, 1)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(130):
@@ -54,7 +54,7 @@ def test_scalars_go_to_the_iteration_that_led_to_the_iterate(tmp_path):
     assert training["temperature"][:].tolist() == [2 * t for t in range(130)]
 
 
-def test_an_exception_leaves_the_iterates_readable_and_the_run_unfinished(tmp_path):
+def test_exception_leaves_readable_iterates_and_an_unfinished_run(tmp_path):
     model = nn.Linear(2, 1)
     with pytest.raises(KeyboardInterrupt), lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(70):
@@ -65,12 +65,12 @@ def test_an_exception_leaves_the_iterates_readable_and_the_run_unfinished(tmp_pa
     assert torch.equal(torch.from_numpy(run.weights[:, 70]), flatten(model))
 
 
-def test_an_optimizer_is_attached_once(tmp_path):
+def test_attaching_an_optimizer_twice_raises(tmp_path):
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         recorder.attach(optimizer)
-        with pytest.raises(UsageError, match="attached already"):
+        with pytest.raises(UsageError, match="already attached"):
             recorder.attach(optimizer)
 
 
@@ -100,7 +100,7 @@ def names(run):
     return [parameter.name for parameter in run.parameters]
 
 
-def test_tied_parameters_are_stored_once_and_frozen_ones_not_at_all(tmp_path):
+def test_tied_parameters_are_recorded_once_and_frozen_ones_never(tmp_path):
     model = Net()
     model.body.bias.requires_grad_(False)
     run = record(tmp_path / "run.zarr", model)
@@ -108,11 +108,11 @@ def test_tied_parameters_are_stored_once_and_frozen_ones_not_at_all(tmp_path):
     assert run.weights.shape == (15 + 9, 4)
 
 
-def test_a_parameter_thawed_on_the_way_is_an_error(tmp_path):
+def test_parameter_unfrozen_during_recording_raises(tmp_path):
     model = Net()
     model.body.bias.requires_grad_(False)
     with (
-        pytest.raises(LCAError, match=r"body.bias did not require a gradient when recording began, and does now"),
+        pytest.raises(LCAError, match=r"body.bias was frozen when recording began and now requires a gradient"),
         lca.Recorder(tmp_path / "run.zarr", model) as recorder,
     ):
         recorder.record()
@@ -120,10 +120,10 @@ def test_a_parameter_thawed_on_the_way_is_an_error(tmp_path):
     assert lca.open(tmp_path / "run.zarr").status == "training"
 
 
-def test_only_the_parameters_that_match(tmp_path):
+def test_only_matching_parameters_are_recorded(tmp_path):
     run = record(tmp_path / "run.zarr", Net(), parameters=r"^body\.")
     assert names(run) == ["body.weight", "body.bias"]
-    with pytest.raises(UsageError, match="no trainable parameter has a match for 'bdoy'; there are embed.weight"):
+    with pytest.raises(UsageError, match="no trainable parameter matches 'bdoy'. The parameters are embed.weight"):
         lca.Recorder(tmp_path / "other.zarr", Net(), parameters="bdoy")
 
 
@@ -135,15 +135,15 @@ def test_only_the_parameters_that_match(tmp_path):
         lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
     ],
 )
-def test_wrappers_leave_no_trace_in_the_names(tmp_path, wrap):
+def test_wrappers_do_not_change_the_names(tmp_path, wrap):
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    model.add_module("module", nn.Linear(3, 1))  # the user's own name, which stays
+    model.add_module("module", nn.Linear(3, 1))  # a name chosen by the user is kept
     run, wrapped = (record(tmp_path / f"{i}.zarr", net) for i, net in enumerate((model, wrap(model))))
     assert names(wrapped) == names(run) == ["0.weight", "0.bias", "1.weight", "1.bias", "module.weight", "module.bias"]
     assert wrapped.parameters == run.parameters
 
 
-def test_a_compiled_submodule(tmp_path):
+def test_compiled_submodule_does_not_change_the_names(tmp_path):
     model = nn.Sequential(torch.compile(nn.Linear(2, 3), backend="eager"), nn.Linear(3, 1))
     assert names(record(tmp_path / "run.zarr", model)) == ["0.weight", "0.bias", "1.weight", "1.bias"]
 
@@ -162,24 +162,24 @@ def test_distributed_data_parallel_records_on_rank_0(tmp_path, monkeypatch):
         torch.distributed.destroy_process_group()
 
 
-def test_sharded_parameters_are_refused(tmp_path):
+def test_sharded_parameters_raise(tmp_path):
     class DTensor(nn.Parameter):
         __module__ = "torch.distributed.tensor"
 
     model = nn.Linear(2, 1, bias=False)
     model.weight = DTensor(torch.zeros(1, 2))
-    with pytest.raises(LCAError, match="weight is sharded over processes"):
+    with pytest.raises(LCAError, match="weight is sharded across processes"):
         lca.Recorder(tmp_path / "run.zarr", model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bits_are_held_exactly(tmp_path, dtype):
+def test_16_bit_parameters_are_recorded_exactly(tmp_path, dtype):
     model = nn.Linear(30, 7).to(dtype)
     run = record(tmp_path / "run.zarr", model, n=0)
     assert torch.equal(torch.from_numpy(run.weights[:, 0]).to(dtype), flatten(model))
 
 
-def test_a_closure_gives_one_iterate_a_step(tmp_path):
+def test_step_with_a_closure_gives_one_iterate(tmp_path):
     model, x = nn.Linear(3, 1), torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=5)
 
@@ -196,7 +196,7 @@ def test_a_closure_gives_one_iterate_a_step(tmp_path):
     assert lca.open(tmp_path / "run.zarr").n_iterations == 4
 
 
-def test_several_parameter_groups_in_the_order_of_the_model(tmp_path):
+def test_parameter_groups_are_recorded_in_the_order_of_the_model(tmp_path):
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     groups = [{"params": model[1].parameters(), "lr": 0.5}, {"params": model[0].parameters(), "lr": 0.1}]
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
@@ -207,7 +207,7 @@ def test_several_parameter_groups_in_the_order_of_the_model(tmp_path):
     assert torch.equal(torch.from_numpy(lca.open(tmp_path / "run.zarr").weights[:, 1]), flatten(model))
 
 
-def test_a_step_that_a_scaler_skips_is_an_iteration_without_motion(tmp_path):
+def test_step_skipped_by_a_scaler_is_an_iteration_without_motion(tmp_path):
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
@@ -227,8 +227,8 @@ def test_a_step_that_a_scaler_skips_is_an_iteration_without_motion(tmp_path):
     assert run.n_unmoved == 2
 
 
-def test_an_optimizer_wrapped_by_accelerate(tmp_path):
-    class AcceleratedOptimizer(torch.optim.Optimizer):  # the real one is in test_recipes
+def test_optimizer_wrapped_by_accelerate_is_attached(tmp_path):
+    class AcceleratedOptimizer(torch.optim.Optimizer):  # tests/docs/test_examples.py tests the original class
         __module__ = "accelerate.optimizer"
 
         def __init__(self, optimizer):
@@ -245,7 +245,7 @@ def test_an_optimizer_wrapped_by_accelerate(tmp_path):
     assert torch.equal(torch.from_numpy(run.weights[:, 1]), flatten(model))
 
 
-def test_a_scalar_logged_now_and_then_is_nan_in_between(tmp_path):
+def test_scalar_is_nan_in_iterations_that_do_not_log_it(tmp_path):
     with lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1)) as recorder:
         for t in range(5):
             if t % 2:
@@ -254,7 +254,7 @@ def test_a_scalar_logged_now_and_then_is_nan_in_between(tmp_path):
     np.testing.assert_array_equal(lca.open(tmp_path / "run.zarr").training["accuracy"][:], [NAN, 1, NAN, 3, NAN])
 
 
-def test_a_scalar_keeps_its_value_at_the_time_of_logging(tmp_path):
+def test_scalar_keeps_the_value_at_the_time_of_logging(tmp_path):
     loss = torch.tensor(1.0)
     with lca.Recorder(tmp_path / "run.zarr", nn.Linear(2, 1)) as recorder:
         recorder.record(loss=loss)
@@ -263,7 +263,7 @@ def test_a_scalar_keeps_its_value_at_the_time_of_logging(tmp_path):
     assert lca.open(tmp_path / "run.zarr").training["loss"][:].tolist() == [1, 2]
 
 
-def test_motion_across_blocks_and_commits(tmp_path, monkeypatch):
+def test_motion_is_detected_across_blocks_and_commits(tmp_path, monkeypatch):
     monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
     monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
     model = nn.Linear(2, 1)
@@ -277,8 +277,8 @@ def test_motion_across_blocks_and_commits(tmp_path, monkeypatch):
     assert run.training["t"][:].tolist() == list(range(200))
 
 
-def test_memory_is_a_few_blocks_whatever_the_disk_does(tmp_path, monkeypatch):
-    """With a writer that cannot go on, the training is held up once all buffers are full."""
+def test_blocked_writer_does_not_increase_memory(tmp_path, monkeypatch):
+    """While the writer is blocked, training waits as soon as all buffers are full."""
     gate = threading.Event()
     write = BlockWriter._write
     monkeypatch.setattr(BlockWriter, "_write", lambda *arguments: gate.wait() and write(*arguments))
@@ -300,7 +300,7 @@ def test_memory_is_a_few_blocks_whatever_the_disk_does(tmp_path, monkeypatch):
     assert lca.open(tmp_path / "run.zarr").n_iterations == 1000
 
 
-def test_a_full_disk_stops_the_training_and_the_store_is_sound(tmp_path, problem, monkeypatch):
+def test_full_disk_stops_training_and_leaves_an_intact_run(tmp_path, problem, monkeypatch):
     config = lca.TrainConfig(batch_size=20, iterations=400, device="cpu")
     lca.train(problem(), tmp_path / "whole.zarr", config)
     monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
@@ -314,7 +314,7 @@ def test_a_full_disk_stops_the_training_and_the_store_is_sound(tmp_path, problem
 
     with monkeypatch.context() as context:
         context.setattr(LocalStore, "set", full)
-        with pytest.raises(LCAError, match=r"the disk is full: .* holds 256 iterates and is sound"):
+        with pytest.raises(LCAError, match=r"the disk is full\. .* is intact and holds 256 iterates"):
             lca.train(problem(), tmp_path / "run.zarr", config)
     assert lca.open(tmp_path / "run.zarr").n_iterates == 256
     assert not verify(tmp_path / "run.zarr").findings
@@ -323,7 +323,7 @@ def test_a_full_disk_stops_the_training_and_the_store_is_sound(tmp_path, problem
     assert np.array_equal(whole.weights[:], run.weights[:])
 
 
-def test_a_second_writer_is_refused_and_a_stale_lock_is_not_in_the_way(tmp_path):
+def test_second_writer_raises_and_stale_lock_is_ignored(tmp_path):
     path = tmp_path / "run.zarr"
     with (
         lca.Recorder(path, nn.Linear(2, 1)),
@@ -331,12 +331,12 @@ def test_a_second_writer_is_refused_and_a_stale_lock_is_not_in_the_way(tmp_path)
         lca.Recorder(path, nn.Linear(2, 1), overwrite=True),
     ):
         pass
-    (path / "weights" / "lock").write_text('{"process": 1, "host": "gone"}')  # as a killed process leaves it
+    (path / "weights" / "lock").write_text('{"process": 1, "host": "gone"}')  # left by a killed process
     record(path, nn.Linear(2, 1), overwrite=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_iterates_bit_for_bit(tmp_path):
+def test_cuda_iterates_are_recorded_bit_for_bit(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).cuda()
     seen = [flatten(model)]
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
@@ -350,7 +350,7 @@ def test_cuda_iterates_bit_for_bit(tmp_path):
     assert torch.equal(torch.from_numpy(lca.open(tmp_path / "run.zarr").weights[:]).T, torch.stack(seen).cpu())
 
 
-def test_nothing_is_recorded_after_the_recorder_is_left(tmp_path):
+def test_nothing_is_recorded_after_exit(tmp_path):
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu")
@@ -362,14 +362,14 @@ def test_nothing_is_recorded_after_the_recorder_is_left(tmp_path):
         optimizer.step()
     assert scaler.update == update
     assert lca.open(tmp_path / "run.zarr").n_iterations == 0
-    with pytest.raises(LCAError, match="use the recorder inside its `with`"):
+    with pytest.raises(LCAError, match="is not active. Use it inside its `with` block"):
         recorder.record()
 
 
-def test_a_parameter_that_is_replaced_on_the_way_is_an_error(tmp_path):
+def test_parameter_replaced_during_recording_raises(tmp_path):
     model = nn.Linear(2, 1)
     with (
-        pytest.raises(LCAError, match="weight is a different tensor than when recording began"),
+        pytest.raises(LCAError, match="weight was replaced after recording began"),
         lca.Recorder(tmp_path / "run.zarr", model) as recorder,
     ):
         model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)

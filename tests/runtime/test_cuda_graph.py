@@ -8,7 +8,7 @@ CPU = torch.device("cpu")
 
 
 class NoCapture:
-    """torch.cuda, as far as a capture needs it, on a device that refuses, and then cannot end the capture either."""
+    """A replacement for torch.cuda whose capture fails, and raises a second error when it ends."""
 
     def __init__(self):
         self.synchronized, self.current = 0, ["default"]
@@ -24,18 +24,18 @@ class NoCapture:
         try:
             yield
         finally:
-            del self.current[1:]  # back to the one that was current before, whatever has been left current inside
+            del self.current[1:]  # restore the previous stream, even if the body has left another one current
 
     def graph(self, graph, stream, capture_error_mode):
         assert (str(stream), capture_error_mode) == ("side", "thread_local")
         self.current.append("side")
-        return FailsAtItsEnd()
+        return FailingExit()
 
     def synchronize(self, device):
         self.synchronized += 1
 
 
-class FailsAtItsEnd:
+class FailingExit:
     def __enter__(self): ...
 
     def __exit__(self, *exception):
@@ -58,10 +58,10 @@ def test_a_failed_capture_runs_eagerly_with_a_note(monkeypatch):
 
     def function():
         calls.append(1)
-        if len(calls) == 4:  # after the warm-ups, in the capture
+        if len(calls) == 4:  # the capture follows three warm-up calls
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     run, note = capture(function, torch.device("cuda"))
     assert run is function
-    assert note == "no CUDA graph, passes are eager: operation not permitted when stream is capturing"
+    assert note == "passes run without a CUDA graph: operation not permitted when stream is capturing"
     assert (refusing.synchronized, refusing.current) == (1, ["default"])

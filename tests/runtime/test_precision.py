@@ -17,7 +17,7 @@ def flags():
     return [kind.fp32_precision for kind in kinds]
 
 
-def test_float32_means_float32_whatever_the_caller_has_set():
+def test_fp32_overrides_the_settings_of_the_caller():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(64, 64, generator=generator), torch.randn(64, 64, generator=generator)
     before = flags()
@@ -37,7 +37,7 @@ def test_float32_means_float32_whatever_the_caller_has_set():
 
 
 @pytest.mark.parametrize("generic", ["ieee", "tf32", "bf16"])
-def test_float32_means_float32_also_if_the_caller_set_all_backends_at_once(generic):
+def test_fp32_overrides_a_setting_for_all_backends(generic):
     code = f"""
 import torch
 from lca.runtime.precision import use_precision
@@ -49,12 +49,10 @@ with use_precision("fp32", torch.device("cpu")):
     assert [kind.fp32_precision for kind in kinds] == ["ieee"] * 6
     assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
 assert ([kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark) == before
-"""  # in a process of its own, because it cannot be taken back
+"""  # in a separate process, because the setting cannot be undone
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_tf32_needs_cuda(run, problem):
-    with pytest.raises(
-        UsageError, match="precision: expected fp32 or bf16 on cpu; tf32 needs a CUDA device, found tf32"
-    ):
+    with pytest.raises(UsageError, match="precision: expected fp32 or bf16 on cpu .tf32 needs CUDA., found tf32"):
         lca.allocate(run, problem(), lca.AllocateConfig(precision="tf32", device="cpu"))

@@ -1,4 +1,4 @@
-"""Several processes under torchrun, against one."""
+"""Processes that share work, with and without torchrun."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def torchrun(monkeypatch):
-    """The environment of the second of four processes that torchrun has started again once."""
+    """The environment of the second of four processes that torchrun has restarted once."""
     for name, value in {
         "TORCHELASTIC_RUN_ID": "none",
         "TORCHELASTIC_RESTART_COUNT": "1",
@@ -34,15 +34,15 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_alone_every_index_comes_once_and_in_order():
+def test_a_single_process_gets_every_index_once_in_order():
     alone = join_workers()
     assert (alone.rank, alone.size, alone.first) == (0, 1, True)
     assert list(alone.take(Phase.BLOCKS, 3)) == [0, 1, 2]
     assert list(alone.take(Phase.BLOCKS, 3)) == []
-    assert list(alone.take(Phase.AUDITED, 1)) == [0]  # counted apart
+    assert list(alone.take(Phase.AUDITED, 1)) == [0]  # phases are counted separately
 
 
-def test_two_share_the_indices():
+def test_two_processes_share_the_indices():
     store = workers_module._Alone()
     one, two = Workers(store, 0, 2), Workers(store, 1, 2)
     assert not two.first
@@ -52,7 +52,7 @@ def test_two_share_the_indices():
     assert list(a) == list(b) == []
 
 
-def test_counts_are_joint_and_waiting_ends_when_they_are_reached():
+def test_counters_are_shared_and_waiting_ends_when_one_is_reached():
     store = workers_module._Alone()
     one, two = Workers(store, 0, 2), Workers(store, 1, 2)
     assert one.add(Phase.OPENED, 2) == 2
@@ -67,8 +67,8 @@ def test_a_published_value_is_read_by_the_others():
     assert Workers(store, 1, 2).read("plan") == {"blocks": [3, 4], "batch_size": None}
 
 
-def test_processes_of_one_start_agree_on_a_session_of_their_own(monkeypatch):
-    """The store still has what the processes of a start before have left in it, in the middle of their meeting."""
+def test_processes_agree_on_a_new_session_at_every_start(monkeypatch):
+    """The store still contains requests of processes that died before they agreed on a session."""
     monkeypatch.setattr(workers_module, "POLL_S", 0.001)
     store = workers_module._Alone()
     store.set("asking/1", "dead")
@@ -80,7 +80,7 @@ def test_processes_of_one_start_agree_on_a_session_of_their_own(monkeypatch):
     assert len({key for key in store.numbers if key.startswith("met/")}) == 3
 
 
-def test_a_silent_process_is_not_waited_for(monkeypatch):
+def test_waiting_for_a_silent_process_is_an_error(monkeypatch):
     now, store = [0.0], workers_module._Alone()
     monkeypatch.setattr(workers_module.time, "monotonic", lambda: now[0])
     one = Workers(store, 0, 3)
@@ -93,13 +93,13 @@ def test_a_silent_process_is_not_waited_for(monkeypatch):
 
     monkeypatch.setattr(workers_module.time, "sleep", later)
     with pytest.raises(
-        LCAError, match=r"process 2 of 3 has shown no sign of life for 120 s.*Start all of them again without overwrite"
+        LCAError, match=r"process 2 of 3 has not responded for 120 s.*start all processes again without overwrite"
     ):
         one.wait(Phase.BLOCKS, 1)
     assert 410 < now[0] < 430
 
 
-def test_a_worker_shows_that_it_lives_until_it_leaves(monkeypatch):
+def test_a_worker_sends_heartbeats_until_it_leaves(monkeypatch):
     monkeypatch.setattr(workers_module, "BEAT_S", 0.001)
     store = workers_module._Alone()
     with Workers(store, 1, 2):
@@ -108,7 +108,7 @@ def test_a_worker_shows_that_it_lives_until_it_leaves(monkeypatch):
     assert not store.values
 
 
-def test_without_torchrun_a_process_has_everything(threads):
+def test_a_process_without_torchrun_uses_the_whole_machine(threads):
     before = torch.get_num_threads()
     assert share_device(CPU) == CPU
     assert torch.get_num_threads() == before
@@ -116,8 +116,8 @@ def test_without_torchrun_a_process_has_everything(threads):
     assert count_sharing(CPU) == 1
 
 
-def test_the_cores_are_divided(torchrun, threads):
-    torchrun.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it where the user has not
+def test_processes_under_torchrun_divide_the_cores(torchrun, threads):
+    torchrun.setenv("OMP_NUM_THREADS", "1")  # the default that torchrun sets
     assert share_device(CPU) == CPU
     assert torch.get_num_threads() == 13 // 4
     assert count_sharing(CPU) == 4
@@ -125,14 +125,14 @@ def test_the_cores_are_divided(torchrun, threads):
     assert not is_first()
 
 
-def test_threads_that_the_user_asks_for_are_left(torchrun, threads):
+def test_a_number_of_threads_set_by_the_user_is_kept(torchrun, threads):
     torch.set_num_threads(2)
     torchrun.setenv("OMP_NUM_THREADS", "2")
     share_device(CPU)
     assert torch.get_num_threads() == 2
 
 
-def test_devices_are_dealt_out_by_local_rank(torchrun):
+def test_devices_are_assigned_by_local_rank(torchrun):
     chosen = []
     torchrun.setattr("torch.cuda.device_count", lambda: 3)
     torchrun.setattr("torch.cuda.set_device", chosen.append)

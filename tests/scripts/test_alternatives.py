@@ -1,4 +1,4 @@
-"""The methods that scripts/bench/alternatives.py sets beside lca are what they are said to be."""
+"""The methods that scripts/bench/alternatives.py compares with lca are implemented as described."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ import lca
 from bench.alternatives import spread
 from bench.flows import fixed_step, notebook, paper_flow, picture, reference, stages
 from bench.flows.comparison import Result, methods_table, ratios
-from bench.flows.fixed_step import gauss_legendre, middles, riemann_trapezoid
+from bench.flows.fixed_step import gauss_legendre, midpoints, riemann_trapezoid
 from bench.flows.full_set import FullSetGradient, Passes
 from bench.flows.iterates import Iterates, copy_iterates
 from bench.flows.kill import Trial, kill_and_restart
@@ -35,19 +35,19 @@ def network():
 
 
 def full_set(net, passes=None):
-    """Of a split, in float32, in batches that leave a rest."""
+    """Return the full-set gradient of a split, in float32, with an incomplete last batch."""
     return FullSetGradient(network(), cross_entropy, (net.x.float(), net.y), 13, passes)
 
 
 @pytest.fixture
 def walk():
-    """(T+1, K) in float32: steps large enough that the rules differ."""
+    """Iterates of shape (T + 1, K) in float32, with steps large enough that the rules differ."""
     steps = np.random.default_rng(0).standard_normal((T + 1, TinyNet.K)) * 0.4
     return np.cumsum(steps, axis=0).astype(np.float32)
 
 
 def oracle(net, walk, nodes, weights):
-    """(T, K): Δ Σ w ∇L(θ + sΔ) with the gradient written out by hand, all in float64."""
+    """Return Δ Σ w ∇L(θ + sΔ) in float64, shape (T, K), with a gradient written by hand."""
 
     def of_step(before, after):
         delta = after - before
@@ -62,11 +62,11 @@ def simpson(net, walk):
 
 
 def assert_close(found, expected):
-    """To the rounding of float32."""
+    """Compare within the rounding error of float32."""
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
-def test_a_pass_is_the_gradient_of_the_mean_over_all_examples(walk):
+def test_pass_computes_the_gradient_of_the_mean_over_all_examples(walk):
     gradient = full_set(TRAIN)
     for theta in walk:
         assert_close(gradient(theta), TRAIN.gradient(torch.from_numpy(theta).double()).numpy())
@@ -76,7 +76,7 @@ def test_a_pass_is_the_gradient_of_the_mean_over_all_examples(walk):
 
 @pytest.fixture
 def paper(tmp_path, walk):
-    """The files of the first two passes: weights, gradients."""
+    """The files of weights and gradients that the first two passes write."""
     weights, gradients = tmp_path / "weights.h5", tmp_path / "gradients.h5"
     paper_flow.record(walk, weights)
     seconds = paper_flow.compute_gradients(weights, gradients, {"train": full_set(TRAIN), "val": full_set(VAL)})
@@ -85,14 +85,14 @@ def paper(tmp_path, walk):
 
 
 @pytest.mark.parametrize("combine", [paper_flow.combine_whole, paper_flow.combine_streamed])
-def test_the_flow_of_the_paper_is_simpson_for_both_splits(tmp_path, paper, walk, combine):
+def test_flow_of_the_paper_is_simpson_for_both_splits(tmp_path, paper, walk, combine):
     combine(*paper, tmp_path / "lca.h5")
     with h5py.File(tmp_path / "lca.h5") as file:
         assert_close(file["train"][:], simpson(TRAIN, walk))
         assert_close(file["val"][:], simpson(VAL, walk))
 
 
-def test_both_third_passes_of_the_paper_write_the_same(tmp_path, paper):
+def test_both_versions_of_the_third_pass_agree(tmp_path, paper):
     paper_flow.combine_whole(*paper, tmp_path / "whole.h5")
     paper_flow.combine_streamed(*paper, tmp_path / "streamed.h5")
     with h5py.File(tmp_path / "whole.h5") as whole, h5py.File(tmp_path / "streamed.h5") as streamed:
@@ -100,7 +100,7 @@ def test_both_third_passes_of_the_paper_write_the_same(tmp_path, paper):
             np.testing.assert_array_equal(streamed[split][:], whole[split][:])
 
 
-def test_the_files_of_the_paper_hold_what_it_stores(paper, walk):
+def test_files_of_the_paper_contain_weights_and_gradients(paper, walk):
     weights, gradients = paper
     with h5py.File(weights) as file:
         assert (file["weights"].dtype, file["weights"].compression) == (np.float64, "gzip")
@@ -114,11 +114,11 @@ def test_the_files_of_the_paper_hold_what_it_stores(paper, walk):
     assert paper_flow.stored_bytes(weights, "val") == 0
 
 
-def test_the_notebook_is_the_first_order(walk):
+def test_notebook_is_first_order(walk):
     assert_close(notebook.first_order(full_set(TRAIN), list(walk)), oracle(TRAIN, walk, [0], [1]))
 
 
-def test_the_trapezoid_of_captum_has_weights_that_fall_short_of_1():
+def test_weights_of_captum_trapezoid_sum_to_less_than_1():
     rule = riemann_trapezoid(10)
     np.testing.assert_allclose(rule.nodes, [k / 9 for k in range(10)], atol=1e-15)
     np.testing.assert_allclose(rule.weights, [0.05, *[0.1] * 8, 0.05])
@@ -126,14 +126,14 @@ def test_the_trapezoid_of_captum_has_weights_that_fall_short_of_1():
 
 
 @pytest.mark.parametrize("n", [1, 10, 100])
-def test_the_default_of_captum_is_gauss_legendre(n):
+def test_default_of_captum_is_gauss_legendre(n):
     nodes, weights = special.roots_sh_legendre(n)
     rule = gauss_legendre(n)
     np.testing.assert_allclose(rule.nodes, nodes, atol=1e-12)
     np.testing.assert_allclose(rule.weights, weights, atol=1e-12)
 
 
-def test_the_points_of_explaind_are_the_middles_of_equal_steps():
+def test_points_of_explaind_are_midpoints_of_equal_steps():
     rule = fixed_step.RULES["explaind-100"]
     np.testing.assert_allclose(rule.nodes, np.linspace(0.005, 0.995, 100))
     np.testing.assert_allclose(rule.weights, 0.01)
@@ -153,20 +153,20 @@ def test_gauss_legendre_allocates_exactly():
     np.testing.assert_allclose(fixed_step.allocate(by_hand, THETA0, THETA1, gauss_legendre(10)), EXACT, atol=1e-12)
 
 
-def test_the_middles_converge_to_the_closed_form_with_order_2():
+def test_midpoint_rule_converges_with_order_2():
     n = [10, 20, 40, 80]
-    errors = [np.abs(fixed_step.allocate(by_hand, THETA0, THETA1, middles(k)) - EXACT).sum() for k in n]
+    errors = [np.abs(fixed_step.allocate(by_hand, THETA0, THETA1, midpoints(k)) - EXACT).sum() for k in n]
     assert np.polyfit(np.log(n), np.log(errors), 1)[0] == pytest.approx(-2, abs=0.05)
 
 
-def test_the_trapezoid_of_captum_converges_only_as_its_weights_do():
+def test_captum_trapezoid_converges_like_the_sum_of_its_weights():
     for n in (100, 1_000):
         found = fixed_step.allocate(by_hand, THETA0, THETA1, riemann_trapezoid(n))
         np.testing.assert_allclose(found / (1 - 1 / n), EXACT, atol=1e-3)
         assert np.abs(found - EXACT).sum() / np.abs(EXACT).sum() == pytest.approx(1 / n, rel=0.05)
 
 
-def test_the_reference_is_composite_simpson_with_64_and_with_half_of_that():
+def test_reference_is_composite_simpson_with_64_and_32_subintervals():
     rule = reference.composite_simpson(8)
     np.testing.assert_allclose(
         (rule.weights * np.exp(rule.nodes)).sum(), integrate.simpson(np.exp(rule.nodes), dx=1 / 8)
@@ -178,7 +178,7 @@ def test_the_reference_is_composite_simpson_with_64_and_with_half_of_that():
     assert np.abs(whole - EXACT).sum() < np.abs(half - EXACT).sum() / 8
 
 
-def test_iterates_are_read_from_their_file_as_the_run_has_them(tmp_path, run):
+def test_iterates_read_from_a_file_equal_those_of_the_run(tmp_path, run):
     recorded = lca.open(run)
     iterates = copy_iterates(recorded, tmp_path / "iterates.f32")
     assert len(iterates) == 101
@@ -188,7 +188,7 @@ def test_iterates_are_read_from_their_file_as_the_run_has_them(tmp_path, run):
 
 @pytest.fixture
 def task(tmp_path, walk, monkeypatch):
-    """On the tiny net in place of mnist-fc, two of its iterations sampled."""
+    """A task on a tiny network instead of mnist-fc, with two sampled iterations."""
     walk.tofile(tmp_path / "iterates.f32")
 
     def tiny(*_):
@@ -210,7 +210,7 @@ QUADRATURES = {
 
 
 @pytest.mark.parametrize("names", QUADRATURES, ids=lambda names: names[-1])
-def test_each_method_measures_itself_and_leaves_its_sample(task, walk, names):
+def test_each_method_reports_its_cost_and_writes_its_sample(task, walk, names):
     cost = Cost()
     for name in names:
         cost += Cost(**json.loads(stages.work(json.dumps(asdict(replace(task, stage=name))))))
@@ -222,17 +222,17 @@ def test_each_method_measures_itself_and_leaves_its_sample(task, walk, names):
     assert min(cost.recording_s, cost.passes_s, cost.rest_s, cost.peak) > 0
 
 
-def test_lca_measures_itself_likewise(task, walk):
+def test_lca_reports_its_cost_and_writes_its_sample(task, walk):
     cost = sum((stages.STAGES[name](task) for name in ("lca-record", "lca-allocate")), Cost())
     np.testing.assert_array_equal(lca.open(task.path / "run.zarr").weights[:].T, walk)
     exact = torch.stack([TRAIN.allocation(a, b) for a, b in pairwise(torch.from_numpy(walk).double())]).numpy()
     found = np.load(task.sample_file)
     assert np.abs(found - exact[task.sample]).sum() < 0.01 * np.abs(exact[task.sample]).sum()
-    assert cost.n_passes >= 2 * T + 1 + 6 * T  # the audit has eight subintervals at least, of which two were there
+    assert cost.n_passes >= 2 * T + 1 + 6 * T  # an audit has at least 8 subintervals, of which 2 already exist
     assert min(cost.recording_s, cost.passes_s, cost.rest_s) > 0
 
 
-def test_a_process_kills_itself_after_so_many_passes(monkeypatch):
+def test_process_kills_itself_after_the_given_passes(monkeypatch):
     killed = []
     monkeypatch.setattr("os.kill", lambda _, number: killed.append(number))
     passes = Passes(kill_at=2)
@@ -242,8 +242,8 @@ def test_a_process_kills_itself_after_so_many_passes(monkeypatch):
     assert [number.name for number in killed] == ["SIGKILL"]
 
 
-@pytest.mark.parametrize(("again", "went_on"), [(400, False), (160, True)])
-def test_a_trial_counts_the_passes_of_the_second_start(task, monkeypatch, again, went_on):
+@pytest.mark.parametrize(("again", "resumes"), [(400, False), (160, True)])
+def test_trial_counts_the_passes_of_the_second_start(task, monkeypatch, again, resumes):
     done = []
 
     def run(task):
@@ -255,12 +255,12 @@ def test_a_trial_counts_the_passes_of_the_second_start(task, monkeypatch, again,
     monkeypatch.setattr("bench.flows.kill.run", run)
     trial = kill_and_restart(("record", "long"), task)
     assert trial == Trial(400, again)
-    assert trial.went_on == went_on
+    assert trial.resumes == resumes
     killed = [(stage, limit) for stage, which, limit in done if which == "killed"]
     assert killed == [("record", None), ("long", 300), ("long", None)]
 
 
-def test_the_costs_of_stages_add_up_but_for_the_peak():
+def test_costs_of_stages_add_up_except_for_the_peak():
     assert Cost(1, 2, 3, 4, 5, 6, 70) + Cost(1, 1, 1, 1, 1, 1, 80) == Cost(2, 3, 4, 5, 6, 7, 80)
 
 
@@ -268,14 +268,14 @@ def result(seconds, disk, peak, val_s=0.0, val_disk=0.0):
     return Result(Cost(0.1, seconds - 0.2, 0.1, val_s, peak=peak), disk, val_disk, (0.4, 0.6), False, None, [0.1, 0.3])
 
 
-def test_ratios_are_met_or_missed():
+def test_ratios_meet_or_miss_their_bounds():
     found = {each.what: each for each in ratios(result(2, 5, 900), "paper", result(3, 20, 3_000, 1.0, 8.0))}
-    assert found["seconds an iteration"].ratio == pytest.approx(2 / 3)
-    assert found["seconds an iteration"].verdict == "met"
-    assert found["seconds an iteration, train alone"].ratio == pytest.approx(1)
+    assert found["seconds per iteration"].ratio == pytest.approx(2 / 3)
+    assert found["seconds per iteration"].verdict == "met"
+    assert found["seconds per iteration, train alone"].ratio == pytest.approx(1)
     assert found["bytes on disk"].verdict == "met"  # exactly at the bound
     assert found["bytes on disk, train alone"].ratio == pytest.approx(5 / 12)
-    assert found["bare passes an iteration"].other == pytest.approx(6)
+    assert found["bare passes per iteration"].other == pytest.approx(6)
     assert found["peak memory"].verdict == "missed"
     assert "no" in methods_table({"paper": replace(result(3, 20, 3_000), sign_error=[0.0, 0.02])})
 
@@ -285,7 +285,7 @@ def test_iterations_are_sampled_evenly():
     assert spread(2, 6) == [0, 1]
 
 
-def test_labels_touch_neither_each_other_nor_a_point(tmp_path, monkeypatch):
+def test_labels_overlap_neither_each_other_nor_a_point(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(picture, "save", lambda figure, path: figures.append(figure))
     methods = [("paper, whole arrays", 0.55, 0.21), ("paper, streamed", 0.56, 0.21), ("lca", 0.41, 0.21)]
@@ -296,14 +296,14 @@ def test_labels_touch_neither_each_other_nor_a_point(tmp_path, monkeypatch):
     (axes,) = figure.axes
     boxes = [text.get_window_extent() for text in axes.texts]
     assert sorted(text.get_text() for text in axes.texts) == sorted(
-        [name for name, *_ in methods] + ["the reference's own error"]
+        [name for name, *_ in methods] + ["error of the reference"]
     )
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     points = axes.transData.transform([point for _, *point in methods])
     assert not any(box.contains(*point) for box in boxes for point in points)
 
 
-def test_a_page_keeps_what_a_script_printed_and_tells_that_it_failed(tmp_path, monkeypatch):
+def test_page_keeps_the_output_of_a_failed_script(tmp_path, monkeypatch):
     (tmp_path / "fails.py").write_text("print('a line')\nraise SystemExit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (tmp_path / "page.txt").open("w") as page, pytest.raises(subprocess.CalledProcessError):
@@ -311,7 +311,7 @@ def test_a_page_keeps_what_a_script_printed_and_tells_that_it_failed(tmp_path, m
     assert (tmp_path / "page.txt").read_text() == "a line\n"
 
 
-def test_rows_are_read_within_the_file_alone(tmp_path):
+def test_row_outside_the_file_is_refused(tmp_path):
     np.arange(6, dtype=np.float32).tofile(tmp_path / "rows")
     iterates = Iterates(tmp_path / "rows", 2)
     assert [row.tolist() for row in iterates] == [[0, 1], [2, 3], [4, 5]]

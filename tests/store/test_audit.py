@@ -4,7 +4,7 @@ import pytest
 from lca.store.audit import compare_parts, draw_iterations, mean_with_confidence
 
 
-def test_the_figures_of_an_iteration():
+def test_audit_figures_of_an_iteration():
     coarse = np.array([1.0, -2.0, 0.5, 0.0, -4.0])
     half_way = np.array([1.0, -2.0, -0.2, 0.0, -3.0])
     fine = np.array([2.0, -2.0, -0.5, 0.0, -3.5])
@@ -17,12 +17,12 @@ def test_the_figures_of_an_iteration():
     }
 
 
-def test_an_iteration_without_motion_has_no_error():
+def test_an_iteration_that_moves_no_parameter_has_no_error():
     zero = np.zeros(3)
     assert set(compare_parts(zero, zero, zero).values()) == {0.0}
 
 
-def test_audited_iterations_are_a_fraction_at_least_five_at_most_all():
+def test_a_fraction_of_the_iterations_is_audited_but_at_least_five():
     candidates = list(range(10, 1010))
     drawn = draw_iterations(candidates, 0.02, seed=1)
     assert len(set(drawn)) == 20
@@ -33,7 +33,7 @@ def test_audited_iterations_are_a_fraction_at_least_five_at_most_all():
     assert draw_iterations([3, 7], 0.5, seed=0) == [3, 7]
 
 
-def test_the_confidence_interval_is_students():
+def test_the_confidence_interval_uses_students_t():
     mean, half = mean_with_confidence([1.0, 2.0, 3.0, 4.0])
     assert mean == 2.5
     assert half == pytest.approx(3.182446 * 1.290994 / 2, rel=1e-5)  # t(0.975, 3) · s / √4, from a table

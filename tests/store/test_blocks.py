@@ -11,17 +11,17 @@ def test_the_last_block_may_be_shorter():
     assert [list(blocks.range(block)) for block in range(2)] == [list(range(64)), list(range(64, 100))]
 
 
-def test_a_run_of_whole_blocks_has_no_shorter_one():
+def test_all_blocks_are_equally_long_if_the_length_divides_the_iterations():
     assert list(Blocks(128, 64)) == [slice(0, 64), slice(64, 128)]
 
 
-def test_without_iterations_there_is_no_block():
+def test_there_are_no_blocks_without_iterations():
     assert len(Blocks(0, 64)) == 0
     assert list(Blocks(0, 64)) == []
 
 
 @pytest.mark.parametrize("block", [-1, 2])
-def test_a_block_outside_of_the_run_is_an_index_error(block):
+def test_a_block_outside_the_run_is_an_index_error(block):
     with pytest.raises(IndexError):
         Blocks(100, 64)[block]
 

@@ -1,6 +1,6 @@
-"""What xarray and zarr read without lca, without a warning (here an error), and never out of date.
+"""Consolidated metadata let xarray and zarr read a store without a warning, and are never outdated.
 
-The consolidated metadata at the root are compared with the metadata that they repeat after every change of a store.
+After every change of a store, the consolidated metadata at its root are compared with the metadata that they copy.
 """
 
 import json
@@ -34,7 +34,7 @@ def xarray():
 
 @pytest.fixture
 def allocated(run, problem):
-    """The path of a run with two allocations; in the first every second iteration is missing."""
+    """The path of a run with two allocations. The first one lacks every second iteration."""
     given = replace(problem(), groups=lambda batch: batch[1])
     options = {"device": "cpu", "by_class": True, "gradient_signs": True}
     lca.allocate(run, given, lca.AllocateConfig(**options, iterations="0:100:2"))
@@ -50,18 +50,18 @@ def create(path, arrays):
     return RunWriter(open_run(path, "r+")).create_allocation("val", {"split": "val"}, arrays)
 
 
-def is_there(path):
-    return "consolidated_metadata" in json.loads((Path(path) / "zarr.json").read_text())
+def is_consolidated(path):
+    return "consolidated_metadata" in json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
 
 
 def plain(path, **options):
-    """Every array that zarr finds, by its name."""
+    """Return all arrays that zarr finds, by name."""
     members = zarr.open_group(path, mode="r", **options).members(max_depth=None)
     return {name: member for name, member in members if isinstance(member, zarr.Array)}
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_xarray_reads_what_zarr_does_and_neither_warns(allocated, xarray, group):
+def test_xarray_and_zarr_read_the_same_without_warnings(allocated, xarray, group):
     data = xarray.open_zarr(allocated, **({"group": group} if group else {}))
     opened = zarr.open_group(allocated, path=group, mode="r")
     arrays = dict(opened.arrays())
@@ -73,7 +73,7 @@ def test_xarray_reads_what_zarr_does_and_neither_warns(allocated, xarray, group)
     assert data.attrs == dict(opened.attrs)
 
 
-def test_missing_values_are_nan_and_iterates_have_their_own_dimension(allocated, xarray):
+def test_missing_values_are_nan_and_iterates_have_a_separate_dimension(allocated, xarray):
     data = xarray.open_zarr(allocated, group="lca/train")
     sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "class": 3, "packed": 7, "block": 2}
     assert dict(data.sizes) == sizes
@@ -87,44 +87,44 @@ def test_missing_values_are_nan_and_iterates_have_their_own_dimension(allocated,
         assert not data[name].isel(iteration=~missing).isnull().any(), name
 
 
-def test_to_xarray_adds_coordinates_to_what_xarray_reads(allocated, xarray):
+def test_to_xarray_only_adds_coordinates(allocated, xarray):
     data = lca.open(allocated).to_xarray()
     bare = data.drop_vars(list(data.coords))
     xarray.testing.assert_identical(bare.load(), xarray.open_zarr(allocated, group="lca/train").load())
 
 
-def test_consolidated_metadata_exist_only_at_rest(tmp_path):
+def test_consolidated_metadata_exist_only_while_nothing_changes(tmp_path):
     run = whole_run(tmp_path / "run.zarr")
     path = run.path.path
-    assert is_there(path)
+    assert is_consolidated(path)
     assert verify(path).findings == []
 
     changing = AllocationWriter(create(path, ALL))
-    assert not is_there(path)
+    assert not is_consolidated(path)
     (path / "zarr.json.0.partial").write_text("{")  # as a crash leaves it
     changing.finish()
-    assert is_there(path)
+    assert is_consolidated(path)
     (path / "zarr.json.0.partial").unlink()
     assert set(plain(path)) == set(plain(path, use_consolidated=False)) > {"lca/val/gradient_sign", "weights"}
 
     changing.undo(0)
-    assert not is_there(path)
+    assert not is_consolidated(path)
     changing.finish()
     create(path, ["lca"])
-    assert not is_there(path)
+    assert not is_consolidated(path)
     assert "lca/val/class_lca" not in plain(path)
     changing.finish()
-    assert is_there(path)
+    assert is_consolidated(path)
 
     RunWriter(open_run(path, "r+")).truncate(3)
-    assert not is_there(path)
+    assert not is_consolidated(path)
     assert plain(path)["weights"].shape == (7, 3)
     old = open_run(path, "r+")
     RunWriter(old).finish()
-    assert is_there(path)
+    assert is_consolidated(path)
     assert plain(path)["weights"].shape == (7, 3)
     create_run(path, old.parameters, {}, overwrite=True)
-    assert not is_there(path)
+    assert not is_consolidated(path)
 
 
 def test_lca_itself_ignores_consolidated_metadata(tmp_path):
@@ -139,14 +139,14 @@ def test_lca_itself_ignores_consolidated_metadata(tmp_path):
 
     (finding,) = verify(path).findings
     assert finding.where == "zarr.json"
-    assert finding.what.startswith("its consolidated metadata, which xarray and zarr use, differ from")
+    assert finding.what.startswith("the consolidated metadata, which xarray and zarr use, differ from")
     assert verify(path, repair=True).n_repaired == 1
     assert "val" in zarr.open_group(path, mode="r")["lca"]
     assert verify(path).findings == []
 
 
 def test_two_allocations_at_once_leave_no_stale_metadata(tmp_path, monkeypatch):
-    """One finishes; between its reading of the metadata and its writing of them the other begins."""
+    """The second allocation starts after the first one has read the metadata and before it writes them."""
     run = whole_run(tmp_path / "run.zarr")
     save, others = zarr.AsyncGroup._save_metadata, []
 
@@ -164,7 +164,7 @@ def test_two_allocations_at_once_leave_no_stale_metadata(tmp_path, monkeypatch):
     monkeypatch.setattr(zarr.AsyncGroup, "_save_metadata", late)
     AllocationWriter(run.allocation("train")).finish()
     assert others
-    assert not is_there(run.path.path)  # the other writes them
+    assert not is_consolidated(run.path.path)  # the second allocation writes them when it is finished
 
 
 def test_an_allocation_that_dies_at_any_write_leaves_no_stale_metadata(problem, monkeypatch):
@@ -181,4 +181,4 @@ def test_an_allocation_that_dies_at_any_write_leaves_no_stale_metadata(problem, 
         assert consolidated.read_metadata(store) is not None, n
         if not died:
             break
-    assert n > 20  # changes there were
+    assert n > 20  # the loop covered a realistic number of changes

@@ -41,15 +41,15 @@ def test_json_round_trip():
     assert ParameterTable.from_json(table.to_json()) == table
 
 
-def test_a_different_model_is_named():
-    wanted, found = (build_table(nn.Linear(3, n)) for n in (2, 4))
+def test_a_different_model_is_described_in_the_error():
+    expected, found = (build_table(nn.Linear(3, n)) for n in (2, 4))
     with pytest.raises(
         LCAError, match=r"parameter 0: expected weight \(2, 3\) \(2 tensors with 8 parameters\), found weight \(4, 3\)"
     ):
-        wanted.require_same(found, "run.zarr", "the model")
+        expected.require_same(found, "run.zarr", "the model")
     shorter = build_table(nn.Linear(3, 2, bias=False))
     with pytest.raises(LCAError, match=r"parameter 1: expected bias \(2,\) .*, found no such parameter"):
-        wanted.require_same(shorter, "run.zarr", "the model")
+        expected.require_same(shorter, "run.zarr", "the model")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_different_model_is_named():
         ("*conv1", {"conv1", "block1.conv1"}),
     ],
 )
-def test_layers_are_found_by_name_glob_and_place(pattern, found):
+def test_layers_are_found_by_name_glob_and_position(pattern, found):
     assert match_layers(pattern, LAYERS) == found
 
 
@@ -70,9 +70,9 @@ def test_a_layer_called_last_is_selected_by_its_name():
     assert match_layers("last", ["last", "fc"]) == {"last"}
 
 
-def test_an_unknown_layer_lists_the_known():
+def test_an_unknown_layer_lists_all_layers():
     with pytest.raises(
         UsageError,
-        match=r"no layer matches 'fc2'. The layers are conv1, block1.conv1, block1.conv2, fc; first and last work too",
+        match=r"no layer matches 'fc2'. The layers are conv1, block1.conv1, block1.conv2, fc. You can also use first",
     ):
         match_layers("fc2", LAYERS)

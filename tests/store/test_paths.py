@@ -1,4 +1,4 @@
-"""A run store at a URL holds the same bytes as one on a disk, wherever the process that writes it dies."""
+"""A run store at a URL has the same contents as one on a disk, even if the writing process dies at any point."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ URL = "memory://runs/run.zarr"
 
 @pytest.fixture(autouse=True)
 def memory():
-    """The objects of memory://, by name; none at first."""
+    """The objects of memory:// by name, initially empty."""
     store = fsspec.filesystem("memory").store
     store.clear()
     return store
@@ -36,7 +36,7 @@ SHORT = config(iterations=70)  # two blocks
 
 
 def contents(place):
-    """The bytes of every file of a store but its locks, by name."""
+    """Return the bytes of every file of a store, except for locks, by name."""
     location, found = locate(place), {}
     for name in location.files():
         if not name.startswith("weights/lock"):
@@ -51,7 +51,7 @@ def allocate(place, problem, **options):
 
 @pytest.fixture
 def often(monkeypatch):
-    """A state after every block."""
+    """Commit the training state after every block."""
     monkeypatch.setattr("lca.recording.recorder.COMMIT_S", 0)
     monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", float("inf"))
 
@@ -72,8 +72,10 @@ def test_a_string_with_a_protocol_is_a_url(place, kind, name):
     assert locate(location) is location
 
 
-def test_a_url_that_was_made_a_path_is_refused():
-    with pytest.raises(UsageError, match="s3:/bucket/run.zarr was a URL before it became a Path. Pass it as a string."):
+def test_a_url_turned_into_a_path_is_refused():
+    with pytest.raises(
+        UsageError, match="s3:/bucket/run.zarr is a URL that was turned into a Path. Pass the URL as a string."
+    ):
         locate(Path("s3://bucket/run.zarr"))
 
 
@@ -90,7 +92,7 @@ def test_a_store_at_a_url_holds_the_same_bytes_as_on_a_disk(tmp_path, problem):
     )
 
 
-def test_a_training_that_dies_at_any_write_resumes_to_the_same_bytes(problem, memory, often, monkeypatch):
+def test_a_training_that_dies_at_any_write_is_resumed_to_the_same_bytes(problem, memory, often, monkeypatch):
     lca.train(problem(), URL, SHORT)
     whole = contents(URL)
     for n in count():
@@ -100,16 +102,16 @@ def test_a_training_that_dies_at_any_write_resumes_to_the_same_bytes(problem, me
         assert contents(URL) == whole, n
         if not died:
             break
-    assert n > 20  # changes there were
+    assert n > 20  # the loop covered a realistic number of changes
 
 
-# Of an array whose metadata went and whose chunks did not: zarr tells, and leaves it out.
+# zarr warns about an array whose metadata are deleted while its chunks still exist, and ignores it.
 @pytest.mark.filterwarnings("ignore:Object at .* is not recognized as a component of a Zarr hierarchy")
-def test_a_replacement_that_dies_at_any_write_can_be_made_again_or_resumed(problem, often, monkeypatch):
+def test_a_replacement_that_dies_at_any_write_can_be_repeated_or_resumed(problem, often, monkeypatch):
     replace = lambda: lca.train(problem(), URL, SHORT, overwrite=True)
     replace()
     whole, n_resumed = contents(URL), 0
-    for n in range(8):  # the first of a replacement, the removal among them
+    for n in range(8):  # the first changes of a replacement, which include the removal
         assert dies(monkeypatch, n, replace), n
         lca.train(problem(), URL, SHORT, resume=True)
         assert contents(URL) == whole, n
@@ -120,7 +122,7 @@ def test_a_replacement_that_dies_at_any_write_can_be_made_again_or_resumed(probl
     assert n_resumed == 8
 
 
-def test_an_allocation_that_dies_at_any_write_continues_to_the_same_bytes(problem, monkeypatch):
+def test_an_allocation_that_dies_at_any_write_is_continued_to_the_same_bytes(problem, monkeypatch):
     lca.train(problem(), URL, config())
     allocate(URL, problem())
     whole, n_complete = contents(URL), 0
@@ -132,13 +134,15 @@ def test_an_allocation_that_dies_at_any_write_continues_to_the_same_bytes(proble
             assert {**contents(URL), "zarr.json": whole["zarr.json"]} == whole, n
         allocate(URL, problem())
         assert contents(URL) == whole, n
-    assert n_complete == 2  # before anything was changed but the consolidated metadata
+    assert n_complete == 2  # only the consolidated metadata had changed
 
 
 def test_a_folder_that_is_not_a_run_store_is_kept(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr/precious", b"mine")
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(UsageError, match="memory://runs/run.zarr exists and is not a run store, so it is kept"):
+        with pytest.raises(
+            UsageError, match="memory://runs/run.zarr exists and is not a run store, so it is not replaced"
+        ):
             lca.train(problem(), URL, config(), **options)
     assert contents(URL) == {"precious": b"mine"}
     assert locate(URL).exists()
@@ -146,10 +150,10 @@ def test_a_folder_that_is_not_a_run_store_is_kept(problem):
         lca.open(URL)
 
 
-def test_a_run_is_replaced_only_with_overwrite_and_its_neighbours_stay(problem):
+def test_a_run_is_replaced_only_with_overwrite_and_its_neighbours_are_kept(problem):
     fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbour")
     lca.train(problem(), URL, config())
-    with pytest.raises(UsageError, match="exists already. Choose another path, or pass overwrite=True to replace it"):
+    with pytest.raises(UsageError, match="already exists. Choose another path, or pass overwrite=True to replace it"):
         lca.train(problem(), URL, config())
     assert lca.train(problem(), URL, config(iterations=3), overwrite=True).n_iterations == 3
     assert fsspec.filesystem("memory").cat_file("/runs/run.zarr.txt") == b"a neighbour"
@@ -176,8 +180,8 @@ def test_damage_is_found(problem, name, damage):
     assert findings[0].where.startswith(name.split("/c/")[0])
 
 
-def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
-    """Or a repair during an outage would undo everything."""
+def test_a_store_that_cannot_be_reached_is_not_reported_as_damaged(problem, monkeypatch):
+    """Otherwise, a repair during an outage would mark the whole store as missing."""
     lca.train(problem(), URL, config())
     before = contents(URL)
     filesystem = MemoryFileSystem.cat_file
@@ -196,7 +200,7 @@ def test_a_store_that_cannot_be_reached_is_not_damaged(problem, monkeypatch):
     assert contents(URL) == before
 
 
-def test_a_run_opened_to_read_cannot_be_written(problem):
+def test_a_run_opened_for_reading_cannot_be_changed(problem):
     lca.train(problem(), URL, config(iterations=3))
     with pytest.raises(ValueError, match="read-only"):
         RunWriter(lca.open(URL)).reopen()
@@ -209,7 +213,7 @@ def test_an_unknown_protocol_is_a_usage_error(problem):
         lca.train(problem(), "nowhere://run.zarr", config())
 
 
-def test_a_missing_package_is_named():
+def test_a_missing_package_is_named_in_the_error():
     program = (
         "import sys; sys.modules['s3fs'] = None; from lca.store.paths import locate; locate('s3://bucket/run.zarr')"
     )

@@ -8,16 +8,16 @@ import lca
 from lca.errors import LCAError, UsageError
 
 
-def test_opening_what_is_not_a_run_is_explained(tmp_path):
+def test_opening_anything_but_a_run_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="does not exist. Create a run with lca.train\\(problem, '.*nothing.zarr'\\)"):
         lca.open(tmp_path / "nothing.zarr")
     with pytest.raises(
-        UsageError, match="is not a run store: expected a zarr.json with the attribute 'lca', found none in it"
+        UsageError, match="is not a run store: expected a zarr.json with the attribute 'lca', found none"
     ):
         lca.open(tmp_path)
 
 
-def test_a_store_of_another_schema_is_refused(run):
+def test_a_store_with_another_schema_is_refused(run):
     metadata = json.loads((run / "zarr.json").read_text())
     metadata["attributes"]["lca"]["schema"] = 99
     (run / "zarr.json").write_text(json.dumps(metadata))
@@ -25,7 +25,7 @@ def test_a_store_of_another_schema_is_refused(run):
         lca.open(run)
 
 
-def test_a_missing_allocation_names_the_command(run):
+def test_a_missing_allocation_is_an_error_that_names_the_call(run):
     with pytest.raises(
         LCAError,
         match="has no allocation 'val'; it has none yet. Create it with lca.allocate\\(.*, problem, split='val'\\)",
@@ -33,7 +33,7 @@ def test_a_missing_allocation_names_the_command(run):
         lca.open(run).allocation("val")
 
 
-def test_an_allocation_as_xarray(tmp_path):
+def test_an_allocation_opens_as_an_xarray_dataset(tmp_path):
     pytest.importorskip("xarray", reason="needs the extra `xarray`")
     lca = np.arange(70.0).reshape(7, 10)
     run = make_run(tmp_path / "run.zarr", lca, class_lca=np.ones((10, 3, 4)))

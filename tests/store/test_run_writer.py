@@ -19,7 +19,7 @@ def empty(path, K=5, **options):
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "pcodec"])
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=4), st.integers(0, 2**31))
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path_factory, codec, lengths, seed):
+def test_iterates_are_read_back_bit_for_bit(tmp_path_factory, codec, lengths, seed):
     if codec == "pcodec":
         pytest.importorskip("pcodec", reason="needs the extra pcodec")
     lengths = [64] * (len(lengths) - 1) + lengths[-1:]
@@ -41,25 +41,25 @@ def test_an_existing_run_is_replaced_only_with_overwrite(tmp_path):
     writer = empty(path)
     asyncio.run(writer.write_iterates(0, np.ones((3, 5), np.float32)))
     writer.commit(3, {})
-    with pytest.raises(UsageError, match="exists already. Choose another path, or pass overwrite=True to replace it."):
+    with pytest.raises(UsageError, match="already exists. Choose another path, or pass overwrite=True to replace it."):
         empty(path)
     assert open_run(path).n_iterates == 3
     assert empty(path, overwrite=True).run.n_iterates == 0
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"node_type": "group", "attributes": {}}'])
-def test_a_folder_that_is_not_a_run_store_is_never_removed(tmp_path, content):
+def test_a_folder_that_is_not_a_run_store_is_never_replaced(tmp_path, content):
     path = tmp_path / "thesis"
     path.mkdir()
     (path / "chapter-1.tex").write_text("mine")
     if content:
         (path / "zarr.json").write_text(content)
-    with pytest.raises(UsageError, match="exists and is not a run store, so it is kept. Choose another path."):
+    with pytest.raises(UsageError, match="exists and is not a run store, so it is not replaced. Choose another path."):
         empty(path, overwrite=True)
     assert (path / "chapter-1.tex").read_text() == "mine"
 
 
-def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_store_is_created_completely_or_not_at_all(tmp_path, monkeypatch):
     def fails(*arguments):
         raise OSError("no space left")
 
@@ -68,12 +68,12 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no space left"):
             empty(tmp_path / "new" / "run.zarr")
     assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "new" / "run.zarr").mkdir()  # an empty folder is as good as none
+    (tmp_path / "new" / "run.zarr").mkdir()  # an empty folder does not prevent creation
     assert empty(tmp_path / "new" / "run.zarr").run.n_iterates == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.zarr"]
 
 
-def test_an_allocation_interrupted_before_it_began_does_not_exist(run):
+def test_an_allocation_interrupted_during_its_creation_does_not_exist(run):
     opened = open_run(run, "r+")
     opened.group.create_group("lca/train")
     assert opened.allocations == []

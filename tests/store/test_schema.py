@@ -6,7 +6,7 @@ from lca.store.run_writer import RunWriter
 from lca.store.schema import ARRAYS
 
 
-def test_the_schema_is_that_of_the_design(run):
+def test_a_store_has_the_arrays_and_attributes_of_the_schema(run):
     RunWriter(open_run(run, "r+")).create_allocation(
         "train", {"classes": [3, 5]}, ["lca", "class_lca", "gradient_sign"]
     )

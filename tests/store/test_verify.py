@@ -14,7 +14,7 @@ from lca.store.verify import verify
 
 
 def flip(path, at=0.5):
-    """Change one bit of a file."""
+    """Flip one bit of a file, at a fraction of its length."""
     data = bytearray(path.read_bytes())
     data[int(at * len(data))] ^= 1
     path.write_bytes(data)
@@ -32,7 +32,7 @@ def arrays(path):
     return [np.asarray(array[:]) for array in (opened.weights, allocation.lca, allocation.loss, allocation.status)]
 
 
-def test_a_sound_store(allocated):
+def test_a_sound_store_has_no_findings(allocated):
     verdict = verify(allocated)
     assert (verdict.findings, verdict.remarks) == ([], [])
     result = CliRunner().invoke(main, ["verify", str(allocated)])
@@ -41,12 +41,12 @@ def test_a_sound_store(allocated):
 
 
 @pytest.mark.parametrize("at", [0, 0.01, 0.3, 0.7, 0.999])
-def test_one_flipped_bit_of_the_iterates_is_found_and_resuming_repairs_it(run, problem, at):
+def test_a_flipped_bit_in_the_iterates_is_found_and_resuming_repairs_it(run, problem, at):
     before = lca.open(run).weights[:]
     flip(run / "weights" / "c" / "0" / "1", at)
     (finding,) = verify(run).findings
     assert finding.where == "weights, block 1 (iterates 64 to 100)"
-    with pytest.raises(lca.LCAError, match="block 1 of .*weights is damaged.*See lca.verify\\("):
+    with pytest.raises(lca.LCAError, match="block 1 of .*weights is damaged.*use lca.verify\\("):
         lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
     assert lca.open(run).status == "complete"
     assert verify(run, repair=True).n_repaired == 1
@@ -67,7 +67,7 @@ def test_damage_to_an_allocation_is_found_and_allocating_repairs_it(allocated, p
     assert f"lca/train/{name.split('/')[0]}, block 1 (iterations 64 to 99)" in result.stdout
     assert "--repair" in result.stdout
     result = CliRunner().invoke(main, ["verify", str(allocated), "--repair"])
-    assert "marked as not done: 1 finding" in result.stdout
+    assert "marked 1 damaged part as missing" in result.stdout
     assert open_run(allocated).allocation("train").blocks[:].tolist() == [1, 0]
     lca.allocate(allocated, problem(), lca.AllocateConfig(device="cpu"))
     assert verify(allocated).findings == []
@@ -75,7 +75,7 @@ def test_damage_to_an_allocation_is_found_and_allocating_repairs_it(allocated, p
         assert np.array_equal(array, expected)
 
 
-def test_a_missing_file_of_the_iterates(run):
+def test_a_missing_file_of_the_iterates_is_found(run):
     (run / "weights" / "c" / "0" / "0").unlink()
     (finding,) = verify(run).findings
     assert (finding.where, finding.what) == ("weights, block 0 (iterates 0 to 63)", "a file is missing")
@@ -91,10 +91,10 @@ def test_the_first_iterate_that_is_not_finite_is_named(tmp_path):
                     model[1].bias += float("inf")
             recorder.record()
     (finding,) = verify(tmp_path / "run.zarr").findings
-    assert finding.what == "iterate 70 is the first that is not finite, in 1.bias"
+    assert finding.what == "iterate 70 is the first with a value that is not finite, in 1.bias"
 
 
-def test_iterations_without_motion_are_a_remark(tmp_path):
+def test_iterations_that_change_no_parameter_are_a_remark(tmp_path):
     model = nn.Linear(2, 1)
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for t in range(80):
@@ -103,17 +103,17 @@ def test_iterations_without_motion_are_a_remark(tmp_path):
             recorder.record()
     verdict = verify(tmp_path / "run.zarr")
     assert verdict.findings == []
-    assert verdict.remarks == ["3 iterations without any motion, the first of them 5"]
+    assert verdict.remarks == ["3 iterations changed no parameter (the first is iteration 5)"]
 
 
-def test_equal_iterates_that_differed_when_recorded_are_found(run):
+def test_equal_iterates_that_differed_during_recording_are_found(run):
     opened = open_run(run, "r+")
     rows = np.array(opened.weights[:, :64]).T
     rows[11] = rows[10]
     asyncio.run(RunWriter(opened).write_iterates(0, rows))
     opened.weights.resize((51, 101))
     findings = verify(run).findings
-    assert any(f.what == "iterates 10 and 11 are equal, and differed when they were recorded" for f in findings)
+    assert any(f.what == "iterates 10 and 11 are equal, but differed when they were recorded" for f in findings)
 
 
 def test_shapes_and_the_table_are_checked(run):
@@ -129,13 +129,13 @@ def test_half_written_files_are_a_remark(run):
     (run / "weights" / "c" / "0" / "2.abc.partial").touch()
     verdict = verify(run)
     assert verdict.findings == []
-    assert "1 half-written file of an interrupted process" in verdict.remarks[0]
+    assert "1 half-written file left by an interrupted process" in verdict.remarks[0]
 
 
 @pytest.mark.parametrize("name", ["loss/c/2", "gradient_norm/c/2/0"])
 @pytest.mark.parametrize("damage", [flip, lambda path: path.unlink()])
-def test_the_file_of_the_last_iterate_alone_is_checked_too(tmp_path, problem, name, damage):
-    """128 iterations are two whole blocks, and θ_128 begins a file of its own."""
+def test_the_file_that_contains_only_the_last_iterate_is_checked(tmp_path, problem, name, damage):
+    """128 iterations are two whole blocks, so θ_128 is alone in a third file."""
     path = tmp_path / "run.zarr"
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=128, device="cpu"))
     lca.allocate(path, problem(), lca.AllocateConfig(device="cpu"))

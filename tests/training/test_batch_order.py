@@ -3,7 +3,7 @@ import torch
 from lca.training.batch_order import draw_indices
 
 
-def test_every_epoch_is_a_new_permutation_less_its_last_partial_batch():
+def test_every_epoch_is_a_new_permutation_without_the_last_partial_batch():
     drawn = draw_indices(50, 8, seed=0)
     epochs = [torch.cat([next(drawn) for _ in range(6)]).tolist() for _ in range(3)]
     for epoch in epochs:

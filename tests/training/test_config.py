@@ -15,7 +15,7 @@ def test_unset_fields_are_resolved():
     [
         ({"optimizer": "sdg"}, "optimizer: expected one of sgd, adam, adamw, rmsprop, found 'sdg'"),
         ({"optimizer": "adam", "momentum": 0.9}, "adam has no momentum"),
-        ({"epochs": 1, "iterations": 1}, "epochs and iterations exclude each other. Pass one of them."),
+        ({"epochs": 1, "iterations": 1}, "epochs and iterations are mutually exclusive. Pass one of them."),
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
         ({"iterations": -3}, "iterations: expected at least 1, found -3"),
         ({"learning_rate": 0}, "learning_rate: expected a positive number, found 0"),
@@ -23,7 +23,7 @@ def test_unset_fields_are_resolved():
         ({"momentum": 1.0}, "momentum: expected 0 <= momentum < 1, found 1.0"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_options_are_reported(options, message):
     with pytest.raises(UsageError, match=message):
         lca.TrainConfig(**options)
 
@@ -36,7 +36,7 @@ def test_bad_options_are_named(options, message):
         ({"optimizer": "adam", "layers": ["last:momentum=0"]}, "adam has no momentum in 'last:momentum=0'"),
         ({"layers": ["last:momentum=1"]}, "momentum in 'last:momentum=1': expected 0 <= momentum < 1, found 1.0"),
         ({"layers": ["last:lr=-1"]}, "learning_rate in 'last:lr=-1': expected a positive number, found -1.0"),
-        ({"l2": -0.1}, "l2: expected a positive number, found -0.1"),
+        ({"l2": -0.1}, "l2: expected a number of at least 0, found -0.1"),
         (
             {"nesterov": True, "momentum": 0.0},
             "nesterov: expected sgd with a momentum above 0, found sgd with momentum 0",
@@ -46,9 +46,9 @@ def test_bad_options_are_named(options, message):
             "nesterov: expected sgd with a momentum above 0, found adam with momentum 0",
         ),
         ({"schedule": "linear"}, "schedule: expected one of constant, step, cosine, found 'linear'"),
-        ({"schedule": "step"}, "the step schedule needs milestones"),
-        ({"milestones": [3]}, "no other schedule has either"),
-        ({"gamma": 0.5}, "no other schedule has either"),
+        ({"schedule": "step"}, "the step schedule requires milestones"),
+        ({"milestones": [3]}, "the constant schedule has neither milestones nor gamma"),
+        ({"gamma": 0.5}, "the constant schedule has neither milestones nor gamma"),
         (
             {"schedule": "step", "milestones": [1], "gamma": 0},
             "milestones and gamma: expected positive numbers, found milestones \\[1\\] and gamma 0",
@@ -58,6 +58,6 @@ def test_bad_options_are_named(options, message):
         ({"schedule": "step", "milestones": [0]}, "milestones and gamma: expected positive numbers, found"),
     ],
 )
-def test_bad_optimizer_options_are_named(options, message):
+def test_invalid_optimizer_options_are_reported(options, message):
     with pytest.raises(UsageError, match=message):
         lca.TrainConfig(**options)

@@ -14,21 +14,21 @@ def recorded(path):
 
 
 @pytest.mark.parametrize(("suffix", "iterate"), [("", 100), ("@0", 0), ("@37", 37)])
-def test_a_run_starts_from_an_iterate_of_another(tmp_path, run, problem, suffix, iterate):
+def test_run_starts_from_an_iterate_of_another_run(tmp_path, run, problem, suffix, iterate):
     config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{run}{suffix}", device="cpu", seed=3)
     started = lca.train(problem(seed=9), tmp_path / "next.zarr", config)
     assert torch.equal(recorded(tmp_path / "next.zarr")[0], recorded(run)[iterate])
     assert started.attributes["initial"] == {"run": str(run), "iterate": iterate}
 
 
-def test_an_initial_iterate_that_does_not_exist_is_refused(tmp_path, run, problem):
+def test_missing_initial_iterate_raises(tmp_path, run, problem):
     unfinished = tmp_path / "unfinished.zarr"
     with pytest.raises(ZeroDivisionError), lca.Recorder(unfinished, problem().model):
         raise ZeroDivisionError
     for source, message in (
         (f"{run}@101", "the iterate of .*run.zarr: expected 0 to 100, found 101"),
         (f"{tmp_path}/none.zarr@3", "none.zarr does not exist"),
-        (f"{unfinished}", "is unfinished, so its last iterate is not yet known"),
+        (f"{unfinished}", "is unfinished, so its last iterate is not known"),
         (f"{tmp_path}/next.zarr", "next.zarr does not exist"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -37,18 +37,18 @@ def test_an_initial_iterate_that_does_not_exist_is_refused(tmp_path, run, proble
     with pytest.raises(LCAError, match=r"the model is not the model that .*run.zarr was recorded from"):
         lca.train(other, tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=str(run)))
     assert not (tmp_path / "next.zarr").exists()
-    with pytest.raises(UsageError, match="would start from itself. Choose another path"):
+    with pytest.raises(UsageError, match="cannot start from itself. Choose another path"):
         lca.train(problem(), run, lca.TrainConfig(batch_size=20, init_from=str(run)), overwrite=True)
     assert lca.open(run).n_iterations == 100
 
 
-def test_a_run_with_an_at_in_its_name_may_be_started_from(tmp_path, run, problem):
+def test_source_can_have_an_at_sign_in_its_name(tmp_path, run, problem):
     run.rename(tmp_path / "run@7")
     config = lca.TrainConfig(batch_size=20, iterations=5, init_from=f"{tmp_path}/run@7", device="cpu")
     assert lca.train(problem(), tmp_path / "next.zarr", config).attributes["initial"]["iterate"] == 100
 
 
-def test_resuming_from_a_state_needs_no_source(tmp_path, run, problem):
+def test_resuming_from_a_state_does_not_read_the_source(tmp_path, run, problem):
     path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
     lca.train(problem(), path, config)
     before = recorded(path)
@@ -58,8 +58,8 @@ def test_resuming_from_a_state_needs_no_source(tmp_path, run, problem):
     assert torch.equal(recorded(path), before)
 
 
-def test_resuming_starts_from_the_iterate_of_the_first_time(tmp_path, run, problem):
-    """Also where there is no state yet, and the last iterate of the source has become another since."""
+def test_resuming_starts_from_the_original_iterate_of_the_source(tmp_path, run, problem):
+    """This holds even if there is no state yet and the source has been replaced since."""
     path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
     source = RunWriter(open_run(run, "r+"))
     source.truncate(38)

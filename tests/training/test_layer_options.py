@@ -11,7 +11,7 @@ class Net(nn.Module):
         self.fc = nn.Linear(2, 3)
 
 
-def test_bias_and_norm_go_with_their_kernel():
+def test_bias_and_norm_are_frozen_with_their_kernel():
     model = Net()
     frozen = find_frozen(model, ["conv@7"])
     assert [id(tensor) for tensor, _ in frozen] == [
@@ -20,13 +20,13 @@ def test_bias_and_norm_go_with_their_kernel():
     assert {start for _, start in frozen} == {7}
 
 
-def test_of_two_freezes_the_earlier_counts():
+def test_earlier_of_two_freezes_counts():
     assert [start for _, start in find_frozen(Net(), ["*@9", "fc@4"])] == [9, 9, 9, 9, 4, 4]
 
 
-def test_of_two_options_the_later_counts():
-    own = find_options(Net(), ["*:lr=0.1,momentum=0.5", "last:lr=0.2"])
-    assert [options for _, options in own] == [{"learning_rate": 0.1, "momentum": 0.5}] * 4 + [
+def test_later_of_two_options_counts():
+    found = find_options(Net(), ["*:lr=0.1,momentum=0.5", "last:lr=0.2"])
+    assert [options for _, options in found] == [{"learning_rate": 0.1, "momentum": 0.5}] * 4 + [
         {"learning_rate": 0.2, "momentum": 0.5}
     ] * 2
-    assert all(isinstance(tensor, torch.Tensor) for tensor, _ in own)
+    assert all(isinstance(tensor, torch.Tensor) for tensor, _ in found)

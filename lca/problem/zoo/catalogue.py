@@ -1,4 +1,4 @@
-"""The catalogue: size, cost and recipe of a built-in problem, without its data."""
+"""The catalogue of the built-in problems: size, cost and default training, computed without the data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +17,9 @@ from lca.problem.zoo.presets import Option, find, recipe
 class Entry:
     """A built-in problem.
 
-    n_train, n_val, n_test: examples. pass_gflop: 10⁹ operations of the loss and its gradient over all of n_train.
-    recipe: the fields of a training configuration that the problem has of its own.
+    `n_train`, `n_val` and `n_test` count examples. `pass_gflop` is the cost of the loss and its gradient over the
+    training split, in 10⁹ floating-point operations. `recipe` contains the fields of `TrainConfig` that the problem
+    sets.
     """
 
     problem: str
@@ -37,10 +38,10 @@ class Entry:
 
 
 def describe(problem: str, given: Mapping[str, Any] | None = None) -> Entry:
-    """The entry of a problem, with the options given in place of their defaults."""
+    """Return the entry of a problem, with the given options in place of their defaults."""
     preset = find(problem)
     options = preset.resolve(given or {})
-    with torch.device("meta"):  # shapes without values
+    with torch.device("meta"):  # tensors with shapes but without values
         model = preset.network(**options)
     table = build_table(model)
     return Entry(
@@ -50,15 +51,18 @@ def describe(problem: str, given: Mapping[str, Any] | None = None) -> Entry:
         n_val=preset.data.n_val,
         n_test=preset.data.n_test,
         n_parameters=table.size,
-        pass_gflop=_pass_gflop(model, preset.data),
+        pass_gflop=_count_gflop(model, preset.data),
         recipe=recipe(problem, {}),
         options=options,
         layers=table.layers,
     )
 
 
-def _pass_gflop(model: nn.Module, data: DataSet) -> float:
-    """The products and convolutions of a pass, counted on two examples, because BatchNorm refuses a single one."""
+def _count_gflop(model: nn.Module, data: DataSet) -> float:
+    """Count the matrix products and convolutions of a pass over the training split, in 10⁹ operations.
+
+    The count is extrapolated from two examples, because BatchNorm does not accept a single one.
+    """
     n = 2
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
         data.losses(model.train(), data.empty(n)).sum().backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The data sets, cut into train, val and test as in the paper [arXiv 1909.01440, S7]; scaled, pixels lie in 0 … 1."""
+"""The image datasets, split into train, val and test as in the paper [arXiv 1909.01440, S7]."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Examples = tuple[Tensor, Tensor]  # images (N, channel, height, width) uint8, la
 
 @dataclass(frozen=True)
 class Splits:
-    """The examples of each split as they are stored; scale, losses and the others are as in lca.Problem."""
+    """The examples of each split as they are stored, and the function that scales a batch, as in `lca.Problem`."""
 
     train: Batch
     val: Batch
@@ -33,10 +33,10 @@ class Splits:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set before it is read, and how to read it: load(data_dir, download).
+    """A dataset: the function load(data_dir, download) that reads it, and what is known before it is read.
 
-    n_train, n_val, n_test: examples of each split. shapes, dtypes: of inputs and targets of an example, once scaled.
-    losses, weigh, groups, group_names, correct: as in lca.Problem.
+    `n_train`, `n_val` and `n_test` count the examples of each split. `shapes` and `dtypes` are those of the input and
+    the target of one scaled example. The other fields have the same meaning as in `lca.Problem`.
     """
 
     name: str
@@ -53,15 +53,15 @@ class DataSet:
     correct: Losses = top_1
 
     def empty(self, n: int) -> Batch:
-        """A scaled batch of n examples of no particular values."""
+        """Return a scaled batch of n examples, filled with zeros."""
         return tuple(torch.zeros(n, *shape, dtype=d) for shape, d in zip(self.shapes, self.dtypes, strict=True))
 
 
 def digits(data_dir: Path | None, download: bool) -> Splits:
-    """Optical recognition of handwritten digits: 1,797 images of 8×8, 16 levels of grey, 10 classes; embedded.
+    """Load the UCI digits: 1,797 images of 8×8 pixels with 16 levels of grey, in 10 classes. The package includes them.
 
     E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository,
-    doi 10.24432/C50P49, CC BY 4.0; the 1,797 images that scikit-learn ships.
+    doi 10.24432/C50P49, CC BY 4.0. The images are the 1,797 that scikit-learn includes.
     """
     with np.load(str(files("lca.problem.zoo") / "digits.npz"), allow_pickle=False) as file:
         images, labels = file["images"][:, None], file["labels"]
@@ -69,30 +69,30 @@ def digits(data_dir: Path | None, download: bool) -> Splits:
 
 
 def mnist(data_dir: Path | None, download: bool) -> Splits:
-    """MNIST: 60,000 and 10,000 images of 28×28, 10 classes [LeCun et al. 1998]."""
-    return _idx("MNIST", data_dir, download)
+    """Load MNIST: 60,000 images for training and 10,000 for testing, 28×28 pixels, 10 classes [LeCun et al. 1998]."""
+    return _load_idx("MNIST", data_dir, download)
 
 
 def fashion_mnist(data_dir: Path | None, download: bool) -> Splits:
-    """Fashion-MNIST: 60,000 and 10,000 images of 28×28, 10 classes [arXiv 1708.07747]."""
-    return _idx("FashionMNIST", data_dir, download)
+    """Load Fashion-MNIST, which has the sizes of MNIST and 10 classes of clothing [arXiv 1708.07747]."""
+    return _load_idx("FashionMNIST", data_dir, download)
 
 
 def cifar10(data_dir: Path | None, download: bool) -> Splits:
-    """CIFAR-10: 50,000 and 10,000 colour images of 32×32, 10 classes [Krizhevsky 2009].
+    """Load CIFAR-10: 50,000 training and 10,000 test images of 32×32 pixels in colour, 10 classes [Krizhevsky 2009].
 
-    Read from the official binary version or from the folder that torchvision keeps.
+    The images are read from the official binary version, or from the folder that torchvision writes.
     """
-    root = _root(data_dir)
+    root = _find_data_dir(data_dir)
     binary = root / "cifar-10-batches-bin"
     if binary.is_dir():
-        train = np.concatenate([_cifar_batch(binary / f"data_batch_{i}.bin") for i in range(1, 6)])
-        test = _cifar_batch(binary / "test_batch.bin")
-        return _split(*_cifar_examples(train), n_val=5_000, test=_cifar_examples(test))
-    wanted = root / "cifar-10-batches-py" / "test_batch"
-    if not wanted.exists() and not download:
-        raise _make_missing_error("CIFAR-10", f"{binary} and {wanted.parent}")
-    dataset = _torchvision("CIFAR-10").CIFAR10
+        train = np.concatenate([_read_cifar(binary / f"data_batch_{i}.bin") for i in range(1, 6)])
+        test = _read_cifar(binary / "test_batch.bin")
+        return _split(*_separate_labels(train), n_val=5_000, test=_separate_labels(test))
+    test_file = root / "cifar-10-batches-py" / "test_batch"
+    if not test_file.exists() and not download:
+        raise _make_missing_error("CIFAR-10", f"{binary} and {test_file.parent}")
+    dataset = _import_torchvision("CIFAR-10").CIFAR10
 
     def examples(train: bool) -> tuple[Bytes, Bytes]:
         part = dataset(root, train=train, download=download)
@@ -101,35 +101,42 @@ def cifar10(data_dir: Path | None, download: bool) -> Splits:
     return _split(*examples(True), n_val=5_000, test=examples(False))
 
 
-def _idx(name: str, data_dir: Path | None, download: bool) -> Splits:
-    root = _root(data_dir)
+def _load_idx(name: str, data_dir: Path | None, download: bool) -> Splits:
+    root = _find_data_dir(data_dir)
     raw = root / name / "raw"
     paths = [raw / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     if not all(path.exists() for path in paths):
         if not download:
             raise _make_missing_error(name, ", ".join(str(path) for path in paths if not path.exists()))
-        getattr(_torchvision(name), name)(root, download=True)
+        getattr(_import_torchvision(name), name)(root, download=True)
     images, labels, test_images, test_labels = (_read_idx(path) for path in paths)
     return _split(images[:, None], labels, n_val=5_000, test=(test_images[:, None], test_labels))
 
 
 def _read_idx(path: Path) -> Bytes:
-    """A file of the IDX format: 0, 0, 8 (for bytes), the number of dimensions, each as big-endian int32, the data."""
+    """Read a file in the IDX format.
+
+    The file consists of the bytes 0, 0, 8 (for unsigned bytes), the number of dimensions as one byte, the size of each
+    dimension as a big-endian int32, and the values.
+    """
     data = path.read_bytes()
     n_dims = data[3] if data[:3] == b"\x00\x00\x08" else 0
     shape = np.frombuffer(data, ">i4", n_dims, offset=4) if len(data) >= 4 + 4 * n_dims else np.zeros(0, int)
     if n_dims == 0 or len(data) - 4 - 4 * n_dims != np.prod(shape, dtype=int):
         raise LCAError(
-            f"{path} ({len(data):,} bytes) is not an IDX file of bytes",
+            f"{path} ({len(data):,} bytes) is not a valid IDX file of unsigned bytes",
             remedy=("Remove it and pass ", Argument("download", True), "."),
         )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
 
 
-def _cifar_batch(path: Path) -> Bytes:
-    """(N, 1 + 3072): the label, then the red, green and blue planes."""
+def _read_cifar(path: Path) -> Bytes:
+    """Read records with shape (N, 1 + 3072): the label, then the red, green and blue planes."""
     if not path.exists():
-        raise LCAError(f"{path} is missing. The official binary version has data_batch_1.bin to 5 and test_batch.bin.")
+        raise LCAError(
+            f"{path} is missing",
+            remedy="The official binary version consists of data_batch_1.bin to data_batch_5.bin and test_batch.bin.",
+        )
     data = np.fromfile(path, np.uint8)
     if data.size == 0 or data.size % 3_073:
         raise LCAError(
@@ -138,15 +145,15 @@ def _cifar_batch(path: Path) -> Bytes:
     return data.reshape(-1, 3_073)
 
 
-def _cifar_examples(records: Bytes) -> tuple[Bytes, Bytes]:
+def _separate_labels(records: Bytes) -> tuple[Bytes, Bytes]:
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
 
 
 def _split(
     images: Bytes, labels: Bytes, *, n_val: int, levels: int = 255, test: tuple[Bytes, Bytes] | None = None
 ) -> Splits:
-    """Draw n_val examples without replacement for validation; the rest, in its old order, is the training split."""
-    # RandomState, because numpy keeps its stream the same for good: the split is the same on every machine.
+    """Draw n_val examples without replacement for validation. The others, in their original order, are for training."""
+    # NumPy guarantees that the stream of RandomState never changes, so the split is the same on every machine.
     order = np.random.RandomState(0).permutation(len(images))
     val, train = np.sort(order[:n_val]), np.sort(order[n_val:])
 
@@ -162,12 +169,12 @@ def _split(
 
 
 def _scale(levels: int, batch: Examples) -> Examples:
-    """The images in float32, from 0 to 1; levels: the pixel that is white."""
+    """Convert the images to float32 between 0 and 1. `levels` is the value of a white pixel."""
     images, labels = batch
     return images.float().div_(levels), labels
 
 
-def _root(data_dir: Path | None) -> Path:
+def _find_data_dir(data_dir: Path | None) -> Path:
     if data_dir is None:
         data_dir = Path(os.environ.get("LCA_DATA") or Path.home() / ".cache" / "lca")
     return data_dir.expanduser()
@@ -175,9 +182,9 @@ def _root(data_dir: Path | None) -> Path:
 
 def _make_missing_error(name: str, places: str) -> LCAError:
     return LCAError(
-        f"{name} was not found: looked for {places}",
+        f"{name} was not found (looked for {places})",
         remedy=(
-            "Name the folder that holds it with ",
+            "Set the folder that contains it with ",
             Argument("data_dir"),
             " or the environment variable LCA_DATA, or download it with ",
             Argument("download", True),
@@ -186,15 +193,15 @@ def _make_missing_error(name: str, places: str) -> LCAError:
     )
 
 
-def _torchvision(name: str) -> Any:
+def _import_torchvision(name: str) -> Any:
     try:
         from torchvision import datasets
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch, such as CUDA beside CPU
+    except (ImportError, RuntimeError) as error:  # RuntimeError if it was built for a different torch
         raise LCAError(
-            f"{name} is downloaded and read with torchvision, which does not work with the installed torch "
+            f"reading {name} requires torchvision, which does not work with the installed torch "
             f"{torch.__version__} ({error})",
-            remedy="Install the torchvision of the same build (the extra `datasets` asks for it), or download the data "
-            "yourself.",
+            remedy="Install the torchvision that matches this torch (the extra `datasets` requires it), or "
+            "download the data yourself.",
         ) from error
     return datasets
 

@@ -1,6 +1,6 @@
-"""The networks: He-normal weights, zero biases, ReLU, every convolution with a bias [arXiv 1909.01440, S7].
+"""The networks, with He-normal weights, zero biases, ReLU, and a bias in every convolution [arXiv 1909.01440, S7].
 
-width: a factor on the number of units or channels of every hidden layer.
+The argument `width` multiplies the number of units or channels of every hidden layer.
 """
 
 from collections import OrderedDict
@@ -15,10 +15,10 @@ N_CLASSES = 10
 
 
 def fully_connected(*widths: int, width: float = 1.0) -> nn.Module:
-    """Dense layers of the given widths, input first and classes last, with ReLU between them."""
+    """Return dense layers with ReLU between them. `widths` lists the sizes from the input to the classes."""
     n_in, *hidden, n_out = widths
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for i, (a, b) in enumerate(pairwise([n_in, *_scale(hidden, width), n_out]), start=1):
+    for i, (a, b) in enumerate(pairwise([n_in, *_scale_widths(hidden, width), n_out]), start=1):
         layers[f"fc{i}"] = nn.Linear(a, b)
         if i < len(widths) - 1:
             layers[f"relu{i}"] = nn.ReLU()
@@ -26,7 +26,7 @@ def fully_connected(*widths: int, width: float = 1.0) -> nn.Module:
 
 
 def geometric_fully_connected(n_in: int, *, layers: int = 3, width: float = 1.0) -> nn.Module:
-    """Three to five dense layers, their widths a geometric sequence from the input to the classes."""
+    """Return three to five dense layers whose sizes form a geometric sequence from the input to the classes."""
     if not 3 <= layers <= 5:
         raise UsageError("layers", expected="3 to 5", found=str(layers))
     widths = [round(n_in * (N_CLASSES / n_in) ** (i / layers)) for i in range(layers + 1)]
@@ -34,8 +34,11 @@ def geometric_fully_connected(n_in: int, *, layers: int = 3, width: float = 1.0)
 
 
 def lenet(*, width: float = 1.0) -> nn.Module:
-    """conv 5×5×20, pool, conv 5×5×40, pool, dropout ¼, dense 400, dropout ½, dense 10, for images of 28×28."""
-    a, b, c = _scale([20, 40, 400], width)
+    """Return a LeNet for images of 28×28 pixels.
+
+    Its layers are conv 5×5×20, pool, conv 5×5×40, pool, dropout ¼, dense 400, dropout ½ and dense 10.
+    """
+    a, b, c = _scale_widths([20, 40, 400], width)
     return he_normal(
         nn.Sequential(
             OrderedDict(
@@ -57,7 +60,7 @@ def lenet(*, width: float = 1.0) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with BatchNorm, and a shortcut: a 1×1 convolution where the shape changes."""
+    """Two 3×3 convolutions with BatchNorm, and a shortcut, which is a 1×1 convolution if the shape changes."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -76,14 +79,15 @@ class ResidualBlock(nn.Module):
 
 
 def resnet(n_in: int, stages: Sequence[int], *, blocks: int, width: float = 1.0) -> nn.Module:
-    """A convolution, stages of residual blocks, each stage at half the resolution of the one before, mean, dense.
+    """Return a convolution, stages of residual blocks, a global mean and a dense layer.
 
-    stages: channels of each; blocks: in each. Three stages of 16, 32 and 64 channels with three blocks each are
-    ResNet-20 [arXiv 1512.03385, section 4.2], here with biases and with convolutions for shortcuts that change shape.
+    `stages` lists the channels of each stage, and `blocks` is the number of blocks per stage. Every stage after the
+    first halves the resolution. Three stages of 16, 32 and 64 channels with three blocks each are ResNet-20 [arXiv
+    1512.03385, section 4.2], here with biases and with convolutions as the shortcuts that change the shape.
     """
     if blocks < 1:
         raise UsageError("blocks", expected="at least 1", found=str(blocks))
-    n, *_ = channels = _scale(stages, width)
+    n, *_ = channels = _scale_widths(stages, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(n_in, n, 3, padding=1), norm1=nn.BatchNorm2d(n), relu1=nn.ReLU()
     )
@@ -97,13 +101,13 @@ def resnet(n_in: int, stages: Sequence[int], *, blocks: int, width: float = 1.0)
 
 
 def all_convolutional(*, width: float = 1.0) -> nn.Module:
-    """All-CNN-C [arXiv 1412.6806, table 1], for images of 32×32.
+    """Return All-CNN-C [arXiv 1412.6806, table 1], for images of 32×32 pixels.
 
-    With BatchNorm on the plain convolutions, none on the two that halve the resolution nor on the last, and dropout ½
-    after each of these two.
+    BatchNorm follows every convolution except for the last one and the two that halve the resolution. Dropout ½ follows
+    those two.
     """
-    a, b = _scale([96, 192], width)
-    # (channels, kernel size, stride, padding); the seventh has none, so that what is averaged is 6×6 as in the source.
+    a, b = _scale_widths([96, 192], width)
+    # (channels, kernel size, stride, padding). Without padding in the seventh, the mean is over 6×6 as in the source.
     plan = [
         (a, 3, 1, 1),
         (a, 3, 1, 1),
@@ -130,14 +134,15 @@ def all_convolutional(*, width: float = 1.0) -> nn.Module:
 
 
 def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float = 1.0) -> nn.Module:
-    """3×3 convolutions in stages, each of which ends in a pool; dense layers with dropout ½; for images of 32×32.
+    """Return stages of 3×3 convolutions, each followed by a pool, and dense layers with dropout ½, for 32×32 pixels.
 
-    stages: the channels of each convolution [arXiv 1409.1556, of whose network A these are the first, at half width].
+    `stages` lists the channels of each convolution of each stage. The stages of cifar-vgg are the first four of network
+    A in [arXiv 1409.1556], at half its width.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     n, i = 3, 0
     for stage, channels in enumerate(stages, start=1):
-        for n_out in _scale(channels, width):
+        for n_out in _scale_widths(channels, width):
             i += 1
             layers[f"conv{i}"] = nn.Conv2d(n, n_out, 3, padding=1)
             layers[f"relu{i}"] = nn.ReLU()
@@ -145,7 +150,7 @@ def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float =
         layers[f"pool{stage}"] = nn.MaxPool2d(2)
     layers["flatten"] = nn.Flatten()
     n *= (32 // 2 ** len(stages)) ** 2
-    for j, n_out in enumerate(_scale(dense, width), start=1):
+    for j, n_out in enumerate(_scale_widths(dense, width), start=1):
         layers[f"fc{j}"] = nn.Linear(n, n_out)
         layers[f"relu{i + j}"] = nn.ReLU()
         layers[f"dropout{j}"] = nn.Dropout(0.5)
@@ -164,7 +169,7 @@ def he_normal(model: nn.Module) -> nn.Module:
     return model
 
 
-def _scale(widths: Sequence[int], width: float) -> list[int]:
+def _scale_widths(widths: Sequence[int], width: float) -> list[int]:
     if not 0 < width < float("inf"):
         raise UsageError("width", expected="a positive factor", found=str(width))
     return [max(1, round(n * width)) for n in widths]

@@ -1,4 +1,4 @@
-"""The built-in problems by name, dataset–network as the paper names them, each with its options and its recipe."""
+"""The built-in problems, named dataset–network as in the paper, with their options and their default training."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,20 +17,21 @@ from lca.problem.zoo.transformer import transformer
 
 Option = int | float
 
-# What `--set NAME=VALUE` may change, in words; which of them a problem has, its network tells.
+# The meaning of each problem option. The signature of a network determines which options its problem has.
 OPTIONS = {
-    "width": "factor on the units or channels of every hidden layer",
-    "layers": "dense layers, 3 to 5",
-    "blocks": "residual blocks in each of the three stages, or blocks of a transformer",
+    "width": "factor by which the size of every hidden layer is multiplied",
+    "layers": "number of dense layers, 3 to 5",
+    "blocks": "number of residual blocks per stage, or of transformer blocks",
 }
 
 
 @dataclass(frozen=True)
 class Preset:
-    """network: makes the model, with the problem's options as keywords. duration: epochs or iterations of the recipe.
+    """A built-in problem.
 
-    learning_rates: by optimizer, where it is not the optimizer's own default; scripts/paper/search_rates.py tells
-    how they were found.
+    `network` makes the model, and its keyword arguments are the problem's options. `duration` is the number of epochs
+    or iterations of the default training. `learning_rates` maps an optimizer to the problem's learning rate if it
+    differs from the optimizer's default. These rates were found by scripts/paper/search_rates.py.
     """
 
     data: DataSet
@@ -41,19 +42,22 @@ class Preset:
 
     @property
     def options(self) -> dict[str, Option]:
-        """The options and their defaults."""
+        """The problem's options and their defaults."""
         keywords = inspect.signature(self.network).parameters.values()
         return {p.name: p.default for p in keywords if p.kind is p.KEYWORD_ONLY and p.name in OPTIONS}
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Option]:
-        """All options, those given in place of the defaults; text is read as the number that it says."""
+        """Return all options, with those in `given` in place of the defaults. Text is converted to numbers."""
         unknown = [name for name in given if name not in self.options]
         if unknown:
-            raise UsageError(f"the problem has no option {unknown[0]!r}; its options are {', '.join(self.options)}.")
-        return {name: _number(name, given.get(name, default), type(default)) for name, default in self.options.items()}
+            options = ", ".join(self.options)
+            raise UsageError(f"the problem has no option {unknown[0]!r}", remedy=f"Its options are {options}.")
+        return {
+            name: _parse_number(name, given.get(name, default), type(default)) for name, default in self.options.items()
+        }
 
 
-def _number(name: str, value: Any, kind: type) -> Option:
+def _parse_number(name: str, value: Any, kind: type) -> Option:
     try:
         number: Option = kind(value)
         if number != float(value):
@@ -64,8 +68,8 @@ def _number(name: str, value: Any, kind: type) -> Option:
     return number
 
 
-_EPOCHS_4 = {"iterations": 880}  # of 55,000 examples
-_EPOCHS_25 = {"iterations": 4_500}  # of 45,000
+_EPOCHS_4 = {"iterations": 880}  # 4 epochs of 55,000 examples
+_EPOCHS_25 = {"iterations": 4_500}  # 25 epochs of 45,000 examples
 
 _dense = partial(networks.fully_connected, 784, 100, 50, 10)
 _resnet_20 = partial(networks.resnet, stages=(16, 32, 64), blocks=3)
@@ -99,7 +103,7 @@ PRESETS = {
     "charlm-transformer": Preset(
         STANDARD_LIBRARY,
         partial(transformer, len(text.ALPHABET), text.CONTEXT),
-        {"iterations": 400},  # 50 epochs of 2,000
+        {"iterations": 400},  # 50 epochs of 2,000 examples
         {"adam": 0.003},
         "adam",
     ),
@@ -107,19 +111,21 @@ PRESETS = {
 
 
 def find(problem: str) -> Preset:
+    """Return a built-in problem. Raise UsageError if there is none with this name."""
     if problem not in PRESETS:
         own = f"{problem}:NAME_OF_THE_FUNCTION" if problem.endswith(".py") else "path/file.py:factory"
         raise UsageError(
-            f"unknown problem {problem!r}; the known ones are {', '.join(PRESETS)}",
-            remedy=f"Name one of your own as {own} or package.module:factory.",
+            f"unknown problem {problem!r}. The built-in problems are {', '.join(PRESETS)}",
+            remedy=f"To use your own problem, pass {own} or package.module:factory.",
         )
     return PRESETS[problem]
 
 
 def recipe(problem: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of TrainConfig that a problem is trained with, those given first; epochs given replace iterations.
+    """Return the fields of `TrainConfig` for a problem: its default training, overridden by the fields in `given`.
 
-    One that is not built in has no recipe: it is trained with the defaults.
+    If `given` contains epochs, they replace the default iterations. A problem that is not built in has no default
+    training, so only the fields in `given` are returned.
     """
     if problem not in PRESETS and is_factory(problem):
         return dict(given)

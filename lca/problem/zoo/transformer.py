@@ -1,6 +1,6 @@
-"""A small transformer for text: decoder only, with LayerNorm before each part, as GPT-2 has it [Radford et al. 2019].
+"""A small decoder-only transformer for text, with LayerNorm before each part, as in GPT-2 [Radford et al. 2019].
 
-The weights of the embedding are those of the output layer as well [arXiv 1608.05859].
+The embedding and the output layer share their weights [arXiv 1608.05859].
 """
 
 import math
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a dense network on each position; both are added to what goes in."""
+    """Attention and then two dense layers at each position, each with a residual connection around it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (B, S) -> logits (B, S, vocabulary) of the token that follows each."""
+    """A map from tokens, (B, S), to the logits of the token that follows each, (B, S, vocabulary)."""
 
     def __init__(self, vocabulary: int, context: int, channels: int, blocks: int) -> None:
         super().__init__()
@@ -64,16 +64,18 @@ class Transformer(nn.Module):
 
 
 def transformer(vocabulary: int, context: int, *, blocks: int = 4, width: float = 1.0) -> nn.Module:
-    """width: a factor on the 64 channels. Weights are normal with deviation 0.02, biases 0, norms 1.
+    """Return a transformer with 64 · `width` channels.
 
-    Those that end a block are smaller by √(2 · blocks), so that the sum over the blocks is not larger for more of them.
+    The initial weights are normal with standard deviation 0.02, biases are 0 and norms are 1. The deviation of the last
+    weights in each part of a block is divided by √(2 · blocks), so that the sum over the blocks does not grow with
+    their number.
     """
     channels = round(CHANNELS * width)
     if blocks < 1 or channels < HEADS or channels % HEADS:
         raise UsageError(
             "blocks and width",
-            expected=f"at least one block, and a width that makes {CHANNELS} channels a multiple of {HEADS}",
-            found=f"{blocks} blocks and width {width:g}, which makes {channels} channels",
+            expected=f"at least one block, and a width for which {CHANNELS} · width is a multiple of {HEADS}",
+            found=f"{blocks} blocks and width {width:g}, which gives {channels} channels",
         )
     model = Transformer(vocabulary, context, channels, blocks)
     with torch.no_grad():

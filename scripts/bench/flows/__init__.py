@@ -1,1 +1,1 @@
-"""The methods that lca is compared with, each as one would write it."""
+"""The methods of bench.alternatives, each implemented as one would write it."""

@@ -1,4 +1,4 @@
-"""The methods side by side, as tables: pure functions of what was measured."""
+"""Tables that compare the methods: pure functions of the measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +9,17 @@ from bench.flows.kill import Trial
 from bench.flows.stages import Cost
 from lca.text import size, table
 
-WANTED = {"seconds an iteration": 0.8, "bytes on disk": 0.25, "peak memory": 0.25}
+TARGETS = {"seconds per iteration": 0.8, "bytes on disk": 0.25, "peak memory": 0.25}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Of a method.
+    """The measurements of a method.
 
-    disk, val_disk: bytes for each parameter and iteration that the flow leaves, and those of the val split in them.
-    bare_s: wall seconds of a bare pass over train, right before and right after. part_error, sign_error: of each
-    sampled iteration, as parts of 1. trial: None where everything is in memory until the end.
+    `disk` is the number of bytes that the method leaves per parameter and iteration, and `val_disk` the share of the
+    val split in it. `bare_s` is the time of a bare pass over train before and after the method, in seconds. `trial` is
+    None if the method keeps everything in memory until the end. `part_error` and `sign_error` hold a fraction for each
+    sampled iteration.
     """
 
     cost: Cost
@@ -36,7 +37,7 @@ class Result:
 
     @property
     def in_passes(self) -> float:
-        """Time of an iteration over that of a bare pass, which the noise of the machine changes less."""
+        """Time per iteration in units of a bare pass, a ratio that varies less with the speed of the machine."""
         return self.seconds / float(np.mean(self.bare_s))
 
 
@@ -49,7 +50,7 @@ def methods_table(results: Mapping[str, Result]) -> str:
 def _row(name: str, result: Result) -> list[str]:
     cost, trial = result.cost, result.trial
     times = [result.seconds, cost.recording_s, cost.passes_s, cost.rest_s]
-    again = "no" if trial is None else f"{'yes' if trial.went_on else 'no'} ({trial.n_again}/{trial.n_whole})"
+    resumes = "no" if trial is None else f"{'yes' if trial.resumes else 'no'} ({trial.n_again}/{trial.n_whole})"
     return [
         name,
         *(f"{1e3 * seconds:.1f}" for seconds in times),
@@ -59,14 +60,14 @@ def _row(name: str, result: Result) -> list[str]:
         size(cost.peak),
         f"{100 * np.mean(result.part_error):.3g}",
         f"{100 * np.mean(result.sign_error):.3g}",
-        again,
+        resumes,
         "yes" if result.several_devices else "no",
     ]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """wanted: at most so much; None where nothing is."""
+    """A quantity of lca, compared with another method. `wanted` is the largest ratio allowed, or None."""
 
     against: str
     what: str
@@ -84,15 +85,15 @@ class Ratio:
 
 
 def ratios(lca: Result, name: str, other: Result) -> list[Ratio]:
-    """lca against the paper's flow; also without what that does for the val split, which lca is not asked for here."""
-    time, disk, peak = WANTED
+    """Compare lca with the pipeline of the paper, as a whole and without its work on the val split."""
+    time, disk, peak = TARGETS
     return [
-        Ratio(name, time, lca.seconds, other.seconds, WANTED[time]),
-        Ratio(name, "bare passes an iteration", lca.in_passes, other.in_passes, None),
+        Ratio(name, time, lca.seconds, other.seconds, TARGETS[time]),
+        Ratio(name, "bare passes per iteration", lca.in_passes, other.in_passes, None),
         Ratio(name, f"{time}, train alone", lca.seconds, other.seconds - other.cost.val_s, None),
-        Ratio(name, disk, lca.disk, other.disk, WANTED[disk]),
+        Ratio(name, disk, lca.disk, other.disk, TARGETS[disk]),
         Ratio(name, f"{disk}, train alone", lca.disk, other.disk - other.val_disk, None),
-        Ratio(name, peak, lca.cost.peak, other.cost.peak, WANTED[peak]),
+        Ratio(name, peak, lca.cost.peak, other.cost.peak, TARGETS[peak]),
     ]
 
 
@@ -109,4 +110,4 @@ def ratios_table(found: Sequence[Ratio]) -> str:
         ]
         for each in found
     ]
-    return table(["against", "what", "lca", "other", "ratio", "wanted", ""], rows, left=(0, 1, 6))
+    return table(["compared with", "quantity", "lca", "other", "ratio", "target", "verdict"], rows, left=(0, 1, 6))

@@ -1,9 +1,9 @@
-"""Integration with a fixed number of points in every iteration, as attribution tools do along their paths.
+"""Integration with a fixed number of points per iteration, with the rules that attribution tools use.
 
-Captum (attr/_utils/approximation_methods.py): `gausslegendre`, its default, and `riemann_trapezoid`. The latter gives
-each of n points from 0 to 1 the weight 1/n and the two ends half of that, so that its weights sum to 1 − 1/n, and it
-falls short by that part. ExPLAIND (arXiv 2505.20076, model_paths.py): the plain mean over the middles of n equal steps,
-100 at the step 0.01. The rules are Captum's and ExPLAIND's, the path is that of LCA, from θ_t to θ_{t+1}.
+Captum (attr/_utils/approximation_methods.py) offers `gausslegendre`, its default, and `riemann_trapezoid`. The latter
+gives each of n points from 0 to 1 the weight 1/n and the two ends half of it. Its weights therefore sum to 1 − 1/n, and
+the integral is too small by the factor 1 − 1/n. ExPLAIND (arXiv 2505.20076, model_paths.py) averages over the midpoints
+of n equal steps, with n = 100 for its step of 0.01. The path is always that of LCA, from θ_t to θ_{t+1}.
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rule:
-    """∫₀¹ f ≈ Σ weights f(nodes)."""
+    """A quadrature rule ∫₀¹ f(s) ds ≈ Σ_k w_k f(s_k), with nodes s_k and weights w_k."""
 
     nodes: Floats
     weights: Floats
 
 
 def gauss_legendre(n: int) -> Rule:
-    """Captum's `gausslegendre`."""
+    """Return Captum's rule `gausslegendre` with n points."""
     nodes, weights = np.polynomial.legendre.leggauss(n)  # on [-1, 1]
     return Rule((1 + nodes) / 2, weights / 2)
 
 
 def riemann_trapezoid(n: int) -> Rule:
-    """Captum's `riemann_trapezoid`."""
+    """Return Captum's rule `riemann_trapezoid` with n points."""
     weights = np.full(n, 1 / n)
     weights[[0, -1]] /= 2
     return Rule(np.linspace(0, 1, n), weights)
 
 
-def middles(n: int) -> Rule:
-    """ExPLAIND's."""
+def midpoints(n: int) -> Rule:
+    """Return ExPLAIND's rule, the mean over the midpoints of n equal steps."""
     return Rule((np.arange(n) + 0.5) / n, np.full(n, 1 / n))
 
 
@@ -48,12 +48,12 @@ RULES = {
     "gausslegendre-100": gauss_legendre(100),
     "trapezoid-10": riemann_trapezoid(10),
     "trapezoid-100": riemann_trapezoid(100),
-    "explaind-100": middles(100),
+    "explaind-100": midpoints(100),
 }
 
 
 def allocate(gradient: Gradient, theta0: NDArray[Any], theta1: NDArray[Any], rule: Rule) -> Floats:
-    """A (K,) of the iteration from theta0 to theta1, each (K,), summed in float64."""
+    """Allocate the iteration from theta0 (K,) to theta1 (K,); returns A (K,), accumulated in float64."""
     delta = theta1.astype(np.float64) - theta0
     mean = np.zeros_like(delta)
     for node, weight in zip(rule.nodes, rule.weights, strict=True):

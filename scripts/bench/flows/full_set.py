@@ -1,7 +1,7 @@
-"""theta (K,) -> the gradient (K,) of the mean loss over a split: a plain loop over batches, as one writes it.
+"""The gradient of the mean loss over a split, computed in a plain loop over batches.
 
-It is the pass of all methods but lca's own, at the batch size that lca's probe found, so that what differs between the
-methods is the flow and not the speed of their passes.
+All methods except lca use this loop, with the batch size that lca has chosen. They therefore differ in their pipelines
+and not in the speed of their passes.
 """
 
 import os
@@ -27,7 +27,7 @@ Gradient = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 
 @dataclass
 class Passes:
-    """Counts and times full-set passes. kill_at: the process ends after so many, by SIGKILL, as in a crash."""
+    """Counts and times full-set passes. After `kill_at` passes, the process kills itself with SIGKILL."""
 
     kill_at: int | None = None
     n: int = 0
@@ -44,7 +44,7 @@ class Passes:
 
 
 class FullSetGradient:
-    """data: as the losses take them; float32 throughout, or the numbers of the model."""
+    """Maps theta (K,) to the gradient (K,) in the dtype of the model. `data` are in the form that the losses expect."""
 
     def __init__(
         self, model: nn.Module, losses: Losses, data: Batch, batch_size: int, passes: Passes | None = None

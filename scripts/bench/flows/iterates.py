@@ -1,6 +1,6 @@
-"""The trajectory that every method is given: θ_0 … θ_T in a file of raw float32, read a row at a time.
+"""The trajectory that is replayed to every method: θ_0 … θ_T in a file of raw float32, read row by row.
 
-So a method's memory holds the iterates that it keeps itself, and no more.
+The memory of a method therefore contains only the iterates that it keeps itself.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Iterates:
-    """K: parameters in a row."""
+    """The iterates θ_t (K,) in a file. Supports len, indexing and iteration."""
 
     path: Path
     K: int
@@ -35,7 +35,7 @@ class Iterates:
 
 
 def copy_iterates(run: Run, path: Path) -> Iterates:
-    """Write the iterates of a run into a file."""
+    """Write the iterates of a run to a file."""
     with path.open("wb") as file:
         for span in run.iterate_blocks:
             np.asarray(run.weights[:, span]).T.tofile(file)

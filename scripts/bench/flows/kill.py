@@ -1,6 +1,7 @@
-"""Whether a method goes on after `kill -9`: its long stage is killed at three quarters of its passes, and run again.
+"""A test of whether a method resumes after `kill -9`: its longest stage is killed and started again.
 
-On a part of the examples and on a few blocks of iterations; what counts is how many passes the second start does.
+It is killed after three quarters of its passes, on a part of the examples and on a few blocks of iterations. The number
+of passes of the second start shows whether it resumed.
 """
 
 import signal
@@ -15,18 +16,18 @@ AT = 0.75
 
 @dataclass(frozen=True)
 class Trial:
-    """Full-set passes over train: of a run that nobody kills, and of the second start."""
+    """The numbers of passes over train of an uninterrupted run (`n_whole`) and of the second start (`n_again`)."""
 
     n_whole: int
     n_again: int
 
     @property
-    def went_on(self) -> bool:
+    def resumes(self) -> bool:
         return self.n_again <= (1 - AT / 2) * self.n_whole
 
 
 def kill_and_restart(stages: Sequence[str], task: Task) -> Trial:
-    """stages: in order; the last of them is the long one."""
+    """Run the stages, kill the last of them and start it again."""
     *before, stage = stages
     tasks = {name: replace(task, folder=f"{task.folder}-{stage}-{name}", stage=stage) for name in ("whole", "killed")}
     for each in tasks.values():
@@ -39,5 +40,5 @@ def kill_and_restart(stages: Sequence[str], task: Task) -> Trial:
         if error.returncode != -signal.SIGKILL:
             raise
     else:
-        raise AssertionError(f"{stage} ended by itself")
+        raise AssertionError(f"{stage} finished before it was killed")
     return Trial(n_whole, run(tasks["killed"]).n_passes)

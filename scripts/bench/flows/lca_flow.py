@@ -1,4 +1,4 @@
-"""lca as a user runs it: the Recorder in the training loop, then lca.allocate."""
+"""The pipeline of an lca user: a Recorder in the training loop, followed by lca.allocate."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from lca.model.vectors import assign
 
 
 def record(iterates: Collection[NDArray[Any]], path: Path, model: nn.Module) -> None:
-    """The model moves through the iterates, as under an optimizer, and each is recorded."""
+    """Set the model to each iterate in turn, as an optimizer would, and record it."""
     rows, tensors, table = iter(iterates), get_trainable(model).values(), build_table(model)
     assign(tensors, torch.from_numpy(next(rows)), table)
     with lca.Recorder(path, model) as recorder:
@@ -29,14 +29,14 @@ def record(iterates: Collection[NDArray[Any]], path: Path, model: nn.Module) -> 
 
 @contextmanager
 def count_passes(n_examples: int, passes: Passes) -> Iterator[None]:
-    """Passes over all of the split, as they are done inside; the probe's are over parts of it."""
+    """Count and time the passes over the whole split inside the context, without the trials of batch sizes."""
     evaluate = FullGradient._evaluate
 
-    def counting(self: FullGradient, *arguments: Any) -> object:
+    def count(self: FullGradient, *arguments: Any) -> object:
         if self.objective.n_examples < n_examples:
             return evaluate(self, *arguments)
         with passes.one():
             return evaluate(self, *arguments)
 
-    with patch.object(FullGradient, "_evaluate", counting):
+    with patch.object(FullGradient, "_evaluate", count):
         yield

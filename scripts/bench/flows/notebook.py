@@ -1,4 +1,4 @@
-"""The first order, A = Δ · ∇L(θ_t), as in a notebook: every iterate and every gradient in memory, nothing on disk."""
+"""The first-order rule A = Δ · ∇L(θ_t), as in a notebook: all iterates and gradients are kept in memory."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from bench.flows.full_set import Gradient
 
 
 def first_order(gradient: Gradient, iterates: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """(T, K), of the numbers of the iterates."""
+    """Return A (T, K) in the dtype of the iterates."""
     gradients = [gradient(theta) for theta in iterates[:-1]]
     allocation = np.empty((len(gradients), len(iterates[0])), iterates[0].dtype)
     for t, (before, after) in enumerate(pairwise(iterates)):

@@ -1,11 +1,11 @@
-"""The flow of the paper, in three passes over HDF5 files     [Lan et al., arXiv 1909.01440, sections 2 and S8]
+"""The pipeline of the paper, in three steps that write HDF5 files     [Lan et al., arXiv 1909.01440, sections 2 and S8]
 
     record             every iterate, float64, gzip
-    compute_gradients  at every iterate and every midpoint, of each split, float32, gzip
-    combine_…          A = Δ (∇L(θ_t) + 4 ∇L(midpoint) + ∇L(θ_{t+1})) / 6, of each split, float32, gzip
+    compute_gradients  the gradients of each split at every iterate and midpoint, float32, gzip
+    combine_…          A = Δ (∇L(θ_t) + 4 ∇L(midpoint) + ∇L(θ_{t+1})) / 6 for each split, float32, gzip
 
-Written from its description. A chunk is a row: h5py's own choice of chunks spans rows, and writing row by row then
-packs each chunk many times over, which takes eight times as long and some more space.
+Implemented from the description in the paper. Each chunk is one row. The default chunks of h5py span several rows, so
+that writing row by row compresses each chunk many times, which takes eight times as long and more space.
 """
 
 import time
@@ -31,7 +31,7 @@ def record(iterates: Collection[Array], path: Path) -> None:
 
 
 def compute_gradients(weights: Path, path: Path, gradients: Mapping[str, Gradient]) -> dict[str, float]:
-    """gradients: by split. Returns the wall seconds that each split took, its storing included."""
+    """Compute and write the gradients of each split. Returns the seconds that each took, including the writing."""
     seconds = dict.fromkeys(gradients, 0.0)
     with h5py.File(weights) as source, h5py.File(path, "w") as target:
         n_iterates, K = source["weights"].shape
@@ -45,7 +45,7 @@ def compute_gradients(weights: Path, path: Path, gradients: Mapping[str, Gradien
 
 
 def combine_whole(weights: Path, gradients: Path, path: Path) -> None:
-    """In memory: all weights, all gradients of all splits."""
+    """Combine the arrays with all weights and gradients in memory."""
     with h5py.File(weights) as file:
         theta = file["weights"][:]
     with h5py.File(gradients) as file:
@@ -58,7 +58,7 @@ def combine_whole(weights: Path, gradients: Path, path: Path) -> None:
 
 
 def combine_streamed(weights: Path, gradients: Path, path: Path) -> None:
-    """In memory: a few rows."""
+    """Combine the arrays with only a few rows in memory."""
     with h5py.File(weights) as thetas, h5py.File(gradients) as source, h5py.File(path, "w") as target:
         n_iterates, K = thetas["weights"].shape
         stored = {split: _rows(target, split, (n_iterates - 1, K), "f4") for split in source}
@@ -73,12 +73,12 @@ def combine_streamed(weights: Path, gradients: Path, path: Path) -> None:
 
 
 def simpson(start: Array, middle: Array, end: Array) -> Array:
-    """The mean of the gradient along a step: the weights 1, 4, 1 over 6, those of RK4."""
+    """Return the mean gradient along a step by Simpson's rule, with the weights 1/6, 4/6 and 1/6."""
     return np.asarray((start + 4 * middle + end) / 6)
 
 
 def _points(weights: h5py.Dataset) -> Iterator[Array]:
-    """θ_0, the midpoint, θ_1, the next midpoint, …"""
+    """Yield θ_0, the midpoint of θ_0 and θ_1, θ_1, the next midpoint and so on."""
     before = weights[0]
     yield before
     for t in range(1, len(weights)):
@@ -93,6 +93,6 @@ def _rows(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) -> h5p
 
 
 def stored_bytes(path: Path, split: str) -> int:
-    """What a split takes in a file; 0 where it is not in there."""
+    """Return the bytes of a split in an HDF5 file, or 0 if the file does not contain it."""
     with h5py.File(path) as file:
         return int(file[split].id.get_storage_size()) if split in file else 0

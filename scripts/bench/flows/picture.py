@@ -1,4 +1,4 @@
-"""The error of the parts against the time of an iteration, a point a method."""
+"""The figure that shows the error of the parts against the time per iteration, with one point per method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from lca.figures.axes import set_title, tidy
 from lca.figures.style import COLOURS, DEFAULT, INK, save
 
-# Where a label may lie, in points from its point: (x, y, horizontal, vertical alignment), the best place first.
+# Candidate positions of a label: offset (x, y) in typographic points and alignment, in order of preference.
 PLACES = [
     (7, 0, "left", "center"),
     (-7, 0, "right", "center"),
@@ -28,7 +28,7 @@ PLACES = [
 
 @dataclass(frozen=True)
 class Point:
-    """seconds: of an iteration. error: Σ|A − A_ref| / Σ|A_ref| in %."""
+    """A method: its seconds per iteration and its error Σ|A − A_ref| / Σ|A_ref| in percent."""
 
     label: str
     seconds: float
@@ -36,13 +36,13 @@ class Point:
 
 
 def draw(points: Sequence[Point], reference_error: float, title: str, path: Path) -> None:
-    """reference_error: of the reference itself, in %."""
+    """Draw the figure. `reference_error` is the error of the reference itself, in percent."""
     with DEFAULT.figure(7.2, 4.6) as figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         tidy(axes)
         set_title(axes, title)
-        axes.set(xscale="log", yscale="log", xlabel="seconds an iteration", ylabel="error of the parts (% of Σ|A|)")
+        axes.set(xscale="log", yscale="log", xlabel="seconds per iteration", ylabel="error of the parts (% of Σ|A|)")
         axes.margins(0.18, 0.15)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
@@ -51,8 +51,8 @@ def draw(points: Sequence[Point], reference_error: float, title: str, path: Path
             axes.plot(point.seconds, point.error, "o", color=colour, markersize=6)
         line = axes.axhline(reference_error, color=INK, linewidth=0.8, linestyle=":")
         axes.annotate(
-            "the reference's own error",
-            (0, reference_error),  # where methods are fast, none is as right as it
+            "error of the reference",
+            (0, reference_error),  # at the left edge, where no method is this accurate
             (4, 3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
@@ -63,7 +63,7 @@ def draw(points: Sequence[Point], reference_error: float, title: str, path: Path
 
 
 def label(axes: Axes, points: Sequence[Point], lines: Sequence[Line2D]) -> None:
-    """Each where it touches neither point nor line nor what is written already, if there is such a place."""
+    """Label each point at the position that overlaps least with points, lines and other labels."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.canvas.draw()
@@ -86,7 +86,7 @@ def _write(axes: Axes, point: Point, x: float, y: float, ha: str, va: str) -> An
 
 
 def _overlap(text: Annotation, others: Sequence[Bbox], frame: Bbox) -> float:
-    """Pixels² that it shares with others or that lie outside of the frame."""
+    """Return the area of a label in square pixels that overlaps with other boxes or lies outside the frame."""
     box = text.get_window_extent()
     shared = [Bbox.intersection(box, other) for other in others]
     inside = Bbox.intersection(box, frame)

@@ -1,4 +1,4 @@
-"""What every method is held against: composite Simpson on 64 subintervals, float32 gradients summed in float64."""
+"""The reference for all methods: composite Simpson with 64 subintervals, accumulated in float64."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def composite_simpson(n: int) -> Rule:
 
 
 def allocate(gradient: Gradient, theta0: NDArray[Any], theta1: NDArray[Any]) -> tuple[Floats, Floats]:
-    """A (K,) of one iteration with N/2 subintervals and with N; the former uses every other gradient of the latter."""
+    """Allocate an iteration with N/2 and with N subintervals; returns both A (K,), computed from the same gradients."""
     fine, coarse = composite_simpson(N), composite_simpson(N // 2).weights
     delta = theta1.astype(np.float64) - theta0
     half, whole = np.zeros_like(delta), np.zeros_like(delta)

@@ -1,6 +1,6 @@
-"""The stages of each method, each run in a process of its own, so that peak memory is that of the stage alone.
+"""The stages of each method. Each runs in a new process, so that its peak memory can be measured.
 
-The process has torch and lca loaded also where a stage needs neither; that is 0.3 GB of each peak.
+Every process loads torch and lca, even if a stage needs neither. They take 0.3 GB of each peak.
 """
 
 import json
@@ -30,9 +30,12 @@ PROBLEM = "mnist-fc"
 
 @dataclass(frozen=True)
 class Task:
-    """folder: of the method, where it leaves its files. iterates, K: the trajectory. sample: iterations whose A is kept
-    beside the folder, to be compared. batch_format: of a pass, chosen by lca for speed; its own allocation chooses it
-    again, unless batch_size is given. n_examples: of the training split; None: all. kill_at: see Passes.
+    """The inputs of a stage.
+
+    `folder` receives the files of the method. `iterates` and `K` describe the trajectory. `sample` lists the iterations
+    whose A is stored next to the folder for the comparison. `batch_format` is that of a pass, as chosen by lca. The
+    allocation by lca chooses it again, unless `batch_size` is given. `n_examples` limits the training split, and
+    `kill_at` is explained in Passes.
     """
 
     stage: str
@@ -69,9 +72,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Cost:
-    """recording_s, passes_s, rest_s: wall seconds an iteration; val_s: those of the val split in them.
+    """The cost of a stage.
 
-    n_passes, n_val_passes: full-set passes done in all, over train and over val. peak: bytes resident at most.
+    `recording_s`, `passes_s` and `rest_s` are seconds per iteration, and `val_s` is the share of the val split in them.
+    `n_passes` and `n_val_passes` count the passes over train and over val. `peak` is the peak resident memory in bytes.
     """
 
     recording_s: float = 0.0
@@ -83,19 +87,19 @@ class Cost:
     peak: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """That of two stages, one after the other."""
+        """Return the cost of two stages that run one after the other."""
         sums = {name: value + getattr(other, name) for name, value in asdict(self).items()}
         return Cost(**{**sums, "peak": max(self.peak, other.peak)})
 
 
 def run(task: Task) -> Cost:
-    """In a new process. Raises CalledProcessError, with returncode -9 where it was killed."""
+    """Run a stage in a new process. Raises CalledProcessError if it fails, with returncode -9 if it was killed."""
     printed = start_module("bench.alternatives", "--stage", json.dumps(asdict(task)))
     return Cost(**json.loads(printed.splitlines()[-1]))
 
 
 def work(text: str) -> str:
-    """What the new process does: the text of a task -> that of its cost."""
+    """Run a stage in this process. The task and the returned cost are JSON texts."""
     task = Task(**json.loads(text))
     task.path.mkdir(parents=True, exist_ok=True)
     return json.dumps(asdict(replace(STAGES[task.stage](task), peak=peak_resident())))
@@ -103,24 +107,24 @@ def work(text: str) -> str:
 
 def load_problem(data_dir: Path | None, n_examples: int | None = None) -> Problem:
     problem = make_problem(PROBLEM, data_dir)
-    val = problem.val or take(problem.train, slice(5_000))  # there are none where random images take their place
+    val = problem.val or take(problem.train, slice(5_000))  # random images have no val split
     return replace(problem, train=take(problem.train, slice(n_examples)), val=val)
 
 
-def full_set(task: Task, **passes: Passes) -> dict[str, FullSetGradient]:
-    """Of each split that there are passes for; the examples stay in memory in the form that passes take alone."""
+def make_gradients(task: Task, **passes: Passes) -> dict[str, FullSetGradient]:
+    """Return the full-set gradient of each split named in `passes`, with the scaled examples in memory."""
     problem, batch_format = load_problem(task.data, task.n_examples), BatchFormat(**task.batch_format)
     gradients = {}
-    for split, of_split in passes.items():
+    for split, split_passes in passes.items():
         data = problem.split(split)
         data = problem.scale(data) if problem.scale else data
         data = batch_format.apply(Objective(problem.model, problem.losses, data)).data
-        gradients[split] = FullSetGradient(problem.model, problem.losses, data, batch_format.batch_size, of_split)
+        gradients[split] = FullSetGradient(problem.model, problem.losses, data, batch_format.batch_size, split_passes)
     return gradients
 
 
 def time_call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What it gives, and the wall seconds that it took."""
+    """Return the result of a call and its wall-clock time in seconds."""
     begin = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - begin
@@ -131,9 +135,9 @@ def record_paper(task: Task) -> Cost:
     return Cost(recording_s=wall_s / task.T)
 
 
-def gradients_paper(task: Task) -> Cost:
+def compute_paper_gradients(task: Task) -> Cost:
     train, val = Passes(task.kill_at), Passes()
-    gradients = full_set(task, train=train, val=val)
+    gradients = make_gradients(task, train=train, val=val)
     files = task.path / "weights.h5", task.path / "gradients.h5"
     by_split, wall_s = time_call(paper_flow.compute_gradients, *files, gradients)
     passes_s = train.seconds + val.seconds
@@ -152,11 +156,11 @@ def combine_paper(task: Task) -> Cost:
     _, wall_s = time_call(combine, weights, gradients, target)
     with h5py.File(target) as file:
         np.save(task.sample_file, file["train"][task.sample])
-    return Cost(rest_s=wall_s / task.T, val_s=wall_s / task.T / 2)  # it does the same with each of the two splits
+    return Cost(rest_s=wall_s / task.T, val_s=wall_s / task.T / 2)  # both splits take the same time
 
 
-def in_notebook(task: Task) -> Cost:
-    gradient = full_set(task, train=Passes())["train"]
+def run_notebook(task: Task) -> Cost:
+    gradient = make_gradients(task, train=Passes())["train"]
     iterates, recording_s = time_call(list, task.trajectory)
     allocation, wall_s = time_call(notebook.first_order, gradient, iterates)
     _, storing_s = time_call(np.save, task.path / "lca.npy", allocation)
@@ -170,9 +174,9 @@ def in_notebook(task: Task) -> Cost:
     )
 
 
-def at_fixed_steps(task: Task) -> Cost:
-    """On the sample alone; the file has NaN for the other iterations, and the size that it has with all of them."""
-    gradient, rule = full_set(task, train=Passes())["train"], fixed_step.RULES[task.stage]
+def run_fixed_steps(task: Task) -> Cost:
+    """Allocate only the sampled iterations. The file has its full size, with NaN for the other iterations."""
+    gradient, rule = make_gradients(task, train=Passes())["train"], fixed_step.RULES[task.stage]
     iterates, recording_s = time_call(list, task.trajectory)
     allocation = np.full((task.T, task.K), np.nan, np.float32)
 
@@ -210,11 +214,11 @@ def allocate_lca(task: Task) -> Cost:
 
 STAGES: dict[str, Callable[[Task], Cost]] = {
     "paper-record": record_paper,
-    "paper-gradients": gradients_paper,
+    "paper-gradients": compute_paper_gradients,
     "paper-whole": combine_paper,
     "paper-streamed": combine_paper,
-    "notebook": in_notebook,
-    **dict.fromkeys(fixed_step.RULES, at_fixed_steps),
+    "notebook": run_notebook,
+    **dict.fromkeys(fixed_step.RULES, run_fixed_steps),
     "lca-record": record_lca,
     "lca-allocate": allocate_lca,
 }

@@ -1,4 +1,4 @@
-"""Python's source by character, and the transformer that reads it."""
+"""The source of Python's standard library as a text, and the transformer that is trained on it."""
 
 import math
 
@@ -18,17 +18,17 @@ from lca.problem.zoo.transformer import transformer
 SOURCE = "def F(x):\n    return x + 10  # café\n"
 
 
-def decoded(codes):
+def decode(codes):
     return "".join(ALPHABET[code] for code in codes)
 
 
 def test_text_is_split_into_windows_without_overlap():
     windows = encode(SOURCE * 10)
     assert windows.shape == (len(SOURCE) * 10 // (CONTEXT + 1), CONTEXT + 1)
-    assert decoded(windows.ravel()) == (SOURCE * 10)[: windows.size].replace("é", "�")
+    assert decode(windows.ravel()) == (SOURCE * 10)[: windows.size].replace("é", "�")
 
 
-def test_every_character_is_of_a_kind():
+def test_every_character_has_a_kind():
     codes = torch.tensor([text.CODES.get(c, text.CODES["�"]) for c in SOURCE])[None]
     kinds = [KINDS[kind] for kind in text.groups((codes[:, :-1], codes[:, 1:]))[0]]
     found = dict(zip(range(1, len(SOURCE)), kinds, strict=True))
@@ -38,23 +38,23 @@ def test_every_character_is_of_a_kind():
         "upper case": "F",
         "digit": "10",
         "punctuation": "():+#é",
-        "space": " " * 6,  # the first of two as well
-        "indentation": " " * 5,  # after the line's beginning, and after another space
+        "space": " " * 6,  # including the first of two
+        "indentation": " " * 5,  # at the beginning of a line, and after another space
         "newline": "\n\n",
     }
 
 
-def test_the_standard_library_is_the_same_text_each_time():
+def test_standard_library_is_loaded_reproducibly():
     a, b = (text.standard_library(None, False) for _ in range(2))
     assert torch.equal(a.train, b.train)
     assert (a.train.shape, a.val.shape) == ((text.N_TRAIN, CONTEXT + 1), (text.N_VAL, CONTEXT + 1))
     assert a.train.dtype == torch.uint8
     windows = {bytes(row) for row in a.train.numpy()}
-    assert len(windows & {bytes(row) for row in a.val.numpy()}) < 10  # lines of a licence may come twice
-    assert "import" in decoded(a.train.ravel().numpy())
+    assert len(windows & {bytes(row) for row in a.val.numpy()}) < 10  # lines of a license may occur twice
+    assert "import" in decode(a.train.ravel().numpy())
 
 
-def test_a_python_without_its_source_is_explained(tmp_path, monkeypatch):
+def test_python_without_source_files_is_reported(tmp_path, monkeypatch):
     (tmp_path / "os.py").write_text(SOURCE * 100)
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(
@@ -63,8 +63,8 @@ def test_a_python_without_its_source_is_explained(tmp_path, monkeypatch):
         text.standard_library(None, False)
 
 
-def test_a_transformer_is_what_the_source_describes():
-    """Worked out from its tensors, with attention written as the sum that it is."""
+def test_transformer_equals_an_explicit_computation():
+    """The output is computed again from the parameters, with attention written as an explicit sum."""
     torch.manual_seed(0)
     model = transformer(11, 6, blocks=2, width=0.125).double()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_a_transformer_is_what_the_source_describes():
         out = torch.zeros_like(x)
         for head in range(4):
             part = slice(2 * head, 2 * head + 2)
-            for s in range(5):  # each looks at itself and at those before it
+            for s in range(5):  # each position attends to itself and to earlier ones
                 scores = (query[:, s : s + 1, part] * key[:, : s + 1, part]).sum(-1) / math.sqrt(2)
                 out[:, s, part] = (scores.softmax(-1)[..., None] * value[:, : s + 1, part]).sum(1)
         return linear(out, f"{name}.out")
@@ -99,7 +99,7 @@ def test_a_transformer_is_what_the_source_describes():
     torch.testing.assert_close(model(tokens), norm(x, "norm") @ p["embedding.weight"].T)
 
 
-def test_its_size_and_its_first_weights():
+def test_size_and_initial_weights_of_the_transformer():
     torch.manual_seed(0)
     model = PRESETS["charlm-transformer"].network()
     table = build_table(model)
@@ -110,12 +110,12 @@ def test_its_size_and_its_first_weights():
     assert float(p["embedding.weight"].std()) == pytest.approx(0.02, rel=0.05)
     assert float(p["blocks.3.dense2.weight"].std()) == pytest.approx(0.02 / math.sqrt(8), rel=0.05)
     with pytest.raises(
-        UsageError, match="blocks and width: expected .* 64 channels a multiple of 4, found .* 70 channels"
+        UsageError, match="blocks and width: expected .* 64 · width is a multiple of 4, found .* 70 channels"
     ):
         transformer(97, 64, width=1.1)
 
 
-def test_it_is_trained_and_allocated_by_kind_of_character(tmp_path, monkeypatch):
+def test_training_and_allocation_by_kind_of_character(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "N_TRAIN", 30)
     monkeypatch.setattr(text, "N_VAL", 10)
     problem = lca.load("charlm-transformer", options={"blocks": 1, "width": 0.125})

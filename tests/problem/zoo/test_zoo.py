@@ -1,4 +1,4 @@
-"""The data sets, from files of their formats made here, and the networks."""
+"""The image datasets, read from small files in the original formats, and the networks."""
 
 import struct
 import sys
@@ -20,7 +20,7 @@ PARAMETERS = {
     "digits-resnet": 19_882,
     "mnist-fc": 84_060,
     "mnist-lenet": 808_970,
-    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than on colour images
+    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than with colour images
     "fashion-fc": 84_060,
     "fashion-lenet": 808_970,
     "fashion-resnet": 272_778,
@@ -40,7 +40,10 @@ def write_idx(path, array):
 
 @pytest.fixture
 def mnist_folder(tmp_path):
-    """5,100 and 20 images; the first pixel tells the index, so that each can be followed through the split."""
+    """Write 5,100 and 20 images in the format of MNIST and return the folder.
+
+    The first two pixels of an image encode its index, so that it can be identified after the split.
+    """
     raw = tmp_path / "MNIST" / "raw"
     for part, n in (("train", 5_100), ("t10k", 20)):
         index = np.arange(n)
@@ -51,14 +54,14 @@ def mnist_folder(tmp_path):
     return tmp_path
 
 
-def test_digits_are_embedded():
+def test_digits_are_part_of_the_package():
     data = datasets.digits(None, False)
     assert (data.train[0].shape, data.val[0].shape, data.test) == ((1500, 1, 8, 8), (297, 1, 8, 8), None)
     images = data.scale((torch.cat([data.train[0], data.val[0]]), None))[0]
     assert (float(images.min()), float(images.max())) == (0, 1)
     assert set((images * 16).unique().tolist()) == set(range(17))
     counts = torch.bincount(torch.cat([data.train[1], data.val[1]]))
-    assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as the data set's authors give them
+    assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as documented by the authors
 
 
 def test_mnist_is_split_without_losing_an_example(mnist_folder):
@@ -78,17 +81,17 @@ def test_mnist_is_split_without_losing_an_example(mnist_folder):
         assert x.shape[1:] == (1, 28, 28)
 
 
-def test_the_split_is_the_same_each_time(mnist_folder):
+def test_split_is_reproducible(mnist_folder):
     first, second = (datasets.mnist(mnist_folder, False) for _ in range(2))
     assert torch.equal(first.val[0], second.val[0])
 
 
-def test_the_data_folder_may_come_from_the_environment(mnist_folder, monkeypatch):
+def test_data_folder_can_be_set_in_the_environment(mnist_folder, monkeypatch):
     monkeypatch.setenv("LCA_DATA", str(mnist_folder))
     assert len(datasets.mnist(None, False).val[0]) == 5_000
 
 
-def test_cifar_is_read_from_its_binary_version(tmp_path):
+def test_cifar_is_read_from_the_binary_version(tmp_path):
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     n = 1_100
@@ -115,24 +118,24 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-def test_missing_data_are_explained_with_where_they_were_searched(tmp_path, name):
+def test_missing_data_are_reported_with_their_expected_place(tmp_path, name):
     remedy = ".* with data_dir or .* LCA_DATA, or download it with download=True"
-    with pytest.raises(LCAError, match=rf"was not found: looked for {tmp_path}{remedy}"):
+    with pytest.raises(LCAError, match=rf"was not found \(looked for {tmp_path}{remedy}"):
         getattr(datasets, name)(tmp_path, False)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"<html>", lambda data: b""])
-def test_a_damaged_idx_file_is_named(mnist_folder, damage):
+def test_damaged_idx_file_is_reported(mnist_folder, damage):
     path = mnist_folder / "MNIST" / "raw" / "train-labels-idx1-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
         LCAError,
-        match=r"train-labels-idx1-ubyte \(.* bytes\) is not an IDX file of bytes. Remove it and pass download=True",
+        match=r"labels-idx1-ubyte \(.* bytes\) is not a valid IDX file of .* Remove it and pass download=True",
     ):
         datasets.mnist(mnist_folder, False)
 
 
-def test_a_download_goes_through_torchvision(tmp_path, mnist_folder, monkeypatch):
+def test_torchvision_downloads_the_data(tmp_path, mnist_folder, monkeypatch):
     class FakeMNIST:
         def __init__(self, root, download):
             assert download
@@ -147,20 +150,20 @@ def test_a_download_goes_through_torchvision(tmp_path, mnist_folder, monkeypatch
     assert len(datasets.mnist(target, True).val[0]) == 5_000
 
 
-def test_a_torchvision_that_does_not_work_is_explained(tmp_path, monkeypatch):
+def test_broken_torchvision_is_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(LCAError, match="does not work with the installed torch"):
         datasets.mnist(tmp_path, True)
 
 
-def test_the_description_of_a_dataset_is_right():
-    data, said = datasets.digits(None, False), datasets.DIGITS
-    assert data.train[0].shape == (said.n_train, *said.shapes[0])
-    assert (len(data.val[0]), data.test, said.n_test) == (said.n_val, None, 0)
+def test_description_of_a_dataset_matches_its_data():
+    data, description = datasets.digits(None, False), datasets.DIGITS
+    assert data.train[0].shape == (description.n_train, *description.shapes[0])
+    assert (len(data.val[0]), data.test, description.n_test) == (description.n_val, None, 0)
 
 
-def test_every_problem_has_its_count():
-    assert set(PARAMETERS) == set(PRESETS) - {"charlm-transformer"}  # which is tested beside its text
+def test_every_problem_has_an_expected_parameter_count():
+    assert set(PARAMETERS) == set(PRESETS) - {"charlm-transformer"}  # tested in test_text.py
 
 
 @pytest.mark.parametrize(("problem", "n_parameters"), PARAMETERS.items())
@@ -180,12 +183,12 @@ def test_weights_are_he_normal_and_biases_zero(problem):
         if isinstance(module, nn.Linear | nn.Conv2d):
             fan_in, n = module.weight[0].numel(), module.weight.numel()
             spread = float(module.weight.detach().std()) * (fan_in / 2) ** 0.5
-            assert spread == pytest.approx(1, abs=4 / (2 * n) ** 0.5)  # four standard errors of a deviation
+            assert spread == pytest.approx(1, abs=4 / (2 * n) ** 0.5)  # four standard errors of the deviation
             assert not module.bias.any()
 
 
-def test_a_resnet_is_what_the_source_describes():
-    """Worked out from its tensors by torch's functions alone."""
+def test_resnet_equals_an_explicit_computation():
+    """The output is computed again from the parameters with torch's functions."""
     torch.manual_seed(0)
     model = networks.resnet(3, (4, 6), blocks=2)
     p, f = dict(model.named_parameters()), nn.functional
@@ -210,7 +213,7 @@ def test_a_resnet_is_what_the_source_describes():
     assert {name for name in p if "shortcut" in name} == {"block3.shortcut.weight", "block3.shortcut.bias"}
 
 
-def test_all_cnn_has_its_norms_and_dropouts_where_they_belong():
+def test_all_cnn_has_the_layers_of_the_source():
     model = PRESETS["cifar-allcnn"].network()
     plan = [
         (module.in_channels, module.out_channels, module.kernel_size[0], module.stride[0])
@@ -239,7 +242,7 @@ def test_all_cnn_has_its_norms_and_dropouts_where_they_belong():
     assert averaged == [(1, 10, 6, 6)]
 
 
-def test_vgg_has_fewer_stages():
+def test_vgg_has_four_stages_and_three_dense_layers():
     model = PRESETS["cifar-vgg"].network()
     kinds = "".join(
         {"Conv2d": "C", "MaxPool2d": "P", "Linear": "L", "Dropout": "D"}.get(type(m).__name__, "") for m in model
@@ -250,7 +253,7 @@ def test_vgg_has_fewer_stages():
 
 
 @pytest.mark.parametrize("layers", [3, 4, 5])
-def test_the_widths_of_the_dense_cifar_net_are_a_geometric_sequence(layers):
+def test_widths_of_the_dense_cifar_net_form_a_geometric_sequence(layers):
     model = PRESETS["cifar-fc"].network(layers=layers)
     dense = [module for module in model if isinstance(module, nn.Linear)]
     assert len(dense) == layers
@@ -269,7 +272,7 @@ def test_options_change_the_network():
 @pytest.mark.parametrize(
     ("problem", "options", "message"),
     [
-        ("digits-fc", {"layers": 4}, "the problem has no option 'layers'; its options are width"),
+        ("digits-fc", {"layers": 4}, "the problem has no option 'layers'. Its options are width"),
         ("cifar-fc", {"layers": "four"}, "layers: expected a whole number, found 'four'"),
         ("cifar-fc", {"layers": 4.7}, "layers: expected a whole number, found 4.7"),
         ("cifar-fc", {"layers": 6}, "layers: expected 3 to 5, found 6"),
@@ -279,13 +282,16 @@ def test_options_change_the_network():
         ("digits-resnet", {"blocks": 0}, "blocks: expected at least 1, found 0"),
     ],
 )
-def test_bad_options_of_a_problem(problem, options, message):
+def test_invalid_problem_options_raise(problem, options, message):
     with pytest.raises(UsageError, match=message):
         lca.load(problem, options=options)
 
 
-def test_the_cost_of_a_pass_is_three_products_a_layer_less_one():
-    """Forward, the gradient of the weights, and that of the input, which the first layer does not need."""
+def test_cost_of_a_pass_counts_three_products_per_layer_except_in_the_first():
+    """A layer has three products: the output and the gradients of the weights and of the input.
+
+    The gradient of the input is not needed in the first layer.
+    """
     entry = describe("digits-fc")
     products = [64 * 32, 32 * 16, 16 * 10]
     assert entry.pass_gflop == pytest.approx(2 * 1_500 * (3 * sum(products) - products[0]) / 1e9)
@@ -295,7 +301,7 @@ def test_the_cost_of_a_pass_is_three_products_a_layer_less_one():
     assert lca.TrainConfig(**describe("cifar-resnet").recipe) == lca.TrainConfig(learning_rate=0.1, iterations=4_500)
 
 
-def test_loading_is_seeded_and_leaves_the_random_state_alone():
+def test_loading_is_seeded_and_keeps_the_random_state():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -306,14 +312,14 @@ def test_loading_is_seeded_and_leaves_the_random_state_alone():
     assert not torch.equal(next(a.model.parameters()), next(c.model.parameters()))
 
 
-def test_an_unknown_problem_lists_the_known():
+def test_unknown_problem_lists_the_built_in_ones():
     with pytest.raises(
-        UsageError, match="unknown problem 'minst-fc'; the known ones are digits-fc, digits-resnet, mnist-fc"
+        UsageError, match="unknown problem 'minst-fc'. The built-in problems are digits-fc, digits-resnet, mnist-fc"
     ):
         lca.load("minst-fc")
 
 
-def test_given_options_replace_those_of_the_recipe():
+def test_given_options_override_the_recipe():
     assert recipe("mnist-fc", {}) == {"optimizer": "sgd", "iterations": 880, "learning_rate": 0.05}
     given = {"optimizer": "sgd", "iterations": 5, "learning_rate": 1.0}
     assert recipe("mnist-fc", given) == given
