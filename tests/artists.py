@@ -1,18 +1,18 @@
-"""Functions that read the contents of a figure from its artists: heights, colours, labels."""
+"""Functions that read the contents of a figure from its artists: heights, colors, labels."""
 
 from matplotlib.colors import to_hex
 
-from lca.figures.style import COLOURS, Look
+from lca.figures.style import COLORS, Look
 
 LOOK = Look("a title")
-HELP, HURT = COLOURS["green-red"].help, COLOURS["green-red"].hurt
+HELP, HURT = COLORS["green-red"].help, COLORS["green-red"].hurt
 
 
 def read_heights(axes):
     return [bar.get_height() for bar in axes.patches]
 
 
-def read_colours(axes):
+def read_colors(axes):
     return [to_hex(bar.get_facecolor()) for bar in axes.patches]
 
 

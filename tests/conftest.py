@@ -16,11 +16,11 @@ def problem():
 
 def small_problem(seed=0, model=None, n_examples=60):
     generator = torch.Generator().manual_seed(7)
-    centres = torch.tensor([[0.0, 2.0], [2.0, -1.0], [-2.0, -1.0]])
+    centers = torch.tensor([[0.0, 2.0], [2.0, -1.0], [-2.0, -1.0]])
 
     def examples(n):
         y = torch.arange(n) % 3
-        return centres[y] + torch.randn(n, 2, generator=generator), y
+        return centers[y] + torch.randn(n, 2, generator=generator), y
 
     if model is None:
         torch.manual_seed(seed)

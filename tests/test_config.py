@@ -32,7 +32,7 @@ def test_a_configuration_is_a_frozen_dataclass():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("lr", " Did you mean rate?"), ("cuont", " Did you mean count?"), ("colour", "")],
+    [("lr", " Did you mean rate?"), ("cuont", " Did you mean count?"), ("color", "")],
 )
 def test_an_unknown_field_lists_the_fields_and_suggests_the_nearest(name, hint):
     with pytest.raises(UsageError) as caught:

@@ -53,7 +53,7 @@ def draw(theta, A, file):
     """Draw the path on the contours of L, and the LCA of each parameter over the iterations."""
     figure, (surface, *bars) = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", width_ratios=(1.5, 1, 1))
     x, y = np.meshgrid(np.linspace(-0.9, 0.3, 50), np.linspace(-1, 2.3, 100))
-    surface.contourf(x, y, 0.5 * y**2, levels=12, cmap="Greys", alpha=0.5)
+    surface.contourf(x, y, 0.5 * y**2, levels=12, cmap="Grays", alpha=0.5)
     surface.plot(*theta, "o-", color="black", markersize=4)
     for t, offset in enumerate([(8, -4), (-16, -4), (8, -4), (-16, -4)]):
         surface.annotate(rf"$\theta_{t}$", theta[:, t], xytext=offset, textcoords="offset points")

@@ -177,7 +177,7 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
         notes.append(
             f"an example's loss depends on the rest of its batch (halving the batch changes it by {100 * change:.2g} %)"
             f", so L depends on the batch size, here {gradient.batch_size:,}. Common causes are padding that the model "
-            "sees, a normalisation over the batch, and a loss that mixes examples."
+            "sees, a normalization over the batch, and a loss that mixes examples."
         )
     return notes
 

@@ -198,8 +198,8 @@ def _describe(results: Sequence[Helping]) -> list[str]:
     histogram = np.array([result.histogram for result in results])
     without_effect = np.array([result.n_without_effect for result in results])
     n_parameters = histogram.sum(1) + without_effect
-    centres = 100 / N_HELPING_BINS * (np.arange(N_HELPING_BINS) + 0.5)
-    of_each = histogram @ centres / np.maximum(histogram.sum(1), 1)
+    centers = 100 / N_HELPING_BINS * (np.arange(N_HELPING_BINS) + 0.5)
+    of_each = histogram @ centers / np.maximum(histogram.sum(1), 1)
     return [
         "helping %: parameters with LCA below 0, in % of those with non-zero LCA, averaged over iterations.",
         f"On average, a parameter with any effect helps in {_spread(of_each)} % of the iterations.",

@@ -51,7 +51,7 @@ class Neurons(Result):
     def tabulate(cls, results: Sequence[Self]) -> Answer:
         """Show the fraction of neurons of each layer that help, and the neurons that help and hurt most.
 
-        Neurons of runs with different initialisations do not correspond, so the neurons of each run have their own
+        Neurons of runs with different initializations do not correspond, so the neurons of each run have their own
         table.
         """
         return Answer(

@@ -197,7 +197,7 @@ class Directions:
         return Oscillation(
             table=self.table,
             turns=Changes(self.turns.counts, int(self.finite.sum())),
-            of_lca=Changes(self.of_lca.counts, _count_with_neighbour(self.chosen.mask)),
+            of_lca=Changes(self.of_lca.counts, _count_with_neighbor(self.chosen.mask)),
             crossings=Changes(crossings.counts, int((self.known[1:] & self.known[:-1]).sum())) if crossings else None,
             iterations=self.chosen,
         )
@@ -234,7 +234,7 @@ def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, cro
     return directions.result()
 
 
-def _count_with_neighbour(mask: NDArray[np.bool_]) -> int:
+def _count_with_neighbor(mask: NDArray[np.bool_]) -> int:
     """Count the used iterations whose predecessor or successor is used too."""
     pairs = mask[1:] & mask[:-1]
     return int((np.append(pairs, False) | np.append(False, pairs)).sum())

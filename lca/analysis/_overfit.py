@@ -1,7 +1,7 @@
 """Which layers and neurons overfit?     [arXiv 1909.01440, section 6.2]
 
 The same weight updates are allocated twice: for the training loss and for the loss on a held-out split. A layer that
-lowers the training loss more than the held-out loss has learned something that does not generalise.
+lowers the training loss more than the held-out loss has learned something that does not generalize.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
 A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
-deepest peaks of each layer are used. An iteration is synchronised if it is a peak of every layer. The baseline is the
-number of synchronised iterations after shifting each layer randomly in time, by default by at most two iterations.
+deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer. The baseline is the
+number of synchronized iterations after shifting each layer randomly in time, by default by at most two iterations.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table
 from lca.analysis.iterations import Iterations, choose_iterations
-from lca.analysis.peaks import N_PEAKS, Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronised
+from lca.analysis.peaks import N_PEAKS, Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronized
 from lca.analysis.question import Result, question
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.allocation import Allocation
@@ -34,18 +34,18 @@ class Series:
     Attributes:
         peaks: Iterations of the deepest minima, deepest first, padded with −1, shape (classes, layers, 20). There is
             one class unless the quantity is LCA by class.
-        synchronised: For each class, the iterations that are among the peaks of every layer.
-        baseline: Number of synchronised iterations, summed over classes, after each random shift, shape (repeats,).
+        synchronized: For each class, the iterations that are among the peaks of every layer.
+        baseline: Number of synchronized iterations, summed over classes, after each random shift, shape (repeats,).
     """
 
     peaks: Counts
-    synchronised: list[list[int]]
+    synchronized: list[list[int]]
     baseline: Counts
 
     @property
     def n(self) -> int:
-        """The number of synchronised iterations, summed over classes."""
-        return sum(map(len, self.synchronised))
+        """The number of synchronized iterations, summed over classes."""
+        return sum(map(len, self.synchronized))
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,14 +73,14 @@ class Synchrony(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show the number of synchronised iterations and the number expected by chance.
+        """Show the number of synchronized iterations and the number expected by chance.
 
         The p-value belongs to the sum over all runs.
         """
         first = results[0]
         arrays = {
             "peaks": [
-                {what: {"peaks": s.peaks.tolist(), "synchronised": s.synchronised} for what, s in result.series.items()}
+                {what: {"peaks": s.peaks.tolist(), "synchronized": s.synchronized} for what, s in result.series.items()}
                 for result in results
             ],
             "layers": first.layers,
@@ -125,7 +125,7 @@ def synchrony(
         UsageError: If there are fewer than two repeats, or no shifts.
 
     Example:
-        >>> lca.analysis.synchrony("run.zarr", by_class=True).series["LCA"].synchronised
+        >>> lca.analysis.synchrony("run.zarr", by_class=True).series["LCA"].synchronized
     """
     if repeats < 2 or not shifts:
         expected, found = "at least two repeats and one shift", f"{repeats} and {list(shifts)}"
@@ -136,7 +136,7 @@ def synchrony(
     peaks, moving = _find_peaks(allocation, chosen, by_class)
     layers = run.parameters.layers
     series = {
-        what: Series(at, [find_synchronised(of_class) for of_class in at], draw_baseline(at, shifts, repeats, seed))
+        what: Series(at, [find_synchronized(of_class) for of_class in at], draw_baseline(at, shifts, repeats, seed))
         for what, at in peaks.items()
     }
     return Synchrony(
@@ -203,7 +203,7 @@ def _find_peaks_by_class(allocation: Allocation, chosen: Iterations) -> Counts:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the table: synchronised iterations and baselines, one per run, and the p-value of their sum."""
+    """A row of the table: synchronized iterations and baselines, one per run, and the p-value of their sum."""
 
     observed: list[float]
     chance: list[Floats]
@@ -230,7 +230,7 @@ def _tabulate_series(results: Sequence[Synchrony]) -> Table:
         "peaks of",
         list(rows),
         {
-            "synchronised": Column(np.array([row.observed for row in rows.values()]).T, 1),
+            "synchronized": Column(np.array([row.observed for row in rows.values()]).T, 1),
             "expected by chance": column(np.mean, 2),
             "sd of chance": column(lambda b: np.std(b, ddof=1), 2),
             "p (one-sided)": Column.of([row.p for row in rows.values()], text=format_smallest),
@@ -251,7 +251,7 @@ def _describe(results: Sequence[Synchrony]) -> list[str]:
     first = results[0]
     repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
     notes = [
-        f"synchronised: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
+        f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
         f"chance: each layer is shifted in time by a random choice of {shifts} iterations, {repeats:,} times.",
     ]
     still = list(dict.fromkeys(layer for result in results for layer in result.still))

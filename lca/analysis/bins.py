@@ -24,8 +24,8 @@ def thin(n: int, at_most: int) -> Edges:
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).round().astype(np.int64))
 
 
-def find_centres(edges: Edges) -> Floats:
-    """Return the centre of each bin of iterations."""
+def find_centers(edges: Edges) -> Floats:
+    """Return the center of each bin of iterations."""
     return (edges[:-1] + edges[1:] - 1) / 2
 
 

@@ -20,7 +20,7 @@ class Magnitudes:
     """A histogram of the absolute values of LCA.
 
     Attributes:
-        values: Centres of the bins, ascending, in units of the loss, shape (bins,).
+        values: Centers of the bins, ascending, in units of the loss, shape (bins,).
         counts: Number of values in each bin, shape (bins,).
     """
 
@@ -90,7 +90,7 @@ def split_by_sign(counts: Counts, n_below: int, n_above: int) -> tuple[Magnitude
     `counts` has shape (N_FLOAT_BINS,). `n_below` and `n_above` are the numbers of negative and positive values.
     """
     codes = np.arange(N_FLOAT_BINS, dtype=np.uint32) << DROPPED_BITS
-    values = (codes | 1 << (DROPPED_BITS - 1)).view(np.float32)  # centres of the bins
+    values = (codes | 1 << (DROPPED_BITS - 1)).view(np.float32)  # centers of the bins
     half = N_FLOAT_BINS // 2
     finite = np.isfinite(values[:half])
     middles = values[:half][finite].astype(np.float64)

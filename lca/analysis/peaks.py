@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
     """Find the n deepest local minima of each series of `values`, shape (T, …), deepest first.
 
-    A local minimum is lower than both of its neighbours, so the ends of a series and the neighbours of NaN never are.
+    A local minimum is lower than both of its neighbors, so the ends of a series and the neighbors of NaN never are.
     Returns the iterations, shape (…, n), padded with −1.
     """
     peaks = Peaks(values.shape[1:], n)
@@ -48,7 +48,7 @@ class Peaks:
         self.iterations = np.take_along_axis(there, order, -1)
 
 
-def find_synchronised(peaks: Counts) -> list[int]:
+def find_synchronized(peaks: Counts) -> list[int]:
     """Return the iterations that are peaks of every layer, ascending. `peaks` has shape (layers, n)."""
     common = set.intersection(*({*row.tolist()} for row in peaks)) - {-1}
     return sorted(common)

@@ -1,7 +1,7 @@
 """Reads the large arrays of a run in tiles: strips of parameters, 64 iterations at a time, in order of time.
 
 Each file is read once, while the previous one is processed. Memory use is bounded by two pieces of 64 iterations by the
-rows of one file, whatever K and T are. The tiles of neighbouring strips in the same file are interleaved.
+rows of one file, whatever K and T are. The tiles of neighboring strips in the same file are interleaved.
 """
 
 from collections.abc import Iterator, Sequence

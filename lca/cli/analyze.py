@@ -135,8 +135,8 @@ add_question(
 add_question(
     "overfit",
     analysis.overfit,
-    "Which layers learn without generalising.",
-    """Show which layers and neurons learn without generalising.
+    "Which layers learn without generalizing.",
+    """Show which layers and neurons learn without generalizing.
 
     Compares the LCA of the training loss with the LCA of the loss on another split, which must be allocated first.
 

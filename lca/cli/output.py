@@ -1,4 +1,4 @@
-"""Results on stdout, in colour on a terminal and as plain text otherwise, and in JSON files."""
+"""Results on stdout, in color on a terminal and as plain text otherwise, and in JSON files."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def get_terminal() -> "Console | None":
 
 
 def print_answer(answer: "Answer") -> None:
-    """Print an answer: as its own text, or on a terminal with signed values in colour."""
+    """Print an answer: as its own text, or on a terminal with signed values in color."""
     if console := get_terminal():
         from lca.cli import tables
 

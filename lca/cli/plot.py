@@ -180,7 +180,7 @@ add_figure(
 add_figure(
     "overfit",
     figures.overfit,
-    "Which layers learn without generalising.",
+    "Which layers learn without generalizing.",
     """Plot how much less each layer helps on another split than on the training split.
 
     The other split must be allocated first.

@@ -16,7 +16,7 @@ from lca.text import facts, pluralize
 from lca.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from lca.problem.zoo.catalogue import Entry
+    from lca.problem.zoo.catalog import Entry
     from lca.problem.zoo.presets import Option
 
 
@@ -36,7 +36,7 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     if settings and not names:
         raise UsageError("--set requires a PROBLEM", remedy="For example: lca problems cifar-fc --set layers=5")
     from lca.problem.user_code import list_plugins
-    from lca.problem.zoo.catalogue import describe
+    from lca.problem.zoo.catalog import describe
     from lca.problem.zoo.presets import PRESETS
 
     entries = [describe(name, parse_settings(settings)) for name in names or PRESETS]

@@ -1,4 +1,4 @@
-"""Tables and facts on a terminal, in colour: what helps is green and what hurts is red, as in the figures.
+"""Tables and facts on a terminal, in color: what helps is green and what hurts is red, as in the figures.
 
 `rich` is imported only here and only when something is printed on a terminal. Output to a file or a pipe does not pass
 through this module.
@@ -24,14 +24,14 @@ Styles = Sequence[Sequence[str]]
 
 
 def make_console(no_color: bool) -> "Console":
-    """Return a console that writes to stdout. Without colour, it writes no escape sequences at all."""
+    """Return a console that writes to stdout. Without color, it writes no escape sequences at all."""
     from rich.console import Console
 
     return Console(color_system=None if no_color else "auto", highlight=False, markup=False, emoji=False)
 
 
 def print_answer(console: "Console", answer: Answer) -> None:
-    """Print the tables and notes of an answer, with signed values in colour."""
+    """Print the tables and notes of an answer, with signed values in color."""
     for each in answer.tables:
         if each.title:
             print_line(console, each.title, "bold")
@@ -128,7 +128,7 @@ def print_line(console: "Console", text: str, style: str = "") -> None:
 
 
 def _color_legend(line: str) -> "Text":
-    """Return the note about the sign of LCA with its two verbs in their colours."""
+    """Return the note about the sign of LCA with its two verbs in their colors."""
     from rich.text import Text
 
     text = Text(line)

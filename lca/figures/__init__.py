@@ -5,7 +5,7 @@
     figure = lca.figures.helping("run.zarr")
     lca.figures.save(figure, "helping.png")
 
-A ``Look`` sets the title, the colours, the layers and iterations to show, and the size for a screen or a paper.
+A ``Look`` sets the title, the colors, the layers and iterations to show, and the size for a screen or a paper.
 ``animation`` and ``report`` do not return a figure: they write their file themselves.
 """
 

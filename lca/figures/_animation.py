@@ -64,13 +64,13 @@ FILM = Film()
 def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film = FILM, *, name: str = "train") -> int:
     """Write a film of the training: the LCA of every parameter, each tensor as a matrix, with the loss below.
 
-    Parameters that help (LCA below 0) and that hurt (above 0) have different colours. White is 0, and grey marks
+    Parameters that help (LCA below 0) and that hurt (above 0) have different colors. White is 0, and gray marks
     iterations that are not allocated or not finite. Only one block of iterations is held in memory at a time.
 
     Args:
         run: A run, as a path or a ``Run``.
         path: Path of the film. The suffix selects the format: .mp4, .webm or .gif.
-        look: Title, colours, layers and iterations to show. Its style is ignored.
+        look: Title, colors, layers and iterations to show. Its style is ignored.
         film: Speed, smoothing and size of the film.
         name: Name of the allocation.
 
@@ -97,7 +97,7 @@ def count_frames(run: Run, look: Look, film: Film) -> int:
 
 
 def draw_frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterator[Frame]:
-    """Yield the frames, arrays of shape (height, width, 3). Iterations without finite LCA are grey."""
+    """Yield the frames, arrays of shape (height, width, 3). Iterations without finite LCA are gray."""
     allocation, table = run.allocation(name), run.parameters
     sizes = analysis.tails(run, name=name, unconverged=True).both
     shown = _choose_frames(run, look, film)

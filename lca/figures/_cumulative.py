@@ -18,14 +18,14 @@ STYLES = {"-": "solid", "--": "dashed", ":": "dotted"}  # line styles of the fir
 def cumulative(
     runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
 ) -> Figure:
-    """Plot the cumulative LCA of each layer over time: one colour per layer, one line style per allocation.
+    """Plot the cumulative LCA of each layer over time: one color per layer, one line style per allocation.
 
     A falling line means that the layer helps, because LCA below 0 lowers the loss.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.layers``. To compare up to three allocations
             of one run, a mapping from their names to their results.
-        look: Title, colours, style, layers and iterations to show.
+        look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation. A complete allocation named "val" is drawn as well.
         unconverged: Whether to include iterations that did not converge.
 
@@ -56,14 +56,14 @@ def _draw(results: Mapping[str, Layers], look: Look) -> Figure:
     curves = {name: np.where(np.isnan(result.lca), np.nan, result.cumulative) for name, result in results.items()}
     chosen = look.choose_layers(layers)
     span = look.choose_iterations(len(next(iter(curves.values()))))
-    colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
+    colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
     with look.figure(7.2, max(3.6, 1.2 + 0.19 * len(chosen))) as figure:
         axes = figure.subplots()
         x = np.arange(span.start, span.stop)
         for name, style in zip(curves, STYLES, strict=False):
-            for i, colour in zip(chosen, colours, strict=True):
+            for i, color in zip(chosen, colors, strict=True):
                 label = escape_text(layers[i]) if style == "-" else None
-                draw_line(axes, x, curves[name][span, i], style, color=colour, label=label)
+                draw_line(axes, x, curves[name][span, i], style, color=color, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
         styles = ", ".join(f"{name} {word}" for name, word in zip(curves, STYLES.values(), strict=False))

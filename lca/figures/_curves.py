@@ -51,13 +51,13 @@ def curves(
     result, look = ask_one(analysis.curves, Curves, runs, look, name=name, unconverged=unconverged, **options)
     span = look.choose_iterations(result.lca.shape[1])
     n = len(result.names)
-    colours = colormaps["turbo"](np.linspace(0.05, 0.95, n))
+    colors = colormaps["turbo"](np.linspace(0.05, 0.95, n))
     with look.figure(7.2, max(3.6, 1.2 + 0.19 * min(n, MAX_NAMED))) as figure:
         axes = figure.subplots()
         cumulative = np.where(np.isnan(result.lca), np.nan, result.cumulative)
         x = np.arange(span.start, span.stop)
-        for parameter, curve, colour in zip(result.names, cumulative, colours, strict=True):
-            draw_line(axes, x, curve[span], color=colour, label=escape_text(parameter), linewidth=1)
+        for parameter, curve, color in zip(result.names, cumulative, colors, strict=True):
+            draw_line(axes, x, curve[span], color=color, label=escape_text(parameter), linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
         if n <= MAX_NAMED:

@@ -19,12 +19,12 @@ N_BINS = 40  # bars on each side of 0
 def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
     """Plot the density of all non-zero LCA on a logarithmic scale.
 
-    Helping (below 0) and hurting (above 0) have different colours. The lines are a Gaussian with the same standard
+    Helping (below 0) and hurting (above 0) have different colors. The lines are a Gaussian with the same standard
     deviation and a Weibull distribution fitted to each side. The largest 1 % of the absolute values are cut off.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.tails``.
-        look: Title, colours and style.
+        look: Title, colors and style.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -48,9 +48,9 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
     with look.figure(6.4, 4.4) as figure:
         axes = figure.subplots()
         shapes = f"Weibull, k = {result.weibull_helped:.2f}, {result.weibull_hurt:.2f}"
-        helped = _draw_bars(axes, result.helped, -1, edges, both.n, color=look.colours.help, label="helped")
+        helped = _draw_bars(axes, result.helped, -1, edges, both.n, color=look.palette.help, label="helped")
         _draw_weibull(axes, result.helped, -x, result.weibull_helped, both.n, shapes)
-        hurt = _draw_bars(axes, result.hurt, 1, edges, both.n, color=look.colours.hurt, label="hurt")
+        hurt = _draw_bars(axes, result.hurt, 1, edges, both.n, color=look.palette.hurt, label="hurt")
         _draw_weibull(axes, result.hurt, x, result.weibull_hurt, both.n)
         gaussian = scipy.stats.norm.pdf(x, scale=result.deviation)
         both_sides = np.append(-x[::-1], x), np.append(gaussian[::-1], gaussian)

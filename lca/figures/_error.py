@@ -28,7 +28,7 @@ def error(
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``. To compare several allocations, a
             mapping from labels to results.
-        look: Title, colours, style and iterations to show.
+        look: Title, colors, style and iterations to show.
         name: Name of the allocation.
         unconverged: Ignored. Iterations that did not converge are always drawn.
         against: Names of other allocations of the same run to compare with. By default all complete allocations over
@@ -75,10 +75,10 @@ def _draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
     with look.figure(7.2, 4.8) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
         for i, (name, curve) in enumerate(curves.items()):
-            colour = look.colours.others[i % len(look.colours.others)]
+            color = look.palette.others[i % len(look.palette.others)]
             accumulated = np.where(np.isnan(curve.residual), np.nan, np.nancumsum(curve.residual))
-            top.plot(x, _measure(curve.residual)[span], ".", color=colour, markersize=3, label=escape_text(name))
-            draw_line(bottom, x, _measure(accumulated)[span], color=colour)
+            top.plot(x, _measure(curve.residual)[span], ".", color=color, markersize=3, label=escape_text(name))
+            draw_line(bottom, x, _measure(accumulated)[span], color=color)
         top.axhline(first.tolerance, color="#999999", linewidth=0.8, linestyle=":")
         top.set_ylabel("|residual| (nats)\ndotted: tolerance")
         bottom.set_ylabel("|cumulative residual|\n(nats)")

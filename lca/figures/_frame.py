@@ -22,11 +22,11 @@ def frame(
 ) -> Figure:
     """Draw the LCA of every parameter in one iteration, each tensor as a matrix.
 
-    White is 0. Parameters that help (LCA below 0) and that hurt (above 0) have different colours, as in ``animation``.
+    White is 0. Parameters that help (LCA below 0) and that hurt (above 0) have different colors, as in ``animation``.
 
     Args:
         runs: A run, as a path or a ``Run``.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Ignored. An iteration that did not converge can be drawn.
         iteration: Number of the iteration to draw, from 0.
@@ -57,7 +57,7 @@ def frame(
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, matrix in zip(panels, shown, strict=False):
             values = np.ma.masked_where(matrix.places == EMPTY, lca[matrix.places])
-            picture = axes.imshow(values, cmap=look.colours.map, norm=norm, aspect="auto", interpolation="nearest")
+            picture = axes.imshow(values, cmap=look.palette.map, norm=norm, aspect="auto", interpolation="nearest")
             axes.set_title(escape_text(matrix.name), fontsize="small")
             axes.set_xticks([])
             axes.set_yticks([])

@@ -17,7 +17,7 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.helping``.
-        look: Title, colours, style and iterations to show.
+        look: Title, colors, style and iterations to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -34,7 +34,7 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
     result, look = ask_one(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
-        span, colours = look.choose_iterations(len(result.helped)), look.colours
+        span, colors = look.choose_iterations(len(result.helped)), look.palette
         iterates = np.arange(span.start, span.stop + 1)
         draw_loss(top, iterates, result.loss)
         set_title(top, look.title)
@@ -42,13 +42,13 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
         shares = result.shares
         edges = iterates - 0.5
         below = np.zeros(len(edges) - 1)
-        for values, colour, label in (
-            (shares.helped, colours.help, "helped (LCA < 0)"),
-            (shares.zero, colours.zero, "no effect"),
-            (shares.hurt, colours.hurt, "hurt (LCA > 0)"),
+        for values, color, label in (
+            (shares.helped, colors.help, "helped (LCA < 0)"),
+            (shares.zero, colors.zero, "no effect"),
+            (shares.hurt, colors.hurt, "hurt (LCA > 0)"),
         ):
             share = values[span]
-            bottom.stairs(below + share, edges, baseline=below, fill=True, color=colour, label=label, linewidth=0)
+            bottom.stairs(below + share, edges, baseline=below, fill=True, color=color, label=label, linewidth=0)
             below = below + share
         bottom.axhline(50, color=INK, linewidth=0.7, linestyle=":")
         bottom.set_ylim(0, 100)

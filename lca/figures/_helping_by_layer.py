@@ -21,7 +21,7 @@ def helping_by_layer(
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -41,7 +41,7 @@ def helping_by_layer(
     with look.figure(choose_width(names), 3.2) as figure:
         axes = figure.subplots()
         positions = np.arange(len(names))
-        axes.bar(positions, mean, width=0.7, color=look.colours.help)
+        axes.bar(positions, mean, width=0.7, color=look.palette.help)
         if len(results) > 1:
             axes.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(50, color=INK, linewidth=0.8, linestyle=":")

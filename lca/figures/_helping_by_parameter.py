@@ -19,7 +19,7 @@ def helping_by_parameter(
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
-        look: Title, colours and style.
+        look: Title, colors and style.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -37,7 +37,7 @@ def helping_by_parameter(
     edges = np.linspace(0, 100, shares.shape[1] + 1)
     with look.figure(4.8, 3.2) as figure:
         axes = figure.subplots()
-        axes.stairs(shares.mean(axis=0), edges, fill=True, color=look.colours.help, alpha=0.85)
+        axes.stairs(shares.mean(axis=0), edges, fill=True, color=look.palette.help, alpha=0.85)
         for share in shares if len(results) > 1 else ():
             axes.stairs(share, edges, color=INK, linewidth=0.5)
         axes.axvline(50, color=INK, linewidth=0.8, linestyle=":")

@@ -29,13 +29,13 @@ def layers(
 ) -> Figure:
     """Plot the total LCA of each layer as a bar. Below 0 the layer helps, above 0 it hurts.
 
-    For several runs the bars are means and the error bars standard deviations. The colour of a bar shows its sign, or
+    For several runs the bars are means and the error bars standard deviations. The color of a bar shows its sign, or
     its group if several groups of runs are compared.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.layers``. To compare groups of
             runs, a mapping from labels to groups, or a sequence of groups.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
         labels: Labels of a sequence of groups, by default A, B, ….
@@ -85,9 +85,9 @@ def _draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
         for i, (label, results) in enumerate(groups.items()):
             mean, deviation = mean_and_deviation([result.total[chosen] for result in results])
             at = positions + (i - (len(groups) - 1) / 2) * width
-            others = look.colours.others
-            colour = look.colours.by_sign(mean) if len(groups) == 1 else others[i % len(others)]
-            axes.bar(at, mean, width, color=colour, label=escape_text(f"{label} (n = {len(results)})"))
+            others = look.palette.others
+            color = look.palette.by_sign(mean) if len(groups) == 1 else others[i % len(others)]
+            axes.bar(at, mean, width, color=color, label=escape_text(f"{label} (n = {len(results)})"))
             if len(results) > 1:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)

@@ -17,7 +17,7 @@ def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", un
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``.
-        look: Title, colours, style and iterations to show.
+        look: Title, colors, style and iterations to show.
         name: Name of the allocation.
         unconverged: Ignored. Iterations that did not converge are always drawn.
 
@@ -31,20 +31,20 @@ def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", un
         >>> lca.figures.save(lca.figures.loss("run.zarr"), "loss.png")
     """
     result, look = ask_one(analysis.loss_curve, LossCurve, runs, look, name=name)
-    span, colours = look.choose_iterations(len(result.allocated)), look.colours
+    span, colors = look.choose_iterations(len(result.allocated)), look.palette
     iterates = np.arange(span.start, span.stop + 1)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         draw_loss(top, iterates, result.loss, label="loss")
         for i, stretch in enumerate(result.stretches):
             label = "L₀ + Σ A" if i == 0 else None
-            top.plot(stretch, result.rebuild_loss(stretch), "--", color=colours.others[1], label=label)
+            top.plot(stretch, result.rebuild_loss(stretch), "--", color=colors.others[1], label=label)
         top.legend(frameon=False)
         set_title(top, look.title)
         residual = result.residual[span]
         bottom.plot(iterates[:-1], residual, ".", color=INK, markersize=2)
         for sign in (-1, 1):
-            bottom.axhline(sign * result.tolerance, color=colours.hurt, linewidth=0.8, linestyle=":")
+            bottom.axhline(sign * result.tolerance, color=colors.hurt, linewidth=0.8, linestyle=":")
         largest = np.nanmax(np.abs(residual), initial=0)
         bottom.set_ylim(*(sign * 1.15 * max(largest, result.tolerance) for sign in (-1, 1)))
         bottom.set_ylabel("residual (nats)\ndotted: tolerance")

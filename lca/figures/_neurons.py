@@ -18,11 +18,11 @@ MAX_NEURONS = 2_000
 def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
     """Plot the LCA of each neuron over time, with one row per neuron, grouped by layer.
 
-    White is 0. Neurons that help (LCA below 0) and that hurt (above 0) have different colours.
+    White is 0. Neurons that help (LCA below 0) and that hurt (above 0) have different colors.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.neurons``.
-        look: Title, colours, style, layers and iterations to show.
+        look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -43,15 +43,15 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
     picture = np.ma.masked_invalid(_average(result, rows, span))
     with look.figure(7.2, min(max(3.2, 2 + len(rows) / 40), 7)) as figure:
         axes = figure.subplots()
-        colours = axes.imshow(
+        colors = axes.imshow(
             picture,
-            cmap=look.colours.map,
+            cmap=look.palette.map,
             norm=make_scale(np.asarray(picture.filled(np.nan))),
             aspect="auto",
             interpolation="nearest",
             extent=(span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5),
         )
-        figure.colorbar(colours, extend="both", label=f"LCA per iteration (nats)\n{SIGNS}", fraction=0.05)
+        figure.colorbar(colors, extend="both", label=f"LCA per iteration (nats)\n{SIGNS}", fraction=0.05)
         _divide_layers(axes, [result.units.layer[row] for row in rows])
         set_title(axes, look.title)
         set_time_axis(axes, span)

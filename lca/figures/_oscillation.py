@@ -27,7 +27,7 @@ def oscillation(
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Crossings of the
             gradient are drawn if all of them contain its signs.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
 
@@ -55,7 +55,7 @@ def oscillation(
         for i, (label, values) in enumerate(bars.items()):
             mean, deviation = mean_and_deviation(values)
             at = np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width
-            axes.bar(at, mean, width, color=look.colours.others[i], label=label)
+            axes.bar(at, mean, width, color=look.palette.others[i], label=label)
             if len(results) > 1:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=0.8)
         name_layers(axes, names)
@@ -69,7 +69,7 @@ def oscillation(
 
 
 def _ask_oscillation(runs: Sequence[Run], *, name: str, unconverged: bool) -> Sequence[Oscillation]:
-    """Analyse the runs, including the crossings of the gradient if all allocations store its signs."""
+    """Analyze the runs, including the crossings of the gradient if all allocations store its signs."""
     crossings = all("gradient_sign" in run.allocation(name).arrays for run in runs)
     return analysis.oscillation(runs, name=name, unconverged=unconverged, crossings=crossings)
 

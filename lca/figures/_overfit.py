@@ -28,7 +28,7 @@ def overfit(
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.overfit``.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
         against: Name of the allocation on the held-out split.
@@ -50,17 +50,17 @@ def overfit(
     with look.figure(max(7.2, choose_width(names)), 6) as figure:
         top, bottom = figure.subplots(2, 1)
         positions = np.arange(len(names))
-        top.bar(positions, mean, width=0.7, color=look.colours.by_sign(mean))
+        top.bar(positions, mean, width=0.7, color=look.palette.by_sign(mean))
         if len(results) > 1:
             top.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         name_layers(top, names)
         top.set_ylabel(f"LCA on {first.names[1]} − {first.names[0]} (nats)\nabove 0 overfits")
         set_title(top, look.title)
         cumulative = np.where(np.isnan(first.gap), np.nan, first.cumulative_gap)
-        colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
-        for i, colour in zip(chosen, colours, strict=True):
+        colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
+        for i, color in zip(chosen, colors, strict=True):
             label = escape_text(first.layers[i])
-            draw_line(bottom, np.arange(len(cumulative)), cumulative[:, i], color=colour, label=label)
+            draw_line(bottom, np.arange(len(cumulative)), cumulative[:, i], color=color, label=label)
         bottom.set_ylabel("cumulative difference (nats)" + (",\nfirst run" if len(results) > 1 else ""))
         figure.legend(loc="outside right lower", frameon=False, fontsize="small")
         set_time_axis(bottom, slice(0, len(cumulative)))

@@ -16,7 +16,7 @@ from lca.analysis._synchrony import Series
 from lca.errors import UsageError
 from lca.figures.asking import Runs, ask_one
 from lca.figures.axes import name_layers, set_time_axis, set_title, tidy
-from lca.figures.style import DEFAULT, INK, Colours, Look
+from lca.figures.style import DEFAULT, INK, Colors, Look
 from lca.store.run import Run
 
 BY_CLASS = "LCA by class"
@@ -33,13 +33,13 @@ def peaks(
     unconverged: bool = False,
     what: str | None = None,
 ) -> Figure:
-    """Plot the iterations in which each layer learns most. Iterations that all layers share have another colour.
+    """Plot the iterations in which each layer learns most. Iterations that all layers share have another color.
 
     The peaks of LCA are its lowest values, where the layer helps most.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.synchrony``.
-        look: Title, colours, style, layers and iterations to show.
+        look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
         what: Quantity whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion". By default the LCA by
@@ -67,7 +67,7 @@ def peaks(
     row = ROW if n_classes > 1 else NAMED_ROW
     with look.figure(7.2, min(max(2.2, 1.0 + row * n_classes * (n_layers + 1)), TALLEST)) as figure:
         axes = figure.subplots()
-        _draw_peaks(axes, series, chosen, span, look.colours)
+        _draw_peaks(axes, series, chosen, span, look.palette)
         if n_classes > 1:
             middles = np.arange(n_classes) * (n_layers + 1) + (n_layers - 1) / 2
             axes.set_yticks(middles, result.classes)
@@ -84,21 +84,21 @@ def peaks(
 
 
 def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str, unconverged: bool) -> Sequence[Synchrony]:
-    """Analyse the run, by class only if the peaks by class are drawn."""
+    """Analyze the run, by class only if the peaks by class are drawn."""
     (run,) = runs
     by_class = what == BY_CLASS or (what is None and "class_lca" in run.allocation(name).arrays)
     return [analysis.synchrony(run, name=name, unconverged=unconverged, by_class=by_class)]
 
 
-def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colours: Colours) -> None:
+def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colors: Colors) -> None:
     """Draw a row of dots for each layer, starting at the bottom, with the layers of a class together."""
-    for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronised, strict=True)):
+    for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronized, strict=True)):
         bottom = c * (len(layers) + 1)
         for row, iterations in enumerate(of_class[layers]):
             at = iterations[(iterations >= span.start) & (iterations < span.stop)]
             together = np.isin(at, shared)
-            for those, colour, size in ((~together, INK, 3), (together, colours.hurt, 4)):
+            for those, color, size in ((~together, INK, 3), (together, colors.hurt, 4)):
                 heights = np.full(those.sum(), bottom + row)
-                axes.plot(at[those], heights, ".", color=colour, markersize=size)
+                axes.plot(at[those], heights, ".", color=color, markersize=size)
         if c:
             axes.axhline(bottom - 1, color="#cccccc", linewidth=0.6)

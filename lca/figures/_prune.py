@@ -30,12 +30,12 @@ def prune(
 ) -> Figure:
     """Plot loss (left) and accuracy (right) against the pruned percentage of the weights.
 
-    Each criterion has a colour and each split a line style. The accuracy is left out if the problem does not define it.
+    Each criterion has a color and each split a line style. The accuracy is left out if the problem does not define it.
     For several runs the lines are means and the bands standard deviations.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.prune``.
-        look: Title, colours and style.
+        look: Title, colors and style.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
         evaluate: Function that evaluates a model, as in ``lca.analysis.prune``, such as ``lca.Evaluator(problem)``.
@@ -84,8 +84,8 @@ def _draw_measure(axes: Axes, results: Sequence[Pruned], field: str, scale: floa
     parts = 100 * first.pruned
     for split, style in zip(first.loss, LINES, strict=False):
         for i, criterion in enumerate(first.criteria):
-            colour = look.colours.others[i]
+            color = look.palette.others[i]
             mean, deviation = mean_and_deviation([scale * getattr(result, field)[split][i] for result in results])
-            axes.plot(parts, mean, style, color=colour, marker="o", markersize=3, label=f"{criterion}, {split}")
+            axes.plot(parts, mean, style, color=color, marker="o", markersize=3, label=f"{criterion}, {split}")
             if len(results) > 1:
-                axes.fill_between(parts, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(parts, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)

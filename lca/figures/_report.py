@@ -45,7 +45,7 @@ def report(
     Args:
         runs: A path, a ``Run``, or a sequence of these.
         path: Path of the page, with the suffix .html or .htm.
-        look: Title and colours of the page. The other fields have no effect.
+        look: Title and colors of the page. The other fields have no effect.
         name: Name of the allocation in each run.
         unconverged: Whether to include iterations that did not converge.
         render_remedy: Function that formats the arguments and calls in the remedies of unanswered questions.
@@ -75,11 +75,11 @@ def render(runs: Sequence[Mapping[str, Any]], look: Look, findings: Sequence[Fin
     """Return the page about runs of the same model. `runs` contains the data of each run from `aggregate_run`."""
     from plotly.offline import get_plotlyjs
 
-    limit = max((run["heat"]["limit"] for run in runs), default=1.0)  # the same colour scale for all runs
+    limit = max((run["heat"]["limit"] for run in runs), default=1.0)  # the same color scale for all runs
     for run in runs:
         run["heat"]["limit"] = limit
-    colours = {"help": look.colours.help, "hurt": look.colours.hurt}
-    data = {"runs": runs, "findings": [asdict(finding) for finding in findings], "colours": colours}
+    colors = {"help": look.palette.help, "hurt": look.palette.hurt}
+    data = {"runs": runs, "findings": [asdict(finding) for finding in findings], "colors": colors}
     # A "<" could end the script element, so it is escaped as JSON allows.
     text = json.dumps(_simplify(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {

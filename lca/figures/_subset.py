@@ -33,7 +33,7 @@ def subset(
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.subset``.
-        look: Title, colours and style.
+        look: Title, colors and style.
         name: Name of the allocation over all examples.
         unconverged: Whether to include iterations that did not converge.
         against: Names of the allocations over subsets. By default all such allocations of the same split.
@@ -56,7 +56,7 @@ def subset(
                 agreements = list(result.agreements.values())
                 x = [agreement.examples for agreement in agreements]
                 y = [scale * getattr(agreement, field) for agreement in agreements]
-                axes.plot(x, y, "o-", color=look.colours.others[0], markersize=4)
+                axes.plot(x, y, "o-", color=look.palette.others[0], markersize=4)
             axes.axvline(results[0].n_examples, color="#999999", linewidth=0.8, linestyle=":")
             axes.set_xscale("log")
             axes.set_xticks(sizes, [f"{n:,}" for n in sizes])

@@ -34,7 +34,7 @@ def trend(
 
     Args:
         runs: Runs (paths or ``Run`` objects) that differ in the option, or a result of ``lca.analysis.trend``.
-        look: Title, colours, style and layers to show.
+        look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
         option: Name of a training option, such as "learning_rate", or of an option of a layer, such as
@@ -80,9 +80,9 @@ def _ask_trend(
 def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
     """Draw a line over the layers for each value of the option."""
     values = np.unique(result.x)
-    for value, colour in zip(values, colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True):
+    for value, color in zip(values, colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True):
         mean = result.lca[result.x == value][:, layers].mean(axis=0)
-        axes.plot(np.arange(len(layers)), mean, "o-", color=colour, markersize=3, label=f"{value:g}")
+        axes.plot(np.arange(len(layers)), mean, "o-", color=color, markersize=3, label=f"{value:g}")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
     axes.legend(title=escape_text(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
@@ -91,7 +91,7 @@ def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
 def _draw_fit(axes: Axes, result: Trend, layer: int, look: Look) -> None:
     """Draw a point for each run and the least-squares line."""
     lca = result.lca[:, layer]
-    axes.scatter(result.x, lca, color=look.colours.by_sign(lca), s=16, zorder=2)
+    axes.scatter(result.x, lca, color=look.palette.by_sign(lca), s=16, zorder=2)
     if np.isfinite(result.slope[layer]):
         ends = np.array([result.x.min(), result.x.max()])
         fitted = result.intercept[layer] + result.slope[layer] * ends

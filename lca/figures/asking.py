@@ -1,4 +1,4 @@
-"""The input of a figure: runs, which are analysed first, or the results of an earlier analysis."""
+"""The input of a figure: runs, which are analyzed first, or the results of an earlier analysis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Elements that several figures share: titles, lines with gaps, the loss curve, axes and colour scales."""
+"""Elements that several figures share: titles, lines with gaps, the loss curve, axes and color scales."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lca.figures.style import INK
 
-CLIP = 99.0  # A colour scale ends at this percentile of |A|, so that a few large values do not make the rest white.
-SIGNS = "below 0 helps, above 0 hurts"  # for every axis and colour bar that shows LCA
+CLIP = 99.0  # A color scale ends at this percentile of |A|, so that a few large values do not make the rest white.
+SIGNS = "below 0 helps, above 0 hurts"  # for every axis and color bar that shows LCA
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,6 @@ def choose_limit(values: NDArray[Any]) -> float:
 
 
 def make_scale(values: NDArray[Any]) -> Normalize:
-    """Return a colour scale symmetric about 0 that ends at the 99th percentile of the absolute values."""
+    """Return a color scale symmetric about 0 that ends at the 99th percentile of the absolute values."""
     limit = choose_limit(values)
     return Normalize(-limit, limit)

@@ -26,8 +26,8 @@ HEADER = 34  # height of the space above the panels, in pixels
 TITLE, VECTOR, GAP = 16, 8, 6  # height of a layer's name, largest height of a vector, gap between panels, in pixels
 DOT = 5  # radius of the dot on the loss curve, in pixels
 STRETCH = 3.0  # largest ratio between the two scales of a matrix that is stretched to fill its cell
-FULL_TEXT, MIN_LABELLED = 600, 400  # heights in pixels: lower films have smaller text and no axis labels
-MISSING = (217, 217, 217)  # colour of NaN
+FULL_TEXT, MIN_LABELED = 600, 400  # heights in pixels: lower films have smaller text and no axis labels
+MISSING = (217, 217, 217)  # color of NaN
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Panel:
 class Canvas:
     """The background that all frames share, and a method to draw one frame on it.
 
-    `loss` has shape (T + 1,). `layers` and `shown` are the layers and iterations of the film. The colour scale ends at
+    `loss` has shape (T + 1,). `layers` and `shown` are the layers and iterations of the film. The color scale ends at
     ±`limit`. `size` is (width, height) in pixels.
     """
 
@@ -95,8 +95,8 @@ class Canvas:
         size: tuple[int, int],
     ) -> None:
         self.loss, self.limit, self.look, self.first = loss, limit, look, shown.start
-        colours = (255 * look.colours.map(np.arange(255))[:, :3]).round().astype(np.uint8)
-        self.colours = np.concatenate([colours, [MISSING]]).astype(np.uint8)
+        colors = (255 * look.palette.map(np.arange(255))[:, :3]).round().astype(np.uint8)
+        self.colors = np.concatenate([colors, [MISSING]]).astype(np.uint8)
         width, height = size
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         self.panels = lay_out(table, layers, figure, width, height)
@@ -110,7 +110,7 @@ class Canvas:
         for panel in self.panels:
             codes = np.clip(127 + 127 * panel.average(extended) / self.limit, 0, 254)
             codes = np.where(np.isnan(codes), 255, codes.round()).astype(np.uint8)
-            picture = self.colours[codes[panel.rows][:, panel.columns]]
+            picture = self.colors[codes[panel.rows][:, panel.columns]]
             bottom, right = panel.top + len(panel.rows), panel.left + len(panel.columns)
             frame[panel.top : bottom, panel.left : right] = picture
         image = Image.fromarray(frame)
@@ -119,7 +119,7 @@ class Canvas:
         if np.isfinite(self.loss[t]):
             loss = f"loss {self.loss[t]:.4f}"
             x, y = self.dots[t - self.first]
-            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=self.look.colours.hurt)
+            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=self.look.palette.hurt)
         draw.text((image.width - 12, 8), f"iteration {t:,}   {loss}", fill=INK, font=self.font, anchor="ra")
         return np.asarray(image)
 
@@ -138,7 +138,7 @@ def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> 
     curve.tick_params(labelsize=10 * scale)
     for label in (curve.xaxis.label, curve.yaxis.label):
         label.set_fontsize(10 * scale)
-    if figure.bbox.height < MIN_LABELLED:
+    if figure.bbox.height < MIN_LABELED:
         curve.set(xlabel="", ylabel="")
     _draw_legend(curve, look, 8 * scale)
     figure.text(0.01, 0.985, escape_text(look.title or ""), va="top", fontsize=11 * scale)
@@ -150,10 +150,10 @@ def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> 
 
 
 def _draw_legend(curve: Axes, look: Look, size: float) -> None:
-    """Explain the two colours, above the loss curve at the right."""
-    signs = {"LCA below 0 helps": look.colours.help, "LCA above 0 hurts": look.colours.hurt}
+    """Explain the two colors, above the loss curve at the right."""
+    signs = {"LCA below 0 helps": look.palette.help, "LCA above 0 hurts": look.palette.hurt}
     curve.legend(
-        handles=[Patch(color=colour, label=label) for label, colour in signs.items()],
+        handles=[Patch(color=color, label=label) for label, color in signs.items()],
         loc="lower right",
         bbox_to_anchor=(1, 1),
         ncols=2,

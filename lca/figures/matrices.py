@@ -11,7 +11,7 @@ from lca.store.blocks import ceil_div
 from lca.store.parameters import Parameter, ParameterTable
 
 EMPTY = -1  # index in a cell without a parameter
-IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # (colours, side in pixels) of common image datasets
+IMAGES = ((1, 8), (1, 16), (1, 28), (1, 32), (3, 32), (3, 64))  # (colors, side in pixels) of common image datasets
 VECTOR_ROW = 128  # a longer vector is wrapped into rows of this many parameters
 
 Places = NDArray[np.int64]
@@ -33,7 +33,7 @@ def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) ->
     """Return one matrix per tensor of the given layers, or of all layers.
 
     A dense kernel keeps its shape (unit, input). If the inputs of the first tensor can be a square image with one or
-    three colours, the weights of each unit are drawn as such an image. A convolution is a grid of filters, with output
+    three colors, the weights of each unit are drawn as such an image. A convolution is a grid of filters, with output
     channels as rows and input channels as columns. A vector is a strip.
     """
     return [
@@ -65,8 +65,8 @@ def _arrange(parameter: Parameter, is_first: bool) -> Places:
 
 
 def _find_image_shape(n: int) -> tuple[int, int, int] | None:
-    """Return (colours, height, width) if n inputs can be an image of a common size, else None."""
-    return next(((colours, side, side) for colours, side in IMAGES if colours * side * side == n), None)
+    """Return (colors, height, width) if n inputs can be an image of a common size, else None."""
+    return next(((colors, side, side) for colors, side in IMAGES if colors * side * side == n), None)
 
 
 def _arrange_tiles(tiles: Places, columns: int) -> Places:

@@ -1,10 +1,10 @@
 "use strict";
 // Data of the page and helpers to build elements. Every text is inserted as text, never as markup.
 
-const { runs, findings, colours } = JSON.parse(document.getElementById("data").textContent);
+const { runs, findings, colors } = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
-root.style.setProperty("--help", colours.help);
-root.style.setProperty("--hurt", colours.hurt);
+root.style.setProperty("--help", colors.help);
+root.style.setProperty("--hurt", colors.hurt);
 
 function element(tag, attributes = {}, ...children) {
   const created = document.createElement(tag);

@@ -70,13 +70,13 @@ function heatmap(x, names, z, limit) {
     z,
     zmin: -limit,
     zmax: limit,
-    colorscale: [[0, colours.help], [0.5, theme().paper], [1, colours.hurt]],
+    colorscale: [[0, colors.help], [0.5, theme().paper], [1, colors.hurt]],
     colorbar: phone.matches ? below : side,
     hovertemplate: "%{y}<br>iteration %{x}<br>LCA %{z:.3g} nats per iteration<extra></extra>",
   };
 }
 
-// A rectangle behind the map shows where values are missing, in a colour that differs from that of 0.
+// A rectangle behind the map shows where values are missing, in a color that differs from that of 0.
 function mapLayout(run, names, height) {
   const missing = { type: "rect", layer: "below", x0: -0.5, x1: run.iterations - 0.5, yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: theme().missing };
   return {
@@ -88,7 +88,7 @@ function mapLayout(run, names, height) {
 }
 
 function drawMap(place, run, x, names, z, limit, height) {
-  const room = phone.matches ? { margin: { ...margins(run), b: 92 } } : {}; // for the colour bar below the map
+  const room = phone.matches ? { margin: { ...margins(run), b: 92 } } : {}; // for the color bar below the map
   return draw(place, run, [heatmap(x, names, z, limit)], { ...mapLayout(run, names, height), ...room });
 }
 
@@ -111,7 +111,7 @@ function drawResidual(place, run) {
   const { x, y, sum, tolerance } = run.residual;
   const single = { type: "scatter", mode: "markers", x, y, name: "single iteration", marker: { color: theme().ink, size: 3 } };
   const total = line(sum, "sum so far", { line: { color: theme().accent, width: 1.5 } });
-  const limits = [-tolerance, tolerance].map((at) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { color: colours.hurt, width: 1, dash: "dot" } }));
+  const limits = [-tolerance, tolerance].map((at) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { color: colors.hurt, width: 1, dash: "dot" } }));
   return draw(place, run, [single, total], {
     height: phone.matches ? 190 : 170,
     showlegend: true,
@@ -125,7 +125,7 @@ function drawShares(place, run) {
   const { x, bin, helped, zero, hurt } = run.shares;
   const bars = (y, color, name) => ({ type: "bar", x, y, width: bin, name, marker: { color, line: { width: 0 } }, hovertemplate: "%{y:.1f} %" });
   const [below, above] = phone.matches ? ["", ""] : [" (LCA < 0)", " (LCA > 0)"]; // the note repeats it
-  const traces = [bars(helped, colours.help, `help${below}`), bars(zero, theme().none, "no effect"), bars(hurt, colours.hurt, `hurt${above}`)];
+  const traces = [bars(helped, colors.help, `help${below}`), bars(zero, theme().none, "no effect"), bars(hurt, colors.hurt, `hurt${above}`)];
   const half = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 50, y1: 50, line: { color: theme().ink, width: 1, dash: "dot" } };
   return draw(place, run, traces, {
     barmode: "stack",
@@ -148,7 +148,7 @@ function drawDistribution(place, run) {
   const middles = edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
   const width = edges[1] - edges[0];
   const bars = (sign, counts, color, name) => ({ type: "bar", x: middles.map((m) => sign * m), y: counts, width, marker: { color }, name });
-  return draw(place, run, [bars(-1, helped, colours.help, "help (LCA < 0)"), bars(1, hurt, colours.hurt, "hurt (LCA > 0)")], {
+  return draw(place, run, [bars(-1, helped, colors.help, "help (LCA < 0)"), bars(1, hurt, colors.hurt, "hurt (LCA > 0)")], {
     showlegend: true,
     bargap: 0,
     xaxis: { title: { text: "LCA (nats)" }, exponentformat: "power", nticks: phone.matches ? 5 : 11 },
@@ -157,8 +157,8 @@ function drawDistribution(place, run) {
 }
 
 function drawPeaks(place, run) {
-  const { layers, peaks, synchronised } = run.synchrony;
-  const shared = new Set(synchronised);
+  const { layers, peaks, synchronized } = run.synchrony;
+  const shared = new Set(synchronized);
   const all = peaks.flatMap((of, i) => of.map((t) => ({ t, layer: layers[i] })));
   const points = (chosen, color, name) => ({ type: "scatter", mode: "markers", x: chosen.map(({ t }) => t), y: chosen.map(({ layer }) => plain(layer)), marker: { color, size: 6 }, name });
   const traces = [
@@ -182,14 +182,14 @@ function drawCumulative(place, run, layer) {
   if (layer.peaks) {
     const { x, y } = layer.cumulative;
     const height = (t) => y[Math.max(0, x.findLastIndex((each, i) => each <= t && y[i] !== null))];
-    const marker = { color: colours.help, size: 6 };
+    const marker = { color: colors.help, size: 6 };
     traces.push({ type: "scatter", mode: "markers", x: layer.peaks, y: layer.peaks.map(height), name: "peaks", marker });
   }
   return draw(place, run, traces, { showlegend: true, xaxis: timeAxis(run), yaxis: { title: { text: "LCA (nats)" } } });
 }
 
 function drawHelpingOfLayer(place, run, layer) {
-  const curve = line(layer.helping_over_time, "help", { line: { color: colours.help } });
+  const curve = line(layer.helping_over_time, "help", { line: { color: colors.help } });
   return draw(place, run, [curve], { height: 180, xaxis: timeAxis(run), yaxis: { title: { text: "help (%)" }, range: [0, 100] } });
 }
 

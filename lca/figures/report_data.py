@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lca import analysis
 from lca.analysis import Helping, Layers, LossCurve, Neurons, Overfit, Synchrony, Tails
 from lca.analysis._neurons import MAX_CELLS
-from lca.analysis.bins import count_in_bins, find_centres, make_edges, mean_in_bins, thin
+from lca.analysis.bins import count_in_bins, find_centers, make_edges, mean_in_bins, thin
 from lca.errors import Step
 from lca.figures.axes import CLIP, Floats, choose_limit
 from lca.figures.report_evidence import Evidence, estimate_layer_errors
@@ -81,7 +81,7 @@ def _make_heat_map(layers: Layers) -> Data:
     edges = make_edges(len(layers.lca), MAX_COLUMNS)
     means = mean_in_bins(layers.lca, edges)
     limit = choose_limit(means)
-    return {"x": find_centres(edges), "z": _round(means.T), "limit": limit, "bin": int(edges[1] - edges[0])}
+    return {"x": find_centers(edges), "z": _round(means.T), "limit": limit, "bin": int(edges[1] - edges[0])}
 
 
 def _trace_stretches(curve: LossCurve, compute: Callable[[NDArray[np.int64]], Floats]) -> Data:
@@ -108,7 +108,7 @@ def _describe_residual(curve: LossCurve) -> Data:
         return np.append(0, np.cumsum(curve.residual[stretch[:-1]]))
 
     return {
-        "x": find_centres(edges),
+        "x": find_centers(edges),
         "y": largest,
         "sum": _trace_stretches(curve, add_up),
         "bin": int(edges[1] - edges[0]),
@@ -120,7 +120,7 @@ def _add_helping(data: Data, result: Helping) -> None:
     data["helping"] = result.percentage
     edges = make_edges(len(result.helped), MAX_BARS)
     shares = {key: mean_in_bins(getattr(result.shares, key), edges) for key in ("helped", "zero", "hurt")}
-    data["shares"] = {"x": find_centres(edges), "bin": int(edges[1] - edges[0]), **shares}
+    data["shares"] = {"x": find_centers(edges), "bin": int(edges[1] - edges[0]), **shares}
     starts = make_edges(len(result.helped), MAX_COLUMNS // 4)[:-1]
     for i, (layer, percentage) in enumerate(zip(data["layers"], result.percentage_by_layer, strict=True)):
         members = result.layer == i
@@ -144,7 +144,7 @@ def _add_neurons(data: Data, result: Neurons) -> None:
         layer["neurons"] = {
             "names": [result.units.names[i] for i in rows],
             "total": total[rows],
-            "x": find_centres(result.edges[columns]),
+            "x": find_centers(result.edges[columns]),
             "z": _round(lca),
             "limit": choose_limit(lca),
             "of": len(members),
@@ -188,7 +188,7 @@ def _add_synchrony(data: Data, result: Synchrony) -> None:
         ],
         "layers": result.layers,
         "peaks": peaks,
-        "synchronised": result.series["LCA"].synchronised[0],
+        "synchronized": result.series["LCA"].synchronized[0],
     }
     for layer in data["layers"]:
         if layer["name"] in result.layers:
@@ -214,5 +214,5 @@ _SECTIONS: dict[str, Callable[[Data, Any], None]] = {
 
 
 def _round(values: Floats) -> list[list[float | None]]:
-    """Round to four significant digits, which is more than a colour shows."""
+    """Round to four significant digits, which is more than a color shows."""
     return [[float(f"{value:.4g}") if np.isfinite(value) else None for value in row] for row in values.tolist()]

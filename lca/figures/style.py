@@ -1,4 +1,4 @@
-"""The look of figures: colours, sizes, the layers and iterations that are shown, and how a figure is saved."""
+"""The look of figures: colors, sizes, the layers and iterations that are shown, and how a figure is saved."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ DPI = 160  # pixels per inch of a PNG
 
 
 @dataclass(frozen=True)
-class Colours:
-    """A set of colours.
+class Colors:
+    """A set of colors.
 
     Attributes:
-        help: Colour of LCA below 0, which lowers the loss.
-        hurt: Colour of LCA above 0, which raises the loss.
-        zero: Colour of parameters without effect, whose LCA is 0.
-        others: Colours of anything without a sign, such as groups of runs.
+        help: Color of LCA below 0, which lowers the loss.
+        hurt: Color of LCA above 0, which raises the loss.
+        zero: Color of parameters without effect, whose LCA is 0.
+        others: Colors of anything without a sign, such as groups of runs.
     """
 
     help: str
@@ -38,18 +38,18 @@ class Colours:
 
     @property
     def map(self) -> Colormap:
-        """The diverging colour map from ``help`` over white (0) to ``hurt``, with grey for missing values."""
-        colours = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
-        return colours.with_extremes(bad="#d9d9d9")
+        """The diverging color map from ``help`` over white (0) to ``hurt``, with gray for missing values."""
+        colors = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
+        return colors.with_extremes(bad="#d9d9d9")
 
     def by_sign(self, values: Iterable[float]) -> list[str]:
-        """Return a colour for each value: ``help`` below 0, otherwise ``hurt``."""
+        """Return a color for each value: ``help`` below 0, otherwise ``hurt``."""
         return [self.help if value < 0 else self.hurt for value in values]
 
 
-COLOURS = {
-    "green-red": Colours("#2a9d4e", "#d1495b"),
-    "blue-orange": Colours(
+COLORS = {
+    "green-red": Colors("#2a9d4e", "#d1495b"),
+    "blue-orange": Colors(
         "#2166ac", "#e66101", others=("#1b9e77", "#7570b3", "#a6761d", "#666666", "#e7298a", "#66a61e")
     ),
 }
@@ -66,7 +66,7 @@ class Look:
 
     Attributes:
         title: Title of the figure. By default it names the problem and the loss.
-        colors: Name of the colours of helping and hurting, ``"green-red"`` or ``"blue-orange"``.
+        colors: Name of the colors of helping and hurting, ``"green-red"`` or ``"blue-orange"``.
         layers: Glob that the names of the layers to show must match. Figures without layers ignore it.
         iterations: First iteration to show and the iteration to stop before. ``None`` stands for the start or the end
             of the run. Figures without a time axis ignore it.
@@ -82,7 +82,7 @@ class Look:
 
     title: str | None = option(default=None, help="Title of the figure.", unset="the problem and the loss")
     colors: str = option(
-        default="green-red", choices=tuple(COLOURS), help="Colours of helping and hurting, in this order."
+        default="green-red", choices=tuple(COLORS), help="Colors of helping and hurting, in this order."
     )
     layers: str = option(default="*", metavar="GLOB", help="Show only the layers whose names match this glob.")
     iterations: tuple[int | None, int | None] = option(
@@ -101,9 +101,9 @@ class Look:
             raise UsageError("iterations", expected="a pair (begin, end) of integers or None", found=repr(ends))
 
     @property
-    def colours(self) -> Colours:
-        """The ``Colours`` that ``colors`` names."""
-        return COLOURS[self.colors]
+    def palette(self) -> Colors:
+        """The colors that `colors` selects."""
+        return COLORS[self.colors]
 
     def choose_layers(self, layers: Sequence[str]) -> list[int]:
         """Return the indices of the layers to show.

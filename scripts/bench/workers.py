@@ -123,9 +123,9 @@ def draw(curves: dict[tuple[int, str], dict[str, list[float]]], out: Path) -> No
         n_blocks = ceil_div(T, BLOCK)
         axes.axhline(n_blocks, color="#c9c4b8", linewidth=1, linestyle=":")
         axes.text(1, n_blocks * 1.05, f"{n_blocks:,} blocks", fontsize=8, color="#6b675f")
-        for kind, colour in (("two passes per iteration", "#2a9d4e"), ("refined", "#d1495b")):
+        for kind, color in (("two passes per iteration", "#2a9d4e"), ("refined", "#d1495b")):
             for division, style in (("queue", "-"), ("static", "--")):
-                axes.plot(WORKERS, curves[T, kind][division], style, color=colour, label=f"{kind}, {division}")
+                axes.plot(WORKERS, curves[T, kind][division], style, color=color, label=f"{kind}, {division}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_title(f"{T:,} iterations", loc="left", fontsize=10)

@@ -122,9 +122,9 @@ def draw_rates(archive: Archive, look: Look) -> Figure:
         for axes, (optimizer, rate) in zip(panels, RATES_OF_RUNS.items(), strict=True):
             name, mean, deviation, _ = TABLE_1[f"mnist-fc-{optimizer}"]
             curve = rate_curve(archive, optimizer, rate)
-            axes.axhspan(mean - deviation, mean + deviation, color=look.colours.others[1], alpha=0.3, linewidth=0)
-            axes.axhline(mean, color=look.colours.others[1], label="paper")
-            axes.plot(list(curve), list(curve.values()), "o-", color=look.colours.others[0])
+            axes.axhspan(mean - deviation, mean + deviation, color=look.palette.others[1], alpha=0.3, linewidth=0)
+            axes.axhline(mean, color=look.palette.others[1], label="paper")
+            axes.plot(list(curve), list(curve.values()), "o-", color=look.palette.others[0])
             axes.plot(rate, curve[rate], "o", color=INK, label="runs of table 1")
             axes.set_xscale("log")
             axes.set_xticks(list(curve), [f"{each:g}" for each in curve], rotation=45)
@@ -143,8 +143,8 @@ def draw_sweep(archive: Archive, look: Look) -> Figure:
     found = {name: np.mean([r.percentage for r in archive.helping(each)]) for name, each in experiments.items()}
     with look.figure(7.2, 3) as figure:
         axes = figure.subplots()
-        axes.axhspan(50.3, 51.6, color=look.colours.others[1], alpha=0.3, linewidth=0, label="paper")
-        axes.plot(list(found), list(found.values()), "o", color=look.colours.others[0])
+        axes.axhspan(50.3, 51.6, color=look.palette.others[1], alpha=0.3, linewidth=0, label="paper")
+        axes.plot(list(found), list(found.values()), "o", color=look.palette.others[0])
         axes.tick_params("x", rotation=30)
         axes.set_ylabel("parameters helping (%)")
         axes.legend(frameon=False)
@@ -160,8 +160,8 @@ def draw_losses(archive: Archive, look: Look) -> Figure:
     with look.figure(2.6 * len(splits), 3) as figure:
         for axes, split in zip(np.atleast_1d(figure.subplots(1, len(splits))), splits, strict=True):
             groups = {"regular": found["frozen"][split][1], **{name: found[name][split][0] for name in changed}}
-            for i, (values, colour) in enumerate(zip(groups.values(), look.colours.others, strict=False)):
-                axes.bar(i, values.mean(), color=colour, alpha=0.4)
+            for i, (values, color) in enumerate(zip(groups.values(), look.palette.others, strict=False)):
+                axes.bar(i, values.mean(), color=color, alpha=0.4)
                 axes.plot(np.full(len(values), i), values, ".", color=INK)
             axes.set_xticks(range(len(groups)), list(groups))
             axes.set_ylabel(f"{split} loss (nats)")

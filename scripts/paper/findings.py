@@ -255,7 +255,7 @@ OPEN_QUESTIONS = [
     ),
     Finding(
         "Section 5",
-        "Transformers: is learning synchronised, and do layers hurt?",
+        "Transformers: is learning synchronized, and do layers hurt?",
         OPEN,
         partial(open_questions.transformer, experiment="charlm-transformer"),
         ["layers-charlm-transformer"],

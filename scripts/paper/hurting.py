@@ -101,14 +101,14 @@ def others_help_less(archive: Archive, experiment: str, layer: int) -> Measured:
     return Measured(compare_groups(changed, regular), is_lower(regular, changed))
 
 
-def neighbour_helps_less(archive: Archive, experiment: str, layer: int) -> Measured:
-    """Compare the change in LCA of the neighbour of the changed layer with the mean change of the other layers."""
-    neighbour = {FIRST: 1, LAST: -2}[layer]
+def neighbor_helps_less(archive: Archive, experiment: str, layer: int) -> Measured:
+    """Compare the change in LCA of the neighbor of the changed layer with the mean change of the other layers."""
+    neighbor = {FIRST: 1, LAST: -2}[layer]
     change = archive.totals(experiment).mean(axis=0) - archive.totals(REGULAR).mean(axis=0)
-    rest = np.delete(change, [layer, neighbour]).mean()
-    name = archive.layer_names(experiment)[neighbour]
+    rest = np.delete(change, [layer, neighbor]).mean()
+    name = archive.layer_names(experiment)[neighbor]
     return Measured(
-        f"{name} {change[neighbour]:+.4f} nats, the others {rest:+.4f}", bool(change[neighbour] > max(rest, 0))
+        f"{name} {change[neighbor]:+.4f} nats, the others {rest:+.4f}", bool(change[neighbor] > max(rest, 0))
     )
 
 
@@ -140,9 +140,9 @@ def others_by_delay(archive: Archive) -> Measured:
     """Fit a line to the total LCA of all other layers against the delay of the last layer."""
     delays, means = _by_delay(archive, lambda totals: totals[:, :LAST].sum(axis=1))
     slope, _ = np.polyfit(delays, means, 1)
-    neighbour = _by_delay(archive, lambda totals: totals[:, LAST - 1])[1]
-    text = f"their sum {means[0]:+.4f} nats at delay 0, {means[-1]:+.4f} at 9; the neighbour {neighbour[0]:+.4f} at 0"
-    return Measured(text, bool(slope < 0 and neighbour[0] > 0))
+    neighbor = _by_delay(archive, lambda totals: totals[:, LAST - 1])[1]
+    text = f"their sum {means[0]:+.4f} nats at delay 0, {means[-1]:+.4f} at 9; the neighbor {neighbor[0]:+.4f} at 0"
+    return Measured(text, bool(slope < 0 and neighbor[0] > 0))
 
 
 def _by_delay(archive: Archive, of: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:

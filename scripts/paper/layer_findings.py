@@ -62,9 +62,9 @@ LAYERS = [
         for statement, criterion, measure in (
             ("the other layers help less", "sum of their LCA higher (closer to 0), p < 0.05", hurting.others_help_less),
             (
-                "the neighbouring layer is affected most",
+                "the neighboring layer is affected most",
                 "its LCA rises, and by more than the average of the others",
-                hurting.neighbour_helps_less,
+                hurting.neighbor_helps_less,
             ),
         )
     ),
@@ -84,8 +84,8 @@ LAYERS = [
     ),
     Finding(
         "Figure 5",
-        "As the last layer helps more, the others hurt more, and in the end its neighbours hurt overall",
-        "sum of the others falls with the delay, and the neighbour is above 0 (hurts) at delay 0",
+        "As the last layer helps more, the others hurt more, and in the end its neighbors hurt overall",
+        "sum of the others falls with the delay, and the neighbor is above 0 (hurts) at delay 0",
         hurting.others_by_delay,
     ),
     *(

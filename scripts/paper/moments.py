@@ -37,7 +37,7 @@ def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[
 def not_by_its_factors_alone(archive: Archive, experiment: str) -> Measured:
     """Count how many common peaks of LCA are also common peaks of the gradient norm or of the motion."""
     common = [
-        {what: set(series.synchronised[0]) for what, series in result.series.items()}
+        {what: set(series.synchronized[0]) for what, series in result.series.items()}
         for result in archive.ask(synchrony, experiment, by_class=True)
     ]
     n = [len(of_run["LCA"]) for of_run in common]

@@ -6,7 +6,7 @@
 Each problem is trained with SGD (momentum 0.9) and Adam at rates from the sequence 1, 2, 5, 10, … in the paper's range,
 0.001 to 0.5. All rates use the same initial weights, the same mini-batches of 250 and the same number of iterations: as
 many as fit into --seconds, but not more than in the recipe. The script prints the mean mini-batch loss of the last
-quarter of each training and marks the lowest. No run is recorded. Short trainings favour high rates. If the recipe is
+quarter of each training and marks the lowest. No run is recorded. Short trainings favor high rates. If the recipe is
 much longer and two losses differ by less than their standard error, choose the lower rate.
 
 The datasets must be available, except for the embedded digits. Results for SGD on two cores, 12 to 45 s per rate:

@@ -170,7 +170,7 @@ def test_batchnorm_uses_batch_statistics_and_keeps_its_buffers(training):
     assert has_batchnorm(model)
 
     batch_losses = []
-    for begin in range(0, 50, 20):  # normalise each batch separately, in index order
+    for begin in range(0, 50, 20):  # normalize each batch separately, in index order
         hidden = model[0](x[begin : begin + 20])
         hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + model[1].eps).sqrt()
         logits = model[2](hidden * model[1].weight + model[1].bias)

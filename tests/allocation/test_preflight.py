@@ -50,15 +50,15 @@ class Wrong(nn.Module):
         return WrongBackward.apply(x)
 
 
-class Centred(nn.Module):
-    """A hand-written normalisation over the batch."""
+class Centered(nn.Module):
+    """A hand-written normalization over the batch."""
 
     def forward(self, x):
         return x - x.mean(0)
 
 
 def test_loss_that_depends_on_the_rest_of_the_batch_causes_a_note(tmp_path, problem):
-    path, given = record(tmp_path, problem, Net(Centred()))
+    path, given = record(tmp_path, problem, Net(Centered()))
     (note,) = check(path, given, lca.AllocateConfig(batch_size=30)).notes
     assert note.startswith("an example's loss depends on the rest of its batch (halving the batch changes it by ")
     assert "the batch size, here 30" in note

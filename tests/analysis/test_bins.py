@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lca.analysis.bins import count_in_bins, find_centres, make_edges, make_edges_every, mean_in_bins, thin
+from lca.analysis.bins import count_in_bins, find_centers, make_edges, make_edges_every, mean_in_bins, thin
 
 
 @pytest.mark.parametrize(("n", "at_most"), [(1, 1), (10, 3), (10, 10), (10, 99), (300, 7)])
@@ -20,7 +20,7 @@ def test_bins_cover_all_items_and_respect_the_maximum(n, at_most):
 
 def test_bins_of_fixed_length():
     assert make_edges_every(10, 4).tolist() == [0, 4, 8, 10]
-    assert find_centres(np.array([0, 4, 8, 10])).tolist() == [1.5, 5.5, 8.5]
+    assert find_centers(np.array([0, 4, 8, 10])).tolist() == [1.5, 5.5, 8.5]
     assert count_in_bins(np.array([1, 0, 1, 1, 0], bool), np.array([0, 2, 3, 5])).tolist() == [1, 1, 1]
 
 

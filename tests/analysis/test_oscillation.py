@@ -67,10 +67,10 @@ def test_excluded_iterations_interrupt_the_count(tmp_path):
     result = oscillation(
         make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE, status=status, loss=loss)
     )
-    # only iterations 0 and 1 are neighbours
+    # only iterations 0 and 1 are neighbors
     assert result.of_lca.counts.tolist() == [1, 0, 0, 2]
     assert result.of_lca.n == 2
-    # Updates are known except in iteration 4, whose end is not finite: + + − −, then a single − without a neighbour.
+    # Updates are known except in iteration 4, whose end is not finite: + + − −, then a single − without a neighbor.
     assert result.turns.counts.tolist() == [1, 0, 3, 1]
     assert result.turns.n == 5
     # Iterate 4 has no gradient, so the pairs (0, 1), (1, 2), (2, 3) and (5, 6) remain.

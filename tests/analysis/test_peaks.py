@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lca.analysis.peaks import Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronised
+from lca.analysis.peaks import Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronized
 
 
 def minima(values, n):
@@ -17,7 +17,7 @@ def test_minima_by_hand():
     values = np.array([-9.0, -1, -5, -2, -7, -7, -1, -3, -2, -8])
     # −9 and −8 are at the ends, and −7, −7 is flat
     assert find_deepest_minima(values, 3).tolist() == [2, 7, -1]
-    values[3] = np.nan  # the neighbour of −5
+    values[3] = np.nan  # the neighbor of −5
     assert find_deepest_minima(values, 3).tolist() == [7, -1, -1]
 
 
@@ -33,10 +33,10 @@ def test_minima_do_not_depend_on_the_division_into_pieces(stretch):
     assert find_deepest_minima(values).tolist() == expected
 
 
-def test_synchronised_iterations_are_peaks_of_every_layer():
-    assert find_synchronised(np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1]])) == [3, 5]
-    assert find_synchronised(np.array([[3], [4]])) == []
-    assert find_synchronised(np.array([[8, 2]])) == [2, 8]
+def test_synchronized_iterations_are_peaks_of_every_layer():
+    assert find_synchronized(np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1]])) == [3, 5]
+    assert find_synchronized(np.array([[3], [4]])) == []
+    assert find_synchronized(np.array([[8, 2]])) == [2, 8]
 
 
 def test_baseline_equals_count_after_shifting():
@@ -51,7 +51,7 @@ def test_baseline_equals_count_after_shifting():
         assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
 
 
-def test_single_layer_is_always_synchronised():
+def test_single_layer_is_always_synchronized():
     assert (draw_baseline(np.array([[[4, 8, -1]]]), (-1, 0, 1), 5, 0) == 2).all()
 
 

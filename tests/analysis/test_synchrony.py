@@ -1,4 +1,4 @@
-"""Synchronised peaks, by hand and compared with a plain simulation."""
+"""Synchronized peaks, by hand and compared with a plain simulation."""
 
 from dataclasses import replace
 
@@ -41,11 +41,11 @@ def test_peaks_and_baseline(tmp_path):
     deepest = peaks[-20:]
     result = synchrony(run, by_class=True)
     assert set(result.series) == {"LCA", "gradient norm", "motion", "LCA by class"}
-    assert result.series["LCA"].synchronised == [deepest.tolist()]
+    assert result.series["LCA"].synchronized == [deepest.tolist()]
     assert result.series["LCA"].peaks.tolist() == [[deepest[::-1].tolist()] * 2]
     assert result.series["gradient norm"].n == 0
-    assert result.series["motion"].synchronised == [deepest.tolist()]
-    assert result.series["LCA by class"].synchronised == [deepest.tolist(), []]
+    assert result.series["motion"].synchronized == [deepest.tolist()]
+    assert result.series["LCA by class"].synchronized == [deepest.tolist(), []]
     assert (result.layers, result.classes) == (["0", "1"], ["0", "1"])
     # Both layers have the same shift in 1 of 5 repeats, and then all 20 peaks coincide.
     baseline = result.series["LCA"].baseline
@@ -71,12 +71,12 @@ def test_table_combines_runs(tmp_path):
     baseline = results[0].series["LCA"].baseline
     chance = sum(np.random.default_rng(i).permutation(baseline) for i in range(2))
     assert np.mean(chance == 40) == pytest.approx(1 / 25, abs=0.02)
-    assert rows["synchronised"]["LCA"]["values"] == [20, 20]
+    assert rows["synchronized"]["LCA"]["values"] == [20, 20]
     assert rows["expected by chance"]["LCA"]["values"] == [result.series["LCA"].baseline.mean() for result in results]
     p = (1 + (chance >= 40).sum()) / 1001
     assert rows["p (one-sided)"]["LCA"]["mean"] == pytest.approx(p)
-    assert rows["synchronised"]["LCA by class, per class"]["values"] == [10, 10]
-    assert answer.to_json()["peaks"][0]["LCA by class"]["synchronised"][1] == []
+    assert rows["synchronized"]["LCA by class, per class"]["values"] == [10, 10]
+    assert answer.to_json()["peaks"][0]["LCA by class"]["synchronized"][1] == []
 
 
 def test_smallest_p_value_is_shown_as_a_bound(tmp_path):
@@ -121,7 +121,7 @@ def test_frozen_layer_is_excluded_and_listed(tmp_path):
     frozen = make_run(tmp_path / "frozen.zarr", lca, model=model, gradient_norm=norms, motion_norm=norms[:200])
     result = synchrony(frozen)
     assert (result.layers, result.still) == (["0", "1"], ["2"])
-    assert result.series["LCA"].synchronised == [peaks[-20:].tolist()]
+    assert result.series["LCA"].synchronized == [peaks[-20:].tolist()]
     assert "Layers excluded because they have no peak: 2." in str(result)
 
 

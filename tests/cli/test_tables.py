@@ -1,4 +1,4 @@
-"""Tables on a terminal: colour, width, and plain text everywhere else."""
+"""Tables on a terminal: color, width, and plain text everywhere else."""
 
 import io
 import os
@@ -16,7 +16,7 @@ import lca
 from lca import analysis
 from lca.analysis.answer import Answer, Column, Table
 from lca.cli import tables
-from lca.figures.style import COLOURS
+from lca.figures.style import COLORS
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals exist only on Unix")
 
@@ -87,24 +87,24 @@ def test_values_are_green_below_zero_and_red_above(run):
     assert f"{RED}hurts" in shown
 
 
-def test_colours_are_those_of_the_figures():
-    assert (COLOURS["green-red"].help, COLOURS["green-red"].hurt) == (tables.HELP, tables.HURT)
+def test_colors_are_those_of_the_figures():
+    assert (COLORS["green-red"].help, COLORS["green-red"].hurt) == (tables.HELP, tables.HURT)
 
 
-def test_values_without_a_sign_and_zeros_have_no_colour():
+def test_values_without_a_sign_and_zeros_have_no_color():
     values = np.array([[-1.0, 0.0, 2.0, np.nan]])
     assert tables.color_by_sign(Column(values)) == ["", "", "", ""]
     assert tables.color_by_sign(Column(values, signed=True)) == [tables.HELP, "", tables.HURT, ""]
 
 
-@pytest.mark.parametrize(("verdict", "colour"), [(True, GREEN), (False, RED)])
-def test_the_verdict_on_the_bounds_is_coloured(verdict, colour):
+@pytest.mark.parametrize(("verdict", "color"), [(True, GREEN), (False, RED)])
+def test_the_verdict_on_the_bounds_is_colored(verdict, color):
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, color_system="truecolor", width=80)
     tables.print_facts(console, "loss A  1 → 0\nbounds  hold", {"bounds": verdict})
     loss, bounds = file.getvalue().splitlines()
     assert loss == f"{BOLD}loss A\x1b[0m  1 → 0"
-    assert bounds == f"{BOLD}bounds\x1b[0m{colour}  hold\x1b[0m"
+    assert bounds == f"{BOLD}bounds\x1b[0m{color}  hold\x1b[0m"
 
 
 def test_no_color_writes_no_escape_sequences(run):

@@ -46,7 +46,7 @@ def test_lca_sums_to_the_loss_change(digits):
 
 
 def test_loss_equals_the_loss_of_the_recorded_partition(digits):
-    """The expected loss uses batches of 500 in index order, each normalised by its own statistics, in float64."""
+    """The expected loss uses batches of 500 in index order, each normalized by its own statistics, in float64."""
     run, problem = lca.open(digits), lca.load("digits-resnet")
     allocation, model = run.allocation("train"), problem.model.double().train()
     x, y = problem.scale(problem.train)
@@ -111,7 +111,7 @@ def test_partition_too_large_for_memory_raises_instead_of_shrinking(digits, monk
     assert "default" not in lca.open(digits).allocations
     assert (
         lca.allocate(digits, lca.load("digits-resnet"), CONFIG).iterations == 8
-    )  # already complete, so only summarised
+    )  # already complete, so only summarized
     monkeypatch.undo()
     lca.allocate(digits, lca.load("digits-resnet"), default_size)
     assert lca.open(digits).allocation("default").attributes["batch_size"] == 5_000

@@ -30,7 +30,7 @@ def test_train_allocate_analyze_and_plot(tmp_path, digits):
     info = call("info", digits).stdout
     assert "13 iterates; 2,778 parameters in 6 tensors" in info
     assert "lca/train  complete, 12 of 12 iterations allocated" in info
-    summary = call("allocate", digits).stdout  # already complete, so only summarised
+    summary = call("allocate", digits).stdout  # already complete, so only summarized
     assert "12 iterations of" in summary
     assert "bounds               hold" in summary
     table = call("analyze", "helping", digits, digits, "--json", tmp_path / "helping.json").stdout

@@ -11,14 +11,14 @@ from lca.figures._animation import Film, count_frames, draw_frames
 from lca.figures.style import Look
 
 SMALL = Film(width=320, height=240)
-WHITE, GREY = ("#ffffff", "#d9d9d9")
+WHITE, GRAY = ("#ffffff", "#d9d9d9")
 
 
-def rgb(colour):
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def rgb(color):
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def colours_of(frame, panel):
+def colors_of(frame, panel):
     area = frame[panel.top : panel.top + len(panel.rows), panel.left : panel.left + len(panel.columns)]
     return {tuple(pixel) for pixel in area.reshape(-1, 3).tolist()}
 
@@ -36,11 +36,11 @@ def test_pixels_show_the_sign_of_each_parameter(film_run):
     assert len(canvas.panels) == 4  # a kernel and a bias in each layer
     for t, frame in enumerate(drawn):
         assert frame.shape == (240, 320, 3)
-        expected = GREY if t == 3 else HURT if t % 2 else HELP
+        expected = GRAY if t == 3 else HURT if t % 2 else HELP
         for panel in canvas.panels[1:]:
-            assert colours_of(frame, panel) == {tuple(rgb(expected))}, t
+            assert colors_of(frame, panel) == {tuple(rgb(expected))}, t
     kernel = canvas.panels[0]
-    assert colours_of(drawn[4], kernel) == {tuple(rgb(HELP)), tuple(rgb(WHITE))}
+    assert colors_of(drawn[4], kernel) == {tuple(rgb(HELP)), tuple(rgb(WHITE))}
     height, width = len(kernel.rows), len(kernel.columns)
     assert drawn[4][kernel.top, kernel.left + width - 1].tolist() == rgb(
         WHITE
@@ -64,24 +64,24 @@ def test_every_and_iterations_select_the_frames(film_run):
     film = Film(width=320, height=240, every=3)
     assert count_frames(film_run, Look(iterations=(1, 8)), film) == 3  # 1, 4 and 7
     canvas, drawn = canvas_of(film_run, Look(iterations=(1, 8)), film)
-    shown = [colours_of(frame, canvas.panels[1]) for frame in drawn]
+    shown = [colors_of(frame, canvas.panels[1]) for frame in drawn]
     assert shown == [{tuple(rgb(HURT))}, {tuple(rgb(HELP))}, {tuple(rgb(HURT))}]
 
 
 def test_smoothing_averages_the_last_iterations(film_run):
     canvas, drawn = canvas_of(film_run, film=Film(width=320, height=240, smooth=2))
-    shown = [colours_of(frame, canvas.panels[1]) for frame in drawn]
-    helped, hurt, white = ({tuple(rgb(colour))} for colour in (HELP, HURT, WHITE))
+    shown = [colors_of(frame, canvas.panels[1]) for frame in drawn]
+    helped, hurt, white = ({tuple(rgb(color))} for color in (HELP, HURT, WHITE))
     # Iteration 3 is missing, so its frame shows iteration 2, and the next frame shows only iteration 4.
     assert shown == [helped, white, white, helped, helped, white, white, white]
     assert hurt not in shown
 
 
-def test_look_selects_layers_and_colours(film_run):
+def test_look_selects_layers_and_colors(film_run):
     look = Look(layers="1", colors="blue-orange")
     canvas, drawn = canvas_of(film_run, look)
     assert len(canvas.panels) == 2
-    assert colours_of(drawn[0], canvas.panels[0]) == {tuple(rgb(look.colours.help))}
+    assert colors_of(drawn[0], canvas.panels[0]) == {tuple(rgb(look.palette.help))}
 
 
 @pytest.mark.parametrize(

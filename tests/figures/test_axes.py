@@ -1,4 +1,4 @@
-"""Lines, colour scales and layer names."""
+"""Lines, color scales and layer names."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_names_are_shown_literally(tmp_path):
     assert r"a $\frac{1}$ b" in (tmp_path / "figure.svg").read_text()
 
 
-def test_colour_scale_ends_at_the_99th_percentile_of_non_zero_values():
+def test_color_scale_ends_at_the_99th_percentile_of_non_zero_values():
     values = np.append(np.linspace(-1, 1, 1001), [NAN, 0.0, 50.0])
     norm = make_scale(values)
     assert norm.vmin == -norm.vmax == pytest.approx(-0.99, abs=0.01)

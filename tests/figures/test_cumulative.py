@@ -8,7 +8,7 @@ from lca import figures
 from lca.analysis import layers
 
 
-def test_each_layer_has_a_colour_and_each_allocation_a_line_style(run):
+def test_each_layer_has_a_color_and_each_allocation_a_line_style(run):
     add_allocation(run, "val", 2 * np.array(LCA), status=CONVERGED, attributes={"split": "val"})
     (axes,) = figures.cumulative({name: layers(run, name=name) for name in ("train", "val")}, LOOK).axes
     lines = axes.lines[:8:2]  # each line is followed by its dots

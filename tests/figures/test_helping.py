@@ -21,18 +21,18 @@ def test_percentages_are_stacked(run):
     bands = [patch for patch in bottom.patches if isinstance(patch, StepPatch)]
     helped, hurt, zero = result.shares.helped, result.shares.hurt, result.shares.zero
     low = np.zeros(4)
-    for band, share, label, colour in zip(
+    for band, share, label, color in zip(
         bands,
         (helped, zero, hurt),
         ("helped (LCA < 0)", "no effect", "hurt (LCA > 0)"),
-        (HELP, LOOK.colours.zero, HURT),
+        (HELP, LOOK.palette.zero, HURT),
         strict=True,
     ):
         values, edges, baseline = band.get_data()
         np.testing.assert_allclose(baseline, low)
         np.testing.assert_allclose(values, low + share)
         np.testing.assert_allclose(edges, [-0.5, 0.5, 1.5, 2.5, 3.5])
-        assert (band.get_label(), to_hex(band.get_facecolor())) == (label, colour)
+        assert (band.get_label(), to_hex(band.get_facecolor())) == (label, color)
         low = low + share
     assert np.isnan(low[3])
     assert (top.get_ylabel(), bottom.get_ylabel(), bottom.get_xlabel()) == (

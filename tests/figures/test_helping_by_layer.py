@@ -1,7 +1,7 @@
 """The percentage of helping parameters in each layer."""
 
 import numpy as np
-from artists import HELP, LOOK, read_colours, read_heights, read_labels, read_whiskers
+from artists import HELP, LOOK, read_colors, read_heights, read_labels, read_whiskers
 from handmade import CONVERGED, LCA, make_run
 
 from lca import figures
@@ -16,4 +16,4 @@ def test_bars_are_means_over_runs(run, tmp_path):
     np.testing.assert_allclose(read_heights(axes), values.mean(0))
     np.testing.assert_allclose(read_whiskers(axes), 2 * values.std(0, ddof=1))
     assert read_labels(axes.get_xticklabels()) == ["0", "1"]
-    assert read_colours(axes) == [HELP, HELP]
+    assert read_colors(axes) == [HELP, HELP]

@@ -1,7 +1,7 @@
 """The difference between the LCA on two splits."""
 
 import numpy as np
-from artists import HELP, HURT, LOOK, read_colours, read_heights
+from artists import HELP, HURT, LOOK, read_colors, read_heights
 from handmade import CONVERGED, LCA, NAN, add_allocation
 
 from lca import figures
@@ -14,7 +14,7 @@ def test_bars_are_the_difference_between_two_splits(run):
     top, bottom = figures.overfit([result], LOOK).axes
     gap = -layers(run).total / 2
     np.testing.assert_allclose(read_heights(top), gap)
-    assert read_colours(top) == [HURT if value > 0 else HELP for value in gap]
+    assert read_colors(top) == [HURT if value > 0 else HELP for value in gap]
     expected = np.where(np.isnan(result.gap), NAN, result.cumulative_gap)
     np.testing.assert_allclose([line.get_ydata() for line in bottom.lines[:4:2]], expected.T)
     assert top.get_ylabel() == "LCA on val − train (nats)\nabove 0 overfits"

@@ -10,7 +10,7 @@ from lca.analysis import synchrony
 from lca.figures.style import INK, Look
 
 
-def test_shared_peaks_have_another_colour(tmp_path):
+def test_shared_peaks_have_another_color(tmp_path):
     lca = np.zeros((7, 12))
     lca[0, [2, 5, 9]], lca[3, [2, 6, 9]] = -1, -1
     norms = np.ones((13, 4))

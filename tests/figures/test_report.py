@@ -142,7 +142,7 @@ def test_long_runs_are_averaged_in_bins_without_unused_iterations(tmp_path):
     run = make_run(tmp_path / "run.zarr", lca, **options)
     report([run], tmp_path / "report.html", Look())
     (of_run,) = read_data(tmp_path / "report.html")["runs"]
-    assert of_run["heat"]["x"][:2] == [1, 4]  # the centres of the bins
+    assert of_run["heat"]["x"][:2] == [1, 4]  # the centers of the bins
     z = np.array(of_run["heat"]["z"], float)
     np.testing.assert_allclose(z[0, :2], [3 * np.mean([-2, -3, -2]), 3 * np.mean([-3, -2, -3])], rtol=1e-3)
     assert np.isnan(z[0, 200:400]).all()

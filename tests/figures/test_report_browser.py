@@ -193,7 +193,7 @@ def test_page_reacts_to_clicks_zoom_theme_and_print(tmp_path, browser):
     upper_left = (
         place.size["width"] // -4,
         place.size["height"] // -4,
-    )  # from the centre, so that the first layer is hit
+    )  # from the center, so that the first layer is hit
     ActionChains(browser).move_to_element_with_offset(place, *upper_left).pause(0.5).click().perform()
     wait_for(browser, "return document.querySelector('.detail h3').textContent === 'layer 0'")
 
@@ -226,7 +226,7 @@ def test_page_reacts_to_clicks_zoom_theme_and_print(tmp_path, browser):
     wait_for(browser, f"return {heat}.layout.xaxis.range[0] === -0.5 && {heat}.layout.xaxis.range[1] === 60.5")
     wait_for(browser, f"return {loss_chart}.layout.xaxis.range[1] === 60.5")
     missing = browser.execute_script(f"return {heat}.layout.shapes[0].fillcolor")
-    assert missing == "#4a525a"  # differs from the colour of 0
+    assert missing == "#4a525a"  # differs from the color of 0
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     wait_for(browser, f"return {loss_chart}.layout.width === 680 && {loss_chart}.layout.paper_bgcolor === '#ffffff'")
     assert browser.find_elements("css selector", "details:not([open])") == []

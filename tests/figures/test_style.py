@@ -1,4 +1,4 @@
-"""Looks, colours and file formats."""
+"""Looks, colors and file formats."""
 
 import pytest
 from artists import HELP, HURT, LOOK
@@ -8,14 +8,14 @@ from matplotlib.image import imread
 from lca import figures
 from lca.analysis import helping
 from lca.errors import UsageError
-from lca.figures.style import COLOURS, Look
+from lca.figures.style import COLORS, Look
 
 
-def test_other_colours_can_be_chosen():
+def test_other_colors_can_be_chosen():
     look = Look(colors="blue-orange")
-    assert look.colours.by_sign([-1, 1]) == [look.colours.help, look.colours.hurt]
-    assert {look.colours.help, look.colours.hurt}.isdisjoint({HELP, HURT})
-    for each in COLOURS.values():
+    assert look.palette.by_sign([-1, 1]) == [look.palette.help, look.palette.hurt]
+    assert {look.palette.help, look.palette.hurt}.isdisjoint({HELP, HURT})
+    for each in COLORS.values():
         assert to_hex(each.map(0.0)) == each.help
         assert to_hex(each.map(1.0)) == each.hurt
         assert to_hex(each.map(127)) == "#ffffff"

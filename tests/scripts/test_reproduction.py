@@ -307,17 +307,17 @@ def test_sign_depends_on_the_number_of_runs():
 REGULAR = [[0.2, -1.0, -1.0, -1.0], [0.2, -1.1, -1.0, -1.0], [0.2, -1.0, -1.1, -1.0]]
 
 
-def test_other_layers_help_less_and_the_neighbour_least():
+def test_other_layers_help_less_and_the_neighbor_least():
     frozen = [[0.0, -0.7, -0.9, -1.0], [0.0, -0.8, -0.9, -0.9], [0.0, -0.8, -0.8, -1.0]]
     more = [[0.0, -2.0, -2.0, -2.0], [0.0, -2.0, -2.2, -2.0], [0.0, -2.0, -2.3, -2.0]]
     archive = FakeTotals(cifar_resnet_sgd=REGULAR, less=frozen, more=more)
     assert hurting.others_help_less(archive, "less", layer=0).agrees
     assert hurting.others_help_less(archive, "more", layer=0).agrees is False
     assert hurting.others_help_less(FakeTotals(cifar_resnet_sgd=REGULAR[:1], less=frozen), "less", 0).agrees is None
-    assert hurting.neighbour_helps_less(archive, "less", layer=0).agrees
-    assert hurting.neighbour_helps_less(archive, "more", layer=0).agrees is False
+    assert hurting.neighbor_helps_less(archive, "less", layer=0).agrees
+    assert hurting.neighbor_helps_less(archive, "more", layer=0).agrees is False
     of_last = FakeTotals(cifar_resnet_sgd=REGULAR, less=[row[::-1] for row in frozen])
-    assert hurting.neighbour_helps_less(of_last, "less", layer=-1).text.startswith("layer2 +")
+    assert hurting.neighbor_helps_less(of_last, "less", layer=-1).text.startswith("layer2 +")
 
 
 def make_losses(train, final, regular=((1.0, 1.1, 0.9), (2.0, 2.1, 1.9))):
@@ -478,7 +478,7 @@ def test_common_peaks_are_compared_with_random_shifts():
 def test_peaks_of_lca_must_differ_from_the_peaks_of_its_factors():
     def series(lca, gradient, motion):
         of = {"LCA": lca, "gradient norm": gradient, "motion": motion}
-        return [SimpleNamespace(series={name: SimpleNamespace(synchronised=[peaks]) for name, peaks in of.items()})]
+        return [SimpleNamespace(series={name: SimpleNamespace(synchronized=[peaks]) for name, peaks in of.items()})]
 
     assert moments.not_by_its_factors_alone(FakeAnswers(a=series([1, 2, 3, 4, 5], [1, 2, 9], [5])), "a").agrees
     assert not moments.not_by_its_factors_alone(FakeAnswers(a=series([1, 2, 3, 4], [1, 2, 9], [5])), "a").agrees

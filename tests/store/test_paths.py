@@ -150,13 +150,13 @@ def test_a_folder_that_is_not_a_run_store_is_kept(problem):
         lca.open(URL)
 
 
-def test_a_run_is_replaced_only_with_overwrite_and_its_neighbours_are_kept(problem):
-    fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbour")
+def test_a_run_is_replaced_only_with_overwrite_and_its_neighbors_are_kept(problem):
+    fsspec.filesystem("memory").pipe_file("/runs/run.zarr.txt", b"a neighbor")
     lca.train(problem(), URL, config())
     with pytest.raises(UsageError, match="already exists. Choose another path, or pass overwrite=True to replace it"):
         lca.train(problem(), URL, config())
     assert lca.train(problem(), URL, config(iterations=3), overwrite=True).n_iterations == 3
-    assert fsspec.filesystem("memory").cat_file("/runs/run.zarr.txt") == b"a neighbour"
+    assert fsspec.filesystem("memory").cat_file("/runs/run.zarr.txt") == b"a neighbor"
 
 
 @pytest.mark.parametrize(

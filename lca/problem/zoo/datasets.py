@@ -58,7 +58,7 @@ class DataSet:
 
 
 def digits(data_dir: Path | None, download: bool) -> Splits:
-    """Load the UCI digits: 1,797 images of 8×8 pixels with 16 levels of grey, in 10 classes. The package includes them.
+    """Load the UCI digits: 1,797 images of 8×8 pixels with 16 levels of gray, in 10 classes. The package includes them.
 
     E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository,
     doi 10.24432/C50P49, CC BY 4.0. The images are the 1,797 that scikit-learn includes.
@@ -79,7 +79,7 @@ def fashion_mnist(data_dir: Path | None, download: bool) -> Splits:
 
 
 def cifar10(data_dir: Path | None, download: bool) -> Splits:
-    """Load CIFAR-10: 50,000 training and 10,000 test images of 32×32 pixels in colour, 10 classes [Krizhevsky 2009].
+    """Load CIFAR-10: 50,000 training and 10,000 test images of 32×32 pixels in color, 10 classes [Krizhevsky 2009].
 
     The images are read from the official binary version, or from the folder that torchvision writes.
     """

@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from lca.figures.axes import set_title, tidy
-from lca.figures.style import COLOURS, DEFAULT, INK, save
+from lca.figures.style import COLORS, DEFAULT, INK, save
 
 # Candidate positions of a label: offset (x, y) in typographic points and alignment, in order of preference.
 PLACES = [
@@ -47,8 +47,8 @@ def draw(points: Sequence[Point], reference_error: float, title: str, path: Path
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
         for point in points:
-            colour = COLOURS["green-red"].help if point.label == "lca" else COLOURS["green-red"].others[0]
-            axes.plot(point.seconds, point.error, "o", color=colour, markersize=6)
+            color = COLORS["green-red"].help if point.label == "lca" else COLORS["green-red"].others[0]
+            axes.plot(point.seconds, point.error, "o", color=color, markersize=6)
         line = axes.axhline(reference_error, color=INK, linewidth=0.8, linestyle=":")
         axes.annotate(
             "error of the reference",

@@ -77,9 +77,10 @@ def test_transformer_equals_an_explicit_computation():
         return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
 
     def norm(x, name):
-        centred = x - x.mean(-1, keepdim=True)
+        centered = x - x.mean(-1, keepdim=True)
         return (
-            centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * p[f"{name}.weight"] + p[f"{name}.bias"]
+            centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt() * p[f"{name}.weight"]
+            + p[f"{name}.bias"]
         )
 
     def attention(x, name):

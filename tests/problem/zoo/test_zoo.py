@@ -12,7 +12,7 @@ import lca
 from lca.errors import LCAError, UsageError
 from lca.model.parameters import build_table
 from lca.problem.zoo import datasets, networks
-from lca.problem.zoo.catalogue import describe
+from lca.problem.zoo.catalog import describe
 from lca.problem.zoo.presets import PRESETS, recipe
 
 PARAMETERS = {
@@ -20,7 +20,7 @@ PARAMETERS = {
     "digits-resnet": 19_882,
     "mnist-fc": 84_060,
     "mnist-lenet": 808_970,
-    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than with colour images
+    "mnist-resnet": 272_778,  # 2 · 16 · 9 fewer than with color images
     "fashion-fc": 84_060,
     "fashion-lenet": 808_970,
     "fashion-resnet": 272_778,

@@ -1,4 +1,4 @@
-"""The catalogue of the built-in problems: size, cost and default training, computed without the data."""
+"""The catalog of the built-in problems: size, cost and default training, computed without the data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
