@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HEADINGS = [
     "lca: which parameters learned, and when?",
-    "Two commands",
     "Install",
     "Your own model, in twelve lines of Python",
     "From the shell, in four",
