@@ -1,10 +1,13 @@
 """Run the commands that the documentation shows, and write what they print and draw into the pages.
 
-    python scripts/refresh_docs.py            README.md and docs/ask
+    python scripts/refresh_docs.py            README.md and the pages in docs/ask, docs/do and docs/start
 
-The commands run in a temporary folder, after those of docs/ask/index.md that train and allocate the runs. A `console`
-block shows commands and their output. A line `…` in a block abridges the output: the lines after it are found again by
-their text without numbers, and as many of them are shown as before. A block that is a single `…` shows everything.
+The commands of README.md and docs/ask share a temporary folder, in which those of docs/ask/index.md first train and
+allocate the runs. Each other page is a guide, whose commands and Python blocks run in order in a folder of its own. A
+Python block that begins with a docstring is the file mine.py of the guide.
+
+A `console` block shows commands and their output. A line `…` abridges the output: the lines after it are found again by
+their text without numbers, and as many of them are shown as before. A command without output gets all of it.
 """
 
 import re
@@ -14,11 +17,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs/gallery/ask"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/ask").glob("*.md"))]
+GUIDES = [*sorted((ROOT / "docs/do").glob("*.md")), *sorted((ROOT / "docs/start").glob("*.md"))]
+EXCERPTS = ROOT / "docs/do/trainers.md"  # its Python blocks are parts of docs/examples
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.M)
 ELLIPSIS = "…"
 
@@ -54,7 +62,7 @@ def abridge(printed: str, shown: str) -> str:
     Raises:
         ValueError: A part of `shown` does not begin with a line of `printed`.
     """
-    if shown.strip() in ("", ELLIPSIS):
+    if not shown.strip():
         return printed
     masked, lines, position = [mask_numbers(line) for line in printed.splitlines()], [], 0
     for line in shown.splitlines():
@@ -88,6 +96,30 @@ def refresh(page: Path, folder: Path) -> None:
         shutil.copy(folder / name, GALLERY / name)
 
 
+def refresh_guide(page: Path, folder: Path) -> None:
+    """Run the Python and console blocks of a guide in their order, and rewrite the console blocks."""
+    names: dict[str, object] = {}  # shared by the Python blocks
+
+    def rerun(found: re.Match[str]) -> str:
+        if not re.match(r"lca \w", found[1]):
+            return found[0]
+        printed = run(shlex.split(found[1].replace("s3://", "")), folder)  # a folder stands in for the bucket
+        if "s3://" in found[1]:
+            printed = printed.replace("bucket/", "s3://bucket/")
+        return f"$ {found[1]}\n{abridge(printed, found[2])}"
+
+    def rerun_block(block: re.Match[str]) -> str:
+        if block[1] == "python" and page != EXCERPTS:
+            if block[2].startswith('"""'):
+                (folder / "mine.py").write_text(block[2], encoding="utf-8")
+            else:
+                with chdir(folder), redirect_stdout(StringIO()):
+                    exec(block[2], names)
+        return f"```console\n{COMMAND.sub(rerun, block[2])}```" if block[1] == "console" else block[0]
+
+    page.write_text(BLOCK.sub(rerun_block, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def run(arguments: list[str], folder: Path) -> str:
     """Run a command of lca and return what it prints."""
     print(shlex.join(arguments), flush=True)
@@ -104,3 +136,6 @@ if __name__ == "__main__":
             run(shlex.split(line, comments=True), Path(folder))
         for page in PAGES:
             refresh(page, Path(folder))
+    for page in GUIDES:
+        with tempfile.TemporaryDirectory() as folder:
+            refresh_guide(page, Path(folder))

@@ -22,8 +22,8 @@ from lca.store.run import open_run
 if TYPE_CHECKING:
     from lca.allocation.preflight import Preflight
 
-BOUND_FAILED = 3  # exit status
-# The options that change a pass over the split, and so its cost.
+BOUND_FAILED = 3  # exit status if an error bound does not hold
+# Options that affect a pass over the split, and therefore its cost.
 PASS_OPTIONS = (
     "split",
     "iterations",

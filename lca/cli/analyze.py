@@ -35,8 +35,8 @@ def analyze() -> None:
     """Answer a question about one or several allocated runs.
 
     Each question prints tables and can write them as JSON. Over several runs of the same model, each number is a mean ±
-    standard deviation. Iterations that are not allocated, not finite or did not converge are excluded and counted. An
-    LCA below zero helps (lowers the loss), above zero it hurts.
+    standard deviation. Iterations that are not allocated, are not finite or did not converge are excluded and
+    counted. LCA below zero helps (lowers the loss), and LCA above zero hurts (raises it).
 
     \b
     lca analyze layers run.zarr
@@ -149,7 +149,7 @@ add_question(
 add_question(
     "subset",
     analysis.subset,
-    "How well a subset of examples suffices.",
+    "Agreement of subsets with the whole split.",
     """Show how well allocations over subsets of the examples agree with the allocation over the whole split.
 
     \b
@@ -180,7 +180,7 @@ add_question(
     "LCA against a training option.",
     """Show how the LCA of each layer depends on a training option, such as the momentum.
 
-    The runs must differ in this option. Prints the LCA of each layer for each value, and a linear fit.
+    The runs must differ in this option. Prints the LCA of each layer for each value of the option, and a linear fit.
 
     \b
     lca analyze trend momentum-?.zarr --option last:momentum --delay
@@ -278,9 +278,9 @@ def analyze_prune(
 @analyze.command("all", short_help="Answers to all questions that apply.")
 @stack([*SHARED])
 def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Answer every question for which the runs contain the necessary arrays.
+    """Answer every question for which the runs contain the necessary data.
 
-    Reads each array only once where possible. Lists the other questions with what they lack.
+    Reads each array only once where possible. Lists the questions that cannot be answered, with the data they need.
 
     \b
     lca analyze all run.zarr --json all.json

@@ -26,7 +26,7 @@ from lca.figures.style import DPI, require_suffix
 def plot() -> None:
     """Draw a figure of one or several allocated runs into a file.
 
-    Green shows what helps (LCA below zero, lowers the loss), red what hurts (above zero).
+    By default, green marks LCA that helps (below zero, lowers the loss), and red marks LCA that hurts (above zero).
 
     \b
     lca plot helping run.zarr --out helping.png
@@ -39,12 +39,12 @@ ALL_OF_LOOK = (*LOOK, LAYERS, ITERATIONS)
 
 
 def look_options(*names: str) -> Decorator:
-    """Add the options of figures.Look that all figures share, and those in `names`."""
+    """Add the options for the fields of figures.Look that all figures share, and for the fields in `names`."""
     return config_options(figures.Look, (*LOOK, *names))
 
 
 def make_look(options: dict[str, Any]) -> figures.Look:
-    """Remove the options of figures.Look from `options`, and return the Look that they describe."""
+    """Remove the fields of figures.Look from `options`, and return the Look that they describe."""
     given = keep_given({name: options.pop(name, None) for name in ALL_OF_LOOK})
     if ITERATIONS in given:
         given[ITERATIONS] = parse_range(given[ITERATIONS])
@@ -82,7 +82,7 @@ SHARED = (runs_argument, name_option, unconverged_option, OUT)
 
 
 def draw(figure: Callable[..., Any], runs: Any, name: str, out: Path, dpi: int, options: dict[str, Any]) -> None:
-    """Draw a figure of runs, or of groups of runs by label, and write it to `out`."""
+    """Draw a figure and write it to `out`. `runs` is a list of runs, or a mapping from labels to groups of runs."""
     require_suffix(out)
     figures.save(figure(runs, make_look(options), name=name, **options), out, dpi)
     click.echo(str(out))

@@ -7,7 +7,8 @@ from io import TextIOWrapper
 
 READABLE = "lca.readable"  # the name of the error handler
 PLAIN_ASCII = "lca_ascii"  # ASCII under another name, because click would write UTF-8 to a stream in "ascii"
-PYTHONS_CHOICE = ("strict", "surrogateescape")  # for stdout; another handler was chosen through PYTHONIOENCODING
+# Python's default error handlers for stdout. Any other handler was chosen by the user through PYTHONIOENCODING.
+PYTHONS_CHOICE = ("strict", "surrogateescape")
 
 ASCII = {
     **dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True)),  # the heights of a sparkline

@@ -33,7 +33,7 @@ from lca.errors import UsageError
 def animation(path: str, name: str, out: Path, size: str | None, **options: Any) -> None:
     """Draw the training as a film.
 
-    Each frame shows the LCA of every parameter in one iteration, with each layer as a matrix, above the loss.
+    Each frame shows the LCA of every parameter in one iteration, with each tensor as a matrix, and the loss below.
 
     \b
     lca plot animation run.zarr --iterations 0:220 --out training.mp4
@@ -59,7 +59,7 @@ def parse_size(text: str) -> dict[str, int]:
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write: .html.")
 @config_options(figures.Look, ["title", "colors"])
 def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **options: Any) -> None:
-    """Write an interactive page about one run, or about several runs side by side.
+    """Write an interactive page about one or several runs.
 
     The page contains everything it needs, so it can be opened from disk without a network connection.
 

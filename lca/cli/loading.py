@@ -21,11 +21,17 @@ def load_problem(run: Run, name: str | None, data_dir: Path | None, download: bo
             f"the problem of {run.path}",
             expected="a built-in problem",
             found=repr(name) if name else "none named",
-            remedy=("Pass the problem it was trained on with ", Argument("problem", "path/file.py:factory"), "."),
+            remedy=(
+                "Pass the problem that the run was trained on with ",
+                Argument("problem", "path/file.py:factory"),
+                ".",
+            ),
         )
     options = run.attributes.get("problem_options", {})
     if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):
-        raise LCAError(f"the problem options of {run.path}", expected="plain values", found=str(options))
+        raise LCAError(
+            f"the problem options of {run.path}", expected="strings, numbers, booleans or null", found=str(options)
+        )
     # The seed recreates random weights and buffers that are not recorded, such as those of frozen layers.
     seed = run.attributes.get("train", {}).get("seed", 0)
     return load(str(name), options=options, data_dir=data_dir, download=download, seed=int(seed))

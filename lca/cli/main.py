@@ -9,7 +9,7 @@ from lca.cli.encoding import make_output_readable
 from lca.cli.errors import Shell
 from lca.cli.help import Group
 
-# Command -> where it is defined, and its short help.
+# Command -> the module and function that define it, and its short help.
 COMMANDS = {
     "train": ("lca.cli.train:train", "Train a network and record every iterate."),
     "allocate": ("lca.cli.allocate:allocate", "Allocate the loss change to the parameters."),
@@ -17,9 +17,9 @@ COMMANDS = {
     "plot": ("lca.cli.plot:plot", "Draw a figure, a film or a report."),
     "info": ("lca.cli.store:info", "Show the contents of a run."),
     "verify": ("lca.cli.store:verify", "Check a run for damage and repair it."),
-    "check": ("lca.cli.allocate:check", "Check a problem before allocating."),
+    "check": ("lca.cli.allocate:check", "Check whether a run can be allocated."),
     "problems": ("lca.cli.problems:problems", "List the built-in problems."),
-    "init": ("lca.cli.problems:init", "Write a problem file to start from."),
+    "init": ("lca.cli.problems:init", "Write a template for your own problem."),
     "import": ("lca.cli.importing:import_", "Create a run from checkpoints."),
 }
 
@@ -53,8 +53,8 @@ def main() -> None:
     """Which parameters learned, and when?
 
     Loss Change Allocation (LCA) divides the change of the full training loss among the parameters, iteration by
-    iteration. A parameter with an LCA below zero helped to lower the loss, and a parameter with an LCA above zero hurt.
-    First train a network and record it as a run. Then allocate the run, and analyze or plot the result.
+    iteration. A parameter with an LCA below zero helped to lower the loss, and one with an LCA above zero raised it.
+    First train a network and record the training as a run. Then allocate the run, and analyze or plot the result.
 
     \b
     lca train digits-fc --out run.zarr

@@ -21,7 +21,10 @@ Decorator = Callable[[Callback], Callback]
 
 
 def config_options(config: Any, names: Collection[str] = (), *, without: Collection[str] = ()) -> Decorator:
-    """Add an option for each field of a configuration class, or only for `names`. An option not passed is None."""
+    """Add an option for each field of a configuration class, or only for the fields in `names`.
+
+    The fields in `without` get no option. The value of an option that the user does not pass is None.
+    """
     hints = get_type_hints(config)
     chosen = [each for each in fields(config) if (not names or each.name in names) and each.name not in without]
     return stack([_make_option(each, hints[each.name]) for each in chosen])

@@ -102,8 +102,8 @@ add_figure(
     "When each layer learns most.",
     """Plot the iterations in which each layer of a run learns most.
 
-    Iterations that all layers have in common are red. If the LCA is stored by class, the
-    layers are shown for each class.
+    Peaks that all layers share have another color. If the LCA is stored by class, the peaks are shown by class and
+    layer.
 
     \b
     lca plot peaks run.zarr --out peaks.png
@@ -116,7 +116,7 @@ add_figure(
     "frame",
     figures.frame,
     "Every parameter in one iteration.",
-    """Draw the LCA of every parameter of a run in one iteration, with each layer as a matrix.
+    """Draw the LCA of every parameter of a run in one iteration, with each tensor as a matrix.
 
     \b
     lca plot frame run.zarr --iteration 20 --out frame.png
@@ -195,7 +195,7 @@ add_figure(
 add_figure(
     "subset",
     figures.subset,
-    "How well a subset of examples suffices.",
+    "Agreement of subsets with the whole split.",
     """Plot how well allocations over subsets of the examples agree with the allocation over the whole split.
 
     \b
@@ -231,7 +231,7 @@ add_figure(
     "labels",
     multiple=True,
     metavar="LABEL",
-    help="Label of a group of runs, once for each group, in the same order. Repeatable.  [default: A, B, …]",
+    help="Label of a group of runs. Repeat the option for each group, in the order of the groups.  [default: A, B, …]",
 )
 def plot_layers(runs: Sequence[str], name: str, out: Path, dpi: int, labels: Sequence[str], **options: Any) -> None:
     """Plot the total LCA of each layer as bars, with the mean and standard deviation over several runs.

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | None) -> None:
     """List the built-in problems.
 
-    Prints the dataset, the size, the cost of a pass over the training split, the default training and the options of
-    every problem. With one or several PROBLEM arguments, prints only these, and the names of their layers.
+    Prints the dataset, the numbers of examples and parameters, the cost of a pass over the training split, the default
+    training and the options of every problem. If PROBLEM is given, prints only these problems, with the names of their
+    layers.
 
     \b
     lca problems cifar-fc --set layers=5
@@ -66,7 +67,7 @@ def print_problems(entries: "Sequence[Entry]", layers: bool = False) -> None:
 
 
 def _describe_options(entries: "Sequence[Entry]") -> list[tuple[str, str]]:
-    """Return a line for each problem option, with its meaning and its defaults."""
+    """Return a (label, text) pair for each problem option, with its meaning and its default in each problem."""
     from lca.problem.zoo.presets import OPTIONS
 
     options = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-HELP, HURT = "#2a9d4e", "#d1495b"  # the hues of the figures, whose module would import matplotlib
+HELP, HURT = "#2a9d4e", "#d1495b"  # as in lca.figures.style, which would import matplotlib
 GAP = 2  # spaces between columns
 MIN_LABEL_WIDTH = 8  # below this width, labels are not folded
 LABEL = re.compile(r"\S+(?: \S+)*(?=  )")  # the label of a line that lca.text.facts wrote
@@ -58,8 +58,8 @@ def print_table(
 ) -> None:
     """Print a table whose first column labels the rows.
 
-    Columns that do not fit next to each other are printed below, with the labels repeated. Long labels are folded, but
-    no other cell is. If even one column does not fit, the plain table is printed. `styles` contains the style of each
+    Columns that do not fit next to each other are printed below, with the labels repeated. Long labels are folded,
+    but other cells never are. If not even one column fits, the plain table is printed. `styles` contains the style of each
     cell, and `left` the columns that are aligned to the left.
     """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
@@ -110,7 +110,10 @@ def _print_part(
 
 
 def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> None:
-    """Print lines of a label and a value, with the label in bold and the verdicts, by label, in green or red."""
+    """Print lines of a label and a value, with the label in bold.
+
+    `verdicts` maps some labels to whether their value is good news. These values are green if it is, and red otherwise.
+    """
     from rich.text import Text
 
     for line in text.splitlines():

@@ -28,7 +28,9 @@ from lca.training.config import TrainConfig
     group="Recording",
     help="Path or URL of the run store to create.",
 )
-@click.option("--resume", is_flag=True, cls=Option, group="Recording", help="Continue an existing run, or start one.")
+@click.option(
+    "--resume", is_flag=True, cls=Option, group="Recording", help="Continue an interrupted run, or start a new one."
+)
 @overwrite_option("Recording", "Replace an existing run at this path.")
 @click.option(
     "--runs",

@@ -30,11 +30,11 @@ class Film:
 
     Attributes:
         fps: Frames per second.
-        every: Number n of iterations per frame: only every nth iteration is shown.
-        smooth: Number of iterations to average over. Each frame shows the mean LCA of this many iterations, up to its
-            own.
-        width: Width in pixels, an even number from 160 on.
-        height: Height in pixels, an even number from 120 on.
+        every: Interval between the iterations shown. With 4, only every fourth iteration gets a frame.
+        smooth: Number of iterations to average over. Each frame shows the mean LCA of its own iteration and the
+            iterations before it.
+        width: Width in pixels, an even number of at least 160.
+        height: Height in pixels, an even number of at least 120.
 
     Raises:
         UsageError: A number is too small, or a size is odd.
@@ -64,7 +64,7 @@ FILM = Film()
 def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film = FILM, *, name: str = "train") -> int:
     """Write a film of the training: the LCA of every parameter, each tensor as a matrix, with the loss below.
 
-    Parameters that help (LCA below 0) and that hurt (above 0) have different colors. White is 0, and gray marks
+    Parameters that help (LCA below 0) and parameters that hurt (above 0) have different colors. White is 0, and gray marks
     iterations that are not allocated or not finite. Only one block of iterations is held in memory at a time.
 
     Args:

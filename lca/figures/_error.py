@@ -31,7 +31,7 @@ def error(
         look: Title, colors, style and iterations to show.
         name: Name of the allocation.
         unconverged: Ignored. Iterations that did not converge are always drawn.
-        against: Names of other allocations of the same run to compare with. By default all complete allocations over
+        against: Names of other allocations of the same run to compare with. By default, all complete allocations over
             the same examples.
 
     Returns:

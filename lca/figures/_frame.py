@@ -22,7 +22,8 @@ def frame(
 ) -> Figure:
     """Draw the LCA of every parameter in one iteration, each tensor as a matrix.
 
-    White is 0. Parameters that help (LCA below 0) and that hurt (above 0) have different colors, as in ``animation``.
+    White is 0. Parameters that help (LCA below 0) and parameters that hurt (above 0) have different colors, as in
+    ``animation``.
 
     Args:
         runs: A run, as a path or a ``Run``.

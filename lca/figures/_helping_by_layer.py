@@ -16,7 +16,7 @@ def helping_by_layer(
 ) -> Figure:
     """Plot the percentage of helping parameters in each layer.
 
-    The percentage is relative to the parameters with an effect, averaged over the iterations. For several runs the bars
+    The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over the iterations. For several runs the bars
     are means and the error bars standard deviations.
 
     Args:

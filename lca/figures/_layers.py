@@ -14,7 +14,7 @@ from lca.figures.asking import Runs, add_heading, ask, list_given, open_given
 from lca.figures.axes import SIGNS, choose_width, escape_text, name_layers, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
-WIDTH = 0.78  # total width of the bars of a layer, which are 1 apart
+WIDTH = 0.78  # total width of the bars of one layer; neighboring layers are 1 apart
 
 Groups = Mapping[str, Runs[Layers]] | Sequence[Sequence[Any]]
 
@@ -29,7 +29,7 @@ def layers(
 ) -> Figure:
     """Plot the total LCA of each layer as a bar. Below 0 the layer helps, above 0 it hurts.
 
-    For several runs the bars are means and the error bars standard deviations. The color of a bar shows its sign, or
+    For several runs, the bars show means and the error bars show standard deviations. The color of a bar shows its sign, or
     its group if several groups of runs are compared.
 
     Args:
@@ -38,7 +38,7 @@ def layers(
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
-        labels: Labels of a sequence of groups, by default A, B, ….
+        labels: Labels of a sequence of groups. By default, A, B, ….
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -94,7 +94,7 @@ def _draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
         name_layers(axes, names)
         axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
         if len(groups) > 1:
-            figure.legend(loc="outside upper left", frameon=False)  # outside, because bars may be anywhere
+            figure.legend(loc="outside upper left", frameon=False)  # inside the axes, the legend could cover bars
         set_title(axes, look.title)
         tidy(axes)
         axes.spines["bottom"].set_visible(False)

@@ -11,14 +11,14 @@ from lca.figures.asking import Runs, ask_one
 from lca.figures.axes import SIGNS, Floats, escape_text, make_scale, set_time_axis, set_title
 from lca.figures.style import DEFAULT, INK, Look
 
-MAX_COLUMNS = 1_000  # largest number of columns in the picture, to which longer runs are averaged
-MAX_NEURONS = 2_000
+MAX_COLUMNS = 1_000  # largest number of columns in the picture; longer runs are averaged
+MAX_NEURONS = 2_000  # largest number of rows in the picture; more neurons are averaged
 
 
 def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
     """Plot the LCA of each neuron over time, with one row per neuron, grouped by layer.
 
-    White is 0. Neurons that help (LCA below 0) and that hurt (above 0) have different colors.
+    White is 0. Neurons that help (LCA below 0) and neurons that hurt (above 0) have different colors.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.neurons``.

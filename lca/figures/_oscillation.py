@@ -1,4 +1,4 @@
-"""How often weights, gradients and LCA change their sign, by layer.     [arXiv 1909.01440, figure S7]"""
+"""How often weight updates, gradients and LCA change sign, by layer.     [arXiv 1909.01440, figure S7]"""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,8 @@ def oscillation(
 ) -> Figure:
     """Plot the mean number of iterations between two changes of direction, for all parameters and for each layer.
 
-    A weight turns when its update changes sign, its gradient crosses 0, and its LCA turns when it changes between
-    helping and hurting. For several runs the bars are means and the error bars standard deviations.
+    A weight turns when its update changes sign, a gradient crosses 0 when it changes sign, and the LCA of a parameter
+    turns when it changes between helping and hurting. For several runs, the bars show means and the error bars show standard deviations.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Crossings of the

@@ -33,7 +33,7 @@ def peaks(
     unconverged: bool = False,
     what: str | None = None,
 ) -> Figure:
-    """Plot the iterations in which each layer learns most. Iterations that all layers share have another color.
+    """Plot the iterations in which each layer learns most. Peaks that all layers share have another color.
 
     The peaks of LCA are its lowest values, where the layer helps most.
 
@@ -42,7 +42,7 @@ def peaks(
         look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation.
         unconverged: Whether to include iterations that did not converge.
-        what: Quantity whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion". By default the LCA by
+        what: Quantity whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion". By default, the LCA by
             class if it was allocated, otherwise the LCA.
 
     Returns:

@@ -30,8 +30,8 @@ def prune(
 ) -> Figure:
     """Plot loss (left) and accuracy (right) against the pruned percentage of the weights.
 
-    Each criterion has a color and each split a line style. The accuracy is left out if the problem does not define it.
-    For several runs the lines are means and the bands standard deviations.
+    Each criterion has a color, and each split has a line style. The accuracy is left out if the problem does not define
+    it. For several runs, the lines show means and the bands show standard deviations.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.prune``.
@@ -74,7 +74,7 @@ def prune(
 def _ask_prune(runs: Sequence[Run], *, evaluate: Evaluate | None, name: str, unconverged: bool) -> Sequence[Pruned]:
     if evaluate is None:
         remedy = ("Pass ", Argument("evaluate"), ", such as lca.Evaluator(problem), or results of lca.analysis.prune.")
-        raise UsageError("pruning needs the model of the runs to evaluate it", remedy=remedy)
+        raise UsageError("this figure needs a function that evaluates the pruned models", remedy=remedy)
     return analysis.prune(runs, evaluate, name=name, unconverged=unconverged)
 
 

@@ -1,4 +1,4 @@
-"""A self-contained HTML page about one or more runs, which needs no network.
+"""A self-contained HTML page about one or more runs, which needs no network connection.
 
 Charts are drawn by plotly, whose script comes with its Python package. The data are embedded as JSON, and the scripts
 `report.*.js` build the page from them. They insert every text as text, never as markup.
@@ -37,7 +37,7 @@ def report(
     unconverged: bool = False,
     render_remedy: Callable[[Step], str] = str,
 ) -> None:
-    """Write an HTML page about one or more runs, which opens without a network.
+    """Write an HTML page about one or more runs, which opens without a network connection.
 
     The page opens with findings in sentences. Charts and tables follow for each run. Several runs of the same model are
     described by means over the runs.
@@ -72,7 +72,7 @@ def report(
 
 
 def render(runs: Sequence[Mapping[str, Any]], look: Look, findings: Sequence[Finding] = ()) -> str:
-    """Return the page about runs of the same model. `runs` contains the data of each run from `aggregate_run`."""
+    """Return the HTML page about runs of the same model. `runs` contains the data of each run from `aggregate_run`."""
     from plotly.offline import get_plotlyjs
 
     limit = max((run["heat"]["limit"] for run in runs), default=1.0)  # the same color scale for all runs

@@ -36,7 +36,7 @@ def subset(
         look: Title, colors and style.
         name: Name of the allocation over all examples.
         unconverged: Whether to include iterations that did not converge.
-        against: Names of the allocations over subsets. By default all such allocations of the same split.
+        against: Names of the allocations over subsets. By default, all such allocations of the same split.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.

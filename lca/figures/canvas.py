@@ -26,7 +26,7 @@ HEADER = 34  # height of the space above the panels, in pixels
 TITLE, VECTOR, GAP = 16, 8, 6  # height of a layer's name, largest height of a vector, gap between panels, in pixels
 DOT = 5  # radius of the dot on the loss curve, in pixels
 STRETCH = 3.0  # largest ratio between the two scales of a matrix that is stretched to fill its cell
-FULL_TEXT, MIN_LABELED = 600, 400  # heights in pixels: lower films have smaller text and no axis labels
+FULL_TEXT, MIN_LABELED = 600, 400  # height in pixels below which the text is smaller, or axis labels are omitted
 MISSING = (217, 217, 217)  # color of NaN
 
 

@@ -124,7 +124,7 @@ function drawResidual(place, run) {
 function drawShares(place, run) {
   const { x, bin, helped, zero, hurt } = run.shares;
   const bars = (y, color, name) => ({ type: "bar", x, y, width: bin, name, marker: { color, line: { width: 0 } }, hovertemplate: "%{y:.1f} %" });
-  const [below, above] = phone.matches ? ["", ""] : [" (LCA < 0)", " (LCA > 0)"]; // the note repeats it
+  const [below, above] = phone.matches ? ["", ""] : [" (LCA < 0)", " (LCA > 0)"]; // omitted on a phone, because the note says the same
   const traces = [bars(helped, colors.help, `help${below}`), bars(zero, theme().none, "no effect"), bars(hurt, colors.hurt, `hurt${above}`)];
   const half = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 50, y1: 50, line: { color: theme().ink, width: 1, dash: "dot" } };
   return draw(place, run, traces, {
@@ -198,7 +198,7 @@ function drawNeurons(place, run, layer) {
   return drawMap(place, run, x, names, z, limit, Math.max(160, Math.min(80 + 14 * names.length, 620)));
 }
 
-// A zoom in time in one chart of a run applies to the others.
+// Zooming the time axis of one chart of a run zooms its other charts as well.
 function link(run, places) {
   let busy = false;
   for (const place of places) {

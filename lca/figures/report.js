@@ -1,4 +1,4 @@
-// The page: the findings, then a story for each run, then the switches of theme and print.
+// The page: the findings, the charts and tables of each run, the light and dark theme, and printing.
 
 const TOPICS = { learning: "Learning", layers: "Layers", hurting: "Hurting", rises: "Rises", helping: "Helping", certificate: "Certificate" };
 
@@ -28,7 +28,7 @@ function showFindings() {
   });
 }
 
-// ── a layer, opened
+// ── details of a layer
 
 function chart() {
   return element("div", { class: "chart" });
@@ -56,8 +56,8 @@ function layerDetail(place, run, layer) {
 function lossNote(run) {
   const bin = run.residual.bin > 1 ? `, the largest in every ${run.residual.bin} iterations` : "";
   return note(
-    "The residual is the difference between L₀ + Σ A and the loss. ",
-    `Dots show single iterations${bin}, and the line shows their sum so far. `,
+    "The residual of an iteration is the sum of its LCA minus the change of the loss. ",
+    `Dots show single iterations${bin}, and the line shows the cumulative sum. `,
     `The dotted lines mark the tolerance of an iteration, ±${run.residual.tolerance}.`,
   );
 }
@@ -69,7 +69,7 @@ function binNote(bin) {
 function certificatePart(id, run) {
   const certificate = element("details", { open: "" }, element("summary", {}, "error bounds and audit"), facts(run.certificate));
   const provenance = element("details", {}, element("summary", {}, "provenance of the run"), facts(run.provenance));
-  const missing = element("details", {}, element("summary", {}, "questions without an answer"), facts(run.unanswered));
+  const missing = element("details", {}, element("summary", {}, "unanswered questions"), facts(run.unanswered));
   return section(id, "Certificate", certificate, provenance, run.unanswered.length ? missing : null);
 }
 
@@ -78,9 +78,9 @@ function sections(run, i, open) {
   const places = {};
   const place = (name) => (places[name] = chart());
   const detail = element("section", { class: "detail", "aria-live": "polite" });
-  const hint = element("span", { class: "wide" }, " Drag to zoom in time here or below; double-click to reset.");
+  const hint = element("span", { class: "wide" }, " Drag in a chart over time to zoom; double-click to reset.");
   const gap = run.against === undefined ? "" : ` The gap is the LCA on ${run.against} minus that on ${run.split}.`;
-  const parts = [section(`loss-${i}`, "Loss", note("The loss, and its first value plus the sum of all LCA.", hint), place("loss"), place("residual"), lossNote(run))];
+  const parts = [section(`loss-${i}`, "Loss", note("The loss, compared with its first value plus the sum of all LCA so far.", hint), place("loss"), place("residual"), lossNote(run))];
   places.residual.classList.add("residual");
   if (run.shares) {
     const average = `In an average iteration, ${number(run.helping, 2)} % of the parameters with non-zero LCA help.`;

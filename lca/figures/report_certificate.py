@@ -57,7 +57,7 @@ def _describe_residuals(summaries: Sequence[Summary]) -> str:
 
 
 def _describe_sampling(summaries: Sequence[Summary]) -> str:
-    """Say if the loss is the mean over a sample of the split."""
+    """Say on how many examples the loss is measured, if not on the whole split."""
     sampled = next((s for s in summaries if s.examples < s.examples_in_split), None)
     if sampled is None:
         return ""
@@ -83,5 +83,5 @@ def _describe_parts(runs: Sequence[Evidence]) -> str:
         error = f"{100 * np.mean([np.mean(audit.part_error) for audit in audits]):.2f}"
         which = f"the audited iterations of {len(audits)} runs"
     still = any(run.helping is not None and np.isnan(run.errors).any() for run in runs)
-    caution = " Some layers hardly moved in these, so the error may be larger elsewhere." if still else ""
+    caution = " Some layers hardly moved in these iterations, so their error may be larger in others." if still else ""
     return f" The LCA of single parameters is off by {error} % of Σ|A|, measured on {which}.{caution}"

@@ -141,7 +141,7 @@ def _describe_span(spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _describe_progress(runs: Sequence[Evidence]) -> str:
-    """Say after how many iterations half and 90 % of the decrease were reached, in the mean over runs."""
+    """Say after how many iterations half and 90 % of the decrease were reached, averaged over the runs."""
     learned = [run.learning for run in runs]
     half, most = (f"{np.mean([getattr(each, key) for each in learned]):,.0f}" for key in ("half", "most"))
     at_most = "at most " if any(each.sampled for each in learned) else ""
@@ -168,7 +168,7 @@ def _describe_coverage(runs: Sequence[Evidence]) -> str:
         return ""
     change = spread([float(np.nansum(run.changes)) for run in runs], signed=True)
     of = f"{n:,} of {total:,} iterations" + (f" of the {len(runs)} runs" if len(runs) > 1 else "")
-    mean = ", in the mean over runs" if len(runs) > 1 else ""
+    mean = ", averaged over the runs" if len(runs) > 1 else ""
     return f" Only {of} are allocated and finite. The loss changes in these add up to {change} nats{mean}."
 
 

@@ -24,7 +24,7 @@ class Finding:
         text: One or more sentences.
         anchor: Section of the report that shows the numbers: "loss", "over-time", "layers", "helping" or "certificate".
         kind: The topic of the finding.
-        warns: Whether the reader should not overlook it.
+        warns: Whether the finding is a warning, which the page highlights.
     """
 
     text: str

@@ -22,7 +22,7 @@ DPI = 160  # pixels per inch of a PNG
 
 @dataclass(frozen=True)
 class Colors:
-    """A set of colors.
+    """The colors of a figure.
 
     Attributes:
         help: Color of LCA below 0, which lowers the loss.
@@ -65,8 +65,8 @@ class Look:
     """How a figure is drawn, and which layers and iterations it shows.
 
     Attributes:
-        title: Title of the figure. By default it names the problem and the loss.
-        colors: Name of the colors of helping and hurting, ``"green-red"`` or ``"blue-orange"``.
+        title: Title of the figure. By default, it names the problem and the loss.
+        colors: Colors of LCA that helps and LCA that hurts, ``"green-red"`` or ``"blue-orange"``.
         layers: Glob that the names of the layers to show must match. Figures without layers ignore it.
         iterations: First iteration to show and the iteration to stop before. ``None`` stands for the start or the end
             of the run. Figures without a time axis ignore it.
@@ -82,7 +82,7 @@ class Look:
 
     title: str | None = option(default=None, help="Title of the figure.", unset="the problem and the loss")
     colors: str = option(
-        default="green-red", choices=tuple(COLORS), help="Colors of helping and hurting, in this order."
+        default="green-red", choices=tuple(COLORS), help="Colors of LCA that helps and LCA that hurts, in this order."
     )
     layers: str = option(default="*", metavar="GLOB", help="Show only the layers whose names match this glob.")
     iterations: tuple[int | None, int | None] = option(

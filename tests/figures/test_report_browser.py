@@ -144,7 +144,7 @@ def test_residual_has_its_own_panel_and_scale(tmp_path, browser):
     browser.get((tmp_path / "report.html").as_uri())
     wait_for(browser, DRAWN)
     low, high = browser.execute_script("return document.querySelector('.chart.residual').layout.yaxis.range")
-    assert -2e-3 < low <= -1e-3  # the tolerance is in sight
+    assert -2e-3 < low <= -1e-3  # the tolerance is visible
     assert 1e-3 <= high < 2e-3
     top = browser.execute_script("return document.querySelector('.chart').getBoundingClientRect().bottom")
     assert browser.execute_script("return document.querySelector('.residual').getBoundingClientRect().top") >= top
