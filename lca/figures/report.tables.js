@@ -35,7 +35,7 @@ function layerCell(layer, [heading, read, digits]) {
 }
 
 function layerRow(layer, shown, open) {
-  const name = element("button", { type: "button" }, layer.name);
+  const name = element("button", { type: "button", title: layer.name }, layer.name);
   name.addEventListener("click", () => open(layer.name));
   const cells = shown.slice(1).map((column) => layerCell(layer, column));
   return element("tr", { "data-layer": layer.name }, element("td", {}, name), ...cells, element("td", {}, sparkline(layer.cumulative)));
