@@ -116,7 +116,7 @@ def draw_frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterat
 
 
 def _choose_frames(run: Run, look: Look, film: Film) -> range:
-    """Return the iterations that get a frame."""
+    """Return the iterations to draw, one per frame."""
     span = look.choose_iterations(run.n_iterations)
     return range(span.start, span.stop, film.every)
 
