@@ -7,7 +7,7 @@ allocate the runs. Each other page is a guide, whose commands and Python blocks 
 Python block that begins with a docstring is the file mine.py of the guide.
 
 A `console` block shows commands and their output. A line `…` abridges the output: the lines after it are found again by
-their text without numbers, and as many of them are shown as before. A command without output gets all of it.
+their text without numbers, and as many of them are shown as before. Without such a line, all is shown.
 """
 
 import re
@@ -62,7 +62,7 @@ def abridge(printed: str, shown: str) -> str:
     Raises:
         ValueError: A part of `shown` does not begin with a line of `printed`.
     """
-    if not shown.strip():
+    if ELLIPSIS not in shown.splitlines():
         return printed
     masked, lines, position = [mask_numbers(line) for line in printed.splitlines()], [], 0
     for line in shown.splitlines():

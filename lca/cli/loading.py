@@ -5,6 +5,7 @@ from pathlib import Path
 from lca.errors import Argument, LCAError
 from lca.problem.loading import load
 from lca.problem.problem import Problem
+from lca.problem.user_code import is_factory
 from lca.problem.zoo.presets import PRESETS
 from lca.store.run import Run
 
@@ -17,15 +18,11 @@ def load_problem(run: Run, name: str | None, data_dir: Path | None, download: bo
     """
     name, is_stored = name or run.attributes.get("problem"), name is None
     if is_stored and name not in PRESETS:
+        named = f"was trained on {name!r}, which is not a built-in problem" if name else "does not name its problem"
+        location = str(name) if name and is_factory(str(name)) else "path/file.py:factory"
         raise LCAError(
-            f"the problem of {run.path}",
-            expected="a built-in problem",
-            found=repr(name) if name else "none named",
-            remedy=(
-                "Pass the problem that the run was trained on with ",
-                Argument("problem", "path/file.py:factory"),
-                ".",
-            ),
+            f"{run.path} {named}",
+            remedy=("Pass the problem that the run was trained on with ", Argument("problem", location), "."),
         )
     options = run.attributes.get("problem_options", {})
     if not all(isinstance(value, str | int | float | bool | None) for value in options.values()):

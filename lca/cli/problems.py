@@ -101,6 +101,7 @@ def init(file: Path) -> None:
     \b
     lca init mine.py
     lca train mine.py:problem --iterations 200 --out mine.zarr
+    lca allocate mine.zarr --problem mine.py:problem
     """
     if file.suffix != ".py":
         raise UsageError("FILE", expected="the name of a Python file, such as mine.py", found=str(file))
@@ -112,5 +113,7 @@ def init(file: Path) -> None:
     text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text.replace("FILE", shown), encoding="utf-8")
-    command = f"lca train {shown}:problem --iterations 200 --out {shlex.quote(file.stem)}.zarr"
-    click.echo(f"Created {file}. Train it with: {command}")
+    run = f"{shlex.quote(file.stem)}.zarr"
+    click.echo(f"Created {file}. To train and allocate it:")
+    click.echo(f"lca train {shown}:problem --iterations 200 --out {run}")
+    click.echo(f"lca allocate {run} --problem {shown}:problem")

@@ -58,8 +58,8 @@ def print_table(
 ) -> None:
     """Print a table whose first column labels the rows.
 
-    Columns that do not fit next to each other are printed below, with the labels repeated. Long labels are folded,
-    but other cells never are. If not even one column fits, the plain table is printed. `styles` contains the style of each
+    Columns that do not fit next to each other are printed below, with the labels repeated. Long labels are folded, but
+    other cells never are. If not even one column fits, the plain table is printed. `styles` contains the style of each
     cell, and `left` the columns that are aligned to the left.
     """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

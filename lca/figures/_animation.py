@@ -64,8 +64,8 @@ FILM = Film()
 def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film = FILM, *, name: str = "train") -> int:
     """Write a film of the training: the LCA of every parameter, each tensor as a matrix, with the loss below.
 
-    Parameters that help (LCA below 0) and parameters that hurt (above 0) have different colors. White is 0, and gray marks
-    iterations that are not allocated or not finite. Only one block of iterations is held in memory at a time.
+    Parameters that help (LCA below 0) and parameters that hurt (above 0) have different colors. White is 0, and gray
+    marks iterations that are not allocated or not finite. Only one block of iterations is held in memory at a time.
 
     Args:
         run: A run, as a path or a ``Run``.

@@ -19,8 +19,9 @@ N_BINS = 40  # bars on each side of 0
 def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
     """Plot the density of all non-zero LCA values on a logarithmic scale.
 
-    Values below 0 (helping) and above 0 (hurting) have different colors. The lines are a Gaussian with the same standard
-    deviation and a Weibull distribution fitted to each side. The largest 1 % of the absolute values are cut off.
+    Values below 0 (helping) and above 0 (hurting) have different colors. The lines are a Gaussian with the same
+    standard deviation and a Weibull distribution fitted to each side. The largest 1 % of the absolute values are cut
+    off.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.tails``.

@@ -29,8 +29,8 @@ def layers(
 ) -> Figure:
     """Plot the total LCA of each layer as a bar. Below 0 the layer helps, above 0 it hurts.
 
-    For several runs, the bars show means and the error bars show standard deviations. The color of a bar shows its sign, or
-    its group if several groups of runs are compared.
+    For several runs, the bars show means and the error bars show standard deviations. The color of a bar shows its
+    sign, or its group if several groups of runs are compared.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.layers``. To compare groups of

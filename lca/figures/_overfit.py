@@ -23,8 +23,8 @@ def overfit(
     """Plot how much less each layer helps on a held-out split than on the training split.
 
     The difference is the LCA on the held-out split minus the LCA on the training split. Above 0 the layer overfits. The
-    top panel shows the totals. For several runs, its bars show means and its error bars show standard deviations. The bottom
-    panel shows the cumulative difference of the first run over time.
+    top panel shows the totals. For several runs, its bars show means and its error bars show standard deviations. The
+    bottom panel shows the cumulative difference of the first run over time.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.overfit``.

@@ -149,6 +149,6 @@ def test_shell_and_python_give_the_same_result(stranger):
 
 
 def test_template_of_init_runs_without_changes(stranger):
-    assert "Created mine.py. Train it with: lca train mine.py:problem" in stranger("lca", "init", "mine.py")
+    assert "Created mine.py. To train and allocate it:\nlca train mine.py:problem" in stranger("lca", "init", "mine.py")
     stranger("lca", "train", "mine.py:problem", "--iterations", "20", "--out", "mine.zarr")
     assert "hold" in stranger("lca", "allocate", "mine.zarr", "--problem", "mine.py:problem")

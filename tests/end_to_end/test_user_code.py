@@ -51,7 +51,9 @@ def test_plugin_adds_a_problem(folder, monkeypatch):
     assert lca.load("their-net").name == "their-net"
     assert "their-net" in call("problems").stdout
     call("train", "their-net", "--iterations", 3, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
-    assert "expected a built-in problem, found 'their-net'" in call("allocate", "run.zarr", status=1).stderr
+    assert (
+        "was trained on 'their-net', which is not a built-in problem" in call("allocate", "run.zarr", status=1).stderr
+    )
     call("allocate", "run.zarr", "--problem", "their-net", "--audit", 0)
 
 
@@ -60,8 +62,8 @@ def test_problem_file_works_in_every_command(folder):
     call("train", "mine.py:problem", "--out", "run.zarr", *arguments)
     assert lca.open("run.zarr").attributes["problem_options"] == {"hidden": 3}
     refused = call("allocate", "run.zarr", status=1)
-    assert "expected a built-in problem, found 'mine.py:problem'. Pass the problem it was trained on" in refused.stderr
-    assert "--problem path/file.py:factory" in refused.stderr
+    assert "was trained on 'mine.py:problem', which is not a built-in problem" in refused.stderr
+    assert "--problem mine.py:problem" in refused.stderr
     call("check", "run.zarr", "--problem", "mine.py:problem")
     hint = call("analyze", "layers", "run.zarr", status=1).stderr
     assert "`lca allocate run.zarr --problem mine.py:problem`" in hint
@@ -98,9 +100,11 @@ def test_torchrun_workers_import_from_the_current_folder(folder):
 
 def test_template_of_init_runs_without_changes(folder):
     printed = call("init", "new/start.py").stdout
-    assert printed.startswith(
-        "Created new/start.py. Train it with: lca train new/start.py:problem --iterations 200 --out start.zarr"
-    )
+    assert printed.splitlines() == [
+        "Created new/start.py. To train and allocate it:",
+        "lca train new/start.py:problem --iterations 200 --out start.zarr",
+        "lca allocate start.zarr --problem new/start.py:problem",
+    ]
     call("train", "new/start.py:problem", "--iterations", 20, "--out", "start.zarr", "--device", "cpu")
     summary = call("allocate", "start.zarr", "--problem", "new/start.py:problem", "--by-class", "--split", "val").stdout
     assert "bounds               hold" in summary
