@@ -21,20 +21,25 @@ def oscillation(
 ) -> Figure:
     """Plot the mean number of iterations between two changes of direction, for all parameters and for each layer.
 
-    A weight turns when its update changes sign, a gradient crosses 0 when it changes sign, and the LCA of a parameter turns
-    when it changes between helping and hurting. For several runs, the bars show means and the error bars show standard
-    deviations.  Args: runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``.
-    Crossings of the gradient are drawn if all of them contain its signs. look: Title, colors, style and layers to show.
-    name: Name of the allocation. unconverged: Whether to include iterations that did not converge.
+    A weight turns when its update changes sign, a gradient crosses 0 when it changes sign, and the LCA of a parameter
+    turns when it changes between helping and hurting. For several runs, the bars show means and the error bars show
+    standard deviations.
 
-        Returns:
-            The matplotlib figure, which ``lca.figures.save`` can write.
+    Args:
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Crossings of the
+            gradient are drawn if all of them contain its signs.
+        look: Title, colors, style and layers to show.
+        name: Name of the allocation.
+        unconverged: Whether to include iterations that did not converge.
 
-        Raises:
-            UsageError: ``runs`` contains anything but runs or results of this analysis.
+    Returns:
+        The matplotlib figure, which ``lca.figures.save`` can write.
 
-        Example:
-            >>> lca.figures.oscillation("run.zarr")
+    Raises:
+        UsageError: ``runs`` contains anything but runs or results of this analysis.
+
+    Example:
+        >>> lca.figures.oscillation("run.zarr")
     """
     results, look = ask(_ask_oscillation, Oscillation, runs, look, name=name, unconverged=unconverged)
     layers = results[0].table.layers
