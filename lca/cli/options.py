@@ -73,7 +73,7 @@ def argument_options(
 ) -> Decorator:
     """Add an option for each keyword argument of `function` that `helps` names, with the function's own default.
 
-    `settings` maps an argument's name to further settings of click.option; its key `flag` renames the option.
+    `settings` maps an argument's name to further settings of click.option. Its key `flag` renames the option.
     """
     parameters = inspect.signature(function).parameters
     return stack([_make_argument(parameters[name], help, dict(settings.get(name, {}))) for name, help in helps.items()])

@@ -18,7 +18,7 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def top_1(model: nn.Module, batch: Batch) -> Tensor:
-    """Return whether the largest output of each example of a batch (inputs, labels) is its label, with shape (B,)."""
+    """Return whether the model classifies each example of a batch (inputs, labels) correctly, with shape (B,)."""
     images, labels = batch
     outputs: Tensor = model(images)
     return torch.eq(outputs.argmax(dim=1), labels)

@@ -220,7 +220,7 @@ class _Batches:
 
 
 class _Selected(IterableDataset[Any]):
-    """Some examples of an iterable dataset."""
+    """The subset of an iterable dataset that contains the examples with the given numbers."""
 
     def __init__(self, dataset: "IterableDataset[Any]", picked: Sequence[int]) -> None:
         self.dataset, self.selected = dataset, frozenset(picked)

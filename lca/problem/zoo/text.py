@@ -27,7 +27,7 @@ KINDS = ("lower case", "upper case", "digit", "punctuation", "space", "indentati
 
 
 def split_windows(windows: Tensor) -> tuple[Tensor, Tensor]:
-    """Split windows, (N, CONTEXT + 1), into the characters and the ones that follow them, (N, CONTEXT) each."""
+    """Split windows of shape (N, CONTEXT + 1) into inputs and next characters, each of shape (N, CONTEXT)."""
     windows = windows.long()
     return windows[:, :-1], windows[:, 1:]
 
