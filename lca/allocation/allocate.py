@@ -72,7 +72,8 @@ def allocate(
 
     Raises:
         UsageError: If an option is invalid, or an allocation of the same name was made with different options.
-        LCAError: If the problem does not match the run, or its loss is not a deterministic function of the parameters.
+        LCAError: If the problem does not match the run, its loss is not a deterministic function of the parameters, or
+            its gradient is not the derivative of its loss.
         Interrupted: If a signal stopped the allocation.
 
     Example:

@@ -56,7 +56,7 @@ def choose_batch_format(
 ) -> BatchFormat:
     """Choose the batch size and the memory format that are not given, so that a pass over the objective is fastest.
 
-    With BatchNorm the loss depends on the batch size, which is therefore the paper's 5,000 and not the fastest one.
+    With BatchNorm the loss depends on the batch size, so the default is the paper's 5,000 instead of the fastest size.
     """
     data = objective.data
     if batch_size is None and has_batchnorm(objective.model):
@@ -73,9 +73,11 @@ def choose_batch_format(
 
 
 def choose_batch_size(seconds: Callable[[int], float], N: int, device: torch.device) -> int:
-    """Return the batch size with the shortest time per example among those that fit in memory.
+    """Return the batch size with the shortest time per example of those tried.
 
-    `seconds` measures the wall-clock time per example for a batch size; `N` is the largest batch size to try.
+    The sizes are tried in ascending order. The search ends at the first one that does not fit in memory or is clearly
+    slower than the best so far. `seconds` measures the wall-clock time per example for a batch size, and `N` is the
+    largest batch size to try.
     """
     sizes = sorted({min(size, N) for size in BATCH_SIZES[device.type]})
     best: int | None = None

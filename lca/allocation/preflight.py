@@ -21,7 +21,8 @@ from lca.model.evaluation_mode import has_batchnorm
 from lca.store.run import Run
 from lca.text import duration, facts, pluralize, size, table
 
-# Relative differences allowed between two passes at the same θ: on some devices float32 sums vary in their order.
+# Relative differences allowed between two passes at the same θ. On some devices the order of a float32 sum, and with
+# it the rounding, varies from pass to pass.
 SAME_LOSS = 1e-6
 SAME_GRADIENT = 1e-4
 
@@ -42,10 +43,10 @@ class Preflight:
     Attributes:
         parameters: Name, shape and state (recorded, frozen, tied or unused) of every parameter.
         modules: Name, class and mode of every module that behaves differently in training and in evaluation.
-        slope: Slope of the loss along a random direction, computed from the gradient.
+        slope: Slope of the loss along a test direction, the gradient plus a random vector, computed from the gradient.
         measured_slope: The same slope, computed by central differences of the loss.
         pass_s: Wall-clock time of one pass over the split, in seconds.
-        n_passes: Number of passes, if no iteration has to be refined.
+        n_passes: Forecast number of passes, assuming that no iteration has to be refined.
         disk_bytes: Upper bound of the disk space of the allocation.
         disk_free_bytes: Free disk space at the store, or None if unknown.
         memory_bytes: Forecast of the host memory that the process will use.
@@ -65,7 +66,7 @@ class Preflight:
 
     @property
     def forecast_s(self) -> float:
-        """Wall-clock time of the allocation in seconds, if no iteration has to be refined."""
+        """Forecast wall-clock time of the allocation in seconds, assuming that no iteration has to be refined."""
         return self.n_passes * self.pass_s
 
     @property
@@ -88,7 +89,7 @@ class Preflight:
 
     def __str__(self) -> str:
         shapes = [[name, "×".join(map(str, shape)) or "1", state] for name, shape, state in self.parameters]
-        slopes = f"slope along a random direction {self.slope:.6g}, by central differences {self.measured_slope:.6g}"
+        slopes = f"slope along a test direction {self.slope:.6g}, by central differences {self.measured_slope:.6g}"
         findings = [
             ("loss", "two passes at the same parameters agree"),
             ("gradient", slopes),
@@ -183,9 +184,9 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
 
 
 def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[float, float]:
-    """Return the slope of L along a random uphill direction d, from the gradient and from central differences.
+    """Return the slope of L along a direction d, from the gradient and from central differences.
 
-    The slope is d · ∇L(θ). It is compared with (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h
+    d is the sum of the unit gradient and a random unit vector. The slope is d · ∇L(θ). It is compared with (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h
     and h/2. `here` is the evaluation at θ in full precision. Raises LCAError if the two disagree.
     """
     evaluate, at, loss = gradient.evaluate_full_precision, here.gradient, float(here.loss)
@@ -207,7 +208,7 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
     allowed = SAME_SLOPE * abs(slope) + 2 * abs(whole - half) + 1e-6 * abs(loss) / step
     if abs(measured - slope) > allowed:
         raise LCAError(
-            f"the gradient is not the derivative of the loss: along a random direction it gives the slope {slope:.6g}, "
+            f"the gradient is not the derivative of the loss: along a test direction it gives the slope {slope:.6g}, "
             f"but central differences give {measured:.6g} (± {allowed:.2g})",
             remedy="Common causes are a detached tensor, an operation with a wrong backward pass, and a loss that "
             "changes the model.",

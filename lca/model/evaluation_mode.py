@@ -14,11 +14,11 @@ from lca.model.vectors import choose_dtype
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put all modules in eval mode, except for two kinds that must stay in training mode.
+    """Put all modules in eval mode, except for two kinds, which are put in training mode whatever their mode was.
 
-    Modules with running statistics, such as BatchNorm, use the statistics of the batch and do not update the running
-    ones. Recurrent modules stay in training mode because cuDNN has no backward pass for them in eval mode. Their
-    dropout is switched off, so the result is the same.
+    Modules with running statistics, such as BatchNorm, use the statistics of the current input and do not update the
+    running ones. Recurrent modules are in training mode because cuDNN has no backward pass for them in eval mode, but
+    their dropout is switched off, so their output is that of eval mode.
     """
     modes = [(module, module.training) for module in model.modules()]
     recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
@@ -95,5 +95,5 @@ def bind_parameters(model: nn.Module, thetas: list[Tensor], gradients: list[Tens
 
 
 def has_batchnorm(model: nn.Module) -> bool:
-    """Return whether the model contains BatchNorm, so that its loss depends on which examples share a batch."""
+    """Return whether the model contains BatchNorm. If it does, its loss depends on which examples share a batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

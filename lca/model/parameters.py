@@ -9,6 +9,7 @@ from lca.errors import LCAError
 from lca.model.vectors import choose_dtype
 from lca.store.parameters import Kind, Parameter, ParameterTable
 from lca.store.run import Run
+from lca.text import pluralize
 
 NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -21,7 +22,8 @@ NORMS = (
 def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> ParameterTable:
     """Build the parameter table of a model.
 
-    `tensors` selects parameters by name, and defaults to all trainable ones. Raises LCAError if there are none.
+    `tensors` maps the names of the parameters to include to these parameters, and defaults to all trainable ones.
+    Raises LCAError if there are none.
     """
     tensors = get_trainable(model) if tensors is None else tensors
     owners = {id(tensor): module for module in model.modules() for tensor in module._parameters.values()}
@@ -37,7 +39,13 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
         entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
         offset += tensor.numel()
     if not entries:
-        raise LCAError(f"{type(model).__name__} has no trainable parameters: every requires_grad is False.")
+        n_frozen = sum(1 for _ in model.parameters())
+        raise LCAError(
+            f"the parameters of {type(model).__name__}",
+            expected="at least one with requires_grad=True",
+            found=f"{pluralize(n_frozen, 'parameter')}, all with requires_grad=False" if n_frozen else "no parameters",
+            remedy="Set requires_grad=True for the parameters to train." if n_frozen else "Pass a model with parameters.",
+        )
     return ParameterTable(tuple(entries))
 
 

@@ -82,7 +82,7 @@ def test_random_loss_is_distinguished_from_a_random_model(tmp_path, problem):
 def test_wrong_gradient_is_refused(tmp_path, problem, middle):
     path, given = record(tmp_path, problem, Net(middle))
     with pytest.raises(
-        LCAError, match="the gradient is not the derivative of the loss: along a random direction it gives the slope"
+        LCAError, match="the gradient is not the derivative of the loss: along a test direction it gives the slope"
     ):
         check(path, given)
 

@@ -36,5 +36,10 @@ def test_the_table_names_layers_and_kinds():
 
 
 def test_a_model_without_trainable_parameters_is_an_error():
-    with pytest.raises(LCAError, match="no trainable parameters"):
+    with pytest.raises(LCAError, match="2 parameters, all with requires_grad=False"):
         build_table(nn.Linear(2, 2).requires_grad_(False))
+
+
+def test_a_model_without_parameters_is_an_error():
+    with pytest.raises(LCAError, match="found no parameters"):
+        build_table(nn.ReLU())
