@@ -11,7 +11,7 @@ OUT ?= reproduction
 help: ## show this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/demo ## train, allocate, analyze and plot two networks on the embedded digits, into demo/ (a minute)
+demo: .venv/demo ## train, allocate, analyze and plot two networks on the embedded digits, into demo/ (takes a minute)
 	$(BIN)/lca train digits-fc --out demo/digits.zarr --overwrite
 	$(BIN)/lca allocate demo/digits.zarr
 	$(BIN)/lca analyze helping demo/digits.zarr
@@ -38,16 +38,16 @@ integrations: $(INTEGRATIONS)/made ## test the examples with Lightning and trans
 reproduce-paper: .venv/made ## reproduce the paper with SCALE=smoke (digits, minutes), cpu (a day) or paper (GPU)
 	$(BIN)/python scripts/reproduce_paper.py --scale $(SCALE) --out $(OUT)
 
-bench: .venv/made ## measure recording, allocation and the alternatives, into bench/page.txt (over an hour)
+bench: .venv/made ## benchmark recording, allocation and the alternatives, into bench/page.txt (takes over an hour)
 	PYTHONPATH=scripts $(BIN)/python -m bench.page --out bench
 
-check: .venv/made ## check format, lint, types and the order of imports (seconds)
+check: .venv/made ## check format, lint, types and import order (takes seconds)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/made ## format the files and fix lint errors
+format: .venv/made ## format the code and fix lint errors
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -55,13 +55,13 @@ clean: ## remove everything that make has built, except for reproduction/
 	rm -rf .venv $(INTEGRATIONS) build demo bench *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find docs lca scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A change of setup.cfg makes both stamps out of date, so that the environment is created again.
+# Both stamp files depend on setup.cfg, so a change to it creates the environment again.
 .venv/demo: setup.cfg
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[animation,report]"
 	touch $@
 
-# The packages for development, in addition to those of the demo.
+# This stamp adds the development packages to those of the demo.
 .venv/made: .venv/demo
 	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[dev]"
 	touch $@

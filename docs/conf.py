@@ -52,7 +52,7 @@ def add_toctree(app, name, source):
 
 
 def shorten_signature(app, what, name, obj, options, signature, result):
-    """Show only the names of the fields in the signature of a dataclass; their docstring has the rest."""
+    """Show only the names of a dataclass's fields in its signature. The class docstring describes the fields."""
     if what == "class" and is_dataclass(obj) and signature:
         names = [f"{field.name}=..." if has_default(field) else field.name for field in fields(obj) if field.init]
         return f"({', '.join(names)})", result

@@ -4,10 +4,11 @@
 
 The commands of README.md and docs/ask share a temporary folder, in which those of docs/ask/index.md first train and
 allocate the runs. Each other page is a guide, whose commands and Python blocks run in order in a folder of its own. A
-Python block that begins with a docstring is the file mine.py of the guide.
+Python block that begins with a docstring is not run, but saved there as mine.py.
 
-A `console` block shows commands and their output. A line `…` abridges the output: the lines after it are found again by
-their text without numbers, and as many of them are shown as before. Without such a line, all is shown.
+A `console` block shows commands and their output. A line `…` stands for omitted output. The lines after it are located
+in the new output by their text, ignoring numbers, and as many of them are shown as before. Without such a line, the
+whole output is shown.
 """
 
 import re
@@ -50,14 +51,14 @@ def find_setup() -> list[str]:
 
 
 def mask_numbers(line: str) -> str:
-    """Replace every number by #, and everything that depends on the width of a column or the size of a file."""
+    """Replace numbers by #, and remove what else varies: the shape of sparklines, column widths and units of size."""
     line = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", line.strip())
     line = re.sub(r"[▁-█·]+", "▁", line)
     return re.sub(r"[kM]B", "B", re.sub(r"\s+|─+", " ", line).strip())
 
 
 def abridge(printed: str, shown: str) -> str:
-    """Return the lines of `printed` that correspond to those of `shown`, with its ellipses in place.
+    """Return the lines of `printed` that correspond to those of `shown`, and keep the ellipses of `shown`.
 
     Raises:
         ValueError: A part of `shown` does not begin with a line of `printed`.
@@ -97,7 +98,7 @@ def refresh(page: Path, folder: Path) -> None:
 
 
 def refresh_guide(page: Path, folder: Path) -> None:
-    """Run the Python and console blocks of a guide in their order, and rewrite the console blocks."""
+    """Run the Python and console blocks of a guide in order, and rewrite the console blocks."""
     names: dict[str, object] = {}  # shared by the Python blocks
 
     def rerun(found: re.Match[str]) -> str:

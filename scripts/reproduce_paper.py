@@ -50,7 +50,7 @@ def print_forecast(works: dict[str, list[Work]], data_dir: Path | None, n_proces
 def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers) -> dict[str, str]:
     """Make the missing runs, print one line per experiment, and return the reason for each failed experiment.
 
-    After a failure the other experiments continue, unless several processes work together: then it ends all of them.
+    After a failure, the other experiments continue. If several processes work together, a failure ends all of them.
     """
     failures: dict[str, str] = {}
     for i, (name, runs) in enumerate(works.items(), start=1):
@@ -76,12 +76,18 @@ def make_all(works: dict[str, list[Work]], data_dir: Path | None, team: Workers)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=SCALES, default="smoke", help="Size of the reproduction.")
-    parser.add_argument("--out", type=Path, default=Path("reproduction"), help="Folder of the output.")
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
-    parser.add_argument("--only", nargs="+", default=["*"], help="Make only experiments that match a glob.")
+    parser.add_argument(
+        "--scale", choices=SCALES, default="smoke", help="Scale of the reproduction, as described above."
+    )
+    parser.add_argument("--out", type=Path, default=Path("reproduction"), help="Folder in which the output is written.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
+    parser.add_argument(
+        "--only", nargs="+", metavar="GLOB", default=["*"], help="Run only experiments that match one of the globs."
+    )
     parser.add_argument("--runs", type=int, help="Maximum number of runs per experiment.")
-    parser.add_argument("--page", action="store_true", help="Only rewrite the page from the finished runs.")
+    parser.add_argument(
+        "--page", action="store_true", help="Rewrite the page from the finished runs, and make no runs."
+    )
     options = parser.parse_args()
     sizes, folder = SCALES[options.scale], options.out / options.scale
 

@@ -46,7 +46,7 @@ def make() -> tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, Tens
         x, (8 * torch.atan2(x[:, 0], x[:, 1]) / torch.pi).floor().long() + 8
     )  # 16 sectors of the plane
     model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 16)).to(DEVICE)
-    scaler = torch.amp.GradScaler(DEVICE, init_scale=SCALE, growth_interval=10)  # too large at first, and again later
+    scaler = torch.amp.GradScaler(DEVICE, init_scale=SCALE, growth_interval=10)  # overflows at first and after growth
     return model, torch.optim.SGD(model.parameters(), lr=0.02), scaler, data
 
 

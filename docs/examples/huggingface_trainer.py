@@ -1,10 +1,10 @@
-"""The Trainer of Hugging Face transformers, with a tiny GPT-2 that is created here. Nothing is downloaded.
+"""Hugging Face Trainer: record the training of a tiny GPT-2 that is created here. Nothing is downloaded.
 
     .venv-integrations/bin/python docs/examples/huggingface_trainer.py
 
 Writes huggingface_trainer.zarr and prints the LCA of each layer. A layer with a value below zero helped. There are
-trainer.state.global_step + 1 iterates, even with gradient accumulation. Tied embeddings count once. Three things
-matter:
+trainer.state.global_step + 1 iterates, even with gradient accumulation. Tied embeddings are recorded once.
+Three things matter:
 
 - Start recording after the Trainer has been created, because it moves the model to its device.
 - Allocate with a new model. With bf16 or fp16, a model that was trained keeps computing in 16 bits.

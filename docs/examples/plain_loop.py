@@ -3,8 +3,8 @@
     .venv/bin/python docs/examples/plain_loop.py
 
 Writes plain_loop.zarr, with one iterate per optimizer step, and prints the LCA of each layer. A layer with a value
-below zero helped, because it lowered the loss. A loop that has access to the recorder can store further numbers with
-the iterates, with `recorder.log(accuracy=…)`.
+below zero helped, because it lowered the loss. A loop that has access to the recorder can also store other
+numbers by calling `recorder.log(accuracy=…)`.
 """
 
 from pathlib import Path

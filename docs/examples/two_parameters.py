@@ -1,10 +1,10 @@
-"""The allocation of two parameters, small enough to check by hand, and its figure.
+"""Allocate a problem with two parameters, small enough to check by hand, and draw it.
 
     python two_parameters.py [FIGURE.png]
 
 The parameters are p and q. The dataset has two examples, s = +1 and s = −1, with the losses ½q² + sp. Their mean,
-L = ½q², does not depend on p. SGD sees one example per step, so the noise of the mini-batches also moves p, but every
-change of L is due to q.
+L = ½q², does not depend on p. SGD sees one example per step, so the mini-batch noise also moves p. But every change of
+L is due to q.
 """
 
 import sys
@@ -35,7 +35,7 @@ signs = torch.tensor([1.0, -1.0])
 
 
 def train_and_allocate(path, iterations=6):
-    """Return the iterates (2, T + 1) and the LCA (2, T)."""
+    """Train, allocate, and return the iterates, shape (2, T + 1), and the LCA, shape (2, T)."""
     model = TwoParameters()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.5)
     with lca.Recorder(path, model) as recorder:
@@ -70,7 +70,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         theta, A = train_and_allocate(Path(folder) / "two.zarr")
     print("t        p        q    A of p    A of q")
-    for t, row in enumerate(np.stack([*theta[:, :-1], *A], axis=1) + 0):  # + 0 turns -0.0 to 0.0
+    for t, row in enumerate(np.stack([*theta[:, :-1], *A], axis=1) + 0):  # + 0 turns -0.0 into 0.0
         print(f"{t} {row[0]:8.5f} {row[1]:8.5f} {row[2]:9.5f} {row[3]:9.5f}")
     if len(sys.argv) > 1:
         draw(theta, A, sys.argv[1])

@@ -44,7 +44,9 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
             f"the parameters of {type(model).__name__}",
             expected="at least one with requires_grad=True",
             found=f"{pluralize(n_frozen, 'parameter')}, all with requires_grad=False" if n_frozen else "no parameters",
-            remedy="Set requires_grad=True for the parameters to train." if n_frozen else "Pass a model with parameters.",
+            remedy="Set requires_grad=True for the parameters to train."
+            if n_frozen
+            else "Pass a model with parameters.",
         )
     return ParameterTable(tuple(entries))
 

@@ -30,7 +30,7 @@ Floats = NDArray[np.floating[Any]]
 class BlockWriter:
     """Writes blocks in a background thread.
 
-    Jobs are done in order, so that iterates reach the disk before their number and the state for resuming. After an
+    Jobs run in order, so that iterates reach the disk before their number and the state for resuming. After an
     error in the thread, such as a full disk, nothing more is written, and the next call of `buffer` or `close` raises
     the error.
     """
@@ -52,20 +52,20 @@ class BlockWriter:
         self._thread.start()
 
     def buffer(self) -> Tensor:
-        """Return an empty buffer, (block, K), as soon as one is free."""
+        """Return a buffer of shape (block length, K), as soon as one is free."""
         buffer = self._free.get()
         self._raise_error()
         return buffer
 
     def write(self, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None) -> None:
-        """Write the first n rows of a buffer as the iterates from `begin` on, and free the buffer.
+        """Queue a job that writes the first n rows of a buffer as the iterates from `begin` on, and frees the buffer.
 
-        The rows are written after the event `ready`, if there is one.
+        The job waits for the event `ready`, if there is one.
         """
         self._jobs.put(lambda runner: self._write(runner, begin, buffer, n, ready))
 
     def commit(self, n_iterates: int, scalars: Scalars, state: Mapping[str, Any] | None) -> None:
-        """Store the number of iterates, the scalars and the state for resuming.
+        """Queue a job that stores the number of iterates, the scalars and the state for resuming.
 
         `scalars` contains a mapping for each iteration since the last commit. `state` is None if there is no state to
         store.
@@ -128,7 +128,7 @@ class BlockWriter:
 
 
 def find_moved(last: Floats | None, rows: Floats) -> list[bool]:
-    """Return for each iteration whether it changed any bit of the parameters.
+    """Return, for each iteration, whether it changed any bit of the parameters.
 
     `rows` has shape (n, K) and contains consecutive iterates. `last`, (K,), is the iterate before them, if there is
     one.
@@ -138,13 +138,13 @@ def find_moved(last: Floats | None, rows: Floats) -> list[bool]:
 
 
 def stack_scalars(scalars: Scalars) -> dict[str, NDArray[np.float64]]:
-    """Return one array (iteration,) per name, with NaN for the iterations that lack this scalar."""
+    """Return one array per scalar name, of shape (iteration,), with NaN for iterations that lack the scalar."""
     names = dict.fromkeys(name for row in scalars for name in row)
     return {name: np.array([float(row.get(name, np.nan)) for row in scalars]) for name in names}
 
 
 def _has_changed(a: Floats, b: Floats) -> bool:
-    """Return whether any bit differs. A small sample, which nearly always shows a difference, is compared first."""
+    """Return whether two iterates differ in any bit. A sample, which nearly always differs, is compared first."""
     a, b = (x.view(f"u{x.itemsize}") for x in (a, b))
     step = max(1, len(a) // 1000)
     return not np.array_equal(a[::step], b[::step]) or not np.array_equal(a, b)

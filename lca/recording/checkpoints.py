@@ -70,7 +70,8 @@ def import_checkpoints(
         "splits": describe_splits(problem),
         **({"command": command} if command else {}),
     }
-    for file in [*checkpoints, checkpoints[0]]:  # try all files before creating or replacing anything
+    # Try all files before creating or replacing anything. End with the first, which the recorder takes as θ_0.
+    for file in [*checkpoints, checkpoints[0]]:
         _load_parameters(parameters, _read_tensors(file), file)
     _require_same_fixed(problem.model, checkpoints)
     with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
@@ -130,12 +131,16 @@ def _read_tensors(file: Path) -> Mapping[str, Tensor]:
         ) from error
     except Exception as error:  # damaged files raise many types of exceptions
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise LCAError(f"{file} cannot be read as a checkpoint of tensors ({why}).") from error
+        raise LCAError(
+            f"{file} cannot be read as a checkpoint of tensors ({why})", remedy="Save it again, or leave it out."
+        ) from error
     for name in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
-        raise LCAError(str(file), expected="a state_dict", found=describe_value(loaded))
+        raise LCAError(
+            str(file), expected="a state_dict", found=describe_value(loaded), remedy="Save only model.state_dict()."
+        )
     return {name: tensor for name, tensor in loaded.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
@@ -169,6 +174,7 @@ def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tenso
                 f"the shape of {name} in {file}",
                 expected=f"{tuple(tensor.shape)}, as in the model",
                 found=str(tuple(value.shape)),
+                remedy="Pass the problem whose model was saved.",
             )
         tensor.copy_(value)
 
@@ -188,7 +194,7 @@ def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:
             raise LCAError(
                 f"{name} differs between {files[0]} and the problem's model. It is not trained, so runs do not store "
                 "it, and the allocation would use a different loss",
-                remedy="Load it when the problem is created, for example from this file.",
+                remedy=f"Load {name} when the problem is created, for example from {files[0]}.",
             )
 
 

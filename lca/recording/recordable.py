@@ -1,4 +1,4 @@
-"""Checks that a model can be recorded, and that its parameters stay the same tensors while it is."""
+"""Checks that a model can be recorded, and that its parameters remain the same tensors during recording."""
 
 from collections.abc import Collection, Mapping
 
@@ -42,7 +42,7 @@ def require_unchanged(model: nn.Module, chosen: Mapping[str, Tensor], frozen: Co
         if name in frozen and tensor.requires_grad:
             raise LCAError(
                 f"{name} was frozen when recording began and now requires a gradient, so its motion is not recorded",
-                remedy="Let it require a gradient from the start. To freeze it, leave it out of the optimizer.",
+                remedy="Let it require a gradient from the start, and add it to the optimizer when it should move.",
             )
         if chosen.get(name, tensor) is not tensor:
             raise LCAError(

@@ -25,8 +25,8 @@ from lca.store.paths import Location, locate
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter, create_run
 
-# Iterates are counted and a state for resuming is stored at the end of a block, at most once per COMMIT_S seconds and
-# rarely enough to take at most the fraction COMMIT_SHARE of the time.
+# The number of iterates and the state for resuming are stored at the end of a block, but at most once per COMMIT_S
+# seconds, and rarely enough to take at most the fraction COMMIT_SHARE of the time.
 COMMIT_S = 1.0
 COMMIT_SHARE = 0.05
 
@@ -36,29 +36,29 @@ Scalar = float | Tensor
 class Recorder:
     """Context manager that records the iterates of any training loop.
 
-    θ_0 is recorded on entry. Each iterate then costs training one flat copy. A background thread compresses and writes
-    whole blocks, and training waits only if the disk is slower. On exit, the remaining iterates are written, and the
-    run is marked as complete, unless an exception was raised.
+    θ_0 is recorded on entry. Each further iterate interrupts training only for a copy of the parameters. A background
+    thread compresses and writes whole blocks, and training waits only if it is faster than the disk. On exit, the
+    remaining iterates are written, and the run is marked as complete, unless an exception was raised.
 
     Args:
         path: Path or URL of the run.
-        model: Model whose trainable parameters are recorded, tied ones once. It may be compiled, or wrapped for
-            data-parallel training, in which case only rank 0 records.
+        model: Model whose trainable parameters are recorded. Tied parameters are recorded once. The model may be
+            compiled, or wrapped for data-parallel training, in which case only rank 0 records.
         parameters: Regular expression. Only parameters whose names contain a match are recorded.
         codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
         attributes: Information to store with the run, such as its problem and its configuration.
-        state: Function that returns what training needs to resume: a mapping of tensors and plain values that nobody
-            modifies afterwards. It is called in the training thread, from time to time and at the end.
+        state: Function that returns what training needs to resume: a mapping of tensors and plain values that are
+            not modified afterwards. It is called in the training thread, from time to time and at the end.
         overwrite: Whether to replace an existing run.
-        resume: Whether to continue an existing run from its last stored state. On entry, the model then gets the
-            matching iterate, and ``n_iterates`` and ``state`` show where training continues.
+        resume: Whether to continue an existing run from its last stored state. On entry, the model is then set to
+            the matching iterate, and ``n_iterates`` and ``state`` show where training continues.
 
     Attributes:
         n_iterates: Number of iterates recorded so far.
         state: State from which training resumes. None if it starts from the beginning.
 
     Raises:
-        UsageError: If no trainable parameter matches.
+        UsageError: If no trainable parameter matches ``parameters``.
         LCAError: If a parameter cannot be recorded, or if the run is being written by another process.
 
     Example:
@@ -129,7 +129,10 @@ class Recorder:
         """
         optimizer = unwrap(optimizer)
         if optimizer in self._attached:
-            raise UsageError("the optimizer is already attached, so each step would be recorded twice.")
+            raise UsageError(
+                "the optimizer is already attached, so each step would be recorded twice",
+                remedy="Attach each optimizer once.",
+            )
         self._attached.append(optimizer)
         self._detach += watch_steps(
             optimizer, scaler, lambda: self.record(learning_rate=optimizer.param_groups[0]["lr"])
@@ -148,7 +151,7 @@ class Recorder:
         """Record the model's parameters as the next iterate.
 
         Args:
-            **scalars: Scalars of the iteration that led to it, as in `log`.
+            **scalars: Scalars of the iteration that led to this iterate, as in `log`.
 
         Raises:
             LCAError: If the recorder is not active, that is, outside its ``with`` block.
@@ -210,7 +213,7 @@ class Recorder:
             self._start_block()
 
     def _start_block(self) -> None:
-        """Start with an empty buffer, or with what an earlier process recorded of the block."""
+        """Start with an empty buffer, or with the part of the block that an earlier process recorded."""
         self._buffer = self._writer.buffer()
         self._n_rows = self.n_iterates % self.run.blocks.length
         if self._n_rows:
@@ -231,7 +234,7 @@ class Recorder:
 
 
 def _choose_parameters(named: Mapping[str, Tensor], pattern: str | None) -> dict[str, Tensor]:
-    """Return the trainable parameters with a match for the pattern. Raise UsageError if none has one."""
+    """Return the trainable parameters whose names match the pattern. Raise UsageError if there are none."""
     trainable = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     chosen = {name: tensor for name, tensor in trainable.items() if pattern is None or re.search(pattern, name)}
     if pattern is not None and not chosen:

@@ -14,12 +14,12 @@ from lca.store.schema import STATE_FILE
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
-    """Replace the stored state atomically, so that a whole state exists at any moment."""
+    """Replace the stored state atomically, so that a complete state exists at all times."""
     (run.path / STATE_FILE).write(lambda file: torch.save(dict(state), file))
 
 
 def load(run: Run) -> dict[str, Any] | None:
-    """Return the stored state, or None. It is read as tensors and plain values, so it cannot run code."""
+    """Return the stored state, or None if there is none. It is loaded with weights_only=True, so it cannot run code."""
     path = run.path / STATE_FILE
     try:
         with path.open() as file:

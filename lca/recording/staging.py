@@ -1,4 +1,4 @@
-"""Copies of a model's parameters into a row of host memory."""
+"""Copying of a model's parameters into rows of host memory."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class Staging:
 
     @torch.no_grad()
     def take(self, row: Tensor) -> None:
-        """Copy the current values into a row, (K,)."""
+        """Copy the current values of the parameters into `row`, of shape (K,)."""
         stage, parts = self.stages[self.turn], self.parts[self.turn]
         if self.stream is None:
             torch._foreach_copy_(parts, self.tensors)
@@ -45,5 +45,5 @@ class Staging:
         self.turn = 1 - self.turn
 
     def event(self) -> torch.cuda.Event | None:
-        """Return an event that occurs when all rows are in host memory. None if copies are synchronous."""
+        """Return a CUDA event that occurs when all rows are in host memory, or None if copies are synchronous."""
         return self.stream.record_event() if self.stream else None

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 def watch_steps(
     optimizer: Optimizer, scaler: torch.amp.GradScaler | None, on_step: Callable[[], None]
 ) -> list[Callable[[], None]]:
-    """Call `on_step` after every step of the optimizer, and before an update of the scaler that follows a skipped step.
+    """Call `on_step` after every step of the optimizer. For a step that the scaler skips, call it in `scaler.update`.
 
     Returns functions that remove the hooks.
     """
@@ -40,8 +40,8 @@ def watch_steps(
 def unwrap(optimizer: Any) -> Optimizer:
     """Return the optimizer inside the wrapper of `accelerate`, which forwards steps but does not support hooks.
 
-    Other wrappers are not opened, because one that moves the parameters after the inner step would be recorded too
-    early.
+    Other wrappers are not unwrapped. If one of them changed the parameters after the inner step, the iterate would be
+    recorded too early.
     """
     inner: Optimizer = optimizer.optimizer if type(optimizer).__module__.startswith("accelerate.") else optimizer
     return inner

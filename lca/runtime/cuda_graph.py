@@ -6,7 +6,7 @@ import torch
 
 Pass = Callable[[], None]
 
-WARM_UPS = 3  # passes before a capture, in which cuDNN, autograd and a compiler make their choices
+WARM_UPS = 3  # passes before a capture, for the one-time setup of cuDNN, autograd and torch.compile
 
 
 def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:

@@ -20,13 +20,16 @@ def resolve_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not usable: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device {name!r} is not usable: {reason}", remedy="Pass another device, such as cpu or auto."
+        ) from error
 
 
 def get_memory_bytes(device: torch.device) -> int:
-    """Return the bytes that this process can still allocate on a CUDA device, or the total memory of a CPU machine.
+    """Return the number of bytes that this process can still allocate on a CUDA device.
 
-    In a container, the total is the limit of the container.
+    For the CPU, return the total memory of the machine, or of the container if that has a lower limit.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

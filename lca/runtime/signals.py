@@ -18,8 +18,8 @@ class Stop:
 def catch_stop_signals() -> Iterator[Stop]:
     """Record the first SIGINT or SIGTERM in the yielded `Stop`, so that a loop can end cleanly.
 
-    A second signal has its usual effect. Python handles signals only in the main thread, so this does nothing in any
-    other.
+    A second signal has its usual effect. Python handles signals only in the main thread, so this has no effect in any
+    other thread.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

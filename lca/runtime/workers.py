@@ -1,7 +1,8 @@
 """The processes that share the work of an allocation: a single one, or all that torchrun has started.
 
 The work is divided into blocks of iterations, which are independent. Each process takes the next block by an atomic
-addition in the key-value store that torchrun already runs. The processes exchange nothing else.
+addition in the key-value store that torchrun already runs. Through the same store, the processes exchange counters,
+heartbeats and small values, such as the results of the audit. They have no other communication.
 """
 
 import json
@@ -32,10 +33,10 @@ class Phase(StrEnum):
     DATA = "data"  # the first process has published the digest of its data
     CHECKED = "checked"  # the preflight has passed
     ITERATIONS = "iterations"  # number of allocated iterations, for the progress bar
-    BLOCKS = "blocks"
+    BLOCKS = "blocks"  # number of blocks that are done
     REFINED = "refined"  # the cumulative residual is within its bound
     AUDITED = "audited"  # number of audited iterations
-    FINISHED = "finished"
+    FINISHED = "finished"  # the allocation is complete
 
 
 class Store(Protocol):
@@ -83,7 +84,10 @@ class Workers:
         return self._store.add(f"count/{phase}", n)
 
     def wait(self, phase: str, n: int = 1, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Wait until a shared counter reaches n. Raise LCAError if another process stops sending heartbeats."""
+        """Wait until a shared counter reaches n, calling `meanwhile` at every poll.
+
+        Raise LCAError if another process stops sending heartbeats.
+        """
         began = time.monotonic()
         while self.add(phase, 0) < n:
             meanwhile()
@@ -119,7 +123,7 @@ class Workers:
 
 
 class _Alone:
-    """A key-value store for a single process."""
+    """A key-value store in memory, for a single process without torchrun."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}

@@ -142,7 +142,7 @@ class Allocation:
         return tuple(spans.get(d, slice(None)) for d in dimensions), axis
 
     def remake(self, *arguments: Argument) -> Call:
-        """Return the call that replaces this allocation, with further arguments, for the remedy of an error."""
+        """Return the call, with these further arguments, that replaces this allocation, for the remedy of an error."""
         split = str(self.attributes.get("split", "train"))
         chosen = {"split": split} if split != "train" else {}
         chosen |= {"name": self.name} if self.name != split else {}

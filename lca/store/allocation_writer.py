@@ -30,7 +30,7 @@ class AllocationWriter:
             self._write("blocks", block, 1)
 
     def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
-        """Replace the values of iteration t."""
+        """Replace the values of iteration t. `values` maps the names of arrays to values."""
         for name, value in values.items():
             self._write(name, (slice(None), t) if name == "lca" else t, value)
 

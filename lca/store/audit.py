@@ -45,21 +45,22 @@ class Audit:
 
 
 def count_audited(n_candidates: int, fraction: float) -> int:
-    """Return the number of iterations to audit: a fraction of the candidates, but at least five if there are five."""
+    """Return the number of iterations to audit: a fraction of the candidates, but at least five, or all if fewer."""
     return min(n_candidates, max(MIN_ITERATIONS, round(fraction * n_candidates)))
 
 
 def draw_iterations(candidates: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Draw the iterations to audit from the candidates, and return them in increasing order."""
+    """Draw the iterations to audit at random from the candidates, and return them in increasing order."""
     n = count_audited(len(candidates), fraction)
     drawn = np.random.default_rng(seed).choice(np.asarray(candidates, np.int64), n, replace=False)
     return [int(t) for t in np.sort(drawn)]
 
 
 def compare_parts(coarse: Floats, half_way: Floats, fine: Floats) -> dict[str, float]:
-    """Compute the audit figures of one iteration, or zeros if no parameter moved.
+    """Compute the audit figures of one iteration, under the names of the fields of `Audit`.
 
-    `coarse`, `half_way` and `fine` are A_n, A_2n and A_4n of the iteration, each of shape (K,).
+    `coarse`, `half_way` and `fine` are A_n, A_2n and A_4n of the iteration, each of shape (K,). All figures are 0 if
+    A_4n is 0 for every parameter, as in an iteration that moved no parameter.
     """
     size, moved = np.abs(fine).sum(), fine != 0
     return {

@@ -47,7 +47,7 @@ def _pcodec() -> dict[str, Any]:
 
 
 # All codecs are lossless and store a checksum. The levels were chosen on a real trajectory, where a higher zstd level
-# is 5 times slower and saves only 3 % of space. scripts/bench/record.py prints the speed and size of each codec.
+# is 5 times slower and saves only 3 % of the space. scripts/bench/record.py prints the speed and size of each codec.
 CODECS: dict[str, Callable[[], dict[str, Any]]] = {
     "zstd": lambda: _blosc("zstd", 1, 2**20),
     "lz4": lambda: _blosc("lz4", 5, 2**18),
@@ -56,7 +56,7 @@ CODECS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def block_length(K: int, itemsize: int = 4) -> int:
-    """Return the block length for K parameters: 64, or the largest smaller power of two that fits in 256 MB."""
+    """Return the block length for K parameters: 64, or the largest smaller power of two that fits in 256 MiB."""
     length = BLOCK
     while length > 1 and itemsize * K * length > BLOCK_BYTES:
         length //= 2

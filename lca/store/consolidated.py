@@ -1,8 +1,8 @@
 """Consolidated metadata: a copy of all metadata of a run in the zarr.json at its root.
 
 xarray looks for this copy and warns if it is missing, but lca itself never uses it. The copy is written when a run or
-an allocation is finished. Before any metadata below the root change, the copy is removed, so that a crash cannot leave
-an outdated one behind. It is removed once more after the change, in case another process has written it in the
+an allocation is finished. Before any metadata below the root are changed, the copy is removed, so that a crash cannot
+leave an outdated one behind. It is removed once more after the change, in case another process has written it in the
 meantime.
 """
 
@@ -22,10 +22,11 @@ _UNKNOWN_FILE = "Object at .* is not recognized"  # zarr's warning about other f
 def write(path: Location) -> None:
     """Write the consolidated metadata.
 
-    They are removed again if another process changes the run at the same time. That process writes them when it ends.
+    They are removed again if another process changes the run at the same time. That process writes them when it
+    finishes.
     """
     with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
-        zarr.consolidate_metadata(path.zarr_store())  # the key is optional, so other readers may skip it
+        zarr.consolidate_metadata(path.zarr_store())  # marked as optional, so other readers may ignore it
     if not is_current(path):
         drop(path)
 
@@ -48,7 +49,7 @@ def ensure(path: Location) -> None:
 def drop(path: Location) -> None:
     """Remove the consolidated metadata from the root, if there are any."""
     if read_metadata(path) is not None:
-        open_root(path, "r+").update_attributes({})  # rewrites the root as it was opened, without them
+        open_root(path, "r+").update_attributes({})  # rewrites the root's metadata without the copy
 
 
 def open_root(path: Location, mode: str) -> zarr.Group:

@@ -1,7 +1,7 @@
 """Training options for single layers: frozen layers, and layers with their own optimizer options.
 
-A layer is selected by its name in the parameter table, by a glob such as "block?.conv1", or as "first" or "last". It
-includes the bias of its kernel and a normalization that follows.
+A layer is selected by its name in the parameter table, by a glob such as "block?.conv1", or as "first" or "last". A
+layer includes the bias of its kernel and the normalization that follows it, if any.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LAYER_OPTIONS = {
 
 @dataclass(frozen=True)
 class Freeze:
-    """The selected layers are frozen from iteration `start` on."""
+    """A selection of layers that are frozen from iteration `start` on."""
 
     layers: str
     start: int = 0

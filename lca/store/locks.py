@@ -18,7 +18,7 @@ class Lock:
     """A context manager that holds the exclusive right to write into a store.
 
     The operating system releases the lock when the process ends, even if it is killed. The lock file contains the
-    process number and the host of the owner, for error messages.
+    process ID and the host of the owner, for error messages.
     """
 
     def __init__(self, file: Path, store: Path) -> None:

@@ -64,7 +64,7 @@ class ParameterTable(Sequence[Parameter]):
 
     @property
     def size(self) -> int:
-        """K, the number of single parameters in all tensors."""
+        """K, the total number of scalar parameters in all tensors."""
         return sum(parameter.size for parameter in self)
 
     @property
@@ -137,11 +137,11 @@ class ParameterTable(Sequence[Parameter]):
         first = next(i for i in range(len(found) + 1) if found[i : i + 1] != expected[i : i + 1])
 
         def describe(rows: list[tuple[str, tuple[int, ...]]], table: ParameterTable) -> str:
-            row = "no such parameter" if first >= len(rows) else f"{rows[first][0]} {rows[first][1]}"
+            row = "no such tensor" if first >= len(rows) else f"{rows[first][0]} {rows[first][1]}"
             return f"{row} ({len(rows)} tensors with {table.size:,} parameters)"
 
         raise LCAError(
-            f"{that} is not the model that {this} was recorded from; parameter {first}",
+            f"{that} is not the model that {this} was recorded from; tensor {first}",
             expected=describe(expected, self),
             found=describe(found, other),
             remedy="Pass the problem that the run was trained on.",

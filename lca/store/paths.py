@@ -28,7 +28,7 @@ MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Provide a temporary path to write to, which replaces `path` at the end. After an exception, it is deleted."""
+    """Yield a temporary path to write to, and rename it to `path` at the end. After an exception, delete it instead."""
     partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
     try:
         yield partial
@@ -89,7 +89,7 @@ class Local:
 
     @contextmanager
     def create_folder(self) -> Iterator[Path]:
-        """Provide a temporary path to create a store in, which is then moved here as a whole."""
+        """Yield a temporary path for a new store. At the end, move the finished store here in one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
             yield Path(folder) / "new"
@@ -172,7 +172,10 @@ class Remote:
         return FsspecStore(_AsyncFilesystem(self), path=self.path)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the filesystem, and turn every exception except for a missing file into an LCAError."""
+        """Call a method of the filesystem, and turn its exceptions into LCAErrors.
+
+        Reading a missing file raises the original exception instead, one of MISSING.
+        """
         try:
             return getattr(self._filesystem, method)(*arguments, **options)
         except Exception as error:  # every protocol has its own types of exceptions
@@ -185,7 +188,7 @@ class Remote:
                 remedy=(
                     "Check that the bucket exists, and that the environment contains the credentials and the endpoint "
                     "(for s3://, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL). Everything written so "
-                    "far is kept. To continue an allocation, repeat it. To continue a training, pass ",
+                    "far is kept. To continue an allocation, repeat it. To continue a training run, pass ",
                     Argument("resume", True),
                     ".",
                 ),
@@ -213,7 +216,7 @@ def locate(place: Location | Path | str) -> Location:
 
 
 class _AsyncFilesystem:
-    """The filesystem of a remote location, with coroutines as methods that can be awaited in any event loop.
+    """The filesystem of a remote location, with asynchronous methods that can be awaited in any event loop.
 
     fsspec's own asynchronous filesystems are bound to a single event loop, but the recorder's thread and zarr use
     different ones.
@@ -239,7 +242,7 @@ def _filesystem(url: str) -> Any:
     except ImportError as error:
         raise LCAError(
             f"{url} needs a package that is not installed ({error})",
-            remedy="For s3:// install it with: pip install 'loss-change-allocation[cloud]'",
+            remedy="For s3://, install it with: pip install 'loss-change-allocation[cloud]'",
         ) from error
     except ValueError as error:
         expected = "a path, or a URL such as s3://bucket/run.zarr"

@@ -161,7 +161,7 @@ class Run:
         return data
 
     def disk_bytes(self, name: str = "") -> int:
-        """Return the size on disk of the store in bytes.
+        """Return the size of the store on disk, in bytes.
 
         Args:
             name: Array or group to measure, such as "weights" or "lca/train". The whole store by default.
@@ -251,12 +251,11 @@ def is_run(path: Location) -> bool:
 
 
 def verify_remedy(path: object) -> Remedy:
-    """Return the remedy for damaged data."""
+    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
     return ("To find all damaged parts, use ", Call("verify", path), ".")
 
 
 def subgroup(group: zarr.Group, name: str) -> zarr.Group:
-    """Return the group `name` in a group."""
     child = group[name]
     assert isinstance(child, zarr.Group)
     return child
@@ -281,7 +280,7 @@ def _describe_options(options: Mapping[str, Any]) -> str:
 
 
 def _describe_training(train: Mapping[str, Any]) -> str:
-    """Describe the training options that are in use."""
+    """Describe the training options in use, as text. Empty if there are none."""
     always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
     if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
     words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]

@@ -87,13 +87,13 @@ class RunWriter:
         as_consolidated.attrs["lca"] = self.run.attributes
 
     def reopen(self) -> None:
-        """Mark the run as unfinished, so that the training can be resumed."""
+        """Mark the run as unfinished, so that training can be resumed."""
         self.set_attributes(status="training")
 
     def create_allocation(
         self, name: str, attributes: Mapping[str, Any], optional: Collection[str] = ("lca",)
     ) -> Allocation:
-        """Create an empty allocation, and replace an existing one with the same name.
+        """Create an empty allocation, replacing any existing one with the same name.
 
         `optional` names the arrays of OPTIONAL to include. With "class_lca", the attribute `classes` must list the
         labels of the classes.
@@ -136,9 +136,10 @@ def create_run(
     codec: str = "zstd",
     overwrite: bool = False,
 ) -> RunWriter:
-    """Create a run store without iterates, whose weights have this dtype.
+    """Create a run store without iterates, and return a writer for it.
 
-    Existing data are replaced only if they are a run store and `overwrite` is True.
+    `dtype` and `codec` are those of the weights. Existing data are replaced only if they are a run store and
+    `overwrite` is True.
     """
     require_codec(codec)
     path = locate(path)

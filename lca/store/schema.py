@@ -28,7 +28,7 @@ class Status(IntEnum):
     """The outcome of an iteration, as stored in the array `status` of an allocation.
 
     Attributes:
-        NOT_ALLOCATED: The iteration is not allocated, or not yet.
+        NOT_ALLOCATED: The iteration was not requested, or has not been allocated yet.
         CONVERGED: The residual is within the tolerance.
         AT_LIMIT: The residual exceeds the tolerance, and the rule could not be refined further.
         NOT_FINITE: The loss or a gradient is not finite.

@@ -23,7 +23,7 @@ class Summary:
         path: Path or URL of the run.
         name: Name of the allocation.
         iterations: Number of requested iterations.
-        complete: Whether these are all iterations of the run.
+        complete: Whether all iterations of the run were requested.
         loss_start: Loss at the start of the first finite iteration.
         loss_end: Loss at the end of the last finite iteration.
         change: Sum of the loss changes.
@@ -35,14 +35,14 @@ class Summary:
         refined: Number of iterations with more subintervals than the rule starts with.
         unconverged: Number of iterations whose residual still exceeds the tolerance.
         not_finite: Number of iterations with a loss or gradient that is not finite.
-        first_not_finite: The first of these iterations. None if there are none.
+        first_not_finite: Index of the first such iteration. None if there are none.
         tolerance: Largest residual allowed in an iteration.
         total_tolerance: Largest cumulative residual allowed, as a fraction of the loss change.
         audit: Error of the parts, measured on the audited iterations. None if there was no audit.
         examples: Number of examples over which the loss is averaged.
         examples_in_split: Number of examples in the split.
         standard_error: Standard error of `loss_start`, `loss_end` and `change`, with the keys "start", "end" and
-            "change", if only a sample of the split was used.
+            "change". None unless only a sample of the split was used.
     """
 
     path: str
@@ -122,7 +122,7 @@ def summarize(allocation: Allocation) -> Summary:
     """Compute the certificate of an allocation from its stored arrays.
 
     Args:
-        allocation: Complete allocation.
+        allocation: Allocation that is complete.
 
     Returns:
         The certificate.

@@ -1,4 +1,4 @@
-"""Verification of a run store: every chunk is read, so that its checksum is tested, and its metadata are checked."""
+"""Verification of a run store: read every chunk, which tests its checksum, and check the metadata of the store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -31,8 +31,8 @@ class Finding:
     Attributes:
         where: The affected array, block or attribute.
         what: Description of the defect.
-        repair: Function that marks the affected part as missing, so that it is computed again. None if that cannot
-            help.
+        repair: Function that marks the affected part as missing, so that it is computed again. None if
+            computing it again cannot help.
     """
 
     where: str
@@ -181,7 +181,7 @@ def _first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) 
 
 
 def _check_moved(run: Run, unmoved: list[int]) -> Iterator[Finding]:
-    """Report iterates that are equal, although the recorder noted that a parameter changed between them."""
+    """Report consecutive iterates that are equal, although the recorder noted that a parameter changed between them."""
     if "moved" in run.training and (moved := np.asarray(run.training["moved"][:])).size == run.n_iterations:
         wrong = [t for t in unmoved if moved[t] == 1]
         if wrong:

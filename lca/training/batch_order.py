@@ -28,7 +28,10 @@ def draw_indices(
 
 
 def draw_batches(data: "Batch | StreamedDataset", indices: Iterable[Tensor], device: torch.device) -> Iterator[Batch]:
-    """Yield a mini-batch on the device for each tensor of indices, which is on the device of data in memory."""
+    """Yield a mini-batch on `device` for each tensor of indices.
+
+    If the data are in memory, the indices must be on the same device as the data.
+    """
     if isinstance(data, StreamedDataset):
         found: Iterable[Batch] = data.draw(indices)
     else:

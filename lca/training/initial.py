@@ -14,7 +14,10 @@ from lca.store.run import open_run
 
 
 def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
-    """Return the run and the iterate that "RUN@ITERATE" names. "RUN" alone names its last iterate."""
+    """Return the iterate that "RUN@ITERATE" names, as {"run": path, "iterate": number}, or None without a source.
+
+    "RUN" alone names the last iterate of the run, which must be complete. `target` is the location of the new run.
+    """
     if source is None:
         return None
     path, _, number = source.rpartition("@")
@@ -36,8 +39,8 @@ def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
 def start_from(model: nn.Module, run: str, iterate: int) -> None:
     """Set the model's parameters to an iterate of a run.
 
-    Buffers, such as BatchNorm's running statistics, keep their values. Runs do not store them, and training ignores
-    them.
+    Buffers, such as BatchNorm's running statistics, keep their values, because runs do not store them. BatchNorm in
+    training mode does not use its running statistics.
     """
     source = open_run(run)
     source.parameters.require_same(build_table(model), run, "the model")

@@ -37,7 +37,7 @@ from lca.training.optimizers import compute_l2_term, compute_rate_factor, make_o
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved training run.
+    """A training run with all of its options resolved.
 
     `n_iterations` is T, `n_batches` is the number of iterations per epoch, and `attributes` describes the training in
     the store.
@@ -114,7 +114,7 @@ def train(
 
 
 def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bool) -> None:
-    """Train until iteration T."""
+    """Train until iteration T, beginning with the state of the recorder if it resumes a run."""
     problem, config, model, T = plan.problem, plan.config, plan.problem.model, plan.n_iterations
     data, scale = move_to_device(problem.train, problem.scale, plan.device)
     frozen = find_frozen(model, config.freeze)
@@ -149,7 +149,7 @@ def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bo
 def compute_mean_loss(
     problem: Problem, model: nn.Module, batch: Batch, scale: Callable[[Batch], Batch] | None
 ) -> Tensor:
-    """Return the loss of a mini-batch, which the optimizer minimizes."""
+    """Return the loss that the optimizer minimizes: the mean over a mini-batch, weighted if the problem has weights."""
     batch = scale(batch) if scale else batch
     weights = compute_weights(problem.weigh, batch)
     losses = compute_losses(problem.losses, model, batch, weights)
@@ -165,26 +165,29 @@ def count_iterations(config: TrainConfig, n_examples: int) -> int:
 
 
 def _plan(problem: Problem, config: TrainConfig) -> Plan:
-    """Resolve a training run. Raise UsageError if a freeze or a milestone would come after its end."""
+    """Resolve a training run. Raise UsageError if a freeze or a milestone comes after the last iteration."""
     device, n_examples = resolve_device(config.device), count_examples(problem.train)
     T, n_batches = count_iterations(config, n_examples), n_examples // config.batch_size
     late = [f"freeze {text}" for text in config.freeze if Freeze.parse(text).start >= T]
     late += [f"milestone {epoch:g}" for epoch in config.milestones if epoch * n_batches >= T]
     if late:
         length = f"{T:,} iterations ({T / n_batches:.3g} epochs)"
-        raise UsageError(f"{late[0]} is never reached, because training ends after {length}.")
+        raise UsageError(
+            f"{late[0]} is never reached, because training ends after {length}",
+            remedy="Leave it out, or train for longer.",
+        )
     attributes = {
         "problem": problem.name,
         "problem_options": dict(problem.options),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
         "splits": describe_splits(problem),
     }
-    # As a store returns them, so that they can be compared with those of an existing run.
+    # Converted to what a store would return, so that they can be compared with those of an existing run.
     return Plan(problem, config, device, T, n_batches, json.loads(json.dumps(attributes)))
 
 
 def _find_existing(location: Location, plan: Plan) -> Run | None:
-    """Return the run to resume, or None. Raise UsageError if it was trained differently."""
+    """Return the run to resume, or None if there is none. Raise UsageError if it was trained differently."""
     if location.is_free():
         return None
     run = open_run(location)
@@ -193,7 +196,7 @@ def _find_existing(location: Location, plan: Plan) -> Run | None:
 
 
 def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
-    """Raise UsageError if the stored attributes differ from these, and list the differences."""
+    """Raise UsageError, which lists the differences, if the run was not trained with these attributes."""
     differ = {
         key: (run.attributes.get(key), value) for key, value in attributes.items() if run.attributes.get(key) != value
     }

@@ -55,9 +55,9 @@ def compute_rate_factor(config: TrainConfig, t: int, T: int, iterations_per_epoc
 
 
 def compute_l2_term(optimizer: Optimizer) -> Tensor | float:
-    """Return ½ Σ l2 ‖θ‖² over the groups. The optimizer itself adds its gradient to the loss gradient.
+    """Return ½ Σ l2 ‖θ‖² over the groups. The optimizer adds the gradient of this term to that of the loss.
 
-    It is 0 for AdamW, whose weight decay does not belong to the loss.
+    The term is 0 for AdamW, whose weight decay is not part of the loss.
     """
     if isinstance(optimizer, AdamW):
         return 0.0

@@ -1,4 +1,4 @@
-"""Measure the cost of an allocation: overhead, speed relative to the hardware, memory, and what each rule achieves.
+"""Measure an allocation: overhead, speed relative to the hardware, memory, and the accuracy of each rule.
 
     PYTHONPATH=scripts .venv/bin/python -m bench.allocate [--data-dir FOLDER] [--only overhead memory …] [--repeats 3]
 
@@ -8,13 +8,14 @@ overhead  Wall time of a complete `lca.allocate`, which includes the trials of b
           speed of a bare pass as a fraction of the float32 peak, which is measured by multiplying two 4096² matrices
           with the same number of threads. Target: at least 0.70 for mnist-fc.
 memory    Peak resident memory of a process that allocates T = 64 iterations, and of one with T = 256. Target: at most
-          1 GB more than the split takes, as stored and as the floats of the examples in use.
+          1 GB more than the data: the split as stored, plus the examples in use as floats.
 rules     Cost, residual and error of each rule and precision, for the same 64 iterations of mnist-fc.
 quick     Wall time of the command that allocates the 300 iterations of digits-fc. Target: at most 10 s.
-gpu       Time of a full pass on a GPU, if there is one, as a CUDA graph and eager, and the fraction of its peak speed.
+gpu       Time of a full pass on a GPU, if there is one, with and without a CUDA graph, and its speed as a fraction of
+          the peak.
 
 Takes about 25 minutes on two cores. Without the dataset, random images replace it, and only the times are valid. The
-part `rules` needs the dataset: on random images the preflight may refuse the loss, whose slope is nearly zero.
+part `rules` needs the dataset: on random images, the preflight may reject the loss, because its slope is nearly zero.
 """
 
 import argparse
@@ -92,7 +93,10 @@ def measure_overhead(name: str, data_dir: Path | None, n_examples: int, iteratio
 
 
 def measure_peak_memory(name: str, data_dir: Path | None, n_examples: int, iterations: int) -> tuple[int, int]:
-    """Return the peak resident bytes of a new process that allocates these iterations, and the bytes of the split."""
+    """Return the peak resident bytes of a new process that allocates the iterations, and the bytes of the data.
+
+    The data are the split as stored, plus the examples in use as floats.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path, problem = Path(folder) / "run.zarr", make_problem(name, data_dir)
         record_run(problem, path, iterations)
@@ -237,10 +241,12 @@ def print_gpu(data_dir: Path | None) -> None:
 def main() -> None:
     parts = ["overhead", "memory", "rules", "quick", "gpu"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="Measurements to make.")
-    parser.add_argument("--iterations", type=int, default=64, help="Iterations of the runs that measure the overhead.")
-    parser.add_argument("--repeats", type=int, default=3, help="Repetitions of each overhead measurement.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="Measurements to run.")
+    parser.add_argument(
+        "--iterations", type=int, default=64, help="Number of iterations of the runs that measure the overhead."
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="Number of repetitions of each overhead measurement.")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:

@@ -29,7 +29,7 @@ bare pass   Time of one pass over train, measured immediately before and after t
 B/K/it      Bytes of all files that the method leaves, per parameter and iteration.
 peak        Peak resident memory. Each stage runs in a new process, whose loaded code takes 0.3 GB of it.
 parts %     Σ|A − A_ref| / Σ|A_ref|, averaged over the sampled iterations. The reference A_ref is Simpson's rule with
-            n = 64. The column `signs %` shows how many of the parameters with A_ref ≠ 0 have the wrong sign.
+            n = 64. The column `signs %` shows the percentage of the parameters with A_ref ≠ 0 whose sign is wrong.
 resumes     Whether the method continues after SIGKILL at three quarters of its passes, tested on a small part of the
             problem. In brackets: passes of the second start / passes of an uninterrupted run. Methods that keep
             everything in memory until the end are not tested.
@@ -159,7 +159,7 @@ def measure_disk_bytes(folder: Path) -> int:
 
 
 def try_to_kill(methods: list[str], folder: Path, task: Task) -> dict[str, Trial | None]:
-    """Kill and restart each method that writes as it goes, on few examples, because only passes are counted."""
+    """Kill and restart each method that writes as it goes. Few examples suffice, because only passes are counted."""
     iterates, _ = record_trajectory(task.data, TRIAL_ITERATIONS, folder)
     batch_format = {"batch_size": TRIAL_BATCH, "channels_last": False}
     task = replace(task, iterates=iterates, sample=[0], batch_format=batch_format, batch_size=TRIAL_BATCH)
@@ -236,9 +236,9 @@ def compare_all(options: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
-    parser.add_argument("--iterations", type=int, default=880, help="Iterations of the recipe to run.")
-    parser.add_argument("--sample", type=int, default=6, help="Iterations on which errors are measured.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
+    parser.add_argument("--iterations", type=int, default=880, help="Number of iterations of the recipe to run.")
+    parser.add_argument("--sample", type=int, default=6, help="Number of iterations on which errors are measured.")
     parser.add_argument(
         "--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help="Methods to measure."
     )

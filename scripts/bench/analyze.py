@@ -4,10 +4,10 @@
 
 The synthetic store holds LCA, weights and gradient signs of 1.3 million parameters. Values have few mantissa bits, so
 that 20 GB of raw data take 5 GB on disk. The bare read loads the same arrays one file at a time and does nothing else.
-The two alternate, each in a new process, and the ratio of speeds is that of the median times. Target: at least 0.5 of
-the speed of the bare read, in at most 1 GB of memory. Expected on two cores: 0.57, 639 MB/s and 700 MB of memory.
+The two tasks alternate, each in a new process, and their speeds are compared by the median times. Target: at least 0.5
+of the speed of the bare read, in at most 1 GB of memory. Expected on two cores: 0.57, 639 MB/s and 700 MB of memory.
 
-Takes about 8 minutes on two cores, most of them to make the store.
+Takes about 8 minutes on two cores, most of which is spent on making the store.
 """
 
 import argparse
@@ -41,9 +41,11 @@ NAMES = ("lca", "weights", "gradient_sign")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=20, help="Size of the raw data.")
-    parser.add_argument("--folder", type=Path, help="Folder in which the store is made and kept.")
-    parser.add_argument("--repeats", type=int, default=3, help="Repetitions of each measurement.")
+    parser.add_argument("--gigabytes", type=float, default=20, help="Size of the raw data, in GB.")
+    parser.add_argument(
+        "--folder", type=Path, help="Folder in which the store is made and kept. A temporary folder by default."
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="Number of repetitions of each measurement.")
     parser.add_argument("--task", choices=["all", "read"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:

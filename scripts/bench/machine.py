@@ -36,7 +36,7 @@ def start_module(module: str, *arguments: str) -> str:
 
 
 def peak_resident() -> int:
-    """Return the peak resident bytes of this process from /proc. The peak in getrusage starts with the parent's."""
+    """Return the peak resident bytes of this process, from /proc. getrusage would include the peak of the parent."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(line.split()[1])
 

@@ -46,7 +46,7 @@ def run(command: list[str], page: TextIO) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="Output folder.")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

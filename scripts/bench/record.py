@@ -6,11 +6,11 @@
 For each problem and codec, the table shows
 
 - the wall time of the recorded loop divided by that of the bare loop: the median and the range over interleaved pairs.
-  The recorded time includes everything from creating the store to writing its last byte,
+  The recorded time includes everything from creating the store to writing its last byte.
 - the bytes on disk divided by the raw bytes.
 
 A second table shows the peak resident memory of processes that record T and 4 T iterations. Without the dataset, random
-images replace it: the times are valid, the sizes are not.
+images replace it. The times are then valid, but the sizes are not.
 """
 
 import argparse
@@ -117,10 +117,10 @@ def measure_peak_memory(name: str, data_dir: Path | None, iterations: int) -> in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
     parser.add_argument("--repeats", type=int, default=5, help="Number of interleaved pairs.")
     parser.add_argument(
-        "--iterations", type=int, default=512, help="Iterations of mnist-fc. Other problems run half as many."
+        "--iterations", type=int, default=512, help="Number of iterations of mnist-fc. Other problems run half as many."
     )
     parser.add_argument("--problem", nargs="+", default=["mnist-fc", "mnist-lenet"], help="Problems to train.")
     parser.add_argument("--codec", nargs="+", default=list(CODECS), help="Codecs to compare.")

@@ -3,8 +3,8 @@
     PYTHONPATH=scripts .venv/bin/python -m bench.stream --data-dir DATA
 
 The problem is mnist-fc with the 55,000 examples of the genuine MNIST. The dataset returns them one at a time, as most
-do, so that the time goes into Python and the collation of small tensors. Workers help more if a dataset decodes images.
-Each time is the best of three passes. Takes about a minute on two cores.
+datasets do, so that most of the time is spent in Python and on collating small tensors. Workers help more if a dataset
+also decodes images. Each time is the best of three passes. Takes about a minute on two cores.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class ByBatch(Examples):
-    """A dataset that can also return many examples at a time, which DataLoader uses if it is available."""
+    """A dataset that can also return many examples at a time, with the method that DataLoader uses if there is one."""
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
         return list(zip(self.images[indices], self.labels[indices], strict=True))
@@ -59,7 +59,7 @@ def time_pass(problem: lca.Problem, data: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
     problem = lca.load("mnist-fc", data_dir=parser.parse_args().data_dir)
     in_memory = time_pass(problem, problem.train)
     rows = [["in memory", f"{1e3 * in_memory:.0f} ms", "1"]]

@@ -58,7 +58,7 @@ def time_command(path: Path, data_dir: Path | None, examples: int, iterations: i
 
 
 def measure_throughputs(data_dir: Path | None, examples: int, repeats: int) -> tuple[list[float], list[float]]:
-    """Return the iterations per second of one process with two threads and of two processes with one, in pairs."""
+    """Return the iterations per second of one process with two threads, and of two with one each, for each repeat."""
     short, long = 2 * BLOCK, 8 * BLOCK
     found: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def measure(data_dir: Path | None) -> tuple[Floats, NDArray[np.int64]]:
 
 
 def draw_block_seconds(pass_s: Floats, intervals: Sequence[int] | NDArray[np.int64], T: int) -> Floats:
-    """Draw the time of each block of a run of T iterations, with the measured intervals stretched to that length."""
+    """Sample the time of each block of a run of T iterations. The measured intervals are stretched to that length."""
     random = np.random.default_rng(0)
     n = np.asarray(intervals)[np.arange(T) * len(intervals) // T]
     iteration_s = np.array([random.choice(pass_s, k).sum() for k in n])
@@ -95,7 +95,7 @@ def draw_block_seconds(pass_s: Floats, intervals: Sequence[int] | NDArray[np.int
 
 
 def simulate_queue(blocks: Floats, n_workers: int) -> float:
-    """Return the total time in seconds if each worker takes the next open block."""
+    """Return the seconds until all blocks are done, if each worker takes the next open block."""
     free = [0.0] * n_workers
     for block_s in blocks:
         heapq.heappush(free, heapq.heappop(free) + block_s)
@@ -103,7 +103,7 @@ def simulate_queue(blocks: Floats, n_workers: int) -> float:
 
 
 def simulate_division(blocks: Floats, n_workers: int) -> float:
-    """Return the total time in seconds if each worker receives consecutive blocks in advance."""
+    """Return the seconds until all blocks are done, if each worker receives consecutive blocks in advance."""
     return max(float(part.sum()) for part in np.array_split(blocks, n_workers))
 
 
@@ -138,12 +138,12 @@ def draw(curves: dict[tuple[int, str], dict[str, list[float]]], out: Path) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
-    parser.add_argument("--examples", type=int, default=20_000, help="Examples of mnist-fc in the measurement.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
+    parser.add_argument("--examples", type=int, default=20_000, help="Number of mnist-fc examples in the measurement.")
     parser.add_argument("--repeats", type=int, default=3, help="Number of interleaved pairs.")
-    parser.add_argument("--start", type=float, default=10.0, help="Seconds that a worker takes to start.")
+    parser.add_argument("--start", type=float, default=10.0, help="Simulated startup time of a worker, in seconds.")
     parser.add_argument("--out", type=Path, default=Path("scaling.png"), help="File of the figure.")
-    parser.add_argument("--only", choices=["measured", "simulated"], help="Make only this part.")
+    parser.add_argument("--only", choices=["measured", "simulated"], help="Run only this part.")
     options = parser.parse_args()
     if options.only != "simulated":
         one, two = measure_throughputs(options.data_dir, options.examples, options.repeats)

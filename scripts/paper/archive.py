@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class NotMade(LCAError):
-    """No run of an experiment has the requested allocations."""
+    """No run of an experiment has the requested allocations, so a finding cannot be measured."""
 
 
 class Archive:
@@ -64,7 +64,7 @@ class Archive:
         return self._works[experiment][0].load(self._data_dir)
 
     def ask(self, question: Callable[..., T], experiment: str, *names: str, **options: Any) -> list[T]:
-        """Ask a question about the first of these allocations, in each run that has all of them."""
+        """Return the results of an analysis of the first of these allocations, one per run that has all of them."""
         names = names or ("train",)
         return [self._answer(question, run, names[0], options) for run in self.runs(experiment, *names)]
 

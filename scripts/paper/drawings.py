@@ -79,7 +79,7 @@ def draw_neurons(archive: Archive, look: Look, experiment: str) -> Figure:
 
 
 def draw_layers(archive: Archive, look: Look, groups: Mapping[str, str]) -> Figure:
-    """Draw the total LCA of each layer. `groups` maps a label to an experiment."""
+    """Draw the total LCA of each layer. `groups` maps labels to experiments."""
     return figures.layers({name: archive.layers(experiment) for name, experiment in groups.items()}, look)
 
 
@@ -218,7 +218,7 @@ DRAWINGS: Mapping[str, Drawing] = {
 
 
 def draw(archive: Archive, name: str, folder: Path) -> Path:
-    """Draw a figure or film into a folder and return its path. LCAError if the runs it needs are missing."""
+    """Draw a figure or film into a folder and return its path. Raises LCAError if the runs it needs are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     if name in FILMS:
         return draw_film(archive, folder / name, FILMS[name])

@@ -41,7 +41,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training that is repeated with seeds 0, 1, …, and the allocations of each run.
+    """A training run that is repeated with seeds 0, 1, …, and the allocations of each repetition.
 
     problem: Name of the problem in the paper.
     training: Fields of TrainConfig that override the recipe of the problem.
@@ -80,7 +80,8 @@ OPTIMIZERS: Mapping[str, Options] = {
 # Delay m / (1 − m) -> momentum m of the last layer of CIFAR–ResNet. The regular runs have momentum 0.9 and delay 9.
 MOMENTUM = {delay: delay / (delay + 1) for delay in range(9)}
 
-# The paper varies rate, momentum and batch size of CIFAR–ResNet "within reasonable ranges", which were chosen here.
+# The paper varies the learning rate, momentum and batch size of CIFAR–ResNet "within reasonable ranges". The values
+# were chosen here.
 SWEEP: Mapping[str, Options] = {
     "rate-0.02": {"learning_rate": 0.02},
     "rate-0.05": {"learning_rate": 0.05},
@@ -154,7 +155,7 @@ EXPERIMENTS = [
 # The scale "cpu" takes about a day on two cores. For a network with BatchNorm, a subset of the examples has a different
 # loss, because it forms a single batch. Sampled iterations begin half a stride after the start, so that the early ones
 # are not overrepresented.
-_SAMPLED = {"examples": 500, "rule": "trapezoid"}  # of every iteration, for the totals of the layers
+_SAMPLED = {"examples": 500, "rule": "trapezoid"}  # all iterations, but few examples, for the layer totals
 _FEW = {"audit": 0.0}
 
 SCALES: Mapping[str, Mapping[str, Size]] = {

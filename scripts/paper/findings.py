@@ -1,7 +1,7 @@
 """The findings of the paper: the statement, the criterion for agreement, and the function that measures it.
 
-The sign of a quantity is judged by a t-test over runs (p < 0.05). With two runs, both must have the sign. A single run
-is not judged.
+The sign of a quantity is judged by a t-test over runs (p < 0.05). With two runs, both must have the expected
+sign. A single run is not judged.
 """
 
 from functools import partial

@@ -57,7 +57,7 @@ def last_two_inconsistent(archive: Archive, experiment: str) -> Measured:
 def hurting_layers(
     archive: Archive, experiments: Sequence[str], at_least: int = 0, at_most: int | None = None
 ) -> Measured:
-    """Count the layers that significantly hurt in each experiment."""
+    """Count the layers whose total LCA is significantly above 0 in each experiment."""
     parts, verdicts = [], list[bool | None]()
     for experiment in experiments:
         totals, names = archive.totals(experiment), archive.layer_names(experiment)
@@ -96,7 +96,7 @@ def not_better_not_worse(archive: Archive, experiment: str) -> Measured:
 
 
 def others_help_less(archive: Archive, experiment: str, layer: int) -> Measured:
-    """Compare the total LCA of all layers except the changed one with the regular runs."""
+    """Compare the total LCA of all layers except the changed one with that in the regular runs."""
     changed, regular = (np.delete(archive.totals(each), layer, axis=1).sum(axis=1) for each in (experiment, REGULAR))
     return Measured(compare_groups(changed, regular), is_lower(regular, changed))
 
@@ -123,12 +123,12 @@ def slow_as_frozen(archive: Archive) -> Measured:
 
 
 def experiments_by_delay() -> dict[int, str]:
-    """Return a mapping from the delay of the last layer to its experiment."""
+    """Return a mapping from the delay of the last layer to the name of the experiment."""
     return {**{delay: f"cifar-resnet-delay-{delay}" for delay in MOMENTUM}, 9: REGULAR}
 
 
 def linear_in_delay(archive: Archive) -> Measured:
-    """Fit a line to the mean LCA of the last layer against its delay."""
+    """Fit a line to the mean LCA of the last layer against the delay of its momentum."""
     delays, means = _by_delay(archive, lambda totals: totals[:, LAST])
     slope, _ = np.polyfit(delays, means, 1)
     r_squared = np.corrcoef(delays, means)[0, 1] ** 2

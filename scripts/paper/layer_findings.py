@@ -1,4 +1,4 @@
-"""The paper's findings on layers that hurt, to be included in findings.py.     [arXiv 1909.01440, section 4]"""
+"""The paper's findings on layers that hurt, which findings.py includes.     [arXiv 1909.01440, section 4]"""
 
 from functools import partial
 
@@ -44,7 +44,7 @@ LAYERS = [
     ),
     Finding(
         "Figure 4",
-        "A tenth of the learning rate in the last layer is like freezing it",
+        "A tenth of the learning rate in the last layer has the same effect as freezing it",
         "LCA by layer closer to the frozen runs than to the regular runs",
         hurting.slow_as_frozen,
     ),

@@ -1,4 +1,4 @@
-"""The runs of a scale, which parts of them are missing, and how they are made with the public interface of lca."""
+"""Plan the runs of a scale, find their missing parts, and make these with the public interface of lca."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Work:
     """One run of an experiment.
 
     problem, options: Problem to train and its options.
-    whole: Number of iterations of the paper's training.
-    allocations: Name of each allocation and its fields of AllocateConfig, in the order in which they are made. Besides
-        ranges, `iterations` may be "last".
+    whole: Number of training iterations in the paper.
+    allocations: Name of each allocation and its fields of AllocateConfig, in the order in which they are made. Here,
+        `iterations` may also be "last", which selects the last iteration.
     """
 
     experiment: str
@@ -40,7 +40,7 @@ class Work:
 
     @property
     def missing(self) -> list[str]:
-        """The names of the allocations that are not finished. LCAError if the run was made with different options."""
+        """The names of the unfinished allocations. Raises LCAError if the run was made with different options."""
         if not self.is_trained:
             return list(self.allocations)
         run = lca.open(self.path)
@@ -164,5 +164,5 @@ def _require_same(path: object, found: Mapping[str, Any], expected: Mapping[str,
     """Raise LCAError if a run or an allocation was made with options that differ from the experiment."""
     for key, value in expected.items():
         if found.get(key) != value:
-            remedy = "Remove it to create it again, or choose another folder."
+            remedy = "Delete it, so that it is made again, or choose another folder."
             raise LCAError(f"{path}: {key}", expected=repr(value), found=repr(found.get(key)), remedy=remedy)

@@ -36,7 +36,7 @@ class Finding:
     source: Section, table or figure of the paper.
     statement: Statement of the paper, sometimes abridged.
     criterion: Condition under which the reproduction agrees.
-    measure: Function that measures it.
+    measure: Function that measures the quantity and applies the criterion.
     figures: Names of figures in paper.drawings.
     """
 
@@ -60,7 +60,7 @@ def describe_layer(name: str, values: Floats) -> str:
 
 
 def compare_groups(changed: Floats, regular: Floats) -> str:
-    """Format two groups of runs, in nats and of shape (run,), with the p-value of equal means."""
+    """Format two groups of runs, in nats and of shape (run,), with the p-value of the hypothesis of equal means."""
     p = p_of_equal_means(changed, regular)
     return f"{format_mean(changed, 4)} compared with {format_mean(regular, 4)} nats" + (
         "" if np.isnan(p) else f" (p = {format_p(p)})"
@@ -75,7 +75,7 @@ def p_of_equal_means(changed: Floats, regular: Floats) -> float:
 def has_sign(values: Floats, sign: int) -> bool | None:
     """Return whether values of shape (run,) significantly have this sign, or None for a single run.
 
-    Three or more runs are judged by a t-test. Of two runs, both must have the sign.
+    Three or more runs are judged by a t-test. With two runs, both must have the sign.
     """
     if len(values) == 1:
         return None

@@ -24,9 +24,10 @@ def layers_peak_together(archive: Archive, experiment: str) -> Measured:
 
 
 def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, float]:
-    """Return a description, and the p-value of all runs together, computed as in `lca analyze synchrony`.
+    """Compare the number of common peaks with chance. Return a description and the p-value of all runs together.
 
-    For a single run with three layers the p-value is 0.04 at best, because one draw in 25 shifts all layers alike.
+    The p-value is computed as in `lca analyze synchrony`. For a single run with three layers, it is 0.04 at best,
+    because one draw in 25 shifts all layers alike.
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
     apart = [np.random.default_rng(i).permutation(s.baseline) for i, s in enumerate(series)]

@@ -44,7 +44,7 @@ def compute_percentages(result: Helping) -> NDArray[np.float64]:
 
 
 def all_within(archive: Archive, experiments: Sequence[str], low: float, high: float) -> Measured:
-    """Check that the mean percentage of each experiment is above `low` and at most `high`."""
+    """Check that the mean percentage helping of each experiment is above `low` and at most `high`."""
     found = {each: float(np.mean([r.percentage for r in archive.helping(each)])) for each in experiments}
     least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
     text = f"{found[least]:.2f} % ({least}) to {found[most]:.2f} % ({most})"
@@ -70,7 +70,7 @@ def of_dead_pixels(archive: Archive, experiment: str) -> Measured:
 
 
 def more_help_early(archive: Archive, experiment: str) -> Measured:
-    """Compare the mean percentage in the first 2 % of the iterations with all iterations."""
+    """Compare the mean percentage helping in the first 2 % of the iterations with that in all iterations."""
     pairs = []
     for result in archive.ask(helping, experiment, archive.over_time(experiment)):
         found = compute_percentages(result)
@@ -87,7 +87,7 @@ def layers_near_half(archive: Archive, experiment: str, low: float, high: float)
 
 
 def parameters_swing(archive: Archive, experiment: str) -> Measured:
-    """Measure how many of the parameters with an effect help in 40 to 60 % of the iterations."""
+    """Measure the percentage of the parameters with an effect that help in 40 to 60 % of the iterations."""
 
     def part(result: Helping) -> float:
         begins = np.arange(len(result.histogram)) / len(result.histogram)
@@ -106,7 +106,7 @@ def turns_and_crossings(archive: Archive, experiment: str, per_turn: float, per_
 
 
 def heavy_tails(archive: Archive, experiment: str) -> Measured:
-    """Measure the contribution beyond two standard deviations, relative to a Gaussian."""
+    """Measure how much LCA beyond two standard deviations contributes, relative to a Gaussian distribution."""
     found = [result.beyond(result.both, 2) for result in archive.ask(tails, experiment, archive.over_most(experiment))]
     return Measured(
         f"{format_mean(found, 1)} times the contribution of a Gaussian beyond two standard deviations",
@@ -121,7 +121,7 @@ def weibull(archive: Archive, experiment: str) -> Measured:
 
 
 def learned_early(archive: Archive, experiment: str, part: float) -> Measured:
-    """Measure the percentage of the loss change in the first `part` of the iterations."""
+    """Measure the percentage of the loss change that occurs in the first `part` of the iterations, a fraction."""
 
     def share(result: Layers) -> float:
         total = result.lca.sum(axis=1)

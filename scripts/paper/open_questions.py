@@ -14,7 +14,7 @@ def agreement_of_subsets(archive: Archive, experiment: str) -> Measured:
     result = subset(archive.first(experiment, "train", *names), against=names)
     parts = [
         f"{a.examples:,}: error of layer totals {100 * a.layer_error:.1f} %, {100 * a.same_sign:.0f} % of signs agree, "
-        f"error of helping {a.helping_error:+.1f} percentage points"
+        f"error of the percentage helping {a.helping_error:+.1f} percentage points"
         for a in result.agreements.values()
     ]
     return Measured(f"subsets of {result.n_examples:,} examples: {'; '.join(parts)}", None)

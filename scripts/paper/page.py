@@ -25,7 +25,7 @@ from paper.measured import Finding, Measured
 
 ABOUT = {
     "smoke": "Scale smoke: embedded digits replace MNIST and CIFAR-10, and small networks replace large ones. This "
-    "shows that everything runs. Whether a criterion is met does not say anything about the paper.",
+    "shows that everything runs. Whether a criterion is met says nothing about the paper.",
     "cpu": "Scale cpu: MNIST–FC is reproduced in full, except that its curves over learning rates use every 20th "
     "iteration. The other networks are trained for fewer iterations than in the paper and allocated over some of the "
     "examples or iterations, as stated in each row.",
@@ -34,7 +34,7 @@ ABOUT = {
 }
 RULE = (
     "LCA below 0 helps (lowers the loss), above 0 hurts. Signs and differences are judged by t-tests over runs "
-    "(p < 0.05). With two runs, both must have the sign. A single run is not judged."
+    "(p < 0.05). With two runs, both must have the expected sign. A single run is not judged."
 )
 VERDICTS = ("agrees", "differs", "open", "not run", "failed")
 

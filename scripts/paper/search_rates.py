@@ -6,8 +6,8 @@
 Each problem is trained with SGD (momentum 0.9) and Adam at rates from the sequence 1, 2, 5, 10, … in the paper's range,
 0.001 to 0.5. All rates use the same initial weights, the same mini-batches of 250 and the same number of iterations: as
 many as fit into --seconds, but not more than in the recipe. The script prints the mean mini-batch loss of the last
-quarter of each training and marks the lowest. No run is recorded. Short trainings favor high rates. If the recipe is
-much longer and two losses differ by less than their standard error, choose the lower rate.
+quarter of each training run and marks the lowest. The iterates are not recorded. Short training favors high rates. If
+the recipe is much longer and two losses differ by less than their standard error, choose the lower rate.
 
 The datasets must be available, except for the embedded digits. Results for SGD on two cores, 12 to 45 s per rate:
 
@@ -20,7 +20,7 @@ The datasets must be available, except for the embedded digits. Results for SGD 
     cifar-vgg-mini   39       0.02: 1.95(1)   0.05: 1.98(2)   0.1: 2.07(2)                      0.02
     cifar-allcnn     13       0.02: 2.26(1)   0.05: 2.17(2)   0.1: 2.12(2)                      0.1
 
-The rate 0.05 of mnist-fc was chosen from complete runs by their percentage helping. The rate 0.1 of cifar-resnet is
+The rate 0.05 of mnist-fc was chosen by the percentage helping of complete runs. The rate 0.1 of cifar-resnet is
 taken from the paper. The fashion problems use the rates of the MNIST problems. Adam always uses its default, 0.001.
 """
 
@@ -64,7 +64,7 @@ def train(problem: str, data_dir: Path | None, config: TrainConfig) -> Iterator[
 
 
 def count_iterations(problem: str, data_dir: Path | None, seconds: float) -> int:
-    """Return how many iterations fit into the given seconds, but not more than in the recipe."""
+    """Return how many iterations fit into `seconds`, but not more than in the recipe."""
     training = train(problem, data_dir, TrainConfig(device="cpu"))
     next(training)
     begin, n = time.perf_counter(), 3
@@ -74,7 +74,7 @@ def count_iterations(problem: str, data_dir: Path | None, seconds: float) -> int
 
 
 def average_last_quarter(course: list[float]) -> tuple[float, float]:
-    """Return mean and standard error of the last quarter. The mean is infinite if the training diverged."""
+    """Return the mean and standard error of the losses in the last quarter. The mean is infinite after divergence."""
     part: NDArray[np.float64] = np.array(course[-max(len(course) // 4, 2) :])
     if not np.isfinite(part).all():
         return np.inf, np.nan
@@ -83,12 +83,12 @@ def average_last_quarter(course: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, help="Folder of the datasets.")
+    parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
     names = list(presets.PRESETS)
     parser.add_argument("--problem", nargs="+", choices=names, default=names, help="Problems to train.")
     parser.add_argument("--optimizer", nargs="+", choices=TRIED, default=list(TRIED), help="Optimizers to try.")
     parser.add_argument("--rates", nargs="+", type=float, help="Learning rates to try.")
-    parser.add_argument("--seconds", type=float, default=60, help="Training time per rate.")
+    parser.add_argument("--seconds", type=float, default=60, help="Training time per rate, in seconds.")
     options = parser.parse_args()
     for problem in options.problem:
         try:

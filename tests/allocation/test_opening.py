@@ -52,7 +52,7 @@ def test_different_data_are_refused(run, problem):
 
 def test_different_model_is_refused(run, problem):
     other = problem(model=nn.Sequential(nn.Linear(2, 9), nn.Tanh(), nn.Linear(9, 3)))
-    with pytest.raises(LCAError, match=r"parameter 0: expected 0.weight \(8, 2\) .*, found 0.weight \(9, 2\)"):
+    with pytest.raises(LCAError, match=r"tensor 0: expected 0.weight \(8, 2\) .*, found 0.weight \(9, 2\)"):
         lca.allocate(run, other)
 
 

@@ -21,7 +21,7 @@ HEADINGS = [
     "lca: which parameters learned, and when?",
     "Install",
     "Your own model, in twelve lines of Python",
-    "From the shell, in four",
+    "From the shell, in four lines",
     "What you get",
     "What it costs",
     "Is it for me?",

@@ -66,7 +66,7 @@ def read_files(place, below):
     return found
 
 
-def test_every_command_gives_the_same_on_s3_and_on_disk(bucket, tmp_path):
+def test_every_command_gives_the_same_result_on_s3_and_on_disk(bucket, tmp_path):
     remote, local = f"{bucket}/some/run.zarr", str(tmp_path / "run.zarr")
     outputs_of = {}
     for place in (remote, local):

@@ -1,4 +1,4 @@
-"""L2 penalties and frozen layers in the allocated loss change."""
+"""The effects of L2 penalties and frozen layers on the allocated loss change."""
 
 import pytest
 import torch

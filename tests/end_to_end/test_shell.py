@@ -1,4 +1,4 @@
-"""The commands of the shell, from training to report, and their messages for bad input."""
+"""The shell commands, from training to report, and their messages for bad input."""
 
 import json
 import re

@@ -71,7 +71,10 @@ print(lca.__file__)
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory):
-    """run(*words) in a folder with nothing but theirs.py, in an environment with the wheel and what it needs."""
+    """Return a function run(*words) that runs a command in a folder that contains only theirs.py.
+
+    The command runs in an environment with the built wheel and its dependencies, and its output is returned.
+    """
     home = tmp_path_factory.mktemp("stranger")
     source = home / "source"  # so that building leaves nothing behind
     shutil.copytree(ROOT / "lca", source / "lca", ignore=shutil.ignore_patterns("__pycache__"))

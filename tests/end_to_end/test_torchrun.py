@@ -1,4 +1,4 @@
-"""Allocation by several processes under torchrun, also if one is killed."""
+"""Allocation by several processes under torchrun, even if one is killed."""
 
 import os
 import signal

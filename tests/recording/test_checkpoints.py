@@ -41,7 +41,7 @@ def test_checkpoints_with_other_fixed_tensors_raise(tmp_path, frozen):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     trained(tmp_path / "run.zarr", frozen, folder=folder)
-    with pytest.raises(LCAError, match=r"random differs between .*0\.pt and the problem's model.*Load it"):
+    with pytest.raises(LCAError, match=r"random differs between .*0\.pt and the problem's model.*Load random"):
         import_checkpoints(tmp_path / "new.zarr", [folder], small_problem(model=Features(1, frozen)))
     assert not (tmp_path / "new.zarr").exists()
     # The counter n, which changes during training, is ignored.
@@ -49,7 +49,7 @@ def test_checkpoints_with_other_fixed_tensors_raise(tmp_path, frozen):
     np.testing.assert_array_equal(run.weights[:], lca.open(tmp_path / "run.zarr").weights[:, :4])
 
 
-def test_files_in_alphabetic_order_raise(tmp_path, problem, checkpoints):
+def test_files_in_alphabetical_order_raise(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     files = sorted(folder.iterdir(), key=str)  # 0, 1, 10, 11, 2, …
     with pytest.raises(UsageError, match=r"step-0\.pt, .*step-1\.pt, … are not in numeric order"):

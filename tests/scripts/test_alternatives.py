@@ -41,7 +41,7 @@ def full_set(net, passes=None):
 
 @pytest.fixture
 def walk():
-    """Iterates of shape (T + 1, K) in float32, with steps large enough that the rules differ."""
+    """Return iterates of shape (T + 1, K) in float32, with steps large enough that the rules differ."""
     steps = np.random.default_rng(0).standard_normal((T + 1, TinyNet.K)) * 0.4
     return np.cumsum(steps, axis=0).astype(np.float32)
 

@@ -112,7 +112,7 @@ def test_runs_made_with_other_options_are_refused(small):
     other = plan({**SMALL, "mnist-fc": Size("digits-fc", iterations=13)}, work.path.parent, accept_all)["mnist-fc-sgd"][
         0
     ]
-    with pytest.raises(LCAError, match="iterations: expected 13, found 12. Remove it"):
+    with pytest.raises(LCAError, match="iterations: expected 13, found 12. Delete it"):
         _ = other.missing
 
 
@@ -364,7 +364,7 @@ def test_linear_trend_over_the_delay():
 
 
 class FakeAnswers:
-    """A replacement for an archive, with given results of any question for each experiment."""
+    """A replacement for an archive that returns the given results of an experiment, whatever the question."""
 
     def __init__(self, **answers):
         self.answers = {name.replace("_", "-"): of_runs for name, of_runs in answers.items()}

@@ -26,7 +26,7 @@ def test_mantissas_are_rounded_to_the_nearest_value():
     assert round_mantissa(values, 23) is values
 
 
-def test_a_block_has_at_most_256_mb():
+def test_a_block_has_at_most_256_mib():
     assert block_length(84_060) == 64
     assert block_length(808_970) == 64
     assert block_length(1_371_658) == 32

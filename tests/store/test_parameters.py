@@ -44,11 +44,11 @@ def test_json_round_trip():
 def test_a_different_model_is_described_in_the_error():
     expected, found = (build_table(nn.Linear(3, n)) for n in (2, 4))
     with pytest.raises(
-        LCAError, match=r"parameter 0: expected weight \(2, 3\) \(2 tensors with 8 parameters\), found weight \(4, 3\)"
+        LCAError, match=r"tensor 0: expected weight \(2, 3\) \(2 tensors with 8 parameters\), found weight \(4, 3\)"
     ):
         expected.require_same(found, "run.zarr", "the model")
     shorter = build_table(nn.Linear(3, 2, bias=False))
-    with pytest.raises(LCAError, match=r"parameter 1: expected bias \(2,\) .*, found no such parameter"):
+    with pytest.raises(LCAError, match=r"tensor 1: expected bias \(2,\) .*, found no such tensor"):
         expected.require_same(shorter, "run.zarr", "the model")
 
 

@@ -27,7 +27,7 @@ class Trial:
 
 
 def kill_and_restart(stages: Sequence[str], task: Task) -> Trial:
-    """Run the stages, kill the last of them and start it again."""
+    """Run the stages once without interruption, and once with the last of them killed and started again."""
     *before, stage = stages
     tasks = {name: replace(task, folder=f"{task.folder}-{stage}-{name}", stage=stage) for name in ("whole", "killed")}
     for each in tasks.values():

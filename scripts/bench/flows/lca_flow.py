@@ -29,7 +29,7 @@ def record(iterates: Collection[NDArray[Any]], path: Path, model: nn.Module) -> 
 
 @contextmanager
 def count_passes(n_examples: int, passes: Passes) -> Iterator[None]:
-    """Count and time the passes over the whole split inside the context, without the trials of batch sizes."""
+    """Count and time the passes over the whole split inside the context, excluding the trials of batch sizes."""
     evaluate = FullGradient._evaluate
 
     def count(self: FullGradient, *arguments: Any) -> object:

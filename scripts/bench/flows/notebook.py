@@ -11,7 +11,7 @@ from bench.flows.full_set import Gradient
 
 
 def first_order(gradient: Gradient, iterates: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return A (T, K) in the dtype of the iterates."""
+    """Return A of shape (T, K), by the first-order rule, in the dtype of the iterates."""
     gradients = [gradient(theta) for theta in iterates[:-1]]
     allocation = np.empty((len(gradients), len(iterates[0])), iterates[0].dtype)
     for t, (before, after) in enumerate(pairwise(iterates)):

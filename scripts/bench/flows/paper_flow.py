@@ -45,7 +45,7 @@ def compute_gradients(weights: Path, path: Path, gradients: Mapping[str, Gradien
 
 
 def combine_whole(weights: Path, gradients: Path, path: Path) -> None:
-    """Combine the arrays with all weights and gradients in memory."""
+    """Compute A from the weights and gradients, with whole arrays in memory, and write it to `path`."""
     with h5py.File(weights) as file:
         theta = file["weights"][:]
     with h5py.File(gradients) as file:
@@ -58,7 +58,7 @@ def combine_whole(weights: Path, gradients: Path, path: Path) -> None:
 
 
 def combine_streamed(weights: Path, gradients: Path, path: Path) -> None:
-    """Combine the arrays with only a few rows in memory."""
+    """Compute A from the weights and gradients, with only a few rows in memory, and write it to `path`."""
     with h5py.File(weights) as thetas, h5py.File(gradients) as source, h5py.File(path, "w") as target:
         n_iterates, K = thetas["weights"].shape
         stored = {split: _rows(target, split, (n_iterates - 1, K), "f4") for split in source}
