@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lca.recording.recorder import Recorder as Recorder
     from lca.store.allocation import Allocation as Allocation
     from lca.store.audit import Audit as Audit
+    from lca.store.audit import Interval as Interval
+    from lca.store.audit import Stratum as Stratum
     from lca.store.parameters import Parameter as Parameter
     from lca.store.parameters import ParameterTable as ParameterTable
     from lca.store.run import Run as Run
@@ -47,6 +49,8 @@ _HOMES = {
     "Allocation": "lca.store.allocation",
     "Argument": "lca.errors",
     "Audit": "lca.store.audit",
+    "Interval": "lca.store.audit",
+    "Stratum": "lca.store.audit",
     "Call": "lca.errors",
     "DamagedError": "lca.errors",
     "Evaluator": "lca.allocation.evaluation",

@@ -44,6 +44,8 @@ def configuration(cls: type[C]) -> type[C]:
     def check_all(self: Any) -> None:
         for each in fields(self):
             value, choices = getattr(self, each.name), each.metadata.get("choices")
+            if isinstance(value, int) and each.type in (float, float | None):
+                object.__setattr__(self, each.name, float(value))  # equal options must look equal in a store
             if choices and value is not None and value not in choices:
                 raise UsageError(each.name, expected=f"one of {', '.join(choices)}", found=repr(value))
         if check:

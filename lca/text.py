@@ -51,6 +51,16 @@ def plus_minus(mean: float, deviation: float, digits: int) -> str:
     return f"{mean:.{digits}f}" if deviation != deviation else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
+def number(value: float, digits: int = 7) -> str:
+    """Return a number with this many significant digits, such as "2.350000" or "1.2e-08", or a dash if it is NaN."""
+    return "–" if value != value else f"{value:#.{digits}g}".removesuffix(".")
+
+
+def percent(part: float, of: float, digits: int = 2, zero: float = 0.0) -> str:
+    """Return a share such as "0.31 %", or a dash if |of| is not above `zero`, so that the share means nothing."""
+    return f"{number(100 * part / of, digits)} %" if abs(of) > zero else "–"
+
+
 def size(n_bytes: float) -> str:
     """Return a number of bytes as "1.2 MB", with three significant digits and powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):

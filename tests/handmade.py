@@ -7,9 +7,17 @@ from torch import nn
 
 from lca.model.parameters import build_table
 from lca.store.allocation_writer import AllocationWriter
+from lca.store.audit import Audit, Stratum
 from lca.store.run_writer import RunWriter, create_run
 
 NAN = np.nan
+
+
+def make_audit(iterations, part_error, half_way, sign_change, helping_shift):
+    """Return an audit whose iterations are drawn from a million equal ones."""
+    n = len(iterations)
+    figures = (part_error, half_way, sign_change, helping_shift)
+    return Audit(iterations, *figures, estimate=[1.0] * n, stratum=[0] * n, strata=[Stratum(10**6, 1e6, 2)])
 
 
 def small_net():
@@ -52,16 +60,19 @@ def add_allocation(
     values = {
         "lca": lca.T,
         "tensor_lca": np.stack([lca[span].sum(0, dtype=np.float64) for span in spans], axis=1),
-        "loss": np.ones(T + 1),
+        "loss": 1 + np.append(0, np.cumsum(np.nan_to_num(lca.sum(0, dtype=np.float64)))),
         "residual": np.zeros(T),
         "allocated": lca.sum(0, dtype=np.float64),
         "intervals": np.full(T, 2),
+        "part_estimate": np.full(T, 0.01),
+        "curvature_share": np.full(T, 0.4),
         "status": np.ones(T, np.uint8) if status is None else np.array(status, np.uint8),
         **{key: np.asarray(value) for key, value in arrays.items()},
     }
     optional = ["lca"] if keep else []
     attributes = {"split": "train", "rule": "simpson", "examples": 10, "examples_in_split": 10, **(attributes or {})}
     attributes = {"tolerance": 1e-3, "total_tolerance": 1e-2, "batch_size": 10, **attributes}
+    attributes = {"unit": "nats", "dtype": "float32", **attributes}
     if class_lca is not None:
         values["class_lca"] = np.asarray(class_lca)
         attributes["classes"] = list(range(values["class_lca"].shape[1]))

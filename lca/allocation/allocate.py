@@ -14,15 +14,18 @@ from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
 from lca.allocation.opening import (
     choose_format,
+    choose_tolerance,
     is_finished,
     open_allocation,
     read_format,
     require_enough_memory,
     require_same_data_everywhere,
+    require_same_loss,
     require_same_problem,
 )
 from lca.allocation.preflight import Preflight, preflight
 from lca.allocation.refinement import refine_total
+from lca.allocation.steps import Steps
 from lca.allocation.task import Task
 from lca.allocation.teamwork import CONTINUE, Teamwork
 from lca.allocation.trajectory import Trajectory
@@ -36,6 +39,8 @@ from lca.runtime.progress import make_progress_bar
 from lca.runtime.signals import catch_stop_signals
 from lca.runtime.workers import Phase, Workers, join_workers, share_device
 from lca.store import consolidated
+from lca.store.allocation import Allocation
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
 from lca.store.summary import Summary, is_counted, summarize
@@ -81,7 +86,6 @@ def allocate(
     """
     config = resolve(AllocateConfig, config, options)
     run = open_run(path, "r+")
-    iterations = config.range(run.n_iterations)
     notes = require_same_problem(run, problem, config)
     objective = _prepare(problem, config)
     with storage_errors(path, DISK_REMEDY), ExitStack() as stack:
@@ -98,9 +102,9 @@ def allocate(
                 Trajectory(run, gradient.device) as theta,
             ):
                 gradient.notes += notes
-                _check_first(run, gradient, theta, config, iterations, workers, on_preflight)
+                _check_first(allocation, run, gradient, theta, config, workers, on_preflight)
                 stop = stack.enter_context(catch_stop_signals())
-                bar = make_progress_bar(len(iterations), "allocate", shown=progress and workers.first)
+                bar = make_progress_bar(len(allocation.iterations), "allocate", shown=progress and workers.first)
                 team = Teamwork(workers, stack.enter_context(bar), stop)
                 _allocate(Task(run, allocation, gradient, theta, config, team))
         return summarize(run.allocation(allocation.name))
@@ -135,7 +139,19 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     require_enough_memory(objective, config, chosen)
     with _make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
         gradient.notes += notes
-        return preflight(run, gradient, theta(iterations[0]), config, iterations)
+        tolerance = config.tolerance or choose_tolerance(run, problem, objective, chosen)
+
+        def sample() -> dict[int, int]:
+            steps = Steps(gradient, theta, config, tolerance)
+            return {t: steps.integrate(steps.take(t)).intervals for t in _spread(iterations) if theta.is_finite(t + 1)}
+
+        return preflight(run, gradient, theta(iterations[0]), config, iterations, sample)
+
+
+def _spread(iterations: range) -> list[int]:
+    """Return three iterations spread over the run, or all of a shorter one."""
+    n = len(iterations)
+    return sorted({iterations[n * i // 6] for i in (0, 2, 5)})
 
 
 def _open_together(
@@ -167,19 +183,23 @@ def _make_gradient(objective: Objective, config: AllocateConfig, chosen: BatchFo
 
 
 def _check_first(
+    allocation: Allocation,
     run: Run,
     gradient: FullGradient,
     theta: Trajectory,
     config: AllocateConfig,
-    iterations: range,
     workers: Workers,
     on_preflight: Callable[[Preflight], None] | None,
 ) -> None:
     """Let the first process run the preflight while the others wait."""
     if workers.first:
+        iterations = allocation.iterations
         checked = preflight(run, gradient, theta(iterations[0]), config, iterations)
         if on_preflight:
             on_preflight(checked)
+        require_same_loss(allocation, iterations[0], checked.loss)
+        if checked.remarks:
+            AllocationWriter(allocation).note("remarks", checked.remarks)
         workers.add(Phase.CHECKED)
     workers.wait(Phase.CHECKED)
 

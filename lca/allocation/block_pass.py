@@ -1,8 +1,10 @@
 """The main pass of an allocation: the processes integrate and write one block of iterations after another."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
+from lca.allocation.prediction import TrapezoidPredictor
 from lca.allocation.steps import Arrival, Step
 from lca.allocation.task import Task
 from lca.allocation.write_behind import BlockRows, WriteBehind
@@ -37,6 +39,10 @@ class BlockPass:
     def _allocate_block(self, block: int, writer: WriteBehind) -> None:
         allocation, team = self.task.allocation, self.task.team
         rows, span = writer.begin(block), allocation.blocks_of_run.range(block)
+        adaptive, predictor = (
+            self.task.config.rule == "adaptive",
+            TrapezoidPredictor(self.task.config.part_limit or inf),
+        )
         self.steps.theta.read_ahead(block)
         self.steps.theta.read_ahead(block + 1)
         for row, t in enumerate(span):
@@ -44,7 +50,10 @@ class BlockPass:
                 continue
             if not rows.is_set(row):
                 has_end = t + 1 in span or t + 1 == allocation.n_iterations
-                self._allocate_iteration(t, row, rows, has_end)
+                self._allocate_iteration(t, row, rows, has_end, predictor.curvature_limit if adaptive else inf)
+            predictor.observe(
+                rows.read("curvature_share", row), rows.read("part_estimate", row), int(rows.read("intervals", row))
+            )
             team.advance(1)
             if team.stop.name:
                 writer.write(rows, done=False)
@@ -52,7 +61,7 @@ class BlockPass:
                 team.raise_if_stopped()
         writer.write(rows, done=True)
 
-    def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool) -> None:
+    def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool, curvature_limit: float) -> None:
         """Compute iteration t and store its values, and those of θ_t, in a row of the block.
 
         `has_end` states whether the row of θ_{t+1} lies in the same block.
@@ -67,7 +76,8 @@ class BlockPass:
             return
         end = self._last = self.steps.arrive(t + 1, start.theta)
         step = Step.between(start, end)
-        _fill(rows, row, self.task.records.collect_iteration(self.steps.integrate(step), step))
+        integral = self.steps.integrate(step, curvature_limit=curvature_limit)
+        _fill(rows, row, self.task.records.collect_iteration(integral, step))
         if has_end and t + 1 not in self.task.allocation.iterations:
             _fill(rows, row + 1, self.task.records.collect_iterate(end.arriving))
 

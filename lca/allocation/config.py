@@ -4,6 +4,8 @@ from lca.config import configuration, option
 from lca.errors import UsageError
 from lca.store.schema import KEEP, MANTISSA_BITS, PRECISIONS, RULES, SPLITS
 
+PART_TOLERANCE = 0.02  # default of the adaptive rule
+
 
 @configuration
 class AllocateConfig:
@@ -19,10 +21,19 @@ class AllocateConfig:
         metavar="NAME",
         group="What to allocate",
     )
-    tolerance: float = option(
-        default=1e-3,
-        help="Largest residual allowed in an iteration, in units of the loss. The default is taken from the paper.",
+    tolerance: float | None = option(
+        default=None,
+        help="Largest residual allowed in an iteration, in units of the loss.",
+        unset="0.001 nats as in the paper; for other units, 0.0004 times the first loss",
         metavar="X",
+        group="Accuracy",
+    )
+    part_tolerance: float | None = option(
+        default=None,
+        help="Largest part estimate allowed in an iteration, as a fraction of Σ|A|: the difference from the next "
+        "coarser rule. Iterations above it are refined.",
+        unset="no limit; 0.02 with the adaptive rule",
+        metavar="FRACTION",
         group="Accuracy",
     )
     total_tolerance: float = option(
@@ -38,14 +49,15 @@ class AllocateConfig:
     rule: str = option(
         default="simpson",
         choices=RULES,
-        help="Initial quadrature rule. Refinement uses Simpson's rule. First-order is never refined.",
+        help="Initial quadrature rule. Refinement uses Simpson's rule. Adaptive starts with the trapezoid and uses "
+        "Simpson's rule where it predicts a part error above the part tolerance. First-order is never refined.",
         group="Accuracy",
     )
     audit: float = option(
         default=0.01,
         metavar="FRACTION",
         help="Fraction of iterations to integrate again on a finer grid, which measures the error of the LCA values. "
-        "At least five iterations are audited. Zero turns the audit off.",
+        "At least 20 iterations are audited, fewer of a short run. Zero turns the audit off.",
         group="Accuracy",
     )
     seed: int = option(
@@ -114,9 +126,16 @@ class AllocateConfig:
     def __post_init__(self) -> None:
         if self.name is None:
             object.__setattr__(self, "name", self.split)
-        for name in ("tolerance", "total_tolerance"):
-            if not getattr(self, name) > 0:
-                raise UsageError(name, expected="a positive number", found=str(getattr(self, name)))
+        for name in ("tolerance", "total_tolerance", "part_tolerance"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(name, expected="a positive number", found=str(value))
+        if self.part_tolerance is not None and self.rule not in ("simpson", "adaptive"):
+            raise UsageError(
+                "part_tolerance",
+                expected="the rule simpson or adaptive, whose part estimates are close to errors",
+                found=f"the rule {self.rule}",
+            )
         if self.max_intervals < 2 or self.max_intervals & (self.max_intervals - 1) or self.max_intervals > 2**14:
             raise UsageError("max_intervals", expected="a power of two from 2 to 16384", found=str(self.max_intervals))
         if not 0 <= self.audit <= 1:
@@ -129,6 +148,11 @@ class AllocateConfig:
             raise UsageError("keep_bits", expected=f"1 to {MANTISSA_BITS}", found=str(self.keep_bits))
         if self.iterations is not None:
             _parse_slice(self.iterations)
+
+    @property
+    def part_limit(self) -> float | None:
+        """The largest part estimate allowed in an iteration, or None if there is no limit."""
+        return PART_TOLERANCE if self.part_tolerance is None and self.rule == "adaptive" else self.part_tolerance
 
     def range(self, T: int) -> range:
         """Return the iterations to allocate in a run of T iterations."""

@@ -18,14 +18,26 @@ from lca.store.schema import ARRAYS
 OVERHEAD_BYTES = 2**25  # host memory of the reading and writing threads, and fragmentation
 
 
-def forecast_passes(config: AllocateConfig, iterations: range) -> int:
-    """Return the number of passes over the split, audit included, if no iteration has to be refined."""
-    n, T = (2 if config.rule == "simpson" else 1), len(iterations)
+# Subintervals per iteration if none has to be refined. That of the adaptive rule is measured on two built-in problems.
+UNREFINED = {"simpson": 2.0, "trapezoid": 1.0, "adaptive": 1.25, "first-order": 1.0}
+
+
+def forecast_passes(config: AllocateConfig, iterations: range, intervals: float | None = None) -> int:
+    """Return the number of passes over the split, audit included.
+
+    `intervals` is the expected number of subintervals per iteration, by default that without refinement.
+    """
+    T = len(iterations)
+    n = UNREFINED[config.rule] if intervals is None else intervals
     starts = T if iterations.step > 1 else 1  # a contiguous range evaluates the end of an iteration once
-    audited = count_audited(T, config.audit) if config.audit else 0
-    references = 6 * n  # both ends, plus the inner nodes of 2n and of 4n subintervals
-    again = n + 1 if config.keep == "tensors" else 0  # the parts are not stored, so the audit recomputes them
-    return n * T + starts + audited * (references + again)
+    return ceil(n * T + starts + forecast_audit_passes(config, iterations, n))
+
+
+def forecast_audit_passes(config: AllocateConfig, iterations: range, intervals: float) -> float:
+    """Return the number of passes that the audit takes."""
+    reference = 4 * intervals + 1  # both ends, plus the inner nodes of 4n subintervals
+    again = intervals + 1 if config.keep == "tensors" else 0  # the parts are not stored, so the audit recomputes them
+    return count_audited(len(iterations), config.audit) * (reference + again)
 
 
 def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_classes: int) -> int:

@@ -1,6 +1,7 @@
 """The loss over a whole split and its gradient, as a function of the flat parameter vector θ (K,)."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self, cast
@@ -66,7 +67,7 @@ class FullGradient:
             self.by_class = None
             if self.objective.groups is not None:
                 self.by_class = ClassSlopes(self.table, self.pieces.n_classes, self.theta)
-            self._passes: dict[str, Pass] = {}
+            self._passes: dict[tuple[str, bool], Pass] = {}
             stack.enter_context(evaluation_mode(self.model))
             stack.enter_context(keep_buffers(self.model))
             self._wide = stack.enter_context(widen_tensors(self.model))
@@ -150,11 +151,12 @@ class FullGradient:
         self.theta.copy_(theta)
         if self.by_class:
             self.by_class.set_directions(directions)
-        if precision not in self._passes:
+        key = precision, self.by_class is not None
+        if key not in self._passes:
             function, on_device = partial(self._pass, precision), self.pieces.are_on_device
-            self._passes[precision], note = capture(function, self.device) if on_device else (function, None)
+            self._passes[key], note = capture(function, self.device) if on_device else (function, None)
             self.notes += [note] if note else []
-        self._passes[precision]()
+        self._passes[key]()
         self.n_passes += 1
         loss = self.loss / self.total_weight
         if not self.by_class:
@@ -217,6 +219,16 @@ class FullGradient:
 
     def _backward(self, losses: Tensor, **options: Any) -> None:
         (losses.sum() / self.total_weight).backward(**options)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def without_classes(gradient: FullGradient) -> Iterator[None]:
+    """Compute no slopes by class in this context, which saves their backward passes."""
+    by_class, gradient.by_class = gradient.by_class, None
+    try:
+        yield
+    finally:
+        gradient.by_class = by_class
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -5,13 +5,17 @@ The functions are pure. The gradient of the loss is passed to them as a function
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
+from itertools import pairwise
+from math import inf, isfinite, nan
 
 import torch
 from torch import Tensor
 
 from lca.allocation.quadrature import Simpson, odd_nodes
 from lca.store.schema import Status
+from lca.store.summary import ROUNDING
+
+NOISE = 1e-4  # a residual below this fraction of Σ|A| may be the rounding error of the gradients
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,10 @@ class Integral:
     """The allocation of one iteration, in units of the loss.
 
     `allocation` is A (K,) in float64; a negative A_i helps (lowers the loss). `allocated` is Σ_i A_i, `residual` is
-    Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals. `class_allocation` (class, tensor) is
-    the allocation of each L_c, summed over the parameters of each tensor.
+    Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals. `part_estimate` is
+    Σ|A_n − A_{n/2}| / Σ|A_n|, the difference from the next coarser rule, and `curvature_share` is the same for the
+    trapezoid and the first-order rule, Σ|½Δ(g1 − g0)| / Σ|½Δ(g0 + g1)|, where g0 and g1 are the gradients at both ends.
+    `class_allocation` (class, tensor) is the allocation of each L_c, summed over the parameters of each tensor.
     """
 
     allocation: Tensor
@@ -45,6 +51,8 @@ class Integral:
     residual: float
     intervals: int
     status: Status
+    part_estimate: float
+    curvature_share: float
     class_allocation: Tensor | None = None
 
 
@@ -59,6 +67,8 @@ def integrate_iteration(
     max_intervals: int,
     min_intervals: int = 1,
     rule: str = "simpson",
+    part_tolerance: float = inf,
+    curvature_limit: float = inf,
 ) -> Integral:
     """Allocate the loss change of one iteration to its parameters.
 
@@ -67,35 +77,71 @@ def integrate_iteration(
     theta0 and theta1 (K,) are the iterates θ0 and θ1, and Δ = θ1 − θ0. start and end are the evaluations there, with
     slopes along Δ if the LCA is split by class.
 
-    The number n of subintervals starts at 2 (trapezoid: 1) and doubles until |Σ A − (L(θ1) − L(θ0))| ≤ tolerance and
-    n ≥ min_intervals. Doubling stops at max_intervals. The first-order rule A = Δ · ∇L(θ0) is never refined.
+    The number n of subintervals starts at 2 (trapezoid and adaptive: 1) and doubles until n ≥ min_intervals, the
+    residual |Σ A − (L(θ1) − L(θ0))| is at most the tolerance, or of the size of rounding errors, and the part estimate
+    is at most part_tolerance. The trapezoid needs a curvature share of at most curvature_limit instead. Doubling stops
+    at max_intervals, and when it no longer shrinks the residual. The first-order rule A = Δ · ∇L(θ0) is never refined.
 
     Failure to converge is a result (status AT_LIMIT), not an exception. If the loss or the gradient is not finite, the
     status is NOT_FINITE and every A_i is NaN.
     """
     delta = theta1.to(torch.float64, copy=True).sub_(theta0)
-    change = end.loss - start.loss
-    if not torch.isfinite(change):
-        return make_not_finite(delta, 0, start.slopes)
+    first_order = start.gradient * delta
+    trapezoid = (end.gradient * delta).add_(first_order).div_(2)
+    share = _divide_norms(trapezoid - first_order, trapezoid)
+    coarser = first_order if rule in ("trapezoid", "adaptive") else trapezoid
+    change, scale = end.loss - start.loss, torch.maximum(end.loss.abs(), start.loss.abs())
+    residuals: list[float] = []
     for n, mean_gradient, mean_slopes in _refine(gradient, theta0, theta1, delta, start, end, rule):
         allocation = mean_gradient.mul_(delta)
-        total = allocation.sum()
-        allocated, residual = torch.stack([total, total - change]).tolist()
-        if not isfinite(allocated):
+        total, size = allocation.sum(), allocation.abs().sum()
+        estimate = _divide_norms(allocation - coarser, coarser if rule == "first-order" else allocation)
+        # The host waits for the device only here.
+        figures = torch.stack([total, total - change, size, scale, estimate, share]).tolist()
+        allocated, residual, size_, scale_, part_estimate, curvature_share = figures
+        if not isfinite(residual):
             return make_not_finite(delta, n, start.slopes)
-        converged = abs(residual) <= tolerance
+        residuals.append(abs(residual))
+        rounding = compute_rounding(theta0.dtype, max(size_, scale_))
+        parts_agree = curvature_share <= curvature_limit if n == 1 else part_estimate <= part_tolerance
+        converged = abs(residual) <= max(tolerance, rounding) and parts_agree
         status = Status.CONVERGED if converged else Status.AT_LIMIT
-        integral = Integral(allocation, allocated, residual, n, status, mean_slopes)
-        if (converged and n >= min_intervals) or 2 * n > max_intervals:
+        integral = Integral(
+            allocation, allocated, residual, n, status, part_estimate, curvature_share, class_allocation=mean_slopes
+        )
+        finished = converged or (parts_agree and _stalls(residuals, size_))
+        if (finished and n >= min_intervals) or 2 * n > max_intervals:
             break
+        coarser = allocation
     return integral
 
 
 def make_not_finite(like: Tensor, intervals: int = 0, slopes: Tensor | None = None) -> Integral:
     """Return an integral whose values are NaN, with an allocation of the shape of `like` (K,)."""
-    nan = float("nan")
     classes = None if slopes is None else torch.full_like(slopes, nan)
-    return Integral(torch.full_like(like, nan, dtype=torch.float64), nan, nan, intervals, Status.NOT_FINITE, classes)
+    allocation = torch.full_like(like, nan, dtype=torch.float64)
+    return Integral(allocation, nan, nan, intervals, Status.NOT_FINITE, nan, nan, class_allocation=classes)
+
+
+def compute_rounding(dtype: torch.dtype, scale: float) -> float:
+    """Return the size of rounding errors in a sum of numbers of about this size, computed in this dtype."""
+    return ROUNDING * torch.finfo(dtype).eps * scale
+
+
+def _stalls(residuals: list[float], size: float) -> bool:
+    """Return whether halving the subintervals no longer helps.
+
+    Kinks of the loss keep a residual from shrinking now and then although the next halving shrinks it again. The
+    refinement ends if it has not shrunk twice in succession, or once if it is already small compared with `size`, Σ|A|.
+    """
+    stuck = [later > 0.99 * earlier for earlier, later in pairwise(residuals)]
+    return stuck[-2:] == [True, True] or (stuck[-1:] == [True] and residuals[-1] <= NOISE * size)
+
+
+def _divide_norms(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return the quotient of the L1 norms, or 0 if the denominator is 0."""
+    norm = denominator.abs().sum()
+    return torch.where(norm == 0, 0, numerator.abs().sum() / norm)
 
 
 def _refine(
@@ -125,7 +171,7 @@ def _refine(
         yield 1, *_unpack_means(_get_integrands(start))
         return
     ends = _add(_get_integrands(start), end)
-    if rule == "trapezoid":
+    if rule in ("trapezoid", "adaptive"):
         yield 1, *_unpack_means([f / 2 for f in ends])
     rules = [Simpson.start(f, g) for f, g in zip(ends, sum_at(odd_nodes(2)), strict=True)]
     while True:

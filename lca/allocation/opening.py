@@ -4,22 +4,31 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any
+
+import numpy as np
+import torch
 
 from lca.allocation.batch_size import BatchFormat, choose_batch_format, require_memory
 from lca.allocation.config import AllocateConfig
+from lca.allocation.full_gradient import FullGradient
 from lca.errors import Argument, Call, LCAError, UsageError
 from lca.model.evaluation_mode import has_batchnorm
 from lca.model.parameters import build_table, get_trainable, require_same_model
 from lca.problem.batches import Batch
 from lca.problem.objective import Objective
-from lca.problem.problem import Problem, require_problem
+from lca.problem.problem import NATS, Problem, require_problem
 from lca.problem.provenance import compute_digest, require_same_data, require_same_fixed
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.runtime.workers import Phase, Workers
 from lca.store.allocation import Allocation
 from lca.store.run import Run
 from lca.store.run_writer import RunWriter
+
+TOLERANCE_NATS = 1e-3  # the tolerance of the paper, in nats
+SAME_LOSS = 1e-3  # relative difference allowed between losses at the same iterate, in other precisions or batches
+RELATIVE_TOLERANCE = 4e-4  # the same as a fraction of the paper's first loss
 
 
 def is_finished(run: Run, config: AllocateConfig) -> bool:
@@ -41,6 +50,22 @@ def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> 
     other = [] if problem.name in ("custom", trained) else [trained]
     notes = [f"the run was trained on {name}, but the allocated loss is that of {problem.name}" for name in other]
     return [*notes, *require_same_fixed(run, problem.model)]
+
+
+def require_same_loss(allocation: Allocation, t: int, loss: float) -> None:
+    """Raise LCAError if the allocation was begun with another loss, judging from the loss at its first iterate t."""
+    stored = float(np.asarray(allocation.loss[t]))
+    if np.isfinite(stored) and abs(loss - stored) > SAME_LOSS * max(abs(loss), abs(stored)):
+        raise LCAError(
+            f"the loss at iterate {t} differs from that in {allocation.path}, which was begun with another loss, model "
+            "or data",
+            expected=f"{stored:.9g}",
+            found=f"{loss:.9g}",
+            remedy=(
+                *("Pass the problem that it was begun with, another ", Argument("name"), ", or "),
+                *(Argument("overwrite", True), " to replace it."),
+            ),
+        )
 
 
 def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset) -> None:
@@ -92,12 +117,15 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
         stored = read_format(existing)
         config = replace(
             config,
+            tolerance=existing.attributes["tolerance"] if config.tolerance is None else config.tolerance,
             batch_size=stored.batch_size if config.batch_size is None else config.batch_size,
             channels_last=stored.channels_last if config.channels_last is None else config.channels_last,
         )
     chosen = choose_format(objective, config)
     if not (existing and existing.complete):
         require_enough_memory(objective, config, chosen)
+    if config.tolerance is None:
+        config = replace(config, tolerance=choose_tolerance(run, problem, objective, chosen))
     attributes = _describe(run, problem, objective, config, chosen)
     if existing is None:
         requested = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
@@ -123,6 +151,16 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
         )
 
 
+def choose_tolerance(run: Run, problem: Problem, objective: Objective, chosen: BatchFormat) -> float:
+    """Return the default tolerance: the paper's for losses in nats, and the same fraction of L(θ_0) for others."""
+    if problem.unit == NATS:
+        return TOLERANCE_NATS
+    theta = torch.from_numpy(np.asarray(run.weights[:, 0]))
+    with FullGradient(chosen.apply(objective), chosen.batch_size) as gradient:
+        loss = float(gradient.compute_mean(theta))
+    return RELATIVE_TOLERANCE * abs(loss) if isfinite(loss) and loss else TOLERANCE_NATS
+
+
 def compute_fingerprint(values: Mapping[str, Any]) -> str:
     """Return a short digest of JSON-like values. Equal values have equal digests."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -135,8 +173,11 @@ def _describe(
     iterations = config.range(run.n_iterations)
     attributes: dict[str, Any] = {
         "split": config.split,
+        "unit": problem.unit,
+        "dtype": run.weights.dtype.name,
         "rule": config.rule,
         "tolerance": config.tolerance,
+        "part_tolerance": config.part_limit,
         "total_tolerance": config.total_tolerance,
         "max_intervals": config.max_intervals,
         "audit": config.audit,

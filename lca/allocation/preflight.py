@@ -5,14 +5,23 @@ recorded parameters and the modules with a special mode.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lca.allocation.batch_size import out_of_memory
 from lca.allocation.config import AllocateConfig
-from lca.allocation.forecast import forecast_disk_bytes, forecast_memory_bytes, forecast_passes
+from lca.allocation.forecast import (
+    UNREFINED,
+    forecast_audit_passes,
+    forecast_disk_bytes,
+    forecast_memory_bytes,
+    forecast_passes,
+)
 from lca.allocation.full_gradient import FullGradient, is_out_of_memory
 from lca.allocation.inspection import describe_randomness, find_autocast, list_modules, list_parameters
 from lca.allocation.iteration import Evaluation
@@ -33,6 +42,7 @@ SAME_LOSSES = 1e-4
 # the differences, estimated by halving the step, is allowed in addition.
 SAME_SLOPE = 0.01
 
+EXPENSIVE_AUDIT = 0.4  # fraction of the passes above which the cost of the audit is mentioned
 REDUCE_DISK = (Argument("keep_bits"), Argument("keep", "tensors"), Argument("iterations"))
 
 
@@ -43,30 +53,39 @@ class Preflight:
     Attributes:
         parameters: Name, shape and state (recorded, frozen, tied or unused) of every parameter.
         modules: Name, class and mode of every module that behaves differently in training and in evaluation.
+        loss: The loss at the first allocated iterate.
         slope: Slope of the loss along a test direction, the gradient plus a random vector, computed from the gradient.
         measured_slope: The same slope, computed by central differences of the loss.
         pass_s: Wall-clock time of one pass over the split, in seconds.
-        n_passes: Forecast number of passes, assuming that no iteration has to be refined.
+        n_passes: Forecast number of passes.
+        audit_passes: The part of them that the audit takes.
+        sampled: Subintervals of the iterations that were integrated for the forecast, by iteration. Without any, the
+            forecast assumes that no iteration has to be refined.
         disk_bytes: Upper bound of the disk space of the allocation.
         disk_free_bytes: Free disk space at the store, or None if unknown.
         memory_bytes: Forecast of the host memory that the process will use.
         notes: Remarks that may need attention, such as the reason for slow passes.
+        remarks: Those that the numbers of the allocation depend on. They become part of the certificate.
     """
 
     parameters: list[tuple[str, tuple[int, ...], str]]
     modules: list[tuple[str, str, str]]
+    loss: float
     slope: float
     measured_slope: float
     pass_s: float
     n_passes: int
+    audit_passes: int
+    sampled: dict[int, int]
     disk_bytes: int
     disk_free_bytes: int | None
     memory_bytes: int
     notes: list[str]
+    remarks: list[str]
 
     @property
     def forecast_s(self) -> float:
-        """Forecast wall-clock time of the allocation in seconds, assuming that no iteration has to be refined."""
+        """Forecast wall-clock time of the allocation in seconds."""
         return self.n_passes * self.pass_s
 
     @property
@@ -82,9 +101,13 @@ class Preflight:
     def describe_forecast(self) -> str:
         """Return the forecast of time, disk space and memory as text."""
         free = "" if self.disk_free_bytes is None else f" ({size(self.disk_free_bytes)} free)"
+        basis = "if no iteration is refined"
+        if self.sampled:
+            listed = ", ".join(f"{n} in iteration {t:,}" for t, n in self.sampled.items())
+            basis = f"judging from the gradients that iterations took ({listed})"
         return (
-            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s, {duration(self.forecast_s)} in total if no "
-            f"iteration is refined. Up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory."
+            f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s, {duration(self.forecast_s)} in total, {basis}."
+            f" Up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory."
         )
 
     def __str__(self) -> str:
@@ -103,11 +126,19 @@ class Preflight:
         return "\n\n".join(parts)
 
 
-def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateConfig, iterations: range) -> Preflight:
+def preflight(
+    run: Run,
+    gradient: FullGradient,
+    theta: Tensor,
+    config: AllocateConfig,
+    iterations: range,
+    sample: Callable[[], dict[int, int]] | None = None,
+) -> Preflight:
     """Check the loss and its gradient at `theta` (K,), an iterate of the run, and forecast the cost of an allocation.
 
     `gradient` must have been entered, so that the model is in the mode of the passes. `iterations` are those to be
-    allocated. Raises LCAError if L is not a function of θ or its gradient is wrong.
+    allocated. `sample` integrates some of them and returns their numbers of subintervals, for the forecast. Raises
+    LCAError if L is not a function of θ or its gradient is wrong.
     """
     first = _make_first_pass(gradient, theta)
     begin = time.perf_counter()
@@ -117,19 +148,25 @@ def preflight(run: Run, gradient: FullGradient, theta: Tensor, config: AllocateC
     _require_function(gradient, first, second)
     in_full = first if gradient.precision == "fp32" else gradient.evaluate_full_precision(theta)
     slope, measured_slope = _compare_slopes(gradient, theta, in_full)
+    sampled = sample() if sample else {}
+    intervals = float(np.mean(list(sampled.values()))) if sampled else UNREFINED[config.rule]
     checked = Preflight(
         parameters=list_parameters(gradient.model, gradient.compute_sample),
         modules=list_modules(gradient.model),
+        loss=float(in_full.loss),
         slope=slope,
         measured_slope=measured_slope,
         pass_s=pass_s,
-        n_passes=forecast_passes(config, iterations),
+        n_passes=forecast_passes(config, iterations, intervals),
+        audit_passes=ceil(forecast_audit_passes(config, iterations, intervals)),
+        sampled=sampled,
         disk_bytes=forecast_disk_bytes(run, config, iterations, len(gradient.objective.classes)),
         disk_free_bytes=run.path.free_bytes(),
         memory_bytes=forecast_memory_bytes(run, gradient),
         notes=gradient.notes,
+        remarks=[*describe_path(run), *_find_caveats(gradient)],
     )
-    checked.notes.extend(_find_caveats(gradient))
+    checked.notes.extend([*checked.remarks, *_find_costs(checked, config)])
     if not checked.fits_on_disk:
         checked.notes.append("the allocation may not fit on the disk")
     return checked
@@ -183,11 +220,38 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
     return notes
 
 
+def describe_path(run: Run) -> list[str]:
+    """Return a remark if the run was imported from checkpoints, so that its path is only known at these."""
+    files = run.attributes.get("imported", [])
+    if not files:
+        return []
+    lines = "one straight line" if len(files) == 2 else f"{len(files) - 1:,} straight lines"
+    return [f"the path consists of {lines} between {len(files):,} checkpoints. The path that was taken is unknown."]
+
+
+def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:
+    """Return notes on what makes the allocation expensive."""
+    notes = []
+    refined = [n for n in checked.sampled.values() if n > UNREFINED[config.rule]]
+    if 2 * len(refined) > len(checked.sampled):
+        notes.append(
+            f"most of the iterations that were tried have to be refined, to up to {max(refined)} gradients each. A "
+            "larger tolerance of the residual needs fewer."
+        )
+    if checked.audit_passes > EXPENSIVE_AUDIT * checked.n_passes:
+        notes.append(
+            f"the audit takes {checked.audit_passes:,} of the {checked.n_passes:,} passes. For a first look, an audit "
+            "fraction of 0 skips it."
+        )
+    return notes
+
+
 def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[float, float]:
     """Return the slope of L along a direction d, from the gradient and from central differences.
 
-    d is the sum of the unit gradient and a random unit vector. The slope is d · ∇L(θ). It is compared with (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h
-    and h/2. `here` is the evaluation at θ in full precision. Raises LCAError if the two disagree.
+    d is the sum of the unit gradient and a random unit vector. The slope is d · ∇L(θ). It is compared with
+    (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h and h/2. `here` is the evaluation at θ in
+    full precision. Raises LCAError if the two disagree.
     """
     evaluate, at, loss = gradient.evaluate_full_precision, here.gradient, float(here.loss)
     size = float(at.norm())
@@ -197,7 +261,7 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
     random = torch.randn(len(theta), generator=generator).to(theta)
     direction = at / size + random / random.norm()
     slope = float(at.double() @ direction.double())
-    step = 1e-2 * max(abs(loss), 1e-3) / size
+    step = max(1e-2 * abs(loss) / size, 1e-5 * float(theta.norm()))  # a small change of the loss, or else of θ
 
     def difference(h: float) -> float:
         up, down = (float(evaluate(theta + sign * h * direction).loss) for sign in (1, -1))

@@ -30,6 +30,8 @@ class Records:
             "residual": integral.residual,
             "intervals": integral.intervals,
             "status": int(integral.status),
+            "part_estimate": integral.part_estimate,
+            "curvature_share": integral.curvature_share,
             "tensor_lca": sum_by_tensor(integral.allocation, self.lengths),
             "motion_norm": norm_by_tensor(step.theta1 - step.theta0, self.lengths),
             "class_lca": integral.class_allocation,

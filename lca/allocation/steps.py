@@ -1,6 +1,7 @@
 """The steps of a trajectory: evaluation of the loss and gradient at both ends of an iteration, and integration."""
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from torch import Tensor
 
@@ -40,11 +41,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """Evaluates and integrates the steps of a trajectory. `gradient` and `theta` must have been entered."""
+    """Evaluates and integrates the steps of a trajectory. `gradient` and `theta` must have been entered.
+
+    `tolerance` is the largest residual allowed in an iteration, in units of the loss.
+    """
 
     gradient: FullGradient
     theta: Trajectory
     config: AllocateConfig
+    tolerance: float
 
     def arrive(self, t: int, before: Tensor | None = None) -> Arrival:
         """Evaluate θ_t. Pass θ_{t−1} as `before` if the slopes along the step from there are needed as well."""
@@ -66,15 +71,20 @@ class Steps:
         start = self.arrive(t)
         return Step.between(start, self.arrive(t + 1, start.theta))
 
-    def integrate(self, step: Step, min_intervals: int = 1) -> Integral:
-        """Allocate the loss change of a step, using at least min_intervals subintervals."""
+    def integrate(self, step: Step, min_intervals: int = 1, curvature_limit: float = inf) -> Integral:
+        """Allocate the loss change of a step, using at least min_intervals subintervals.
+
+        `curvature_limit` is the largest curvature share for which the trapezoid of the adaptive rule is kept.
+        """
         return integrate_iteration(
             self.gradient,
             step.theta0,
             step.theta1,
             step.start,
             step.end,
-            tolerance=self.config.tolerance,
+            tolerance=self.tolerance,
+            part_tolerance=self.config.part_limit or inf,
+            curvature_limit=curvature_limit,
             max_intervals=self.config.max_intervals,
             min_intervals=min_intervals,
             rule=self.config.rule,

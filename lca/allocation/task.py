@@ -40,7 +40,7 @@ class Task:
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.gradient, self.theta, self.config)
+        return Steps(self.gradient, self.theta, self.config, self.allocation.attributes["tolerance"])
 
     @cached_property
     def records(self) -> Records:

@@ -14,7 +14,9 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import round_mantissa
 from lca.store.schema import ARRAYS, MANTISSA_BITS
 
-ON_HOST = ("lca", "gradient_sign", "allocated", "residual", "intervals", "status")  # other arrays stay on the device
+# The arrays whose rows are kept on the host. Those of other arrays stay on the device until the block is complete.
+SCALARS = ("allocated", "residual", "intervals", "part_estimate", "curvature_share", "status")
+ON_HOST = ("lca", "gradient_sign", *SCALARS)
 
 
 class BlockRows:
@@ -58,6 +60,10 @@ class BlockRows:
             self._rows[name][row].copy_(value, non_blocking=True)
         else:
             self._rows[name][row] = value
+
+    def read(self, name: str, row: int) -> float:
+        """Return the value of an array in `SCALARS`."""
+        return self._rows[name][row].item()
 
     def is_set(self, row: int) -> bool:
         """Return whether the iteration of this row is already allocated."""

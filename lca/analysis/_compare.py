@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis._layers import layers
-from lca.analysis.answer import SIGN_NOTE, Answer, Column, Table, format_p
+from lca.analysis.answer import SIGN_NOTE, Answer, Column, Table, list_p_values
 from lca.analysis.iterations import Iterations
 from lca.analysis.question import Result, RunLike, open_runs
 from lca.analysis.statistics import differs_between
@@ -53,10 +53,10 @@ class Comparison(Result):
 
         def table(result: Self) -> Table:
             columns = {
-                f"A, n = {len(result.first)} (nats)": Column(result.first, 4),
-                f"B, n = {len(result.second)} (nats)": Column(result.second, 4),
-                "B − A (nats)": Column.of(result.difference, 4),
-                "p (Welch's t-test)": Column.of(result.p, text=format_p),
+                f"A, n = {len(result.first)} ({result.unit})": Column(result.first),
+                f"B, n = {len(result.second)} ({result.unit})": Column(result.second),
+                f"B − A ({result.unit})": Column.of(result.difference),
+                **list_p_values("Welch's t-test", result.p),
             }
             return Table("layer", result.rows, columns)
 
@@ -73,7 +73,6 @@ def compare(
     second: RunLike | Sequence[RunLike],
     *,
     name: str = "train",
-    unconverged: bool = False,
 ) -> Comparison:
     """Compare two groups of runs by the total LCA of each layer and by their final losses.
 
@@ -83,7 +82,6 @@ def compare(
         first: Runs of the first group: a path, a URL, an ``lca.Run``, or a sequence of these.
         second: Runs of the second group, of the same model.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The LCA and the losses of both groups, in units of the loss (nats for cross-entropy), with p-values.
@@ -96,7 +94,7 @@ def compare(
     """
     n_first = len(open_runs(first))
     runs = open_runs([*open_runs(first), *open_runs(second)])
-    results = [layers(run, name=name, unconverged=unconverged) for run in runs]
+    results = [layers(run, name=name) for run in runs]
     splits = [split for split in SPLITS if all(_has_final_loss(run, split) for run in runs)]
     losses = [[float(run.allocation(split).read("loss")[-1]) for split in splits] for run in runs]
     values = np.array([[*r.total, r.total.sum(), *loss] for r, loss in zip(results, losses, strict=True)])

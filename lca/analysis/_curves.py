@@ -53,9 +53,9 @@ class Curves(Result):
         """Show the total LCA of each parameter, in one table per run because runs may select different parameters."""
 
         def table(result: Self) -> Table:
-            total = Column.of(np.nansum(result.lca, axis=1), 6, signed=True)
+            total = Column.of(np.nansum(result.lca, axis=1), signed=True)
             title = f"selected parameters of {result.run}" if len(results) > 1 else ""
-            return Table("parameter", result.names, {"LCA (nats)": total}, title)
+            return Table("parameter", result.names, {f"LCA ({result.unit})": total}, title)
 
         return Answer("curves", [table(result) for result in results], [result.iterations for result in results])
 
@@ -76,7 +76,6 @@ def curves(
     *,
     parameters: Sequence[str] = ("best", "worst"),
     name: str = "train",
-    unconverged: bool = False,
     seed: int = 0,
 ) -> Curves:
     """Read the LCA of single parameters in every iteration.
@@ -89,7 +88,6 @@ def curves(
             total LCA, with the highest, or at random. Other values select an index into θ ("4"), a whole tensor
             ("fc1.weight"), or one parameter of a tensor ("fc1.weight[3, 7]").
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
         seed: Random seed for "random".
 
     Returns:
@@ -103,7 +101,7 @@ def curves(
         >>> lca.analysis.curves("run.zarr", parameters=["best", "fc1.bias[0]"]).cumulative
     """
     allocation, table = run.allocation(name), run.parameters
-    chosen = choose_iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation)
     order = np.zeros(0, np.int64)
     if {"best", "worst"} & set(parameters):
         totals = ParameterTotals(table)

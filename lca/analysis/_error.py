@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table, format_whole
-from lca.analysis.iterations import Iterations, choose_iterations
+from lca.analysis.iterations import Iterations, choose_iterations, read_iterations
 from lca.analysis.question import Result, question
 from lca.errors import Argument, Call, LCAError
-from lca.store.audit import mean_with_confidence
 from lca.store.run import Run
 from lca.store.summary import Summary, summarize
+from lca.text import number
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Errors(Result):
             "|Σ A − ΔL|: cumulative residual, where ΔL is the loss change over all finite iterations.",
             "largest residual: in a single iteration. gradients: full-set gradients per iteration.",
             "part error %: Σ|A − exact| / Σ|A|. wrong signs %: parameters whose LCA has the wrong sign. Both are means "
-            "over the audited iterations, or – without an audit.",
+            "over all iterations, estimated from the audited ones, or – without an audit.",
         ]
         most = [max(result.iterations.values(), key=lambda chosen: chosen.n) for result in results]
         return Answer("error", [_tabulate_errors(results, names)], most, notes)
@@ -98,8 +98,8 @@ class LossCurve(Result):
             }
 
         of_runs = [figures(result) for result in results]
-        column = Column(np.array([list(of_run.values()) for of_run in of_runs]), 6)
-        table = Table("quantity", list(of_runs[0]), {"nats": column})
+        column = Column(np.array([list(of_run.values()) for of_run in of_runs]), text=number)
+        table = Table("quantity", list(of_runs[0]), {results[0].unit: column})
         notes = ["Σ A: allocated loss change. ΔL: change of the loss. Below 0 the loss falls."]
         return Answer("loss_curve", [table], [result.iterations for result in results], notes)
 
@@ -125,7 +125,7 @@ def loss_curve(run: Run, *, name: str = "train") -> LossCurve:
         >>> lca.analysis.loss_curve("run.zarr").loss
     """
     allocation = run.allocation(name)
-    chosen = choose_iterations(allocation, unconverged=True)
+    chosen = choose_iterations(allocation)
     allocated, residual = (np.where(chosen.mask, allocation.read(key), np.nan) for key in ("allocated", "residual"))
     tolerance = float(allocation.attributes["tolerance"])
     return LossCurve(allocation.read("loss"), allocated, residual, tolerance, chosen)
@@ -161,7 +161,7 @@ def error(run: Run, *, names: Sequence[str] = ()) -> Errors:
     return Errors(
         {allocation.name: summarize(allocation) for allocation in chosen},
         {allocation.name: str(allocation.attributes["rule"]) for allocation in chosen},
-        {allocation.name: choose_iterations(allocation, unconverged=True) for allocation in chosen},
+        {allocation.name: read_iterations(allocation) for allocation in chosen},
     )
 
 
@@ -174,20 +174,17 @@ def _tabulate_errors(results: Sequence[Errors], names: Sequence[str]) -> Table:
     def format_exponent(value: float) -> str:
         return f"{value:.1e}"
 
-    def compute_relative(summary: Summary) -> float:
-        return 100 * abs(summary.cumulative_residual / summary.change) if summary.change else float("nan")
-
     def average_audited(figure: str) -> Column:
-        return column(lambda s: 100 * mean_with_confidence(getattr(s.audit, figure))[0] if s.audit else np.nan)
+        return column(lambda s: 100 * s.audit.mean(figure).mean if s.audit else np.nan)
 
     return Table(
         "allocation",
         [f"{name}, {results[0].rules[name]}" for name in names],
         {
             "iterations": Column(np.array([[r.iterations[n].n for n in names] for r in results]), text=format_whole),
-            "|Σ A − ΔL| (nats)": column(lambda s: abs(s.cumulative_residual), text=format_exponent),
-            "% of ΔL": column(compute_relative, 4),
-            "largest residual (nats)": column(lambda s: s.largest_residual, text=format_exponent),
+            f"|Σ A − ΔL| ({results[0].unit})": column(lambda s: abs(s.cumulative_residual), text=format_exponent),
+            "% of ΔL": column(lambda s: 100 * s.relative_residual, 4),
+            f"largest residual ({results[0].unit})": column(lambda s: s.largest_residual, text=format_exponent),
             "gradients": column(lambda s: s.gradients_per_iteration),
             "refined": column(lambda s: s.refined, text=format_whole),
             "not converged": column(lambda s: s.unconverged, text=format_whole),

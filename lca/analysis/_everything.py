@@ -81,7 +81,6 @@ def everything(
     run: Run,
     *,
     name: str = "train",
-    unconverged: bool = False,
     max_cells: int = MAX_CELLS,
     subsets: bool = True,
 ) -> Everything:
@@ -92,7 +91,6 @@ def everything(
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         max_cells: Largest number of values (8 bytes each) kept for LCA by neuron and time, for all runs together.
         subsets: Whether to analyze allocations over subsets of the examples too, which reads large arrays again.
 
@@ -106,7 +104,7 @@ def everything(
         >>> lca.analysis.everything("run.zarr").answers["layers"]
     """
     allocation = run.allocation(name)
-    choose_iterations(allocation, unconverged)  # raises if no iteration is usable
+    choose_iterations(allocation)  # raises if no iteration is usable
     answers: dict[str, Result] = {}
     unanswered = _find_lacking(run, allocation)
 
@@ -119,19 +117,19 @@ def everything(
                 unanswered[asked] = failure
 
     by_class = "class_lca" in allocation.arrays
-    ask("layers", lambda: layers(run, name=name, unconverged=unconverged))
+    ask("layers", lambda: layers(run, name=name))
     ask("error", lambda: error(run))
-    ask("synchrony", lambda: synchrony(run, name=name, unconverged=unconverged, by_class=by_class))
+    ask("synchrony", lambda: synchrony(run, name=name, by_class=by_class))
     pair: Pair | None = None
     if "overfit" not in unanswered:
         try:
-            pair = Pair(run, name, str(_find_held_out(run, allocation)), unconverged)
+            pair = Pair(run, name, str(_find_held_out(run, allocation)))
         except LCAError as failure:
             unanswered["overfit"] = failure
     if "lca" in allocation.arrays:
-        answers |= _ask_parts(run, allocation, unconverged, max_cells, pair.sums[:1] if pair else [])
+        answers |= _ask_parts(run, allocation, max_cells, pair.sums[:1] if pair else [])
         if subsets:
-            ask("subset", lambda: subset(run, name=name, unconverged=unconverged))
+            ask("subset", lambda: subset(run, name=name))
     if pair:
         if pair.sums:
             feed(run, pair.allocations[1].lca, pair.chosen.mask, pair.sums[1:])
@@ -174,11 +172,9 @@ def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
     return LCAError(lacking.message, expected=lacking.expected, found=lacking.found, remedy=(*parts, also))
 
 
-def _ask_parts(
-    run: Run, allocation: Allocation, unconverged: bool, max_cells: int, others: Sequence[Consumer]
-) -> dict[str, Result]:
+def _ask_parts(run: Run, allocation: Allocation, max_cells: int, others: Sequence[Consumer]) -> dict[str, Result]:
     """Answer the questions that need the LCA of each parameter in one pass, which also feeds the other consumers."""
-    chosen = choose_iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation)
     signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, chosen, max_cells)
     distribution = Distribution(run.parameters.size, chosen)
     directions = Directions(run, allocation.name, chosen, "gradient_sign" in allocation.arrays)

@@ -13,7 +13,7 @@ from lca.analysis.question import Result, question
 from lca.analysis.statistics import mean_and_deviation
 from lca.analysis.tiles import Segments, Tile, feed
 from lca.store.allocation import Allocation
-from lca.store.audit import Audit, mean_with_confidence
+from lca.store.audit import Audit
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 from lca.text import plus_minus
@@ -104,8 +104,8 @@ class Helping(Result):
         return Answer(
             "helping",
             [
-                Table("layer", ["all parameters", *first.layers], {"helping %": Column(by_layer)}),
-                Table("tensor", first.tensors, {"helping %": Column(by_tensor)}, "by tensor"),
+                Table("layer", ["all parameters", *first.layers], {"helping %": Column(by_layer, 2)}),
+                Table("tensor", first.tensors, {"helping %": Column(by_tensor, 2)}, "by tensor"),
             ],
             [result.iterations for result in results],
             _describe(results),
@@ -160,12 +160,12 @@ class SignCounts:
             layers=self.table.layers,
             layer=self.table.layer_index,
             loss=allocation.read("loss"),
-            audit=Audit(**audit) if audit else None,
+            audit=Audit.from_json(audit) if audit else None,
         )
 
 
 @question
-def helping(run: Run, *, name: str = "train", unconverged: bool = False) -> Helping:
+def helping(run: Run, *, name: str = "train") -> Helping:
     """Count the parameters that help and hurt in each iteration.
 
     A parameter helps in an iteration if its LCA is below 0, and hurts if it is above 0.
@@ -175,7 +175,6 @@ def helping(run: Run, *, name: str = "train", unconverged: bool = False) -> Help
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The number of parameters of each sign by tensor and iteration, and the percentage of the parameters with
@@ -188,7 +187,7 @@ def helping(run: Run, *, name: str = "train", unconverged: bool = False) -> Help
         >>> lca.analysis.helping(["run-0.zarr", "run-1.zarr"])
     """
     allocation = run.allocation(name)
-    counts = SignCounts(run.parameters, choose_iterations(allocation, unconverged))
+    counts = SignCounts(run.parameters, choose_iterations(allocation))
     feed(run, allocation.lca, counts.chosen.mask, [counts])
     return counts.result(allocation)
 
@@ -214,8 +213,8 @@ def _describe_audit(result: Helping, i: int, n_runs: int) -> str:
     label = f"Audit, run {i}" if n_runs > 1 else "Audit"
     if result.audit is None:
         return f"{label}: none, so the fraction of wrong signs is unknown."
-    shift, shift_half = mean_with_confidence(result.audit.helping_shift)
-    wrong, wrong_half = (100 * value for value in mean_with_confidence(result.audit.sign_change))
+    shift, shift_half = result.audit.mean("helping_shift")
+    wrong, wrong_half = (100 * value for value in result.audit.mean("sign_change"))
     return (
         f"{label}: helping % is off by {plus_minus(shift, shift_half, 3)} percentage points, and "
         f"{plus_minus(wrong, wrong_half, 2)} % of the signs are wrong (95 % confidence)."

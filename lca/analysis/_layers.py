@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.answer import Answer, Column, Table, format_p
+from lca.analysis.answer import Answer, Column, Table, list_p_values
 from lca.analysis.bins import thin
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
@@ -19,6 +19,7 @@ from lca.store.run import Run
 CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which cumulative LCA is shown
 N_CUMULATIVE_POINTS = 200  # largest number of iterations for which cumulative LCA is written to JSON
 ALL_OF_KIND = {"kernel": "all kernels", "bias": "all biases", "norm": "all norms"}
+LARGEST_SHARE = 10  # parts that are larger than this multiple of the total have no share
 MAX_CLASS_COLUMNS = 20  # largest number of classes that are shown as a table
 
 Floats = NDArray[np.float64]
@@ -90,7 +91,7 @@ class Layers(Result):
 
 
 @question
-def layers(run: Run, *, name: str = "train", unconverged: bool = False) -> Layers:
+def layers(run: Run, *, name: str = "train") -> Layers:
     """Sum LCA over the parameters of each layer, in every iteration.
 
     The LCA of a layer is the sum over its kernel, bias and norm. Below 0 the layer helped, above 0 it hurt.
@@ -100,7 +101,6 @@ def layers(run: Run, *, name: str = "train", unconverged: bool = False) -> Layer
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The LCA of each layer and tensor in every iteration, in units of the loss (nats for cross-entropy). If the
@@ -113,7 +113,7 @@ def layers(run: Run, *, name: str = "train", unconverged: bool = False) -> Layer
         >>> lca.analysis.layers("run.zarr").total
     """
     allocation = run.allocation(name)
-    chosen = choose_iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation)
     by_tensor = np.where(chosen.mask[:, None], allocation.read("tensor_lca"), np.nan)
     classes = allocation.classes if "class_lca" in allocation.arrays else []
     return Layers(run.parameters, by_tensor, chosen, classes, _sum_by_class(allocation, chosen, len(classes)))
@@ -145,11 +145,11 @@ def _total_with_sum(results: Sequence[Layers]) -> Floats:
 def _tabulate_layers(results: Sequence[Layers]) -> Table:
     totals = _total_with_sum(results)
     columns = {
-        "LCA (nats)": Column(totals, 4, signed=True),
+        f"LCA ({results[0].unit})": Column(totals, signed=True),
         "share of sum %": Column(_share(totals, totals[:, -1:]), 1),
     }
     if len(results) > 1:
-        columns["p (t-test against 0)"] = Column.of(differs_from_zero(totals), text=format_p)
+        columns |= list_p_values("t-test against 0", differs_from_zero(totals))
     return Table("layer", [*results[0].layers, "sum"], columns)
 
 
@@ -164,7 +164,10 @@ def _tabulate_tensors(results: Sequence[Layers]) -> Table:
     return Table(
         "tensor",
         [*(p.name for p in table), *(ALL_OF_KIND[kind] for kind in kinds)],
-        {"LCA (nats)": Column(values, 4, signed=True), "share of layer %": Column(_share(values, of_layer), 1)},
+        {
+            f"LCA ({results[0].unit})": Column(values, signed=True),
+            "share of layer %": Column(_share(values, of_layer), 1),
+        },
         "by tensor: kernels, biases and norms separately",
     )
 
@@ -174,8 +177,8 @@ def _tabulate_over_time(results: Sequence[Layers]) -> Table:
     return Table(
         "layer",
         [*results[0].layers, "sum"],
-        {f"{100 * part:g} %": Column(take_after(part, cumulative), 4, signed=True) for part in CUMULATIVE_PARTS},
-        "cumulative LCA (nats) after the given fraction of iterations",
+        {f"{100 * part:g} %": Column(take_after(part, cumulative), signed=True) for part in CUMULATIVE_PARTS},
+        f"cumulative LCA ({results[0].unit}) after the given fraction of iterations",
     )
 
 
@@ -185,8 +188,8 @@ def _tabulate_classes(results: Sequence[Layers]) -> list[Table]:
     if any(result.classes != classes for result in results) or not 0 < len(classes) <= MAX_CLASS_COLUMNS:
         return []
     totals = np.array([[*result.by_class.T, result.by_class.sum(1)] for result in results])
-    columns = {name: Column(totals[..., c], 4, signed=True) for c, name in enumerate(classes)}
-    title = "LCA (nats) by class: the change of each class's contribution to the loss"
+    columns = {name: Column(totals[..., c], signed=True) for c, name in enumerate(classes)}
+    title = f"LCA ({results[0].unit}) by class: the change of each class's contribution to the loss"
     return [Table("layer", [*results[0].layers, "sum"], columns, title)]
 
 
@@ -196,5 +199,6 @@ def _thin_cumulative(cumulative: Floats) -> dict[str, Floats | NDArray[np.int64]
 
 
 def _share(part: Floats, of: Floats) -> Floats:
-    """Return `part` in percent of `of`, or NaN if `of` is 0."""
-    return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=of != 0))
+    """Return `part` in percent of `of`, or NaN if `of` is nearly nothing beside it, so that the share means nothing."""
+    means_something = np.abs(part) < LARGEST_SHARE * np.abs(of)
+    return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=means_something))

@@ -88,7 +88,7 @@ class NeuronSums:
 
 
 @question(divide="max_cells")
-def neurons(run: Run, *, name: str = "train", unconverged: bool = False, max_cells: int = MAX_CELLS) -> Neurons:
+def neurons(run: Run, *, name: str = "train", max_cells: int = MAX_CELLS) -> Neurons:
     """Sum LCA over the parameters of each neuron or output channel.
 
     Source: arXiv 1909.01440, section 2.2, figure S2.
@@ -98,7 +98,6 @@ def neurons(run: Run, *, name: str = "train", unconverged: bool = False, max_cel
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
         max_cells: Largest number of values (8 bytes each) to keep for all runs together. If neurons × iterations
             exceeds it, successive iterations are summed in bins.
 
@@ -112,7 +111,7 @@ def neurons(run: Run, *, name: str = "train", unconverged: bool = False, max_cel
         >>> lca.analysis.neurons("run.zarr").total
     """
     allocation = run.allocation(name)
-    sums = NeuronSums(run, choose_iterations(allocation, unconverged), max_cells)
+    sums = NeuronSums(run, choose_iterations(allocation), max_cells)
     feed(run, allocation.lca, sums.chosen.mask, [sums])
     return sums.result()
 
@@ -123,7 +122,7 @@ def _tabulate_layers(results: Sequence[Neurons]) -> Table:
     members = [[home == layer for home in units.layer] for layer in layers]
     totals = [result.total for result in results]
 
-    def column(figure: Callable[[Floats], float], digits: int, signed: bool = False) -> Column:
+    def column(figure: Callable[[Floats], float], digits: int | None = None, signed: bool = False) -> Column:
         return Column(np.array([[figure(total[m]) for m in members] for total in totals]), digits, signed=signed)
 
     return Table(
@@ -132,8 +131,8 @@ def _tabulate_layers(results: Sequence[Neurons]) -> Table:
         {
             "neurons": Column.of([sum(m) for m in members], text=format_whole),
             "helping neurons %": column(lambda x: 100 * float(np.mean(x < 0)), 1),
-            "lowest LCA (nats)": column(np.min, 5, signed=True),
-            "highest LCA (nats)": column(np.max, 5, signed=True),
+            f"lowest LCA ({results[0].unit})": column(np.min, signed=True),
+            f"highest LCA ({results[0].unit})": column(np.max, signed=True),
         },
     )
 
@@ -143,10 +142,10 @@ def _tabulate_extremes(result: Neurons) -> Table:
     total, order = result.total, np.argsort(result.total, kind="stable")
     helping, hurting = order[:N_NAMED], order[::-1][:N_NAMED]
     chosen = [*(i for i in helping if total[i] < 0), *(i for i in hurting[::-1] if total[i] > 0)]
-    share = 100 * total / total.sum() if total.sum() else np.full(len(total), np.nan)
+    share = 100 * total / total.sum() if abs(total.sum()) > np.abs(total).max() / 10 else np.full(len(total), np.nan)
     return Table(
         "neuron",
         [result.units.names[i] for i in chosen],
-        {"LCA (nats)": Column.of(total[chosen], 5, signed=True), "share of sum %": Column.of(share[chosen], 2)},
+        {f"LCA ({result.unit})": Column.of(total[chosen], signed=True), "share of sum %": Column.of(share[chosen], 2)},
         f"neurons of {result.run} that help and hurt most",
     )

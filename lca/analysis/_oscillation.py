@@ -204,7 +204,7 @@ class Directions:
 
 
 @question
-def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, crossings: bool = True) -> Oscillation:
+def oscillation(run: Run, *, name: str = "train", crossings: bool = True) -> Oscillation:
     """Count how often weight updates, gradients and LCA change sign.
 
     Source: arXiv 1909.01440, section 3, figures S7 and S8.
@@ -212,7 +212,6 @@ def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, cro
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
         crossings: Whether to count sign changes of the gradient. The allocation must contain the signs of the gradient.
 
     Returns:
@@ -228,7 +227,7 @@ def oscillation(run: Run, *, name: str = "train", unconverged: bool = False, cro
     allocation = run.allocation(name)
     if crossings:
         _ = allocation.gradient_sign  # raises before the other arrays are read
-    directions = Directions(run, name, choose_iterations(allocation, unconverged), crossings)
+    directions = Directions(run, name, choose_iterations(allocation), crossings)
     feed(run, allocation.lca, directions.chosen.mask, [directions.of_lca])
     directions.feed_others()
     return directions.result()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lca.analysis._layers import take_after
 from lca.analysis._neurons import N_NAMED, NeuronSums
-from lca.analysis.answer import Answer, Column, Table, format_p, format_whole
+from lca.analysis.answer import Answer, Column, Table, format_whole, list_p_values
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.statistics import differs_in_pairs
@@ -108,12 +108,12 @@ class Pair:
     `sums` is empty if one of the allocations lacks the LCA of each parameter.
     """
 
-    def __init__(self, run: Run, name: str, against: str, unconverged: bool) -> None:
+    def __init__(self, run: Run, name: str, against: str) -> None:
         if name == against:
             remedy = ("Pass another allocation as ", Argument("against"), ".")
             raise UsageError(f"the allocation {name!r} is compared with itself", remedy=remedy)
         self.run, self.allocations = run, (run.allocation(name), run.allocation(against))
-        first, second = (choose_iterations(allocation, unconverged) for allocation in self.allocations)
+        first, second = (choose_iterations(allocation) for allocation in self.allocations)
         self.chosen = first & second
         if not self.chosen.n:
             raise LCAError(
@@ -143,7 +143,7 @@ class Pair:
 
 
 @question
-def overfit(run: Run, *, name: str = "train", unconverged: bool = False, against: str = "val") -> Overfit:
+def overfit(run: Run, *, name: str = "train", against: str = "val") -> Overfit:
     """Compare LCA on the training split with LCA on a held-out split.
 
     Source: arXiv 1909.01440, section 6.2.
@@ -153,7 +153,6 @@ def overfit(run: Run, *, name: str = "train", unconverged: bool = False, against
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation of the training split.
-        unconverged: Whether to include iterations that did not converge.
         against: Name of the allocation of a held-out split.
 
     Returns:
@@ -168,7 +167,7 @@ def overfit(run: Run, *, name: str = "train", unconverged: bool = False, against
         >>> lca.allocate("run.zarr", problem, split="val")
         >>> lca.analysis.overfit("run.zarr").gap
     """
-    pair = Pair(run, name, against, unconverged)
+    pair = Pair(run, name, against)
     for allocation, sums in zip(pair.allocations, pair.sums, strict=False):
         feed(run, allocation.lca, pair.chosen.mask, [sums])
     return pair.result()
@@ -184,24 +183,24 @@ def _tabulate_gaps(results: Sequence[Overfit]) -> Table:
     train, held_out = (
         _total_with_sum(values) for values in ([r.train for r in results], [r.held_out for r in results])
     )
-    gap, (first, second) = held_out - train, results[0].names
+    gap, (first, second), unit = held_out - train, results[0].names, results[0].unit
     columns = {
-        f"LCA on {first} (nats)": Column(train, 4, signed=True),
-        f"LCA on {second} (nats)": Column(held_out, 4, signed=True),
-        "gap (nats)": Column(gap, 4),
+        f"LCA on {first} ({unit})": Column(train, signed=True),
+        f"LCA on {second} ({unit})": Column(held_out, signed=True),
+        f"gap ({unit})": Column(gap),
         "gap %": Column(np.divide(100 * gap, -train, out=np.full(gap.shape, np.nan), where=train < 0), 1),
     }
     if len(results) > 1:
-        columns["p (paired t-test)"] = Column.of(differs_in_pairs(train, held_out), text=format_p)
+        columns |= list_p_values("paired t-test", differs_in_pairs(train, held_out))
     return Table("layer", [*results[0].layers, "sum"], columns)
 
 
 def _tabulate_over_time(results: Sequence[Overfit]) -> Table:
     cumulative = [result.cumulative_gap for result in results]
-    columns = {f"{100 * part:g} %": Column(take_after(part, cumulative), 4) for part in GAP_PARTS}
+    columns = {f"{100 * part:g} %": Column(take_after(part, cumulative)) for part in GAP_PARTS}
     best = np.array([[*r.best_iterate, np.argmin(np.nancumsum(np.append(0, r.held_out.sum(1))))] for r in results])
     columns["best iterate"] = Column(best.astype(np.float64), text=format_whole)
-    title = "cumulative gap (nats) after the given fraction of iterations"
+    title = f"cumulative gap ({results[0].unit}) after the given fraction of iterations"
     return Table("layer", [*results[0].layers, "sum"], columns, title)
 
 
@@ -213,9 +212,9 @@ def _tabulate_neurons(result: Overfit) -> Table:
     gap = result.neuron_held_out - result.neuron_train
     order = np.argsort(-gap, kind="stable")[:N_NAMED]
     columns = {
-        f"LCA on {result.names[0]} (nats)": result.neuron_train,
-        f"LCA on {result.names[1]} (nats)": result.neuron_held_out,
-        "gap (nats)": gap,
+        f"LCA on {result.names[0]} ({result.unit})": result.neuron_train,
+        f"LCA on {result.names[1]} ({result.unit})": result.neuron_held_out,
+        f"gap ({result.unit})": gap,
     }
     return Table(
         "neuron",

@@ -91,7 +91,6 @@ def prune(
     evaluate: Evaluate,
     *,
     name: str = "train",
-    unconverged: bool = False,
     pruned: Sequence[float] = PRUNED,
     seed: int = 0,
 ) -> Pruned:
@@ -106,7 +105,6 @@ def prune(
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         evaluate: Callable that measures loss and accuracy at given parameters, such as ``lca.Evaluator(problem)``.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
         pruned: Fractions of the kernel weights to set to 0, each between 0 and 1.
         seed: Random seed for random pruning.
 
@@ -125,7 +123,7 @@ def prune(
         found = ", ".join(f"{part:g}" for part in pruned)
         raise UsageError("pruned", expected="fractions between 0 and 1", found=found)
     allocation = run.allocation(name)
-    chosen = choose_iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation)
     totals = ParameterTotals(run.parameters)
     feed(run, allocation.lca, chosen.mask, [totals])
     theta = np.asarray(run.weights[:, run.n_iterations])
@@ -171,4 +169,6 @@ def _tabulate_split(results: Sequence[Pruned], split: str) -> Table:
         if np.isfinite(accuracy).all():
             columns[f"accuracy %, {criterion}"] = Column(accuracy, 1)
     rows = ["none", *(f"{100 * part:g} %" for part in first.pruned[1:])]
-    return Table("pruned weights", rows, columns, f"{split} loss (nats) and accuracy of the pruned model, by criterion")
+    return Table(
+        "pruned weights", rows, columns, f"{split} loss ({first.unit}) and accuracy of the pruned model, by criterion"
+    )

@@ -112,7 +112,7 @@ class Correlation:
 
 
 @question
-def subset(run: Run, *, name: str = "train", unconverged: bool = False, against: Sequence[str] = ()) -> Subset:
+def subset(run: Run, *, name: str = "train", against: Sequence[str] = ()) -> Subset:
     """Compare allocations over subsets of the examples with the allocation over all examples.
 
     arXiv 1909.01440, section 6.2, leaves open how well a subset approximates the whole split.
@@ -120,7 +120,6 @@ def subset(run: Run, *, name: str = "train", unconverged: bool = False, against:
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation over all examples. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
         against: Names of allocations over subsets of the same split. If empty, all complete ones are compared.
 
     Returns:
@@ -150,9 +149,9 @@ def subset(run: Run, *, name: str = "train", unconverged: bool = False, against:
         if part.attributes["split"] != split:
             other = f"the {part.attributes['split']} split"
             raise UsageError(f"allocation {part.name!r}", expected=f"the {split} split, like {name!r}", found=other)
-    chosen = choose_iterations(reference, unconverged)
+    chosen = choose_iterations(reference)
     for part in parts:
-        chosen &= choose_iterations(part, unconverged)
+        chosen &= choose_iterations(part)
     parts.sort(key=lambda part: int(part.attributes["examples"]))
     agreements = {part.name: _measure_agreement(run, reference, part, chosen) for part in parts}
     return Subset(agreements, int(reference.attributes["examples"]), chosen)

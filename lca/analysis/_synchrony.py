@@ -2,7 +2,8 @@
 
 A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
 deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer. The baseline is the
-number of synchronized iterations after shifting each layer randomly in time, by default by at most two iterations.
+number of synchronized iterations after shifting the layers against each other at random, by default by at most two
+iterations each.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from lca.analysis.answer import Answer, Column, Table
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.peaks import N_PEAKS, Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronized
 from lca.analysis.question import Result, question
-from lca.errors import Argument, LCAError, UsageError
+from lca.errors import LCAError, UsageError
 from lca.store.allocation import Allocation
 from lca.store.run import Run
 
@@ -95,7 +96,6 @@ def synchrony(
     run: Run,
     *,
     name: str = "train",
-    unconverged: bool = False,
     by_class: bool = False,
     shifts: Sequence[int] = SHIFTS,
     repeats: int = REPEATS,
@@ -111,7 +111,6 @@ def synchrony(
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         by_class: Whether to find the peaks of LCA by class too. The allocation must contain LCA by class.
         shifts: Shifts in time, in iterations, from which the baseline is drawn.
         repeats: Number of random shifts.
@@ -131,7 +130,7 @@ def synchrony(
         expected, found = "at least two repeats and one shift", f"{repeats} and {list(shifts)}"
         raise UsageError("repeats and shifts", expected=expected, found=found)
     allocation = run.allocation(name)
-    chosen = choose_iterations(allocation, unconverged)
+    chosen = choose_iterations(allocation)
     _require_successive_iterations(allocation, chosen)
     peaks, moving = _find_peaks(allocation, chosen, by_class)
     layers = run.parameters.layers
@@ -152,12 +151,9 @@ def synchrony(
 
 def _require_successive_iterations(allocation: Allocation, chosen: Iterations) -> None:
     if not np.any(chosen.mask[:-2] & chosen.mask[1:-1] & chosen.mask[2:]):
-        remedy = (
-            *("Allocate every iteration of a longer run with ", allocation.remake()),
-            *(", or pass ", Argument("unconverged", True), "."),
-        )
         raise LCAError(
-            f"{allocation.path} has no three successive usable iterations, which a peak needs", remedy=remedy
+            f"{allocation.path} has no three successive usable iterations, which a peak needs",
+            remedy=("Allocate every iteration of a longer run with ", allocation.remake(), "."),
         )
 
 
@@ -252,7 +248,8 @@ def _describe(results: Sequence[Synchrony]) -> list[str]:
     repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
     notes = [
         f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
-        f"chance: each layer is shifted in time by a random choice of {shifts} iterations, {repeats:,} times.",
+        f"chance: each layer is shifted in time by a random choice of {shifts} iterations, not all by the same, "
+        f"{repeats:,} times.",
     ]
     still = list(dict.fromkeys(layer for result in results for layer in result.still))
     return [*notes, *([f"Layers excluded because they have no peak: {', '.join(still)}."] if still else [])]

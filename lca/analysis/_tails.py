@@ -162,7 +162,7 @@ def choose_sample_step(n_values: int, T: int) -> int:
 
 
 @question
-def tails(run: Run, *, name: str = "train", unconverged: bool = False) -> Tails:
+def tails(run: Run, *, name: str = "train") -> Tails:
     """Describe the distribution of LCA and its heavy tails.
 
     Source: arXiv 1909.01440, section 3, figures 3b and S10.
@@ -170,7 +170,6 @@ def tails(run: Run, *, name: str = "train", unconverged: bool = False) -> Tails:
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The distribution of the LCA of all parameters in all used iterations, in units of the loss (nats for
@@ -183,7 +182,7 @@ def tails(run: Run, *, name: str = "train", unconverged: bool = False) -> Tails:
         >>> lca.analysis.tails("run.zarr").both.share_of_top(0.01)
     """
     allocation = run.allocation(name)
-    distribution = Distribution(run.parameters.size, choose_iterations(allocation, unconverged))
+    distribution = Distribution(run.parameters.size, choose_iterations(allocation))
     feed(run, allocation.lca, distribution.chosen.mask, [distribution])
     return distribution.result()
 

@@ -9,7 +9,7 @@ import scipy
 from numpy.typing import NDArray
 
 from lca.analysis._layers import layers
-from lca.analysis.answer import Answer, Column, Table, format_p
+from lca.analysis.answer import Answer, Column, Table, list_p_values
 from lca.analysis.iterations import Iterations
 from lca.analysis.question import Result, RunLike, open_runs
 from lca.errors import LCAError, UsageError
@@ -54,14 +54,16 @@ class Trend(Result):
 
         def table(result: Self) -> Table:
             columns = {
-                f"{value:g}": Column(result.lca[result.x == value], 4, signed=True) for value in np.unique(result.x)
+                f"{value:g}": Column(result.lca[result.x == value], signed=True) for value in np.unique(result.x)
             }
             columns |= {
-                "slope (nats per unit)": Column.of(result.slope, 5),
+                f"slope ({result.unit} per unit)": Column.of(result.slope),
                 "R²": Column.of(result.r_squared, 3),
-                "p (slope = 0)": Column.of(result.p, text=format_p),
+                **list_p_values("slope = 0", result.p),
             }
-            return Table("layer", result.layers, columns, f"total LCA (nats) by {result.option}, with a linear fit")
+            return Table(
+                "layer", result.layers, columns, f"total LCA ({result.unit}) by {result.option}, with a linear fit"
+            )
 
         arrays = {"x": results[0].x, "layers": results[0].layers, "lca": results[0].lca}
         iterations = [of_run for result in results for of_run in result.iterations]
@@ -75,7 +77,6 @@ def trend(
     layer: str = "*",
     delay: bool = False,
     name: str = "train",
-    unconverged: bool = False,
 ) -> Trend:
     """Fit the total LCA of each layer to a training option.
 
@@ -88,7 +89,6 @@ def trend(
         layer: Layers to fit: a name, a glob, "first" or "last".
         delay: Whether to convert a momentum m to the delay m / (1 − m), in iterations.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The total LCA of each layer in each run, in units of the loss (nats for cross-entropy), and a least-squares line
@@ -112,7 +112,7 @@ def trend(
         raise UsageError(option, expected="at least two different values", found=f"{x[0]:g} in every run")
     names = opened[0].parameters.layers
     chosen = [n for n in names if n in (set(names) if layer == "*" else match_layers(layer, names))]
-    results = [layers(run, name=name, unconverged=unconverged) for run in opened]
+    results = [layers(run, name=name) for run in opened]
     lca = np.array([result.total for result in results])[:, [names.index(n) for n in chosen]]
     slope, intercept, r_squared, p = np.array([_fit_line(x, y) for y in lca.T], np.float64).T
     if len(opened) < 3:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from importlib.util import find_spec
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lca.analysis.iterations import Iterations, describe_exclusions
-from lca.analysis.statistics import mean_and_deviation
+from lca.analysis.iterations import Iterations, describe_exclusions, describe_totals, describe_unconverged
+from lca.analysis.statistics import correct_for_rows, mean_and_deviation
 from lca.errors import UsageError
 from lca.text import html_table, pluralize, plus_minus, table
 
@@ -37,7 +39,7 @@ class Column:
     Attributes:
         values: One value per run and row, shape (runs, rows). The shape is (1, rows) if the values describe all runs
             together.
-        digits: Number of decimals shown.
+        digits: Number of decimals shown. By default, the largest value of the column has five significant digits.
         text: Function that formats the mean of a row. Without it, the mean is shown with ``digits`` decimals and, for
             several runs, the standard deviation.
         signed: Whether the values are LCA, so that values below 0 help and values above 0 hurt.
@@ -45,14 +47,18 @@ class Column:
     """
 
     values: NDArray[np.float64]
-    digits: int = 2
+    digits: int | None = None
     text: Callable[[float], str] | None = None
     signed: bool = False
     combined: bool = False
 
     @classmethod
     def of(
-        cls, rows: ArrayLike, digits: int = 2, text: Callable[[float], str] | None = None, signed: bool = False
+        cls,
+        rows: ArrayLike,
+        digits: int | None = None,
+        text: Callable[[float], str] | None = None,
+        signed: bool = False,
     ) -> "Column":
         """Create a column with one value per row that describes all runs together."""
         return cls(np.asarray(rows, np.float64)[None], digits, text, signed, combined=True)
@@ -72,7 +78,17 @@ class Column:
         """Format the mean and standard deviation of one row. NaN becomes a dash."""
         if mean != mean:
             return "–"
-        return self.text(mean) if self.text else plus_minus(mean, deviation, self.digits)
+        if self.text:
+            return self.text(mean)
+        if self.digits is None and not -5 <= self._exponent <= 6:
+            return f"{mean:.4e}" if deviation != deviation else f"{mean:.4e} ± {deviation:.1e}"
+        return plus_minus(mean, deviation, max(0, 4 - self._exponent) if self.digits is None else self.digits)
+
+    @cached_property
+    def _exponent(self) -> int:
+        """The power of ten of the largest mean of the column."""
+        largest = float(np.max(np.abs(self.means), initial=0.0, where=np.isfinite(self.means)))
+        return floor(log10(largest)) if largest else 0
 
     def expand(self, n_runs: int) -> NDArray[np.float64]:
         """Return the values with shape (n_runs, rows).
@@ -83,6 +99,12 @@ class Column:
             return np.broadcast_to(self.values, (n_runs, self.values.shape[1]))
         missing = np.full((n_runs - len(self.values), self.values.shape[1]), np.nan)
         return np.concatenate([self.values, missing])
+
+
+def list_p_values(test: str, p: ArrayLike) -> dict[str, Column]:
+    """Return a column with the p-values of a test, and one with the values corrected for the number of rows."""
+    values = {f"p ({test})": p, "p (Holm)": correct_for_rows(p)}
+    return {heading: Column.of(each, text=format_p) for heading, each in values.items()}
 
 
 @dataclass(frozen=True)
@@ -209,7 +231,8 @@ class Answer:
         used = f"{pluralize(len(self.iterations), 'run')} of {lengths} iterations"
         exclusions = describe_exclusions(self.iterations)
         last = f"{used} ({exclusions})." if exclusions else f"{used}."
-        return [*self.notes, *([SIGN_NOTE] if signed else []), last]
+        totals = [SIGN_NOTE, *describe_totals(self.iterations)] if signed and self.iterations else []
+        return [*self.notes, *totals, *describe_unconverged(self.iterations), last]
 
     def _repr_html_(self) -> str:
         tables = "".join(table._repr_html_() for table in self.tables)

@@ -1,48 +1,55 @@
 """The iterations of an allocation that an analysis uses, and the reasons for excluding the others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.errors import Argument, LCAError, Remedy
+from lca.errors import LCAError
 from lca.store.allocation import Allocation
 from lca.store.schema import Status
+from lca.store.summary import is_counted
+from lca.text import number, pluralize
 
-REASONS = {
-    Status.NOT_ALLOCATED: "not allocated",
-    Status.AT_LIMIT: "not converged",
-    Status.NOT_FINITE: "not finite",
-}
+REASONS = {Status.NOT_ALLOCATED: "not allocated", Status.NOT_FINITE: "not finite"}
+SAME_TOTAL = 0.01  # relative difference between Σ A and the loss change above which a warning is given
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Iterations:
     """The iterations of an allocation that an analysis uses.
 
-    An iteration is used if it converged. Excluded iterations are counted, and their values are never read as 0.
+    An iteration is used if it is allocated and finite, whether it converged or not. Excluded iterations are counted,
+    and their values are never read as 0.
 
     Attributes:
         status: The ``lca.Status`` of each iteration, shape (T,).
-        unconverged: Whether iterations that did not converge are used too.
+        loss: L(θ_t) at every iterate, shape (T + 1,).
+        allocated: Σ A of each iteration, shape (T,).
+        residual: Σ A minus the loss change of each iteration, shape (T,).
+        unit: Unit of the loss.
     """
 
     status: NDArray[np.uint8]
-    unconverged: bool = False
+    loss: Floats
+    allocated: Floats
+    residual: Floats
+    unit: str
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """Boolean array of shape (T,), True for the iterations that are used."""
-        converged = self.status == Status.CONVERGED
-        return np.asarray(converged | (self.status == Status.AT_LIMIT) if self.unconverged else converged)
+        return is_counted(self.status)
 
     @property
     def exclusions(self) -> dict[str, int]:
         """The number of excluded iterations by reason."""
-        numbers = {words: int(((self.status == why) & ~self.mask).sum()) for why, words in REASONS.items()}
+        numbers = {words: int((self.status == why).sum()) for why, words in REASONS.items()}
         return {reason: n for reason, n in numbers.items() if n}
 
     @property
@@ -50,34 +57,82 @@ class Iterations:
         """The number of iterations that are used."""
         return int(self.mask.sum())
 
+    @property
+    def unconverged(self) -> NDArray[np.bool_]:
+        """Boolean array of shape (T,), True for the iterations that are used although they did not converge."""
+        return np.asarray(self.status == Status.AT_LIMIT)
+
+    @property
+    def sum_of_parts(self) -> float:
+        """Σ A over the iterations that are used."""
+        return float(self.allocated[self.mask].sum())
+
+    @property
+    def change(self) -> float:
+        """The loss change that the sum of the parts is compared with.
+
+        L(θ_T) − L(θ_0) if all iterations are allocated and both losses are finite. Otherwise, the sum of the loss
+        changes of the iterations that are used.
+        """
+        ends = float(self.loss[-1] - self.loss[0])
+        if np.isfinite(ends) and not (self.status == Status.NOT_ALLOCATED).any():
+            return ends
+        return float((self.allocated - self.residual)[self.mask].sum())
+
     def __and__(self, other: Self) -> "Iterations":
         """Return the iterations that are used in both of two allocations of the same run."""
-        return Iterations(np.where(self.mask, other.status, self.status), self.unconverged)
+        return replace(self, status=np.where(self.mask & ~other.mask, other.status, self.status))
 
 
-def choose_iterations(allocation: Allocation, unconverged: bool = False) -> Iterations:
-    """Choose the converged iterations and, if `unconverged` is set, those whose residual exceeds the tolerance.
+def read_iterations(allocation: Allocation) -> Iterations:
+    """Return the iterations that are allocated and finite, of which there may be none."""
+    status, loss, allocated, residual = map(allocation.read, ("status", "loss", "allocated", "residual"))
+    return Iterations(status, loss, allocated, residual, allocation.attributes["unit"])
 
-    Raises LCAError if there are none.
-    """
-    found = Iterations(allocation.read("status"), unconverged)
+
+def choose_iterations(allocation: Allocation) -> Iterations:
+    """Choose the iterations that are allocated and finite. Raises LCAError if there are none."""
+    found = read_iterations(allocation)
     if not found.n:
-        at_limit = found.exclusions.get(REASONS[Status.AT_LIMIT])
-        remedy: Remedy = ("Finish the allocation, or replace it with ", allocation.remake(), ".")
-        if at_limit:
-            message = f"To include the {at_limit:,} iterations that did not converge, pass "
-            remedy = (message, Argument("unconverged", True), ".")
         raise LCAError(
-            f"{allocation.path} has no usable iteration: {_list_exclusions(found.exclusions)}", remedy=remedy
+            f"{allocation.path} has no usable iteration: {_list_exclusions(found.exclusions)}",
+            remedy=("Finish the allocation, or replace it with ", allocation.remake(), "."),
         )
     return found
 
 
 def describe_exclusions(runs: Sequence[Iterations]) -> str:
-    """Return "excluded: 3 not converged, 1 not finite", summed over all runs, or "" if no iteration is excluded."""
+    """Return "excluded: 3 not allocated, 1 not finite", summed over all runs, or "" if no iteration is excluded."""
     totals = {reason: sum(run.exclusions.get(reason, 0) for run in runs) for reason in REASONS.values()}
     listed = _list_exclusions({reason: n for reason, n in totals.items() if n})
     return f"excluded: {listed}" if listed else ""
+
+
+def describe_totals(runs: Sequence[Iterations]) -> list[str]:
+    """Compare Σ A with the loss change, averaged over the runs. The second sentence is a warning if they differ."""
+    parts, change = (float(np.mean(values)) for values in zip(*((r.sum_of_parts, r.change) for r in runs), strict=True))
+    everything = all(run.mask.all() for run in runs)
+    name = "L_T − L_0" if everything else "the loss change"
+    sentences = [f"Σ A = {number(parts, 5)} {runs[0].unit}, {name} = {number(change, 5)} {runs[0].unit}."]
+    worst = max(runs, key=lambda run: abs(run.sum_of_parts - run.change) / (abs(run.change) or np.inf))
+    difference = abs(worst.sum_of_parts - worst.change)
+    if difference > SAME_TOTAL * abs(worst.change) and difference > 1e-5 * np.nanmax(np.abs(worst.loss)):
+        share = f"{100 * difference / abs(worst.change):.2g} % of it" if worst.change else "not zero"
+        sentences.append(
+            f"WARNING: Σ A and the loss change differ by {number(difference, 3)} {worst.unit} ({share}). Sums over "
+            "iterations are off by as much."
+        )
+    return sentences
+
+
+def describe_unconverged(runs: Sequence[Iterations]) -> list[str]:
+    """State how many iterations did not converge, and how far off they are. Empty if all converged."""
+    n = sum(int(run.unconverged.sum()) for run in runs)
+    if not n:
+        return []
+    off = sum(float(np.abs(run.residual[run.unconverged]).sum()) for run in runs)
+    did = f"{pluralize(n, 'iteration')} did not converge"
+    return [f"{did}. Their residuals, {number(off, 3)} {runs[0].unit} in total, are part of every sum."]
 
 
 def _list_exclusions(exclusions: dict[str, int]) -> str:

@@ -57,13 +57,14 @@ def find_synchronized(peaks: Counts) -> list[int]:
 def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Counts:
     """Count the peaks that all layers share after random shifts in time. `peaks` has shape (classes, layers, n).
 
-    In each repeat, every layer of every class is shifted by a random element of `shifts`. Returns the counts summed
-    over classes, shape (repeats,).
+    In each repeat, every layer of every class is shifted by a random element of `shifts`, but not all layers by the
+    same, because that would reproduce the count that the baseline is compared with. Returns the counts summed over
+    classes, shape (repeats,).
 
     A peak of the first layer is shared if every other layer has a peak at a distance equal to the difference between
     the two layers' shifts.
     """
-    draws = np.random.default_rng(seed).choice(np.asarray(shifts), (repeats, *peaks.shape[:2]))
+    draws = _draw_shifts(shifts, (repeats, *peaks.shape[:2]), seed)
     counts = np.zeros(repeats, np.int64)
     differences = np.unique(np.subtract.outer(shifts, shifts))
     for c, layers in enumerate(peaks):
@@ -77,6 +78,15 @@ def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int)
             shared &= meets[by]
         counts += shared.sum(axis=1)
     return counts
+
+
+def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Counts:
+    """Draw elements of `shifts`. Along the last axis, the layers, not all are equal, unless they have to be."""
+    rng = np.random.default_rng(seed)
+    draws = rng.choice(np.asarray(shifts), shape)
+    while shape[-1] > 1 and len(set(shifts)) > 1 and (equal := (draws == draws[..., :1]).all(axis=-1)).any():
+        draws[equal] = rng.choice(np.asarray(shifts), (int(equal.sum()), shape[-1]))
+    return draws
 
 
 def compute_p(observed: int, baseline: Counts | Floats) -> float:

@@ -1,12 +1,13 @@
 """The common interface of all questions: which runs they accept, and how their results are shown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from lca.analysis.answer import Answer
+from lca.analysis.iterations import Iterations
 from lca.errors import UsageError
 from lca.store.run import Run, open_run
 
@@ -22,6 +23,15 @@ Found = TypeVar("Found", bound="Result", covariant=True)
 
 class Result:
     """The result of a question about one run. ``repr()`` returns its tables as text. Notebooks show them as HTML."""
+
+    iterations: Any
+
+    @property
+    def unit(self) -> str:
+        """Unit of the loss and of LCA, such as "nats"."""
+        used = self.iterations.values() if isinstance(self.iterations, Mapping) else self.iterations
+        first: Iterations = used if isinstance(used, Iterations) else next(iter(used))
+        return first.unit
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:

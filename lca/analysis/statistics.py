@@ -33,6 +33,18 @@ def differs_between(first: ArrayLike, second: ArrayLike) -> Floats:
     return _by_row(lambda a, b: scipy.stats.ttest_ind(a, b, equal_var=False).pvalue, first, second)
 
 
+def correct_for_rows(p: ArrayLike) -> Floats:
+    """Correct p-values, shape (rows,), for the number of rows tested, by Holm's method. NaN remains NaN.
+
+    A corrected value is the probability that any of the tests is as significant by chance [Holm 1979].
+    """
+    raw = np.asarray(p, np.float64)
+    corrected = np.full(raw.shape, np.nan)
+    order = np.argsort(raw)[: int(np.isfinite(raw).sum())]  # NaN is sorted to the end
+    corrected[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected
+
+
 def _by_row(test: Callable[..., float], *groups: ArrayLike) -> Floats:
     """Apply a test to each row.
 

@@ -23,7 +23,6 @@ from lca.cli.options import (
     runs_argument,
     split_groups,
     stack,
-    unconverged_option,
 )
 from lca.errors import UsageError
 from lca.store.run import open_run
@@ -43,7 +42,7 @@ def analyze() -> None:
     """
 
 
-SHARED = (runs_argument, name_option, unconverged_option, json_option)
+SHARED = (runs_argument, name_option, json_option)
 
 
 def add_question(

@@ -16,7 +16,6 @@ from lca.cli.options import (
     name_option,
     runs_argument,
     stack,
-    unconverged_option,
 )
 from lca.errors import UsageError
 from lca.figures.style import DPI, require_suffix
@@ -78,7 +77,7 @@ OUT = stack(
         ),
     ]
 )
-SHARED = (runs_argument, name_option, unconverged_option, OUT)
+SHARED = (runs_argument, name_option, OUT)
 
 
 def draw(figure: Callable[..., Any], runs: Any, name: str, out: Path, dpi: int, options: dict[str, Any]) -> None:

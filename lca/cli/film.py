@@ -9,7 +9,7 @@ import click
 from lca import figures
 from lca.cli.drawing import ITERATIONS, LAYERS, make_look, plot
 from lca.cli.errors import render
-from lca.cli.options import config_options, keep_given, name_option, run_argument, runs_argument, unconverged_option
+from lca.cli.options import config_options, keep_given, name_option, run_argument, runs_argument
 from lca.errors import UsageError
 
 
@@ -55,10 +55,9 @@ def parse_size(text: str) -> dict[str, int]:
 @plot.command(short_help="Interactive page with all answers.")
 @runs_argument
 @name_option
-@unconverged_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write: .html.")
 @config_options(figures.Look, ["title", "colors"])
-def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **options: Any) -> None:
+def report(runs: Sequence[str], name: str, out: Path, **options: Any) -> None:
     """Write an interactive page about one or several runs.
 
     The page contains everything it needs, so it can be opened from disk without a network connection.
@@ -66,5 +65,5 @@ def report(runs: Sequence[str], name: str, unconverged: bool, out: Path, **optio
     \b
     lca plot report run.zarr --out report.html
     """
-    figures.report(list(runs), out, make_look(options), name=name, unconverged=unconverged, render_remedy=render)
+    figures.report(list(runs), out, make_look(options), name=name, render_remedy=render)
     click.echo(str(out))

@@ -118,9 +118,6 @@ runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True
 name_option = click.option(
     "--name", metavar="NAME", default="train", show_default=True, help="Name of the allocation to use."
 )
-unconverged_option = click.option(
-    "--unconverged", is_flag=True, help="Include iterations whose residual stayed above the tolerance."
-)
 json_option = click.option(
     "--json",
     "json_file",

@@ -99,12 +99,13 @@ def count_frames(run: Run, look: Look, film: Film) -> int:
 def draw_frames(run: Run, look: Look, film: Film, name: str = "train") -> Iterator[Frame]:
     """Yield the frames, arrays of shape (height, width, 3). Iterations without finite LCA are gray."""
     allocation, table = run.allocation(name), run.parameters
-    sizes = analysis.tails(run, name=name, unconverged=True).both
+    sizes = analysis.tails(run, name=name).both
     shown = _choose_frames(run, look, film)
     with use_style("screen"):
         canvas = Canvas(
             table,
             allocation.read("loss"),
+            unit=allocation.attributes["unit"],
             layers=[table.layers[i] for i in look.choose_layers(table.layers)],
             limit=sizes.percentile(CLIP) if sizes.n else 1.0,
             shown=shown,

@@ -15,9 +15,7 @@ from lca.figures.style import DEFAULT, INK, Look
 STYLES = {"-": "solid", "--": "dashed", ":": "dotted"}  # line styles of the first, second and third allocation
 
 
-def cumulative(
-    runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
-) -> Figure:
+def cumulative(runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the cumulative LCA of each layer over time: one color per layer, one line style per allocation.
 
     A falling line means that the layer helps, because LCA below 0 lowers the loss.
@@ -27,7 +25,6 @@ def cumulative(
             of one run, a mapping from their names to their results.
         look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation. A complete allocation named "val" is drawn as well.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -48,11 +45,12 @@ def cumulative(
     run, look = open_one(given, look, name)
     has_val = "val" in run.allocations and run.allocation("val").complete
     names = dict.fromkeys([name, *(["val"] if has_val else [])])
-    return _draw({each: analysis.layers(run, name=each, unconverged=unconverged) for each in names}, look)
+    return _draw({each: analysis.layers(run, name=each) for each in names}, look)
 
 
 def _draw(results: Mapping[str, Layers], look: Look) -> Figure:
-    layers = next(iter(results.values())).layers
+    first = next(iter(results.values()))
+    layers, unit = first.layers, escape_text(first.unit)
     curves = {name: np.where(np.isnan(result.lca), np.nan, result.cumulative) for name, result in results.items()}
     chosen = look.choose_layers(layers)
     span = look.choose_iterations(len(next(iter(curves.values()))))
@@ -65,7 +63,7 @@ def _draw(results: Mapping[str, Layers], look: Look) -> Figure:
                 label = escape_text(layers[i]) if style == "-" else None
                 draw_line(axes, x, curves[name][span, i], style, color=color, label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
+        axes.set_ylabel(f"cumulative LCA ({unit})\n{SIGNS}")
         styles = ", ".join(f"{name} {word}" for name, word in zip(curves, STYLES.values(), strict=False))
         title = styles if len(curves) > 1 else None
         figure.legend(loc="outside right upper", frameon=False, fontsize="small", title=title)

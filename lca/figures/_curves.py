@@ -20,7 +20,6 @@ def curves(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     parameters: Sequence[str] = ("best", "worst"),
     seed: int = 0,
 ) -> Figure:
@@ -32,7 +31,6 @@ def curves(
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.curves``.
         look: Title, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         parameters: Parameters to plot. "best", "worst" and "random" select five each. Others are selected by their
             index in θ, such as "4", by their tensor, such as "fc1.bias", or by tensor and index, such as
             "fc1.weight[3, 7]".
@@ -48,7 +46,7 @@ def curves(
         >>> lca.figures.curves("run.zarr", parameters=["best", "fc3.bias"])
     """
     options = {"parameters": parameters, "seed": seed}
-    result, look = ask_one(analysis.curves, Curves, runs, look, name=name, unconverged=unconverged, **options)
+    result, look = ask_one(analysis.curves, Curves, runs, look, name=name, **options)
     span = look.choose_iterations(result.lca.shape[1])
     n = len(result.names)
     colors = colormaps["turbo"](np.linspace(0.05, 0.95, n))
@@ -59,7 +57,7 @@ def curves(
         for parameter, curve, color in zip(result.names, cumulative, colors, strict=True):
             draw_line(axes, x, curve[span], color=color, label=escape_text(parameter), linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylabel(f"cumulative LCA (nats)\n{SIGNS}")
+        axes.set_ylabel(f"cumulative LCA ({escape_text(result.unit)})\n{SIGNS}")
         if n <= MAX_NAMED:
             figure.legend(loc="outside right upper", frameon=False, fontsize="small")
         set_title(axes, look.title)

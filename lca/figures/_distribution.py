@@ -10,13 +10,13 @@ from lca.analysis import Tails
 from lca.analysis.magnitudes import Magnitudes
 from lca.errors import LCAError
 from lca.figures.asking import Runs, ask_one
-from lca.figures.axes import CLIP, SIGNS, Floats, set_title, tidy
+from lca.figures.axes import CLIP, SIGNS, Floats, escape_text, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 N_BINS = 40  # bars on each side of 0
 
 
-def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the density of all non-zero LCA values on a logarithmic scale.
 
     Values below 0 (helping) and above 0 (hurting) have different colors. The lines are a Gaussian with the same
@@ -27,7 +27,6 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.tails``.
         look: Title, colors and style.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -39,8 +38,8 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
     Example:
         >>> lca.figures.distribution("run.zarr")
     """
-    result, look = ask_one(analysis.tails, Tails, runs, look, name=name, unconverged=unconverged)
-    both = result.both
+    result, look = ask_one(analysis.tails, Tails, runs, look, name=name)
+    both, unit = result.both, escape_text(result.unit)
     if not both.n:
         raise LCAError("The LCA of every parameter is 0 in every iteration, so there is no distribution to draw.")
     limit = both.percentile(CLIP)
@@ -62,8 +61,8 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
             axes.set_ylim(min(densities[densities > 0].min(), gaussian[0]) / 3, 3 * densities.max())
         axes.set_xlim(-limit, limit)
         axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 2), useMathText=True)
-        axes.set_xlabel(f"LCA of a parameter in one iteration (nats)\n{SIGNS} (largest 1 % cut off)")
-        axes.set_ylabel("density (1/nats)")
+        axes.set_xlabel(f"LCA of a parameter in one iteration ({unit})\n{SIGNS} (largest 1 % cut off)")
+        axes.set_ylabel(f"density (1/{unit})")
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
         set_title(axes, look.title)
         tidy(axes)

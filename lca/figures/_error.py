@@ -18,7 +18,6 @@ def error(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     against: Sequence[str] = (),
 ) -> Figure:
     """Plot the residual of each iteration (top) and the cumulative residual (bottom) of one or several allocations.
@@ -30,7 +29,6 @@ def error(
             mapping from labels to results.
         look: Title, colors, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Ignored. Iterations that did not converge are always drawn.
         against: Names of other allocations of the same run to compare with. By default, all complete allocations over
             the same examples.
 
@@ -70,7 +68,7 @@ def _get_examples(run: Run, name: str) -> tuple[str, int]:
 
 def _draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
     first = next(iter(curves.values()))
-    span = look.choose_iterations(len(first.allocated))
+    span, unit = look.choose_iterations(len(first.allocated)), escape_text(first.unit)
     x = np.arange(span.start, span.stop)
     with look.figure(7.2, 4.8) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
@@ -80,8 +78,8 @@ def _draw(curves: Mapping[str, LossCurve], look: Look) -> Figure:
             top.plot(x, _measure(curve.residual)[span], ".", color=color, markersize=3, label=escape_text(name))
             draw_line(bottom, x, _measure(accumulated)[span], color=color)
         top.axhline(first.tolerance, color="#999999", linewidth=0.8, linestyle=":")
-        top.set_ylabel("|residual| (nats)\ndotted: tolerance")
-        bottom.set_ylabel("|cumulative residual|\n(nats)")
+        top.set_ylabel(f"|residual| ({unit})\ndotted: tolerance")
+        bottom.set_ylabel(f"|cumulative residual|\n({unit})")
         if any(np.isfinite(_measure(curve.residual[span])).any() for curve in curves.values()):
             for axes in (top, bottom):
                 axes.set_yscale("log")

@@ -17,9 +17,7 @@ from lca.store.run import verify_remedy
 COLUMNS = 4
 
 
-def frame(
-    runs: RunLike, look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False, iteration: int = 0
-) -> Figure:
+def frame(runs: RunLike, look: Look = DEFAULT, *, name: str = "train", iteration: int = 0) -> Figure:
     """Draw the LCA of every parameter in one iteration, each tensor as a matrix.
 
     White is 0. Parameters that help (LCA below 0) and parameters that hurt (above 0) have different colors, as in
@@ -29,7 +27,6 @@ def frame(
         runs: A run, as a path or a ``Run``.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Ignored. An iteration that did not converge can be drawn.
         iteration: Number of the iteration to draw, from 0.
 
     Returns:
@@ -64,7 +61,7 @@ def frame(
             axes.set_yticks([])
         for axes in panels[len(shown) :]:
             axes.remove()
-        around, label = panels[: len(shown)].tolist(), f"LCA (nats)\n{SIGNS}"
+        around, label = panels[: len(shown)].tolist(), f"LCA ({escape_text(allocation.attributes['unit'])})\n{SIGNS}"
         figure.colorbar(picture, ax=around, extend="both", label=label, fraction=0.04)
         title = f"{look.title or ''}, iteration {iteration:,}".removeprefix(", ")
         figure.suptitle(escape_text(title), x=0.01, ha="left", fontsize="medium")

@@ -10,7 +10,7 @@ from lca.figures.axes import draw_loss, set_time_axis, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the percentages of parameters that help, have no effect and hurt in each iteration, with the loss above.
 
     A parameter helps if its LCA is below 0 and hurts if it is above 0.
@@ -19,7 +19,6 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.helping``.
         look: Title, colors, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -31,12 +30,12 @@ def helping(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", u
         >>> figure = lca.figures.helping("run.zarr", lca.figures.Look(iterations=(0, 200)))
         >>> lca.figures.save(figure, "helping.png")
     """
-    result, look = ask_one(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
+    result, look = ask_one(analysis.helping, Helping, runs, look, name=name)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
         span, colors = look.choose_iterations(len(result.helped)), look.palette
         iterates = np.arange(span.start, span.stop + 1)
-        draw_loss(top, iterates, result.loss)
+        draw_loss(top, iterates, result.loss, result.unit)
         set_title(top, look.title)
 
         shares = result.shares

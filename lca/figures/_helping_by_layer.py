@@ -11,9 +11,7 @@ from lca.figures.axes import choose_width, name_layers, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping_by_layer(
-    runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
-) -> Figure:
+def helping_by_layer(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the percentage of helping parameters in each layer.
 
     The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over the iterations.
@@ -23,7 +21,6 @@ def helping_by_layer(
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -34,7 +31,7 @@ def helping_by_layer(
     Example:
         >>> lca.figures.helping_by_layer(["run-0.zarr", "run-1.zarr"])
     """
-    results, look = ask(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
+    results, look = ask(analysis.helping, Helping, runs, look, name=name)
     chosen = look.choose_layers(results[0].layers)
     names = [results[0].layers[i] for i in chosen]
     mean, deviation = mean_and_deviation([result.percentage_by_layer[chosen] for result in results])

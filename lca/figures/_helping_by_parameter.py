@@ -10,9 +10,7 @@ from lca.figures.axes import set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 
-def helping_by_parameter(
-    runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
-) -> Figure:
+def helping_by_parameter(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot a histogram of the parameters by the percentage of iterations in which they help.
 
     Parameters that never have an effect are left out. For several runs, the bars are means and each run is an outline.
@@ -21,7 +19,6 @@ def helping_by_parameter(
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.
         look: Title, colors and style.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -32,7 +29,7 @@ def helping_by_parameter(
     Example:
         >>> lca.figures.helping_by_parameter(["run-0.zarr", "run-1.zarr"])
     """
-    results, look = ask(analysis.helping, Helping, runs, look, name=name, unconverged=unconverged)
+    results, look = ask(analysis.helping, Helping, runs, look, name=name)
     shares = np.array([100 * result.histogram / max(result.histogram.sum(), 1) for result in results])
     edges = np.linspace(0, 100, shares.shape[1] + 1)
     with look.figure(4.8, 3.2) as figure:

@@ -24,7 +24,6 @@ def layers(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     labels: Sequence[str] = (),
 ) -> Figure:
     """Plot the total LCA of each layer as a bar. Below 0 the layer helps, above 0 it hurts.
@@ -37,7 +36,6 @@ def layers(
             runs, a mapping from labels to groups, or a sequence of groups.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         labels: Labels of a sequence of groups. By default, A, B, ….
 
     Returns:
@@ -56,10 +54,7 @@ def layers(
         opened = open_given(given, "lca.analysis.Layers")
         look, remaining = add_heading(look, opened, name), iter(opened)
         groups = {label: [next(remaining) for _ in group] for label, group in groups.items()}
-    results = {
-        label: ask(analysis.layers, Layers, group, look, name=name, unconverged=unconverged)[0]
-        for label, group in groups.items()
-    }
+    results = {label: ask(analysis.layers, Layers, group, look, name=name)[0] for label, group in groups.items()}
     return _draw(results, look)
 
 
@@ -92,7 +87,7 @@ def _draw(groups: Mapping[str, Sequence[Layers]], look: Look) -> Figure:
                 axes.errorbar(at, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(0, color=INK, linewidth=0.8)
         name_layers(axes, names)
-        axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
+        axes.set_ylabel(f"total LCA ({escape_text(first.unit)})\n{SIGNS}")
         if len(groups) > 1:
             figure.legend(loc="outside upper left", frameon=False)  # inside the axes, the legend could cover bars
         set_title(axes, look.title)

@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 from lca import analysis
 from lca.analysis import LossCurve
 from lca.figures.asking import Runs, ask_one
-from lca.figures.axes import draw_loss, set_time_axis, set_title, tidy
+from lca.figures.axes import draw_loss, escape_text, set_time_axis, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
 
-def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the loss and L₀ + Σ A, the first loss plus the sum of all LCA (top), and their residual (bottom).
 
     If iterations are missing, the sum starts again from the loss after each gap.
@@ -19,7 +19,6 @@ def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", un
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``.
         look: Title, colors, style and iterations to show.
         name: Name of the allocation.
-        unconverged: Ignored. Iterations that did not converge are always drawn.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -35,7 +34,7 @@ def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", un
     iterates = np.arange(span.start, span.stop + 1)
     with look.figure(7.2, 4.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-        draw_loss(top, iterates, result.loss, label="loss")
+        draw_loss(top, iterates, result.loss, result.unit, label="loss")
         for i, stretch in enumerate(result.stretches):
             label = "L₀ + Σ A" if i == 0 else None
             top.plot(stretch, result.rebuild_loss(stretch), "--", color=colors.others[1], label=label)
@@ -47,7 +46,7 @@ def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train", un
             bottom.axhline(sign * result.tolerance, color=colors.hurt, linewidth=0.8, linestyle=":")
         largest = np.nanmax(np.abs(residual), initial=0)
         bottom.set_ylim(*(sign * 1.15 * max(largest, result.tolerance) for sign in (-1, 1)))
-        bottom.set_ylabel("residual (nats)\ndotted: tolerance")
+        bottom.set_ylabel(f"residual ({escape_text(result.unit)})\ndotted: tolerance")
         set_time_axis(bottom, span, iterates=True)
         tidy(top, bottom)
     return figure

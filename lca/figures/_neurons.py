@@ -15,7 +15,7 @@ MAX_COLUMNS = 1_000  # largest number of columns in the picture; longer runs are
 MAX_NEURONS = 2_000  # largest number of rows in the picture; more neurons are averaged
 
 
-def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False) -> Figure:
+def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the LCA of each neuron over time, with one row per neuron, grouped by layer.
 
     White is 0. Neurons that help (LCA below 0) and neurons that hurt (above 0) have different colors.
@@ -24,7 +24,6 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.neurons``.
         look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -35,7 +34,7 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
     Example:
         >>> lca.figures.neurons("run.zarr", lca.figures.Look(layers="fc1", iterations=(0, 200)))
     """
-    result, look = ask_one(analysis.neurons, Neurons, runs, look, name=name, unconverged=unconverged)
+    result, look = ask_one(analysis.neurons, Neurons, runs, look, name=name)
     layers = list(dict.fromkeys(result.units.layer))
     shown = [layers[i] for i in look.choose_layers(layers)]
     rows = [i for i, layer in enumerate(result.units.layer) if layer in shown]
@@ -51,7 +50,9 @@ def neurons(runs: Runs[Neurons], look: Look = DEFAULT, *, name: str = "train", u
             interpolation="nearest",
             extent=(span.start - 0.5, span.stop - 0.5, len(rows) - 0.5, -0.5),
         )
-        figure.colorbar(colors, extend="both", label=f"LCA per iteration (nats)\n{SIGNS}", fraction=0.05)
+        figure.colorbar(
+            colors, extend="both", label=f"LCA per iteration ({escape_text(result.unit)})\n{SIGNS}", fraction=0.05
+        )
         _divide_layers(axes, [result.units.layer[row] for row in rows])
         set_title(axes, look.title)
         set_time_axis(axes, span)

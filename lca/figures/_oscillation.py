@@ -16,9 +16,7 @@ from lca.store.run import Run
 CHANGES = {"weight turns": "turns", "gradient crosses 0": "crossings", "LCA turns": "of_lca"}
 
 
-def oscillation(
-    runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "train", unconverged: bool = False
-) -> Figure:
+def oscillation(runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the mean number of iterations between two changes of direction, for all parameters and for each layer.
 
     A weight turns when its update changes sign, a gradient crosses 0 when it changes sign, and the LCA of a parameter
@@ -30,7 +28,6 @@ def oscillation(
             gradient are drawn if all of them contain its signs.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.
@@ -41,7 +38,7 @@ def oscillation(
     Example:
         >>> lca.figures.oscillation("run.zarr")
     """
-    results, look = ask(_ask_oscillation, Oscillation, runs, look, name=name, unconverged=unconverged)
+    results, look = ask(_ask_oscillation, Oscillation, runs, look, name=name)
     layers = results[0].table.layers
     chosen = look.choose_layers(layers)
     names = ["all", *(layers[i] for i in chosen)]
@@ -69,10 +66,10 @@ def oscillation(
     return figure
 
 
-def _ask_oscillation(runs: Sequence[Run], *, name: str, unconverged: bool) -> Sequence[Oscillation]:
+def _ask_oscillation(runs: Sequence[Run], *, name: str) -> Sequence[Oscillation]:
     """Analyze the runs, including the crossings of the gradient if all allocations store its signs."""
     crossings = all("gradient_sign" in run.allocation(name).arrays for run in runs)
-    return analysis.oscillation(runs, name=name, unconverged=unconverged, crossings=crossings)
+    return analysis.oscillation(runs, name=name, crossings=crossings)
 
 
 def _compute_periods(results: Sequence[Oscillation], change: str) -> Floats:

@@ -17,7 +17,6 @@ def overfit(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     against: str = "val",
 ) -> Figure:
     """Plot how much less each layer helps on a held-out split than on the training split.
@@ -30,7 +29,6 @@ def overfit(
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.overfit``.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         against: Name of the allocation on the held-out split.
 
     Returns:
@@ -42,10 +40,10 @@ def overfit(
     Example:
         >>> lca.figures.overfit("run.zarr", against="test")
     """
-    results, look = ask(analysis.overfit, Overfit, runs, look, name=name, unconverged=unconverged, against=against)
+    results, look = ask(analysis.overfit, Overfit, runs, look, name=name, against=against)
     first = results[0]
     chosen = look.choose_layers(first.layers)
-    names = [first.layers[i] for i in chosen]
+    names, unit = [first.layers[i] for i in chosen], escape_text(first.unit)
     mean, deviation = mean_and_deviation([np.nansum(result.gap, axis=0)[chosen] for result in results])
     with look.figure(max(7.2, choose_width(names)), 6) as figure:
         top, bottom = figure.subplots(2, 1)
@@ -54,14 +52,14 @@ def overfit(
         if len(results) > 1:
             top.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         name_layers(top, names)
-        top.set_ylabel(f"LCA on {first.names[1]} − {first.names[0]} (nats)\nabove 0 overfits")
+        top.set_ylabel(f"LCA on {first.names[1]} − {first.names[0]} ({unit})\nabove 0 overfits")
         set_title(top, look.title)
         cumulative = np.where(np.isnan(first.gap), np.nan, first.cumulative_gap)
         colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(chosen)))
         for i, color in zip(chosen, colors, strict=True):
             label = escape_text(first.layers[i])
             draw_line(bottom, np.arange(len(cumulative)), cumulative[:, i], color=color, label=label)
-        bottom.set_ylabel("cumulative difference (nats)" + (",\nfirst run" if len(results) > 1 else ""))
+        bottom.set_ylabel(f"cumulative difference ({unit})" + (",\nfirst run" if len(results) > 1 else ""))
         figure.legend(loc="outside right lower", frameon=False, fontsize="small")
         set_time_axis(bottom, slice(0, len(cumulative)))
         for axes in (top, bottom):

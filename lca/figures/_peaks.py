@@ -30,7 +30,6 @@ def peaks(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     what: str | None = None,
 ) -> Figure:
     """Plot the iterations in which each layer learns most. Peaks that all layers share have another color.
@@ -41,7 +40,6 @@ def peaks(
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.synchrony``.
         look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         what: Quantity whose peaks are drawn: "LCA", "LCA by class", "gradient norm" or "motion". By default, the LCA by
             class if it was allocated, otherwise the LCA.
 
@@ -57,7 +55,7 @@ def peaks(
     if what is not None and what not in QUANTITIES:
         raise UsageError("what", expected=f"one of {', '.join(QUANTITIES)}", found=repr(what))
     question = partial(_ask_synchrony, what=what)
-    result, look = ask_one(question, Synchrony, runs, look, name=name, unconverged=unconverged)
+    result, look = ask_one(question, Synchrony, runs, look, name=name)
     what = what or (BY_CLASS if BY_CLASS in result.series else "LCA")
     if what not in result.series:
         raise UsageError("what", expected=f"one of {', '.join(result.series)}", found=repr(what))
@@ -83,11 +81,11 @@ def peaks(
     return figure
 
 
-def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str, unconverged: bool) -> Sequence[Synchrony]:
+def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str) -> Sequence[Synchrony]:
     """Analyze the run, by class only if the peaks by class are drawn."""
     (run,) = runs
     by_class = what == BY_CLASS or (what is None and "class_lca" in run.allocation(name).arrays)
-    return [analysis.synchrony(run, name=name, unconverged=unconverged, by_class=by_class)]
+    return [analysis.synchrony(run, name=name, by_class=by_class)]
 
 
 def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colors: Colors) -> None:

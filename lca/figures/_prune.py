@@ -13,7 +13,7 @@ from lca.analysis._prune import Evaluate
 from lca.analysis.statistics import mean_and_deviation
 from lca.errors import Argument, UsageError
 from lca.figures.asking import Runs, ask
-from lca.figures.axes import set_title, tidy
+from lca.figures.axes import escape_text, set_title, tidy
 from lca.figures.style import DEFAULT, Look
 from lca.store.run import Run
 
@@ -25,7 +25,6 @@ def prune(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     evaluate: Evaluate | None = None,
 ) -> Figure:
     """Plot loss (left) and accuracy (right) against the pruned percentage of the weights.
@@ -37,7 +36,6 @@ def prune(
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.prune``.
         look: Title, colors and style.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         evaluate: Function that evaluates a model, as in ``lca.analysis.prune``, such as ``lca.Evaluator(problem)``.
             Required unless ``runs`` contains results.
 
@@ -51,13 +49,13 @@ def prune(
         >>> lca.figures.prune("run.zarr", evaluate=lca.Evaluator(lca.load("mnist-fc")))
     """
     question = partial(_ask_prune, evaluate=evaluate)
-    results, look = ask(question, Pruned, runs, look, name=name, unconverged=unconverged)
+    results, look = ask(question, Pruned, runs, look, name=name)
     first = results[0]
     has_accuracy = all(np.isfinite(values).all() for values in first.accuracy.values())
     with look.figure(7.2, 4.2) as figure:
         panels = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
         _draw_measure(panels[0], results, "loss", 1, look)
-        panels[0].set_ylabel("loss (nats)")
+        panels[0].set_ylabel(f"loss ({escape_text(first.unit)})")
         if has_accuracy:
             _draw_measure(panels[1], results, "accuracy", 100, look)
             panels[1].set_ylabel("accuracy (%)")
@@ -71,11 +69,11 @@ def prune(
     return figure
 
 
-def _ask_prune(runs: Sequence[Run], *, evaluate: Evaluate | None, name: str, unconverged: bool) -> Sequence[Pruned]:
+def _ask_prune(runs: Sequence[Run], *, evaluate: Evaluate | None, name: str) -> Sequence[Pruned]:
     if evaluate is None:
         remedy = ("Pass ", Argument("evaluate"), ", such as lca.Evaluator(problem), or results of lca.analysis.prune.")
         raise UsageError("this figure needs a function that evaluates the pruned models", remedy=remedy)
-    return analysis.prune(runs, evaluate, name=name, unconverged=unconverged)
+    return analysis.prune(runs, evaluate, name=name)
 
 
 def _draw_measure(axes: Axes, results: Sequence[Pruned], field: str, scale: float, look: Look) -> None:

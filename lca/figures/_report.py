@@ -34,7 +34,6 @@ def report(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     render_remedy: Callable[[Step], str] = str,
 ) -> None:
     """Write an HTML page about one or more runs, which opens without a network connection.
@@ -47,7 +46,6 @@ def report(
         path: Path of the page, with the suffix .html or .htm.
         look: Title and colors of the page. The other fields have no effect.
         name: Name of the allocation in each run.
-        unconverged: Whether to include iterations that did not converge.
         render_remedy: Function that formats the arguments and calls in the remedies of unanswered questions.
 
     Raises:
@@ -63,7 +61,7 @@ def report(
             "plotly is not installed", remedy="Install it with: pip install 'loss-change-allocation[report]'"
         )
     opened = open_given(list_given(runs))
-    both = [aggregate_run(run, name, unconverged, len(opened), render_remedy) for run in opened]
+    both = [aggregate_run(run, name, len(opened), render_remedy) for run in opened]
     findings = find([evidence for _, evidence in both])
     page = render([data for data, _ in both], add_heading(look, opened, name), findings)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,6 @@ def subset(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     against: Sequence[str] = (),
 ) -> Figure:
     """Plot how well allocations over subsets of the examples agree with the allocation over all of them.
@@ -35,7 +34,6 @@ def subset(
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.subset``.
         look: Title, colors and style.
         name: Name of the allocation over all examples.
-        unconverged: Whether to include iterations that did not converge.
         against: Names of the allocations over subsets. By default, all such allocations of the same split.
 
     Returns:
@@ -47,7 +45,7 @@ def subset(
     Example:
         >>> lca.figures.subset("run.zarr")
     """
-    results, look = ask(analysis.subset, Subset, runs, look, name=name, unconverged=unconverged, against=against)
+    results, look = ask(analysis.subset, Subset, runs, look, name=name, against=against)
     sizes = sorted({agreement.examples for result in results for agreement in result.agreements.values()})
     with look.figure(7.2, 4.6) as figure:
         panels = figure.subplots(2, 2, sharex=True).ravel()

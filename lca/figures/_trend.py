@@ -22,7 +22,6 @@ def trend(
     look: Look = DEFAULT,
     *,
     name: str = "train",
-    unconverged: bool = False,
     option: str | None = None,
     layer: str = "*",
     delay: bool = False,
@@ -36,7 +35,6 @@ def trend(
         runs: Runs (paths or ``Run`` objects) that differ in the option, or a result of ``lca.analysis.trend``.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        unconverged: Whether to include iterations that did not converge.
         option: Name of a training option, such as "learning_rate", or of an option of a layer, such as
             "last:momentum". Required unless ``runs`` is a result.
         layer: Layers to fit, as a name, a glob, "first" or "last".
@@ -53,7 +51,7 @@ def trend(
         >>> lca.figures.trend(["m-0.zarr", "m-5.zarr", "m-9.zarr"], option="last:momentum", delay=True)
     """
     question = partial(_ask_trend, option=option, layer=layer, delay=delay)
-    results, look = ask(question, Trend, runs, look, name=name, unconverged=unconverged)
+    results, look = ask(question, Trend, runs, look, name=name)
     require_one(results)
     result = results[0]
     chosen = look.choose_layers(result.layers)
@@ -68,13 +66,11 @@ def trend(
     return figure
 
 
-def _ask_trend(
-    runs: Sequence[Run], *, option: str | None, layer: str, delay: bool, name: str, unconverged: bool
-) -> Sequence[Trend]:
+def _ask_trend(runs: Sequence[Run], *, option: str | None, layer: str, delay: bool, name: str) -> Sequence[Trend]:
     if option is None:
         remedy = ("Pass ", Argument("option"), ', such as "learning_rate".')
         raise UsageError("the trend needs the name of a training option", remedy=remedy)
-    return [analysis.trend(runs, option, layer=layer, delay=delay, name=name, unconverged=unconverged)]
+    return [analysis.trend(runs, option, layer=layer, delay=delay, name=name)]
 
 
 def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
@@ -84,7 +80,7 @@ def _draw_layers(axes: Axes, result: Trend, layers: list[int]) -> None:
         mean = result.lca[result.x == value][:, layers].mean(axis=0)
         axes.plot(np.arange(len(layers)), mean, "o-", color=color, markersize=3, label=f"{value:g}")
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_ylabel(f"total LCA (nats)\n{SIGNS}")
+    axes.set_ylabel(f"total LCA ({escape_text(result.unit)})\n{SIGNS}")
     axes.legend(title=escape_text(result.option), frameon=False, fontsize="small", title_fontsize="small", ncols=2)
 
 
@@ -98,4 +94,4 @@ def _draw_fit(axes: Axes, result: Trend, layer: int, look: Look) -> None:
         axes.plot(ends, fitted, color=INK, linestyle="--", label=f"R² = {result.r_squared[layer]:.3f}")
         axes.legend(frameon=False)
     axes.set_xlabel(escape_text(result.option))
-    axes.set_ylabel(escape_text(f"LCA of {result.layers[layer]} (nats)\n{SIGNS}"))
+    axes.set_ylabel(escape_text(f"LCA of {result.layers[layer]} ({result.unit})\n{SIGNS}"))

@@ -45,12 +45,12 @@ def draw_line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **
     axes.plot(x[alone], y[alone], ".", color=drawn.get_color(), markersize=4)
 
 
-def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, **options: Any) -> None:
+def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, unit: str, **options: Any) -> None:
     """Draw the loss at the iterates where it is known, on an axis from 0 unless a loss is negative."""
     known = np.isfinite(loss[iterates])
     style = "-" if known.all() else ".-"
     axes.plot(iterates[known], loss[iterates][known], style, color=INK, markersize=4, **options)
-    axes.set_ylabel("loss (nats)")
+    axes.set_ylabel(f"loss ({escape_text(unit)})")
     values = loss[iterates][known]
     if values.size and values.min() >= 0:
         axes.set_ylim(0, 1.05 * max(values.max(), 1e-12))

@@ -79,8 +79,8 @@ class Panel:
 class Canvas:
     """The background that all frames share, and a method to draw one frame on it.
 
-    `loss` has shape (T + 1,). `layers` and `shown` are the layers and iterations of the film. The color scale ends at
-    ±`limit`. `size` is (width, height) in pixels.
+    `loss` has shape (T + 1,) and is measured in `unit`. `layers` and `shown` are the layers and iterations of the film.
+    The color scale ends at ±`limit`. `size` is (width, height) in pixels.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Canvas:
         table: ParameterTable,
         loss: Floats,
         *,
+        unit: str,
         layers: Sequence[str],
         limit: float,
         shown: range,
@@ -100,7 +101,7 @@ class Canvas:
         width, height = size
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         self.panels = lay_out(table, layers, figure, width, height)
-        self.background, self.dots = _draw_background(figure, loss, shown, look)
+        self.background, self.dots = _draw_background(figure, loss, unit, shown, look)
         self.font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 15 * choose_text_scale(height))
 
     def draw(self, t: int, lca: Floats) -> Frame:
@@ -124,7 +125,9 @@ class Canvas:
         return np.asarray(image)
 
 
-def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> tuple[Frame, NDArray[np.int64]]:
+def _draw_background(
+    figure: Figure, loss: Floats, unit: str, shown: range, look: Look
+) -> tuple[Frame, NDArray[np.int64]]:
     """Draw the loss curve, the title, the legend and the names of the layers.
 
     Returns the picture, and the pixel coordinates of the loss at each iterate, shape (iterate, 2).
@@ -132,7 +135,7 @@ def _draw_background(figure: Figure, loss: Floats, shown: range, look: Look) -> 
     scale = choose_text_scale(figure.bbox.height)
     curve = figure.add_axes((0.07, 0.075, 0.9, CURVE - 0.12))
     iterates = np.arange(shown.start, shown.stop + 1)
-    draw_loss(curve, iterates, loss, linewidth=1.2)
+    draw_loss(curve, iterates, loss, unit, linewidth=1.2)
     set_time_axis(curve, slice(shown.start, shown.stop), iterates=True)
     tidy(curve)
     curve.tick_params(labelsize=10 * scale)

@@ -60,7 +60,7 @@ function line(curve, name, more = {}) {
   return { type: "scatter", mode, marker: { size: 3 }, x: curve.x, y: curve.y, name: plain(name), line: { width: 1.5 }, ...more };
 }
 
-function heatmap(x, names, z, limit) {
+function heatmap(x, names, z, limit, unit) {
   const side = { thickness: 10, tickformat: ".1~e", outlinewidth: 0, nticks: 5 };
   const below = { ...side, orientation: "h", yref: "container", y: 0, yanchor: "bottom", xpad: 0, ypad: 4 };
   return {
@@ -72,7 +72,7 @@ function heatmap(x, names, z, limit) {
     zmax: limit,
     colorscale: [[0, colors.help], [0.5, theme().paper], [1, colors.hurt]],
     colorbar: phone.matches ? below : side,
-    hovertemplate: "%{y}<br>iteration %{x}<br>LCA %{z:.3g} nats per iteration<extra></extra>",
+    hovertemplate: `%{y}<br>iteration %{x}<br>LCA %{z:.3g} ${unit} per iteration<extra></extra>`,
   };
 }
 
@@ -89,7 +89,7 @@ function mapLayout(run, names, height) {
 
 function drawMap(place, run, x, names, z, limit, height) {
   const room = phone.matches ? { margin: { ...margins(run), b: 92 } } : {}; // for the color bar below the map
-  return draw(place, run, [heatmap(x, names, z, limit)], { ...mapLayout(run, names, height), ...room });
+  return draw(place, run, [heatmap(x, names, z, limit, run.unit)], { ...mapLayout(run, names, height), ...room });
 }
 
 // ── charts of a run
@@ -103,7 +103,7 @@ function drawLoss(place, run) {
   return draw(place, run, [loss, summed], {
     showlegend: true,
     xaxis: timeAxis(run),
-    yaxis: { title: { text: "loss (nats)" }, rangemode: "tozero" },
+    yaxis: { title: { text: `loss (${run.unit})` }, rangemode: "tozero" },
   });
 }
 
@@ -117,7 +117,7 @@ function drawResidual(place, run) {
     showlegend: true,
     shapes: limits,
     xaxis: timeAxis(run),
-    yaxis: { title: { text: "residual (nats)" }, tickformat: "~e", nticks: 5 },
+    yaxis: { title: { text: `residual (${run.unit})` }, tickformat: "~e", nticks: 5 },
   });
 }
 
@@ -151,7 +151,7 @@ function drawDistribution(place, run) {
   return draw(place, run, [bars(-1, helped, colors.help, "help (LCA < 0)"), bars(1, hurt, colors.hurt, "hurt (LCA > 0)")], {
     showlegend: true,
     bargap: 0,
-    xaxis: { title: { text: "LCA (nats)" }, exponentformat: "power", nticks: phone.matches ? 5 : 11 },
+    xaxis: { title: { text: `LCA (${run.unit})` }, exponentformat: "power", nticks: phone.matches ? 5 : 11 },
     yaxis: { type: "log", title: { text: "count" }, exponentformat: "power" },
   });
 }
@@ -185,7 +185,7 @@ function drawCumulative(place, run, layer) {
     const marker = { color: colors.help, size: 6 };
     traces.push({ type: "scatter", mode: "markers", x: layer.peaks, y: layer.peaks.map(height), name: "peaks", marker });
   }
-  return draw(place, run, traces, { showlegend: true, xaxis: timeAxis(run), yaxis: { title: { text: "LCA (nats)" } } });
+  return draw(place, run, traces, { showlegend: true, xaxis: timeAxis(run), yaxis: { title: { text: `LCA (${run.unit})` } } });
 }
 
 function drawHelpingOfLayer(place, run, layer) {

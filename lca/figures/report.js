@@ -34,9 +34,9 @@ function chart() {
   return element("div", { class: "chart" });
 }
 
-function neuronNote({ names, of }) {
+function neuronNote({ names, of }, unit) {
   const which = names.length < of ? `${names.length} of the layer's ${of} neurons or channels, those with the largest total` : "all neurons or channels of the layer";
-  return `LCA over time of ${which}, in nats per iteration.`;
+  return `LCA over time of ${which}, in ${unit} per iteration.`;
 }
 
 function layerDetail(place, run, layer) {
@@ -45,7 +45,7 @@ function layerDetail(place, run, layer) {
   for (const old of place.querySelectorAll(".chart")) Plotly.purge(old);
   place.replaceChildren(element("h3", {}, `layer ${layer.name}`), note(`Cumulative LCA of the layer.${peaks}`, signs()), cumulative);
   if (layer.helping_over_time) place.append(note("Percentage of the layer's parameters with non-zero LCA that help."), helping);
-  if (layer.neurons) place.append(note(neuronNote(layer.neurons), signs()), neurons);
+  if (layer.neurons) place.append(note(neuronNote(layer.neurons, run.unit), signs()), neurons);
   drawCumulative(cumulative, run, layer);
   if (layer.helping_over_time) drawHelpingOfLayer(helping, run, layer);
   if (layer.neurons) drawNeurons(neurons, run, layer);
@@ -87,7 +87,7 @@ function sections(run, i, open) {
     parts.push(section(`helping-${i}`, "Parameters that help", note(average, binNote(run.shares.bin), signs()), place("shares")));
   }
   parts.push(
-    section(`over-time-${i}`, "LCA of the layers over time", note(`In nats per iteration. Click a layer to see its neurons.${binNote(run.heat.bin)}`, signs()), place("heat")),
+    section(`over-time-${i}`, "LCA of the layers over time", note(`In ${run.unit} per iteration. Click a layer to see its neurons.${binNote(run.heat.bin)}`, signs()), place("heat")),
     section(`layers-${i}`, "Layers", note(`Click a layer to open it, or a heading to sort.${gap}`, signs()), layerTable(run, open), detail),
   );
   if (run.distribution) {

@@ -3,10 +3,10 @@
 const columns = [
   ["layer", (layer) => layer.name, null],
   ["parameters", (layer) => layer.parameters, 0],
-  ["LCA (nats)", (layer) => layer.lca, 4],
+  ["LCA", (layer) => layer.lca, 4],
   ["share %", (layer) => layer.share, 1],
   ["helping %", (layer) => layer.helping, 2],
-  ["gap (nats)", (layer) => layer.gap, 4],
+  ["gap", (layer) => layer.gap, 4],
 ];
 
 function svgElement(tag, attributes) {
@@ -27,10 +27,14 @@ function sparkline(curve) {
   return svg;
 }
 
+function withUnit(heading, unit) {
+  return heading === "LCA" || heading === "gap" ? `${heading} (${unit})` : heading;
+}
+
 function layerCell(layer, [heading, read, digits]) {
   const value = read(layer);
   const cell = element("td", {}, heading === "parameters" ? value.toLocaleString("en") : number(value, digits));
-  if (heading === "LCA (nats)" && value) cell.className = value < 0 ? "help" : "hurt";
+  if (heading === "LCA" && value) cell.className = value < 0 ? "help" : "hurt";
   return cell;
 }
 
@@ -53,7 +57,7 @@ function layerTable(run, open) {
   const rows = run.layers.map((layer) => ({ layer, row: layerRow(layer, shown, open) }));
   const body = element("tbody", {}, ...rows.map(({ row }) => row));
   const headings = shown.map(([heading, value]) => {
-    const button = element("button", { type: "button" }, heading);
+    const button = element("button", { type: "button" }, withUnit(heading, run.unit));
     const cell = element("th", { scope: "col", "aria-sort": "none" }, button);
     button.addEventListener("click", () => {
       const ascending = cell.getAttribute("aria-sort") !== "ascending";

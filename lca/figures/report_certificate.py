@@ -6,7 +6,6 @@ import numpy as np
 
 from lca.figures.report_evidence import Evidence
 from lca.figures.report_sentences import Finding, enumerate_words, significant
-from lca.store.audit import mean_with_confidence
 from lca.store.summary import Summary
 from lca.text import pluralize, plus_minus
 
@@ -41,18 +40,15 @@ def _describe_failure(summary: Summary) -> str:
 
 def _describe_residuals(summaries: Sequence[Summary]) -> str:
     """State the largest residuals over the runs, and their bounds."""
-    worst = max(summaries, key=lambda s: abs(s.cumulative_residual / s.change) if s.change else np.inf)
-    relative = (
-        f"{significant(100 * abs(worst.cumulative_residual / worst.change), 2)} % of the loss change, "
-        if worst.change
-        else ""
-    )
+    worst = max(summaries, key=lambda s: np.nan_to_num(s.relative_residual))
+    share = worst.relative_residual
+    relative = f"{significant(100 * share, 2)} % of the loss change, " if np.isfinite(share) else ""
     largest = max(summaries, key=lambda s: s.largest_residual)
     at_most = "at most " if len(summaries) > 1 else ""
     return (
-        f" Σ A differs from the loss change by {at_most}{significant(abs(worst.cumulative_residual), 2)} nats "
+        f" Σ A differs from the loss change by {at_most}{significant(abs(worst.cumulative_residual), 2)} {worst.unit} "
         f"({relative}with a bound of {100 * worst.total_tolerance:g} %). The largest residual of an iteration is "
-        f"{significant(largest.largest_residual, 2)} nats (tolerance {largest.tolerance:g})."
+        f"{significant(largest.largest_residual, 2)} {worst.unit} (tolerance {largest.tolerance:.3g})."
     )
 
 
@@ -62,7 +58,7 @@ def _describe_sampling(summaries: Sequence[Summary]) -> str:
     if sampled is None:
         return ""
     error = sampled.standard_error
-    of_change = f", which adds a standard error of {significant(error['change'], 2)} nats" if error else ""
+    of_change = f", which adds a standard error of {significant(error['change'], 2)} {sampled.unit}" if error else ""
     return f" The loss is measured on {sampled.examples:,} of {sampled.examples_in_split:,} examples{of_change}."
 
 
@@ -77,10 +73,10 @@ def _describe_parts(runs: Sequence[Evidence]) -> str:
             "iterations."
         )
     if len(audits) == 1:
-        mean, half = (100 * value for value in mean_with_confidence(audits[0].part_error))
+        mean, half = (100 * value for value in audits[0].mean())
         error, which = plus_minus(mean, half, 2), pluralize(len(audits[0].iterations), "audited iteration")
     else:
-        error = f"{100 * np.mean([np.mean(audit.part_error) for audit in audits]):.2f}"
+        error = f"{100 * np.mean([audit.mean().mean for audit in audits]):.2f}"
         which = f"the audited iterations of {len(audits)} runs"
     still = any(run.helping is not None and np.isnan(run.errors).any() for run in runs)
     caution = " Some layers hardly moved in these iterations, so their error may be larger in others." if still else ""

@@ -27,10 +27,10 @@ Data = dict[str, Any]
 
 
 def aggregate_run(
-    run: Run, name: str, unconverged: bool, n_runs: int, render_remedy: Callable[[Step], str] = str
+    run: Run, name: str, n_runs: int, render_remedy: Callable[[Step], str] = str
 ) -> tuple[Data, Evidence]:
     """Return the data of one of `n_runs` runs on the page, and the measurements for its findings."""
-    found = analysis.everything(run, name=name, unconverged=unconverged, max_cells=MAX_CELLS // n_runs, subsets=False)
+    found = analysis.everything(run, name=name, max_cells=MAX_CELLS // n_runs, subsets=False)
     curve, allocation = analysis.loss_curve(run, name=name), run.allocation(name)
     at = thin(len(curve.loss), MAX_POINTS)
     layers, helping = found.answers["layers"], found.answers.get("helping")
@@ -44,6 +44,7 @@ def aggregate_run(
         "provenance": run.facts(),
         "certificate": summary.facts(),
         "split": split,
+        "unit": summary.unit,
         "iterations": len(curve.residual),
         "loss": {"x": at, "y": curve.loss[at]},
         "summed": _trace_stretches(curve, curve.rebuild_loss),

@@ -79,6 +79,11 @@ class Evidence:
         return PurePath(self.path).name
 
     @property
+    def unit(self) -> str:
+        """Unit of the loss."""
+        return self.summary.unit
+
+    @property
     def changes(self) -> Floats:
         """Loss change of every iteration, shape (T,). NaN if the iteration is not allocated or not finite."""
         return self.curve.allocated - self.curve.residual

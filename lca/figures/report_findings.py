@@ -42,31 +42,32 @@ def describe_learning(runs: Sequence[Evidence]) -> Finding:
     many = len(runs) > 1
     subject = f"On average over {len(runs)} runs, the {runs[0].split} loss" if many else f"The {runs[0].split} loss"
     if falls.all():
-        text = f"{subject} fell by {size} nats, from {start} to {end}{span}."
+        text = f"{subject} fell by {size} {runs[0].unit}, from {start} to {end}{span}."
         text += "" if any(each.end - each.lowest > -each.change for each in learned) else _describe_progress(runs)
     elif rises.all():
-        text = f"{subject} rose by {size} nats, from {start} to {end}{span}."
+        text = f"{subject} rose by {size} {runs[0].unit}, from {start} to {end}{span}."
     elif many:
         signed = spread(changes, signed=True)
-        text = f"The {runs[0].split} loss fell in {falls.sum()} of {len(runs)} runs. Its mean change is {signed} nats."
+        text = f"The {runs[0].split} loss fell in {falls.sum()} of {len(runs)} runs. "
+        text += f"Its mean change is {signed} {runs[0].unit}."
     else:
-        text = f"{subject} is the same at the start and at the end, {start} nats{span}."
+        text = f"{subject} is the same at the start and at the end, {start} {runs[0].unit}{span}."
     return Finding(text + _describe_lowest(runs) + _describe_coverage(runs), "loss", "learning", not falls.all())
 
 
 def describe_layers(runs: Sequence[Evidence]) -> Finding:
     """Describe which layer lowered the loss most and which least, with their shares of the total LCA."""
-    names, totals = runs[0].layers.layers, np.array([run.layers.total for run in runs])
+    names, totals, unit = runs[0].layers.layers, np.array([run.layers.total for run in runs]), runs[0].unit
     mean, total = totals.mean(axis=0), float(totals.mean(axis=0).sum())
     most, least = int(np.argmin(mean)), int(np.argmax(mean))
     average = f"On average over {len(runs)} runs, " if len(runs) > 1 else ""
 
     def describe(i: int) -> str:
         share = f", {significant(100 * mean[i] / total, 2)} % of the total" if mean[i] < 0 and total < 0 else ""
-        return f"{spread(totals[:, i], signed=True)} nats{share}"
+        return f"{spread(totals[:, i], signed=True)} {unit}{share}"
 
     if len(names) == 1:
-        text = f"The model has a single layer, {names[0]}. Its LCA is {spread(totals[:, 0], signed=True)} nats."
+        text = f"The model has a single layer, {names[0]}. Its LCA is {spread(totals[:, 0], signed=True)} {unit}."
     elif mean[most] >= 0:
         text = (
             f"{average}no layer lowered the loss. The LCA of the layers ranges from {describe(most)} "
@@ -95,7 +96,9 @@ def describe_rises(runs: Sequence[Evidence]) -> Finding:
     largest = []
     for rise, i, t in rises[:N_RISES]:
         of_run = f" of {runs[i].name}" if len(runs) > 1 else ""
-        largest.append(f"iteration {t:,}{of_run} ({significant(rise, signed=True)} nats; {_name_cause(runs[i], t)})")
+        largest.append(
+            f"iteration {t:,}{of_run} ({significant(rise, signed=True)} {runs[0].unit}; {_name_cause(runs[i], t)})"
+        )
     most = f"It rose most in {enumerate_words(largest)}." if n > 1 else f"This was {largest[0]}."
     text = f"The loss rose in {n:,} of {n_known:,} iterations{within}. {most}"
     return Finding(text, "over-time", "rises")
@@ -169,21 +172,22 @@ def _describe_coverage(runs: Sequence[Evidence]) -> str:
     change = spread([float(np.nansum(run.changes)) for run in runs], signed=True)
     of = f"{n:,} of {total:,} iterations" + (f" of the {len(runs)} runs" if len(runs) > 1 else "")
     mean = ", averaged over the runs" if len(runs) > 1 else ""
-    return f" Only {of} are allocated and finite. The loss changes in these add up to {change} nats{mean}."
+    return f" Only {of} are allocated and finite. The loss changes in these add up to {change} {runs[0].unit}{mean}."
 
 
 def _describe_exclusions(runs: Sequence[Evidence]) -> str:
     """Say over how many iterations the LCA is summed, unless it is summed over all of them."""
     n, total = sum(run.layers.iterations.n for run in runs), sum(len(run.layers.iterations.mask) for run in runs)
-    which = "allocated" if runs[0].layers.iterations.unconverged else "allocated and converged"
-    return "" if n == total else f" This is the sum over the {n:,} of {total:,} iterations that are {which}."
+    return (
+        "" if n == total else f" This is the sum over the {n:,} of {total:,} iterations that are allocated and finite."
+    )
 
 
 def _name_cause(run: Evidence, t: int) -> str:
     """Name the layer that contributed most to the rise of the loss in an iteration."""
     of_layers = run.layers.lca[t]
     if not np.isfinite(of_layers).all():
-        return "it did not converge, so no layer is named"
+        return "it is not finite, so no layer is named"
     i = int(np.argmax(of_layers))
     if of_layers[i] <= 0:
         return "no layer has an LCA above 0"

@@ -21,7 +21,7 @@ def describe_hurting(runs: Sequence[Evidence]) -> Finding:
     def describe(i: int) -> str:
         n = int((totals[:, i] > 0).sum())
         often = f", above 0 in {n} of {len(runs)} runs" if len(runs) > 1 else ""
-        return f"{names[i]} ({spread(totals[:, i], signed=True)} nats{often})"
+        return f"{names[i]} ({spread(totals[:, i], signed=True)} {runs[0].unit}{often})"
 
     if hurting:
         verb = "hurts" if len(hurting) == 1 else "hurt"
@@ -47,10 +47,12 @@ def _describe_certainty(runs: Sequence[Evidence], mean: Floats, hurting: Sequenc
     sentences = []
     if beyond:
         limits = enumerate_some([significant(errors[i], 2) for i in beyond])
-        sentences.append(f"This exceeds the error estimated from the audit{name(beyond)} (up to {limits} nats).")
+        sentences.append(
+            f"This exceeds the error estimated from the audit{name(beyond)} (up to {limits} {runs[0].unit})."
+        )
     if within:
         limits = enumerate_some([significant(errors[i], 2) for i in within])
-        limit = f"the error estimated from the audit is up to {limits} nats"
+        limit = f"the error estimated from the audit is up to {limits} {runs[0].unit}"
         sentences.append(f"The sign is uncertain{name(within)}, because {limit}.")
     if unknown:
         what = "this exceeds the error" if hurting else "an error hides the opposite sign"

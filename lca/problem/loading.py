@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lca.problem import user_code
-from lca.problem.problem import Problem
+from lca.problem.problem import NATS, Problem
 from lca.problem.zoo import presets
 
 
@@ -61,6 +61,7 @@ def load(
         group_names=preset.data.group_names,
         scale=data.scale,
         correct=preset.data.correct,
+        unit=NATS,
         name=name,
         options=resolved,
     )

@@ -12,6 +12,9 @@ from lca.problem.batches import Batch, get_tensors
 from lca.problem.losses import Losses, cross_entropy, describe_value, top_1
 from lca.problem.streaming import StreamedDataset, read_dataset
 
+NATS = "nats"
+ANY_UNIT = "units of the loss"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -42,6 +45,8 @@ class Problem:
             floats can be kept as bytes.
         correct: Function ``correct(model, batch)`` that returns whether each prediction is right, for accuracies. The
             default is the top-1 accuracy if ``losses`` is the default, and None otherwise.
+        unit: Unit of the losses, such as ``"nats"`` or ``"squared meters"``. The default is ``"nats"`` if ``losses`` is
+            the default, and ``"units of the loss"`` otherwise.
         name: Name by which the problem can be loaded again.
         options: Options with which the problem was loaded.
 
@@ -59,12 +64,15 @@ class Problem:
     group_names: Mapping[int, str] | None = None
     scale: Callable[[Batch], Batch] | None = None
     correct: Losses | None = None
+    unit: str = ""
     name: str = "custom"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.correct is None and self.losses is cross_entropy:
             object.__setattr__(self, "correct", top_1)
+        if not self.unit:
+            object.__setattr__(self, "unit", NATS if self.losses is cross_entropy else ANY_UNIT)
         for name, value, kind, expected in (
             ("model", self.model, nn.Module, "a torch module, such as Net()"),
             ("losses", self.losses, Callable, "a function losses(model, batch)"),

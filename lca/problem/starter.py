@@ -27,6 +27,8 @@ def problem(hidden: int = 32) -> lca.Problem:
         val=two_moons(500, seed=1),
         # Optional: the class of each example, for `lca allocate --by-class`.
         groups=lambda batch: batch[1],
+        # Optional: the unit of the losses, for texts and figures.
+        unit="nats",
         # Optional: whether each prediction is correct, for accuracies.
         correct=lambda model, batch: model(batch[0]).argmax(dim=1) == batch[1],
     )

@@ -3,11 +3,16 @@
 The residual of the sum cannot show this, because errors of single parameters cancel in it. The audit therefore
 integrates some iterations again with four times as many subintervals (the reference) and compares parameter by
 parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
+
+Every iteration has an estimate of its part error that costs nothing, the difference from the next coarser rule. The
+audit calibrates it: the mean error over all iterations follows from the mean estimate over all iterations and from the
+ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6]. The
+iterations are drawn from strata with equal sums of the estimate, because a few iterations often have most of the error.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -15,7 +20,41 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MIN_ITERATIONS = 5
+MIN_DRAWN = 20  # iterations drawn by default from a run that is long enough
+N_LARGEST = 3  # iterations that are audited because their estimate is the largest
+MAX_UNCONVERGED = 5  # largest number of iterations that are audited because they did not converge
+LEVELS = (1, 2, 4)  # numbers of subintervals that are told apart; 4 stands for 4 and more
+MIN_PER_LEVEL = 4  # smallest number of iterations drawn from those of a level, if there are enough
+CHOSEN = -1  # stratum of the iterations that are audited without being drawn
+PROPORTIONAL = ("part_error", "half_way")  # the figures that are roughly proportional to the estimate
+
+
+class Interval(NamedTuple):
+    """An estimate of a mean and the half-width of its 95 % confidence interval, NaN if it cannot be estimated."""
+
+    mean: float
+    half: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the interval."""
+        return self.mean - self.half, self.mean + self.half
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A stratum from which audited iterations are drawn.
+
+    Attributes:
+        size: Number of its iterations.
+        estimate: Sum of their part estimates.
+        level: Number of subintervals of its iterations: 1, 2, or 4 for 4 and more. The ratio of error to estimate is
+            calibrated separately for each level.
+    """
+
+    size: int
+    estimate: float
+    level: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +70,10 @@ class Audit:
         half_way: Error of the reference at half its subintervals, Σ|A_2n − A_4n| / Σ|A_4n|.
         sign_change: Fraction of the parameters with A_4n ≠ 0 whose sign differs between A_n and A_4n.
         helping_shift: Percentage of parameters that help by A_n minus the percentage by A_4n, in percentage points.
+        estimate: Part estimate of each audited iteration.
+        stratum: Index of the stratum that each was drawn from. −1 for iterations that were chosen because their
+            estimate is the largest, because they are refined most, or because they did not converge.
+        strata: The strata. Together with the chosen iterations, they make up all allocated iterations.
     """
 
     iterations: list[int]
@@ -38,22 +81,176 @@ class Audit:
     half_way: list[float]
     sign_change: list[float]
     helping_shift: list[float]
+    estimate: list[float]
+    stratum: list[int]
+    strata: list[Stratum]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Audit":
+        """Create an audit from the dictionary that `to_json` returned."""
+        return cls(**{**values, "strata": [Stratum(**stratum) for stratum in values["strata"]]})
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a dictionary."""
         return asdict(self)
 
+    @property
+    def chosen(self) -> list[int]:
+        """The audited iterations that were not drawn at random."""
+        return [t for t, h in zip(self.iterations, self.stratum, strict=True) if h == CHOSEN]
+
+    @property
+    def n_iterations(self) -> int:
+        """The number of iterations that the means are taken over."""
+        return len(self.chosen) + sum(stratum.size for stratum in self.strata)
+
+    def mean(self, figure: str = "part_error") -> Interval:
+        """Estimate the mean of a figure over all allocated iterations.
+
+        Args:
+            figure: Name of a field with one value per audited iteration.
+
+        Returns:
+            The mean and the half-width of its 95 % confidence interval, in the unit of the field.
+        """
+        y, x, stratum = (np.asarray(values) for values in (getattr(self, figure), self.estimate, self.stratum))
+        total, variances = float(y[stratum == CHOSEN].sum()), []
+        for level in LEVELS:
+            drawn = [(s, stratum == h) for h, s in enumerate(self.strata) if s.level == level]
+            if not drawn:
+                continue
+            of_y, of_x, size = np.sum(
+                [[s.size * y[at].mean(), s.size * x[at].mean(), s.size] for s, at in drawn], axis=0
+            )
+            proportional = figure in PROPORTIONAL and of_x > 0
+            model = of_y / of_x * x if proportional else np.full(len(y), of_y / size)
+            total += of_y / of_x * sum(s.estimate for s, _ in drawn) if proportional else of_y
+            scale = x if proportional else np.ones(len(x))
+            variances += _variances_of_totals(y - model, scale, [(s.size, at) for s, at in drawn])
+        return Interval(total / self.n_iterations, _half_width(variances) / self.n_iterations)
+
+
+def _variances_of_totals(
+    residual: Floats, scale: Floats, strata: Sequence[tuple[int, NDArray[np.bool_]]]
+) -> list[tuple[float, int]]:
+    """Return the variance of the estimated total of each stratum, and its degrees of freedom.
+
+    The variance within a stratum is that of its few drawn iterations, or that of all drawn iterations relative to their
+    `scale`, whichever is larger: two similar draws say little about a skewed distribution.
+    """
+    at_all = np.any([at for _, at in strata], axis=0) & (scale > 0)
+    pooled = float(np.mean((residual[at_all] / scale[at_all]) ** 2)) if at_all.any() else 0.0
+    variances = []
+    for size, at in strata:
+        n = int(at.sum())
+        own = float(residual[at].var(ddof=1)) if n > 1 else float("nan")
+        common = pooled * float(np.mean(scale[at] ** 2))
+        within, freedom = (common, int(at_all.sum()) - 1) if common > own else (own, n - 1)
+        variances.append((size * (size - n) * within / n, freedom) if n < size else (0.0, 1))
+    return variances
+
+
+def _half_width(variances: Sequence[tuple[float, int]]) -> float:
+    """Return the half-width of the 95 % interval of a sum of independent totals, by Student's t.
+
+    The degrees of freedom follow from Satterthwaite's approximation.
+    """
+    variance = sum(v for v, _ in variances)
+    if not variance > 0:
+        return variance
+    freedom = variance**2 / sum(v**2 / n for v, n in variances if v)
+    return float(scipy.special.stdtrit(max(freedom, 1.0), 0.975) * np.sqrt(variance))
+
+
+class Sample(NamedTuple):
+    """The iterations to audit, in increasing order, the stratum of each, and the strata (see `Audit`)."""
+
+    iterations: list[int]
+    stratum: list[int]
+    strata: list[Stratum]
+
+
+def count_drawn(n_candidates: int, fraction: float) -> int:
+    """Return the number of iterations to draw: a fraction of the candidates, but at least 20 if there are 200.
+
+    Of fewer candidates, a tenth is drawn, and at least two, because an audited iteration costs as much as several
+    others.
+    """
+    at_least = min(MIN_DRAWN, max(2, n_candidates // 10))
+    return min(n_candidates, max(at_least, round(fraction * n_candidates)))
+
 
 def count_audited(n_candidates: int, fraction: float) -> int:
-    """Return the number of iterations to audit: a fraction of the candidates, but at least five, or all if fewer."""
-    return min(n_candidates, max(MIN_ITERATIONS, round(fraction * n_candidates)))
+    """Return the number of iterations to audit, drawn or chosen, if all converge without refinement."""
+    drawn = count_drawn(n_candidates, fraction) if fraction else 0
+    return min(n_candidates, drawn + N_LARGEST) if drawn else 0
 
 
-def draw_iterations(candidates: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Draw the iterations to audit at random from the candidates, and return them in increasing order."""
-    n = count_audited(len(candidates), fraction)
-    drawn = np.random.default_rng(seed).choice(np.asarray(candidates, np.int64), n, replace=False)
-    return [int(t) for t in np.sort(drawn)]
+def draw_iterations(
+    candidates: NDArray[np.int64],
+    estimate: Floats,
+    intervals: NDArray[np.int16],
+    unconverged: NDArray[np.bool_],
+    fraction: float,
+    seed: int,
+) -> Sample:
+    """Choose and draw the iterations to audit.
+
+    The three iterations with the largest estimates of each level, the most refined one, and up to five that did not
+    converge are chosen. Of the others, a random sample is drawn, two or more from each stratum.
+
+    Args:
+        candidates: The allocated iterations, shape (n,). The next three arrays describe them.
+        estimate: Part estimates, shape (n,).
+        intervals: Numbers of subintervals, shape (n,).
+        unconverged: Marks iterations whose residual exceeds the tolerance, shape (n,).
+        fraction: Fraction of the candidates to draw.
+        seed: Random seed.
+    """
+    rng, n_drawn = np.random.default_rng(seed), count_drawn(len(candidates), fraction)
+    rank = np.where(np.isfinite(estimate), estimate, 0.0)
+    chosen = _choose(rank, intervals, unconverged) if n_drawn < len(candidates) else np.empty(0, np.int64)
+    stratum_of = dict.fromkeys(chosen.tolist(), CHOSEN)
+    strata: list[Stratum] = []
+    rest = np.setdiff1d(np.arange(len(candidates)), chosen)
+    levels = np.minimum(intervals, LEVELS[-1])
+    for level in LEVELS:
+        members = rest[levels[rest] == level]
+        share = round(n_drawn * len(members) / max(len(rest), 1))
+        for stratum, n in _stratify(members, rank, max(share, min(MIN_PER_LEVEL, n_drawn))):
+            drawn = rng.choice(stratum, n, replace=False)
+            stratum_of |= dict.fromkeys(drawn.tolist(), len(strata))
+            strata.append(Stratum(len(stratum), float(rank[stratum].sum()), level))
+    order = sorted(stratum_of)
+    return Sample([int(candidates[i]) for i in order], [stratum_of[i] for i in order], strata)
+
+
+def _choose(rank: Floats, intervals: NDArray[np.int16], unconverged: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the positions of the iterations that are audited in any case."""
+    order = np.argsort(rank, kind="stable")
+    levels = np.minimum(intervals, LEVELS[-1])
+    largest = [order[levels[order] == level][-N_LARGEST:] for level in LEVELS]
+    most_refined = np.lexsort((rank, intervals))[-1:] if intervals.max() > max(intervals.min(), 2) else order[:0]
+    return np.unique(np.concatenate([*largest, most_refined, order[unconverged[order]][-MAX_UNCONVERGED:]]))
+
+
+def _stratify(members: NDArray[np.int64], rank: Floats, n_drawn: int) -> list[tuple[NDArray[np.int64], int]]:
+    """Divide iterations into strata with about equal sums of `rank`, and return each with the number to draw from it.
+
+    Two are drawn from each, and more if some strata have a single member.
+    """
+    if not len(members):
+        return []
+    order = members[np.argsort(rank[members], kind="stable")]
+    sizes = rank[order] if rank[order].any() else np.ones(len(order))
+    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    at = np.minimum((max(n_drawn // 2, 1) * middle).astype(int), max(n_drawn // 2, 1) - 1)
+    strata = [order[at == h] for h in np.unique(at)]
+    counts = [min(len(stratum), 2) for stratum in strata]
+    while sum(counts) < min(n_drawn, len(members)):
+        open_strata = [h for h, stratum in enumerate(strata) if counts[h] < len(stratum)]
+        counts[min(open_strata, key=lambda h: counts[h])] += 1
+    return list(zip(strata, counts, strict=True))
 
 
 def compare_parts(coarse: Floats, half_way: Floats, fine: Floats) -> dict[str, float]:
@@ -78,15 +275,3 @@ def percentage_helping(allocation: Floats) -> float:
     """
     n_helping, n_hurting = int((allocation < 0).sum()), int((allocation > 0).sum())
     return 100 * n_helping / (n_helping + n_hurting) if n_helping + n_hurting else 50.0
-
-
-def mean_with_confidence(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of the values and the half-width of its 95 % confidence interval (Student's t).
-
-    The half-width is NaN if there are fewer than two values.
-    """
-    n = len(values)
-    if n < 2:
-        return float(np.mean(values)) if n else float("nan"), float("nan")
-    half = scipy.special.stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n)
-    return float(np.mean(values)), float(half)

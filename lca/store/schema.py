@@ -13,11 +13,11 @@ from enum import IntEnum
 
 from lca.errors import Argument
 
-SCHEMA = 2
+SCHEMA = 3
 NAN = float("nan")
 
 SPLITS = ("train", "val", "test")
-RULES = ("simpson", "trapezoid", "first-order")
+RULES = ("simpson", "trapezoid", "adaptive", "first-order")
 PRECISIONS = ("fp32", "tf32", "bf16")
 KEEP = ("lca", "tensors")
 STATE_FILE = "weights/state.pt"  # in the folder of an array, which readers of zarr groups do not list
@@ -48,6 +48,8 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], float]] = {
     "allocated": ("float64", ("iteration",), NAN),
     "residual": ("float64", ("iteration",), NAN),
     "intervals": ("int16", ("iteration",), 0),
+    "part_estimate": ("float64", ("iteration",), NAN),
+    "curvature_share": ("float64", ("iteration",), NAN),
     "status": ("uint8", ("iteration",), 0),
     "tensor_lca": ("float64", ("iteration", "tensor"), NAN),
     "gradient_norm": ("float64", ("iterate", "tensor"), NAN),

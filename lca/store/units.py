@@ -50,7 +50,7 @@ class Units:
                 first[home] = len(layer)
                 layer += [home] * n
                 index += range(n)
-            starts.append(p.offset + p.size // n * np.arange(n))
+            starts.append(p.offset + p.size // max(n, 1) * np.arange(n))
             owners.append(first[home] + np.arange(n))
         bounds = np.concatenate([*starts, [table.size]]).astype(np.int64)
         return cls(layer, index, bounds, np.concatenate(owners).astype(np.int64))

@@ -49,7 +49,6 @@ from lca.model.evaluation_mode import evaluation_mode
 from lca.model.parameters import flatten
 from lca.problem.objective import Objective
 from lca.problem.problem import Problem
-from lca.store.audit import mean_with_confidence
 from lca.store.summary import Summary
 from lca.text import size, table
 
@@ -134,14 +133,11 @@ def measure_rules(data_dir: Path | None, iterations: str) -> list[list[str]]:
 
 def format_errors(summary: Summary) -> list[str]:
     assert summary.audit is not None
-    parts, signs, shift = (
-        mean_with_confidence(values)[0]
-        for values in (summary.audit.part_error, summary.audit.sign_change, summary.audit.helping_shift)
-    )
+    parts, signs, shift = (summary.audit.mean(figure).mean for figure in ("part_error", "sign_change", "helping_shift"))
     return [
         f"{summary.gradients_per_iteration:.0f}",
         f"{summary.largest_residual:.1e}",
-        f"{100 * abs(summary.cumulative_residual / summary.change):.3f}",
+        f"{100 * summary.relative_residual:.3f}",
         f"{100 * parts:.2f}",
         f"{100 * signs:.2f}",
         f"{shift:+.3f}",

@@ -13,6 +13,7 @@ from lca.model.parameters import flatten
 from lca.problem.batches import map_tensors
 from lca.problem.streaming import count_examples, take_first
 from lca.runtime.device import resolve_device
+from lca.store.audit import count_audited
 from paper.making import Work
 
 N_TIMED = {"cpu": 500, "cuda": 2_000}  # examples in a timed pass
@@ -21,7 +22,7 @@ POINTS = {
     "trapezoid": 1,
     "first-order": 1,
 }  # gradients per iteration if the next iteration is allocated too
-AUDIT_POINTS = 12  # gradients of an audited iteration
+AUDIT_POINTS = 9  # gradients of an audited iteration: 4n + 1 with n = 2 subintervals
 STORED = {"weights": 0.55, "lca": 0.78, "rounded": 0.42}  # size on disk relative to raw float32
 
 
@@ -88,7 +89,7 @@ def _add_up(work: Work, missing: list[str], cost: Cost) -> tuple[float, float]:
 
 def _count_passes(config: lca.AllocateConfig, n: int) -> int:
     isolated = config.iterations is not None and config.iterations.count(":") == 2
-    audited = min(n, max(5, round(config.audit * n))) if config.audit else 0
+    audited = count_audited(n, config.audit)
     return n * (POINTS[config.rule] + isolated) + 1 + AUDIT_POINTS * audited
 
 

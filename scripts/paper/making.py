@@ -154,7 +154,7 @@ def _describe_allocation(allocation: Allocation) -> dict[str, Any]:
 def _expect_allocation(config: lca.AllocateConfig, allocation: Allocation) -> dict[str, Any]:
     chosen = config.range(allocation.n_iterations)
     return {
-        **{name: value for name, value in vars(config).items() if name not in PROBED},
+        **{name: value for name, value in vars(config).items() if name not in PROBED and value is not None},
         "iterations": [chosen.start, chosen.stop, chosen.step],
         "examples": config.examples or allocation.attributes["examples_in_split"],
     }

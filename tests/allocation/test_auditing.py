@@ -1,4 +1,5 @@
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,17 +20,17 @@ def test_signal_stops_the_audit(run, problem, monkeypatch):
 
     def interrupt(self, *arguments):
         passes.append(1)
-        if len(passes) == 6 + 201 + 2 * 12:  # the preflight, the iterations and two of ten audited iterations
+        if len(passes) == 6 + 201 + 2 * 9:  # the preflight, the iterations and two audited ones
             signal.raise_signal(signal.SIGINT)
         return original(self, *arguments)
 
     monkeypatch.setattr(FullGradient, "_evaluate", interrupt)
     with pytest.raises(Interrupted, match="stopped by SIGINT"):
         lca.allocate(run, problem(), config)
-    assert len(passes) == 6 + 201 + 2 * 12
+    assert len(passes) == 6 + 201 + 2 * 9
     allocation = lca.open(run).allocation("train")
     assert (allocation.n_allocated, allocation.complete) == (100, False)
-    assert len(lca.allocate(run, problem(), config).audit.iterations) == 10
+    assert len(lca.allocate(run, problem(), config).audit.iterations) == 10 + 3  # drawn and chosen
 
 
 @pytest.mark.parametrize("rule", ["simpson", "trapezoid", "first-order"])
@@ -40,7 +41,7 @@ def test_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule):
     summary = lca.allocate(
         path, problem(), lca.AllocateConfig(rule=rule, tolerance=10, total_tolerance=1e9, audit=0.5, device="cpu")
     )
-    assert len(summary.audit.iterations) == 10
+    assert len(summary.audit.iterations) == 10 + 3  # drawn and chosen
     weights, stored = torch.from_numpy(lca.open(path).weights[:]).double(), lca.open(path).allocation("train").lca
     model, (x, y) = problem().model.double(), problem().train
     measured = []
@@ -57,6 +58,25 @@ def test_audit_measures_the_true_error_of_the_parts(tmp_path, problem, rule):
         # The audit compares Simpson with 8 subintervals, and the coarser rules with only 4.
         assert audited == pytest.approx(error, rel=0.25, abs=2e-4)
     assert max(measured) > {"simpson": 1e-4, "trapezoid": 1e-2, "first-order": 0.1}[rule]
+
+
+def test_audit_computes_no_backward_pass_by_class(tmp_path, problem, monkeypatch):
+    """The audit needs 4n + 1 gradients of the whole loss per audited iteration, and none of a class.
+
+    With BatchNorm, a batch contains several classes, and each has a backward pass of its own.
+    """
+    model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+    by_class = replace(problem(model=model), groups=lambda batch: batch[1])
+    lca.train(by_class, tmp_path / "run.zarr", batch_size=20, iterations=12, device="cpu")
+    passes, original = [], FullGradient._backward
+
+    def count(self, losses, **options):
+        passes.append(self.by_class is not None)
+        return original(self, losses, **options)
+
+    monkeypatch.setattr(FullGradient, "_backward", count)
+    summary = lca.allocate(tmp_path / "run.zarr", by_class, by_class=True, batch_size=60, device="cpu")
+    assert passes.count(False) == 9 * len(summary.audit.iterations)
 
 
 def test_audit_of_zero_turns_the_audit_off(run, problem):

@@ -116,6 +116,81 @@ def test_trapezoid_can_be_wrong_without_a_residual():
     assert (result.residual, result.intervals, result.status) == (0, 1, Status.CONVERGED)
 
 
+def test_part_estimate_is_the_difference_from_the_next_coarser_rule():
+    """L = θ³ from 0 to 1 by one parameter: 0 by the first order, 3/2 by the trapezoid, 1 by Simpson's rule."""
+    oracle = Separable(torch.tensor([1.0], dtype=torch.float64))
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    loose = {"tolerance": 1e9, "part_tolerance": 1e9}
+    found = {rule: integrate(oracle, zero, one, **loose, rule=rule) for rule in ("trapezoid", "simpson")}
+    assert found["trapezoid"].part_estimate == pytest.approx(1.0)
+    assert found["simpson"].part_estimate == pytest.approx(0.5)
+    assert {result.curvature_share for result in found.values()} == {1.0}
+    half, two = zero + 0.5, one + 1
+    simpson = [integrate(oracle, half, two, **loose, min_intervals=n) for n in (2, 4)]
+    assert simpson[1].part_estimate == pytest.approx(0, abs=1e-14)  # Simpson's rule is exact for cubic losses
+    first = integrate(Quadratic.random(6, 12), *draw_iterates(6, seed=13), tolerance=1e9, rule="first-order")
+    exact = integrate(Quadratic.random(6, 12), *draw_iterates(6, seed=13))
+    error = (first.allocation - exact.allocation).abs().sum() / exact.allocation.abs().sum()
+    assert first.part_estimate == pytest.approx(float(error))  # the trapezoid is exact for quadratic losses
+
+
+def test_iteration_whose_parts_are_uncertain_is_refined():
+    oracle = Separable(torch.ones(6, dtype=torch.float64))
+    theta0, theta1 = draw_iterates(6, seed=6)
+    loose = integrate(oracle, theta0, theta1, tolerance=1e9)
+    strict = integrate(oracle, theta0, theta1, tolerance=1e9, part_tolerance=loose.part_estimate / 100)
+    assert (loose.intervals, loose.status) == (2, Status.CONVERGED)
+    assert strict.intervals > 2
+    assert strict.part_estimate <= loose.part_estimate / 100
+    never = integrate(oracle, theta0, theta1, tolerance=1e9, part_tolerance=1e-30, max_intervals=4)
+    assert (never.intervals, never.status) == (4, Status.AT_LIMIT)
+
+
+def test_adaptive_rule_keeps_the_trapezoid_up_to_the_limit_of_the_curvature_share():
+    oracle = Separable(torch.ones(6, dtype=torch.float64))
+    theta0, theta1 = draw_iterates(6, seed=6, scale=0.1)
+    options = {"tolerance": 1e9, "part_tolerance": 1e9}
+    trapezoid = integrate(oracle, theta0, theta1, rule="trapezoid", **options)
+    share = trapezoid.curvature_share
+    kept = integrate(oracle, theta0, theta1, rule="adaptive", curvature_limit=share, **options)
+    refined = integrate(oracle, theta0, theta1, rule="adaptive", curvature_limit=0.99 * share, **options)
+    assert (kept.intervals, refined.intervals) == (1, 2)
+    assert torch.equal(kept.allocation, trapezoid.allocation)
+    assert torch.equal(refined.allocation, integrate(oracle, theta0, theta1, **options).allocation)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
+def test_refinement_stops_at_the_rounding_errors_of_float32(scale):
+    """With a tolerance that float32 cannot reach, the smooth step ends as converged at any scale of the loss."""
+    oracle = Quadratic.random(50, seed=9)
+    theta0, theta1 = (theta.float() for theta in draw_iterates(50, seed=10))
+
+    def gradient(theta):
+        loss, slope = oracle.loss(theta.double()), oracle.gradient(theta.double())
+        return Evaluation((scale * loss).float().double(), (scale * slope).float())
+
+    ends = gradient(theta0), gradient(theta1)
+    result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-30, max_intervals=64)
+    assert result.status == Status.CONVERGED
+    assert result.intervals == 2
+
+
+def test_refinement_stops_if_it_no_longer_shrinks_the_residual():
+    """The loss has an offset that no gradient explains, so no refinement can help."""
+    oracle, seen = Quadratic.random(5, seed=9), []
+    theta0, theta1 = draw_iterates(5, seed=10)
+
+    def gradient(theta):
+        seen.append(theta)
+        return Evaluation(oracle.loss(theta) + 0.1 * float(theta is theta1), oracle.gradient(theta))
+
+    ends = gradient(theta0), gradient(theta1)
+    result = integrate_iteration(gradient, theta0, theta1, *ends, tolerance=1e-3, max_intervals=1024)
+    assert result.status == Status.AT_LIMIT
+    assert result.intervals <= 8
+    assert result.residual == pytest.approx(-0.1)
+
+
 def test_large_step_is_refined_until_it_converges():
     oracle = Separable(torch.ones(3, dtype=torch.float64))
     theta0 = torch.zeros(3, dtype=torch.float64)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -5,8 +7,11 @@ from torch import nn
 import lca
 from lca.allocation.opening import require_same_data_everywhere
 from lca.errors import LCAError, UsageError
+from lca.problem.losses import cross_entropy
 from lca.runtime import workers as workers_module
 from lca.runtime.workers import Workers
+from lca.store.allocation_writer import AllocationWriter
+from lca.store.run import open_run
 
 
 def test_continued_allocation_keeps_its_batch_size(run, problem, monkeypatch):
@@ -95,3 +100,21 @@ def test_process_with_different_data_is_refused():
     ):
         with pytest.raises(LCAError, match=f"process 1 of 2: expected the same 10 examples as in the first.*{found}"):
             require_same_data_everywhere(two, part)
+
+
+def test_an_allocation_is_not_continued_with_another_loss(run, problem):
+    """The first of two blocks is allocated with the cross-entropy, and then the loss is doubled."""
+    options = {"batch_size": 20, "audit": 0, "device": "cpu"}
+    lca.allocate(run, problem(), **options)
+    AllocationWriter(open_run(run, "r+").allocation("train")).undo(1)
+
+    def double(model, batch):
+        return 2 * cross_entropy(model, batch)
+
+    other = replace(problem(), losses=double, unit="nats")
+    with pytest.raises(
+        LCAError, match="the loss at iterate 0 differs from that in .* begun with another loss"
+    ) as error:
+        lca.allocate(run, other, **options)
+    assert float(error.value.found) == pytest.approx(2 * float(error.value.expected), rel=1e-6)
+    assert lca.allocate(run, problem(), **options).within_bounds

@@ -59,7 +59,7 @@ class Centered(nn.Module):
 
 def test_loss_that_depends_on_the_rest_of_the_batch_causes_a_note(tmp_path, problem):
     path, given = record(tmp_path, problem, Net(Centered()))
-    (note,) = check(path, given, lca.AllocateConfig(batch_size=30)).notes
+    (note,) = check(path, given, lca.AllocateConfig(batch_size=30, audit=0)).notes
     assert note.startswith("an example's loss depends on the rest of its batch (halving the batch changes it by ")
     assert "the batch size, here 30" in note
     mixing = lca.Problem(
@@ -68,7 +68,7 @@ def test_loss_that_depends_on_the_rest_of_the_batch_causes_a_note(tmp_path, prob
     assert any("a loss that mixes examples" in note for note in check(path, mixing).notes)
     known = tmp_path / "known"
     known.mkdir()
-    assert check(*record(known, problem, Net(nn.BatchNorm1d(8)))).notes == []
+    assert check(*record(known, problem, Net(nn.BatchNorm1d(8))), lca.AllocateConfig(audit=0)).notes == []
 
 
 def test_random_loss_is_distinguished_from_a_random_model(tmp_path, problem):
@@ -102,3 +102,11 @@ def test_loss_that_is_not_finite_at_the_first_iterate_is_refused(tmp_path, probl
     path, given = record(tmp_path, problem, model)
     with pytest.raises(LCAError, match="the loss at the first iterate: expected a finite number, found nan"):
         check(path, given)
+
+
+def test_remarks_on_the_loss_are_part_of_the_certificate(tmp_path, problem):
+    path, given = record(tmp_path, problem, Net(Centered()))
+    summary = lca.allocate(path, given, batch_size=30, audit=0, device="cpu")
+    assert "an example's loss depends on the rest of its batch" in "".join(summary.remarks)
+    assert "remark" in str(summary)
+    assert "so L depends on the batch size, here 30" in str(lca.summarize(lca.open(path).allocation("train")))

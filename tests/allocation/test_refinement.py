@@ -44,16 +44,16 @@ def test_iteration_with_the_largest_residual_is_refined_next():
     loss = np.array([2.0, 1.5, 1.2, 1.0, 1.0])
     intervals, status = np.array([2, 2, 8, 2], np.int16), np.array([1, 1, 2, 1], np.uint8)
 
-    def worst(*residual, status=status, eps=2.0**-23):
+    def worst(*residual, status=status, dtype="float32"):
         arrays = {"loss": loss, "residual": np.array(residual), "intervals": intervals, "status": status}
-        return find_worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, eps)
+        return find_worst_iteration({**arrays, "allocated": np.diff(loss) + arrays["residual"]}, config, dtype)
 
     assert worst(0.003, 0.003, 0.003, 0.0) is None  # the total 0.009 is below the bound 0.01
     assert worst(0.02, -0.019, 0.001, 0.0) is None  # the residuals cancel in the total
     assert worst(0.004, 0.02, 0.5, 0.0) == 1  # iteration 2 is worse, but at the limit
     assert worst(-0.03, 0.002, 0.5, 0.0) == 0
     assert worst(0.0, 0.0, 0.5, 1e-7) is None  # at the limit, or below the rounding error of float32
-    assert worst(0.0, 0.0, 0.5, 1e-7, eps=2.0**-52) == 3
+    assert worst(0.0, 0.0, 0.5, 1e-7, dtype="float64") == 3
     assert worst(0.02, 0.03, 0.0, 0.0, status=np.array([1, 3, 1, 1], np.uint8)) == 0
 
 
@@ -104,11 +104,11 @@ def test_each_refinement_uses_the_values_of_the_previous_one(tmp_path, problem, 
     lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
     chosen = []
 
-    def choose(arrays, config, eps):
+    def choose(arrays, config, dtype):
         stored = lca.open(path).allocation("total")
         for name, values in arrays.items():
             np.testing.assert_array_equal(values, getattr(stored, name)[:], err_msg=name)
-        chosen.append(find_worst_iteration(arrays, config, eps))
+        chosen.append(find_worst_iteration(arrays, config, dtype))
         return chosen[-1]
 
     monkeypatch.setattr("lca.allocation.refinement.find_worst_iteration", choose)

@@ -122,7 +122,7 @@ def test_html_contains_tables_and_footer(tmp_path):
     html = layers(runs)._repr_html_()
     assert html == layers(runs).to_answer()._repr_html_()
     assert html.count("<table") == 3
-    assert f"<p>{SIGN_NOTE}<br>2 runs of 2 iterations.</p>" in html
+    assert f"<p>{SIGN_NOTE}<br>Σ A = -3.0000 nats, L_T − L_0 = -3.0000 nats.<br>2 runs of 2 iterations.</p>" in html
     assert "-4.5000 ± 2.1213" in layers(runs).to_answer().tables[0]._repr_html_()
     assert "-3.0000" in layers(runs[0])._repr_html_()
 

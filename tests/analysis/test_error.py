@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
-from handmade import add_allocation, columns_of, make_run
+from handmade import add_allocation, columns_of, make_audit, make_run
 
 from lca.analysis import Errors, error, loss_curve
 from lca.errors import LCAError
 from lca.store.allocation_writer import AllocationWriter
-from lca.store.audit import Audit
 
 
 def with_rules(path, scale=1.0):
     loss = np.array([3.0, 2, 1.5, 1.4])
-    audit = Audit([0, 1], [0.002, 0.004], [0.0, 0.0], [0.01, 0.03], [0.0, 0.0]).to_json()
+    audit = make_audit([0, 1], [0.002, 0.004], [0.0, 0.0], [0.01, 0.03], [0.0, 0.0]).to_json()
     exact = {"loss": loss, "residual": [1e-4, -3e-4 * scale, 1e-4], "intervals": [2, 4, 2], "status": [1, 1, 2]}
     exact["allocated"] = np.diff(loss) + exact["residual"]
     run = make_run(path, np.zeros((7, 3)), attributes={"audit_result": audit}, **exact)

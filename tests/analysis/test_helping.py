@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from handmade import CONVERGED, LCA, NAN, columns_of, make_run
+from handmade import CONVERGED, LCA, NAN, columns_of, make_audit, make_run
 from scipy import stats
 
 from lca.analysis import Helping, helping, layers
-from lca.store.audit import Audit
 
 
 def test_helping_counts(tmp_path):
@@ -28,13 +27,10 @@ def test_helping_counts(tmp_path):
     assert result.layers == ["0", "1"]
 
 
-def test_unconverged_iterations_are_included_on_request(tmp_path):
+def test_unconverged_iterations_are_counted(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA, status=[1, 2, 1, 3])
-    assert helping(run).helped.sum(1).tolist() == [3, 0, 0, 0]
-    assert helping(run).zero.sum(1).tolist() == [2, 0, 6, 0]
-    assert helping(run, unconverged=True).helped.sum(1).tolist() == [3, 5, 0, 0]
-    np.testing.assert_allclose(layers(run).total, [-4, 3.5])
-    np.testing.assert_allclose(layers(run, unconverged=True).total, [-3, -1])
+    assert helping(run).helped.sum(1).tolist() == [3, 5, 0, 0]
+    np.testing.assert_allclose(layers(run).total, [-3, -1])
 
 
 def test_parameter_that_always_helps_is_in_the_last_bin(tmp_path):
@@ -51,7 +47,7 @@ def test_shares_refer_to_all_parameters_and_are_nan_if_excluded(tmp_path):
 
 
 def test_helping_tables_and_notes(tmp_path):
-    audit = Audit([0, 1], [0.01, 0.01], [0.0, 0.0], [0.02, 0.04], [0.5, 0.7]).to_json()
+    audit = make_audit([0, 1], [0.01, 0.01], [0.0, 0.0], [0.02, 0.04], [0.5, 0.7]).to_json()
     a = make_run(tmp_path / "a.zarr", LCA, status=CONVERGED, attributes={"audit_result": audit})
     b = make_run(tmp_path / "b.zarr", np.negative(LCA), status=CONVERGED)
     answer = Helping.tabulate([helping(a), helping(b)])
@@ -74,7 +70,7 @@ def test_helping_tables_and_notes(tmp_path):
 
 
 def test_single_audited_iteration_has_no_interval(tmp_path):
-    audit = Audit([0], [0.01], [0.0], [0.02], [0.5]).to_json()
+    audit = make_audit([0], [0.01], [0.0], [0.02], [0.5]).to_json()
     run = make_run(tmp_path / "run.zarr", LCA, status=CONVERGED, attributes={"audit_result": audit})
     assert "helping % is off by 0.500 percentage points, and 2.00 % of the signs" in str(
         Helping.tabulate([helping(run)])

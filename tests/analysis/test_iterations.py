@@ -1,25 +1,70 @@
-"""Selection of iterations, and the reasons for excluding others."""
+"""Selection of iterations, and what is said about the others."""
 
 import numpy as np
-from handmade import make_run
+import pytest
+from handmade import NAN, make_run
 
-from lca.analysis.iterations import Iterations, choose_iterations, describe_exclusions
+from lca.analysis.iterations import choose_iterations, describe_exclusions, describe_totals, describe_unconverged
+from lca.errors import LCAError
+
+
+def choose(path, lca, **options):
+    return choose_iterations(make_run(path, lca, **options).allocation("train"))
 
 
 def test_exclusions_are_counted_by_reason(tmp_path):
-    run = make_run(tmp_path / "run.zarr", np.ones((7, 6)), status=[0, 1, 2, 3, 3, 1])
-    found = choose_iterations(run.allocation("train"))
-    assert found.mask.tolist() == [False, True, False, False, False, True]
-    assert found.exclusions == {"not allocated": 1, "not converged": 1, "not finite": 2}
-    assert found.n == 2
-    assert describe_exclusions([found, found]) == "excluded: 2 not allocated, 2 not converged, 4 not finite"
-    more = choose_iterations(run.allocation("train"), unconverged=True)
-    assert more.mask.tolist() == [False, True, True, False, False, True]
-    assert more.exclusions == {"not allocated": 1, "not finite": 2}
+    found = choose(tmp_path / "run.zarr", np.ones((7, 6)), status=[0, 1, 2, 3, 3, 1])
+    assert found.mask.tolist() == [False, True, True, False, False, True]
+    assert found.exclusions == {"not allocated": 1, "not finite": 2}
+    assert found.n == 3
+    assert describe_exclusions([found, found]) == "excluded: 2 not allocated, 4 not finite"
 
 
-def test_intersection_excludes_what_either_excludes():
-    a, b = Iterations(np.array([3, 1, 1, 2, 1, 0])), Iterations(np.array([1, 3, 1, 3, 1, 1]))
+def test_intersection_excludes_what_either_excludes(tmp_path):
+    a = choose(tmp_path / "a.zarr", np.ones((7, 6)), status=[3, 1, 1, 2, 1, 0])
+    b = choose(tmp_path / "b.zarr", np.ones((7, 6)), status=[1, 3, 1, 3, 1, 1])
     assert (a & b).mask.tolist() == [False, False, True, False, True, False]
-    assert (a & b).exclusions == {"not allocated": 1, "not converged": 1, "not finite": 2}
-    assert (Iterations(np.array([2, 3]), unconverged=True) & Iterations(np.array([2, 1]), unconverged=True)).n == 1
+    assert (a & b).exclusions == {"not allocated": 1, "not finite": 3}
+
+
+def test_an_allocation_without_a_finite_iteration_is_an_error(tmp_path):
+    with pytest.raises(LCAError, match="no usable iteration: 2 not finite"):
+        choose(tmp_path / "run.zarr", np.ones((7, 2)), status=[3, 3])
+
+
+def test_unconverged_iterations_are_counted_with_the_size_of_their_residuals(tmp_path):
+    residual = [0.0, -0.25, 0.5]
+    found = choose(tmp_path / "run.zarr", np.ones((7, 3)), status=[1, 2, 2], residual=residual)
+    assert found.mask.all()
+    assert describe_unconverged([found]) == [
+        "2 iterations did not converge. Their residuals, 0.750 nats in total, are part of every sum."
+    ]
+    assert describe_unconverged([choose(tmp_path / "all.zarr", np.ones((7, 3)))]) == []
+
+
+def test_the_sum_of_the_parts_is_compared_with_the_loss_change(tmp_path):
+    found = choose(tmp_path / "run.zarr", np.ones((7, 3)), loss=[30, 37, 44, 51])
+    assert describe_totals([found]) == ["Σ A = 21.000 nats, L_T − L_0 = 21.000 nats."]
+
+
+def test_a_sum_that_differs_from_the_loss_change_is_a_warning(tmp_path):
+    found = choose(tmp_path / "run.zarr", np.ones((7, 3)), loss=[30, 37, 44, 50], residual=[0, 0, 1])
+    total, warning = describe_totals([found])
+    assert total == "Σ A = 21.000 nats, L_T − L_0 = 20.000 nats."
+    assert warning.startswith("WARNING: Σ A and the loss change differ by 1.00 nats (5 % of it).")
+
+
+def test_the_change_of_a_run_that_diverged_is_that_of_its_finite_iterations(tmp_path):
+    found = choose(
+        tmp_path / "run.zarr", np.ones((7, 3)), status=[1, 1, 3], loss=[30, 37, 44, NAN], allocated=[7, 7, NAN]
+    )
+    assert (found.sum_of_parts, found.change) == (14, 14)
+
+
+def test_iterations_lost_in_the_middle_are_missing_from_the_sum(tmp_path):
+    """The loss changes by 21, but one of three iterations is not finite, so Σ A is 14."""
+    found = choose(
+        tmp_path / "run.zarr", np.ones((7, 3)), status=[1, 3, 1], loss=[30, 37, 44, 51], allocated=[7, NAN, 7]
+    )
+    assert (found.sum_of_parts, found.change) == (14, 21)
+    assert describe_totals([found])[1].startswith("WARNING")

@@ -24,7 +24,7 @@ def test_lca_by_class(tmp_path):
     values = rng.normal(size=(7, 4))
     class_lca = rng.normal(size=(4, 3, 4))
     runs = [
-        make_run(tmp_path / f"{i}.zarr", values, status=[1, 1, 2, 1], class_lca=class_lca + i, attributes=names)
+        make_run(tmp_path / f"{i}.zarr", values, status=[1, 1, 3, 1], class_lca=class_lca + i, attributes=names)
         for i, names in enumerate([{"class_names": ["cat", "dog", "7"]}] * 2)
     ]
     result = layers(runs[0])

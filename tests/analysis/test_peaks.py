@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lca.analysis.peaks import Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronized
+from lca.analysis.peaks import Peaks, _draw_shifts, compute_p, draw_baseline, find_deepest_minima, find_synchronized
 
 
 def minima(values, n):
@@ -45,10 +45,20 @@ def test_baseline_equals_count_after_shifting():
     peaks[0, 0, -5:] = -1
     shifts = (-2, -1, 0, 1, 2)
     found = draw_baseline(peaks, shifts, 50, seed=3)
-    draws = np.random.default_rng(3).choice(shifts, (50, 4, 3))
+    draws = _draw_shifts(shifts, (50, 4, 3), seed=3)
     for r in range(50):
         moved = [[{int(t) + draws[r, c, i] for t in peaks[c, i] if t >= 0} for i in range(3)] for c in range(4)]
         assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
+
+
+def test_layers_are_never_all_shifted_by_the_same():
+    """Equal shifts would reproduce the count: with two layers and three shifts, in one of three repeats."""
+    draws = _draw_shifts((-1, 0, 1), (3_000, 1, 2), seed=0)
+    pairs, counts = np.unique(draws[:, 0], axis=0, return_counts=True)
+    assert pairs.tolist() == [[-1, 0], [-1, 1], [0, -1], [0, 1], [1, -1], [1, 0]]
+    assert np.abs(counts - 500).max() < 5 * 500**0.5
+    same = np.arange(20) * 10
+    assert (draw_baseline(np.array([[same, same]]), (-2, -1, 0, 1, 2), 1_000, seed=0) == 0).all()
 
 
 def test_single_layer_is_always_synchronized():

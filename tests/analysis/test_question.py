@@ -35,7 +35,7 @@ from lca.errors import Interrupted, LCAError, UsageError
     ("status", "message"),
     [
         (0, r"Finish the allocation, or replace it with lca.allocate\('.*run.zarr', problem, overwrite=True\)"),
-        (2, "4 not converged. To include the 4 iterations that did not converge, pass unconverged=True"),
+        (3, "has no usable iteration: 4 not finite"),
     ],
 )
 def test_allocation_without_usable_iterations_is_an_error(tmp_path, status, message):

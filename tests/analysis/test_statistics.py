@@ -4,7 +4,13 @@ import numpy as np
 from scipy import stats
 
 from lca.analysis.answer import format_p
-from lca.analysis.statistics import differs_between, differs_from_zero, differs_in_pairs, mean_and_deviation
+from lca.analysis.statistics import (
+    correct_for_rows,
+    differs_between,
+    differs_from_zero,
+    differs_in_pairs,
+    mean_and_deviation,
+)
 
 
 def test_mean_and_sample_deviation():
@@ -22,6 +28,12 @@ def test_p_values_equal_scipy():
     np.testing.assert_allclose(differs_in_pairs(a, b), stats.ttest_rel(a, b).pvalue)
     np.testing.assert_allclose(differs_between(a, b[:4]), stats.ttest_ind(a, b[:4], equal_var=False).pvalue)
     assert differs_between(a, b)[0] < 0.01
+
+
+def test_p_values_are_corrected_for_the_number_of_rows():
+    """The example has p = 0.01, 0.02, 0.03 and 0.04 [Holm's method: times 4, 3, 2 and 1, and never decreasing]."""
+    np.testing.assert_allclose(correct_for_rows([0.03, 0.01, np.nan, 0.04, 0.02]), [0.06, 0.04, np.nan, 0.06, 0.06])
+    np.testing.assert_allclose(correct_for_rows([0.5, 0.9]), [1, 1])
 
 
 def test_impossible_tests_give_nan():

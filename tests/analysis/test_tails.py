@@ -65,7 +65,7 @@ def test_weibull_fit_uses_every_nth_value(tmp_path, monkeypatch, heavy):
         monkeypatch.setattr("lca.analysis._tails.N_SAMPLE", n_sample)
         T = 150
         status = np.ones(T)
-        status[20:40] = 2
+        status[20:40] = 3
         result = tails(run_of(tmp_path / f"{n_sample}.zarr", heavy, T, status=status))
         step = result.sample_step
         used = heavy[: len(heavy) // T * T].reshape(-1, T)

@@ -30,7 +30,7 @@ def test_fits_equal_scipy(tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     answer = result.to_answer()
     columns = columns_of(answer, "total LCA (nats) by delay of last:momentum, with a linear fit")
-    assert list(columns) == ["0", "1", "3", "9", "slope (nats per unit)", "R²", "p (slope = 0)"]
+    assert list(columns) == ["0", "1", "3", "9", "slope (nats per unit)", "R²", "p (slope = 0)", "p (Holm)"]
     assert len(columns["1"]["0"]["values"]) == 2
     assert trend(runs, "1:momentum", layer="last").layers == ["1"]
     np.testing.assert_allclose(trend(runs, "1:momentum").x, momenta)

@@ -113,7 +113,7 @@ def test_every_field_of_a_look_and_a_film_has_help(config):
 
 def test_defaults_are_shown():
     text = " ".join(call("allocate", "--help").stdout.split())
-    for default in ("0.001", "0.01", "64", "simpson", "auto", "0"):
+    for default in ("0.01", "64", "simpson", "auto", "0"):
         assert f"[default: {default}]" in text
 
 

@@ -149,7 +149,7 @@ def test_a_narrow_terminal_loses_no_column_and_cuts_no_number(width):
     words = shown.split()
     for values in numbers.values():
         for value in values:
-            assert f"{value:.2f}" in words
+            assert f"{value:.1f}" in words
     for c in range(6):
         assert re.search(rf"column {c}\b", shown)
 
@@ -157,8 +157,8 @@ def test_a_narrow_terminal_loses_no_column_and_cuts_no_number(width):
 def test_long_labels_are_folded():
     shown = render(make_answer(["a_very_long_name_of_a_layer"], {"LCA": [-0.5]}), 24)
     first, second = shown.splitlines()[3:5]
-    assert first == "a_very_long_name_  -0.50"
-    assert second.rstrip() == "of_a_layer"
+    assert first == "a_very_long_na  -0.50000"
+    assert second.rstrip() == "me_of_a_layer"
 
 
 def test_a_terminal_too_narrow_for_a_column_gets_the_plain_table():

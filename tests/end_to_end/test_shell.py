@@ -276,7 +276,7 @@ def test_problem_options_and_initial_weights_are_restored(tmp_path):
     assert weights.shape[0] == 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10
     assert (weights[:1040, 0] == weights[:1040, 3]).all()
     table = call("analyze", "layers", path).stdout
-    assert table.splitlines()[2].split() == ["fc1", "0.0000", "0.0"]
+    assert table.splitlines()[2].split() == ["fc1", "0.000000", "0.0"]
     other = call("train", "digits-fc", "--init-from", f"{path}@1", "--out", tmp_path / "next.zarr", status=1).stderr
     assert "the model is not the model that" in other
     output = call(

@@ -140,7 +140,7 @@ def test_shell_and_python_give_the_same_result(stranger):
             np.testing.assert_array_equal(a.lca[:], b.lca[:])
         np.testing.assert_allclose(a.lca[:], b.lca[:], rtol=1e-3, atol=1e-7)
     answer = json.loads((stranger.folder / "layers.json").read_text())
-    columns = answer["tables"][0]["columns"]["LCA (nats)"]
+    columns = answer["tables"][0]["columns"]["LCA (units of the loss)"]
     assert {layer: columns[layer]["mean"] for layer in columns if layer != "sum"} == pytest.approx(
         eval(totals), rel=1e-4
     )

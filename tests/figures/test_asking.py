@@ -78,10 +78,10 @@ def test_only_figures_of_runs_have_a_default_title(runs):
 def test_every_figure_has_the_same_signature(name):
     function = getattr(figures, name)
     parameters = inspect.signature(function).parameters
-    assert list(parameters)[:4] == ["runs", "look", "name", "unconverged"]
+    assert list(parameters)[:3] == ["runs", "look", "name"]
     assert all(parameter.kind == parameter.KEYWORD_ONLY for parameter in list(parameters.values())[2:])
-    defaults = [parameters[each].default for each in ("look", "name", "unconverged")]
-    assert defaults == [Look(), "train", False]
+    defaults = [parameters[each].default for each in ("look", "name")]
+    assert defaults == [Look(), "train"]
     for section in ("Args:", "Returns:", "Raises:", "Example:"):
         assert f"\n    {section}\n" in function.__doc__
 
