@@ -6,12 +6,12 @@ __all__ = ["assert_shown", "find_commands", "without_numbers"]
 
 
 def without_numbers(text):
-    """Return its lines, with # for each number."""
+    """Return the lines of a text, with every number replaced by #."""
     return [mask_numbers(line) for line in text.strip().splitlines()]
 
 
 def assert_shown(shown, printed):
-    """Assert that every part of `shown` between two ellipses is printed, except for the numbers."""
+    """Assert that every part of `shown` between two ellipses is printed, ignoring the numbers."""
     found = without_numbers(printed)
     for part in shown.split("…\n"):
         lines = without_numbers(part)

@@ -8,7 +8,7 @@ X, Y = torch.arange(22.0).reshape(11, 2), torch.arange(11) % 3
 
 
 class Listed(Dataset):
-    """A map-style dataset of (x, y)."""
+    """A map-style dataset whose examples are dictionaries of x and y."""
 
     def __init__(self, data):
         self.data = data

@@ -106,7 +106,10 @@ CONV_SIZE = 128
 
 
 def random_run(path, T=300, block=None, chunk=16_384, monkeypatch=None, zeros=0.3):
-    """Create a run of conv_net with random LCA, weights and gradient signs, and iterations of every status."""
+    """Create a run of conv_net with random LCA, weights and gradient signs, and iterations of every status.
+
+    Returns the run and a dictionary of the values that it contains.
+    """
     rng = np.random.default_rng(1)
     lca = rng.normal(size=(CONV_SIZE, T)) * 10.0 ** rng.integers(-9, 0, (CONV_SIZE, T))
     lca[rng.random((CONV_SIZE, T)) < zeros] = 0

@@ -1,3 +1,5 @@
+"""The messages of errors and their remedies, and the conversion of storage errors."""
+
 import ast
 import errno
 import inspect

@@ -39,7 +39,7 @@ def declared():
 
 
 class Imports(ast.NodeVisitor):
-    """The packages that a module imports: at once, or later, that is, in a function or only for type checking."""
+    """The packages that a module imports: `at_once`, or `later`, in a function or only for type checking."""
 
     def __init__(self, path):
         self.at_once, self.later, self._depth = set(), set(), 0
@@ -132,7 +132,7 @@ def test_torchvision_is_required_only_by_extras(metadata):
 
 
 def test_description_has_no_relative_links_and_pictures(metadata):
-    """They would be broken on the page of a package index."""
+    """Relative links would be broken on the page of a package index."""
     description = metadata.get_payload()
     prose = re.sub(r"```.*?```|`[^`]*`", "", description, flags=re.S)
     assert metadata["Description-Content-Type"] == "text/markdown"

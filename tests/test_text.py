@@ -1,3 +1,5 @@
+"""Numbers, tables and lists of facts as text and as HTML."""
+
 from xml.etree import ElementTree
 
 import pytest

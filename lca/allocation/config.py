@@ -30,8 +30,8 @@ class AllocateConfig:
     )
     part_tolerance: float | None = option(
         default=None,
-        help="Largest part estimate allowed in an iteration, as a fraction of Σ|A|: the difference from the next "
-        "coarser rule. Iterations above it are refined.",
+        help="Largest part estimate allowed in an iteration. The part estimate is the difference from the next coarser "
+        "rule, as a fraction of Σ|A|. Iterations above the limit are refined.",
         unset="no limit; 0.02 with the adaptive rule",
         metavar="FRACTION",
         group="Accuracy",
@@ -57,7 +57,7 @@ class AllocateConfig:
         default=0.01,
         metavar="FRACTION",
         help="Fraction of iterations to integrate again on a finer grid, which measures the error of the LCA values. "
-        "At least 20 iterations are audited, fewer of a short run. Zero turns the audit off.",
+        "At least 20 iterations are audited, or fewer if the run is short. Zero turns the audit off.",
         group="Accuracy",
     )
     seed: int = option(

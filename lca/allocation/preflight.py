@@ -221,7 +221,7 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
 
 
 def describe_path(run: Run) -> list[str]:
-    """Return a remark if the run was imported from checkpoints, so that its path is only known at these."""
+    """Return a remark if the run was imported from checkpoints, because its path between them is unknown."""
     files = run.attributes.get("imported", [])
     if not files:
         return []
@@ -235,8 +235,8 @@ def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:
     refined = [n for n in checked.sampled.values() if n > UNREFINED[config.rule]]
     if 2 * len(refined) > len(checked.sampled):
         notes.append(
-            f"most of the iterations that were tried have to be refined, to up to {max(refined)} gradients each. A "
-            "larger tolerance of the residual needs fewer."
+            f"most of the iterations that were tried have to be refined, with up to {max(refined)} gradients each. "
+            "A larger residual tolerance would require fewer."
         )
     if checked.audit_passes > EXPENSIVE_AUDIT * checked.n_passes:
         notes.append(

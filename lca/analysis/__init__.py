@@ -6,7 +6,7 @@ notebooks show them as HTML, and ``to_frame()`` converts a table to a ``pandas.D
 (nats for cross-entropy). Below 0 it lowers the loss (helps), above 0 it raises the loss (hurts).
 
 Large arrays are read piece by piece, so memory use is bounded regardless of the number of parameters K and iterations
-T. Iterations that are not allocated, did not converge or are not finite are excluded and reported, never read as 0.
+T. Iterations that are not allocated or not finite are excluded and reported, never read as 0.
 """
 
 from lca.analysis._compare import Comparison, compare

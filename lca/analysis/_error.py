@@ -47,7 +47,7 @@ class Errors(Result):
             "|Σ A − ΔL|: cumulative residual, where ΔL is the loss change over all finite iterations.",
             "largest residual: in a single iteration. gradients: full-set gradients per iteration.",
             "part error %: Σ|A − exact| / Σ|A|. wrong signs %: parameters whose LCA has the wrong sign. Both are means "
-            "over all iterations, estimated from the audited ones, or – without an audit.",
+            "over all iterations, estimated from the audited ones, and shown as – if there was no audit.",
         ]
         most = [max(result.iterations.values(), key=lambda chosen: chosen.n) for result in results]
         return Answer("error", [_tabulate_errors(results, names)], most, notes)

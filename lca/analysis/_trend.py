@@ -78,7 +78,7 @@ def trend(
     delay: bool = False,
     name: str = "train",
 ) -> Trend:
-    """Fit the total LCA of each layer to a training option.
+    """Fit the total LCA of each layer as a linear function of a training option.
 
     Source: arXiv 1909.01440, section 4, figure 5.
 

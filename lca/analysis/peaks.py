@@ -90,5 +90,5 @@ def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Co
 
 
 def compute_p(observed: int, baseline: Counts | Floats) -> float:
-    """Return the one-sided p-value of observing at least this many by chance, never 0     [Phipson and Smyth 2010]"""
+    """Return the one-sided p-value of the observed count, which is never 0     [Phipson and Smyth 2010]"""
     return float((1 + np.sum(baseline >= observed)) / (1 + len(baseline)))

@@ -36,7 +36,7 @@ def differs_between(first: ArrayLike, second: ArrayLike) -> Floats:
 def correct_for_rows(p: ArrayLike) -> Floats:
     """Correct p-values, shape (rows,), for the number of rows tested, by Holm's method. NaN remains NaN.
 
-    A corrected value is the probability that any of the tests is as significant by chance [Holm 1979].
+    A corrected value bounds the probability that at least one test is this significant by chance [Holm 1979].
     """
     raw = np.asarray(p, np.float64)
     corrected = np.full(raw.shape, np.nan)

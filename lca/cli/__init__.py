@@ -1,1 +1,1 @@
-"""The command line interface. Each command parses its options, makes one call of the library and prints the result."""
+"""The command-line interface. Each command parses its options, makes one call to the library and prints the result."""

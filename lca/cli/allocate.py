@@ -95,8 +95,8 @@ def allocate(
 def check(path: str, problem: str | None, data_dir: Path | None, download: bool, **options: Any) -> None:
     """Check whether RUN can be allocated, and forecast the cost.
 
-    Tests that the loss depends on the parameters only and that its gradient is correct, and prints the recorded
-    parameters and a forecast of time and disk space. Writes nothing.
+    Tests that the loss depends only on the parameters and that its gradient is correct. Prints the recorded parameters
+    and a forecast of the time and disk space that the allocation needs. Writes nothing.
 
     \b
     lca check run.zarr --batch-size 5000
@@ -110,4 +110,4 @@ def check(path: str, problem: str | None, data_dir: Path | None, download: bool,
 
 
 def _render_remedies(checked: "Preflight") -> list[str]:
-    return [f"to write less, see {', '.join(map(render, checked.remedies))}"] if checked.remedies else []
+    return [f"to use less disk space, see {', '.join(map(render, checked.remedies))}"] if checked.remedies else []

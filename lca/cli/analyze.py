@@ -34,8 +34,8 @@ def analyze() -> None:
     """Answer a question about one or several allocated runs.
 
     Each question prints tables and can write them as JSON. Over several runs of the same model, each number is a mean ±
-    standard deviation. Iterations that are not allocated, are not finite or did not converge are excluded and
-    counted. LCA below zero helps (lowers the loss), and LCA above zero hurts (raises it).
+    standard deviation. Iterations that are not allocated or not finite are excluded and counted. LCA below zero helps
+    (lowers the loss), and LCA above zero hurts (raises it).
 
     \b
     lca analyze layers run.zarr
@@ -56,7 +56,7 @@ def add_question(
 ) -> None:
     """Add a command that asks a question and prints its answer.
 
-    `helps` and `settings` describe the question's own arguments, see argument_options.
+    `helps` and `settings` describe the question's own arguments (see argument_options).
     """
 
     def command(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
@@ -125,7 +125,7 @@ add_question(
     "How heavy-tailed the LCA is.",
     """Show how heavy-tailed the distribution of LCA is.
 
-    The values are the LCA of single parameters in single iterations, compared with a normal distribution.
+    Compares the LCA of single parameters in single iterations with a normal distribution.
 
     \b
     lca analyze tails run.zarr
@@ -155,7 +155,7 @@ add_question(
     lca allocate run.zarr --examples 5000 --name subset-5000
     lca analyze subset run.zarr
     """,
-    {"against": "Name of an allocation over a subset. Repeatable.  [default: all of the same split]"},
+    {"against": "Name of an allocation over a subset. Repeatable.  [default: all subsets of the same split]"},
 )
 add_question(
     "error",
@@ -203,7 +203,9 @@ add_question(
         "seed": "Random seed for the shifts.",
     },
 )
-@click.option("--without-0", is_flag=True, help="Exclude shift 0 from the chance model.")
+@click.option(
+    "--without-0", is_flag=True, help="Shift every layer by at least one iteration when computing the chance level."
+)
 def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
     """Show whether the layers learn in the same iterations more often than by chance.
 
@@ -220,7 +222,7 @@ def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bo
 @analyze.command("compare", cls=RunGroups, short_help="Compare two groups of runs.")
 @stack([*SHARED])
 def analyze_compare(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Compare two groups of runs, separated by `--`, by Welch's t-test.
+    """Compare two groups of runs, separated by `--`, with Welch's t-test.
 
     Prints the LCA of each layer and the final losses in both groups, with a p-value for each difference.
 

@@ -1,4 +1,4 @@
-"""The group `lca plot`, and how its commands read their options, draw a figure and save it."""
+"""The group `lca plot`, and the functions with which its commands read their options, draw a figure and save it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +23,10 @@ from lca.figures.style import DPI, require_suffix
 
 @click.group(cls=Group)
 def plot() -> None:
-    """Draw a figure of one or several allocated runs into a file.
+    """Draw a figure of one or several allocated runs and write it to a file.
 
-    By default, green marks LCA that helps (below zero, lowers the loss), and red marks LCA that hurts (above zero).
+    By default, green marks LCA that helps (below zero, lowers the loss), and red marks LCA that hurts (above zero,
+    raises the loss).
 
     \b
     lca plot helping run.zarr --out helping.png
@@ -99,8 +100,8 @@ def add_figure(
 ) -> None:
     """Add a command that draws a figure.
 
-    `look` names the further fields of figures.Look that apply to the figure. `helps` and `settings` describe the
-    figure's own arguments, see argument_options.
+    `look` names the fields of figures.Look that apply to this figure, besides those that apply to all figures. `helps`
+    and `settings` describe the figure's own arguments (see argument_options).
     """
 
     def command(runs: Sequence[str], name: str, out: Path, dpi: int, **options: Any) -> None:

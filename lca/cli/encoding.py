@@ -6,7 +6,7 @@ from encodings import ascii
 from io import TextIOWrapper
 
 READABLE = "lca.readable"  # the name of the error handler
-PLAIN_ASCII = "lca_ascii"  # ASCII under another name, because click would write UTF-8 to a stream in "ascii"
+PLAIN_ASCII = "lca_ascii"  # ASCII under another name, because click writes UTF-8 to a stream in "ascii"
 # Python's default error handlers for stdout. Any other handler was chosen by the user through PYTHONIOENCODING.
 PYTHONS_CHOICE = ("strict", "surrogateescape")
 
@@ -51,9 +51,9 @@ ASCII = {
 
 
 def replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return the text to write in place of the characters that a codec lacks, and where to continue.
+    """Return the text to write in place of a character that the codec lacks, and the position to continue from.
 
-    Bytes of a file name that could not be decoded are written as they were read.
+    Bytes of a file name that could not be decoded are written unchanged.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -64,7 +64,7 @@ def replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def find_plain_ascii(name: str) -> codecs.CodecInfo | None:
-    """Return the codec PLAIN_ASCII, for codecs.register."""
+    """Return the codec called PLAIN_ASCII, and None for any other name. For codecs.register."""
     if name != PLAIN_ASCII:
         return None
     return codecs.CodecInfo(
@@ -77,7 +77,7 @@ def find_plain_ascii(name: str) -> codecs.CodecInfo | None:
 
 
 def make_output_readable() -> None:
-    """Let stdout and stderr replace the characters that their encoding lacks, unless the user chose a handler."""
+    """Let stdout and stderr replace characters that their encoding lacks, unless the user chose an error handler."""
     for stream in (sys.stdout, sys.stderr):
         # Other kinds of streams, such as those of notebooks, accept all characters and cannot be reconfigured.
         if isinstance(stream, TextIOWrapper) and (stream is sys.stderr or stream.errors in PYTHONS_CHOICE):

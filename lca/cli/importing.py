@@ -39,8 +39,8 @@ def import_(
     """Create RUN, a run store, from existing checkpoints.
 
     FILES are state_dicts (.pt or .safetensors) or folders that contain them. Each file becomes one iterate, in the
-    order given. Files in a folder are sorted by number. The allocation integrates along a straight line between two
-    checkpoints, and its error bounds show how well this integral converged.
+    order given. Files in a folder are sorted by number. The allocation integrates along the straight line between
+    consecutive checkpoints, and its error bounds show how well this integral converged.
 
     \b
     lca import run.zarr checkpoints/ --problem mine.py:problem

@@ -23,7 +23,8 @@ Decorator = Callable[[Callback], Callback]
 def config_options(config: Any, names: Collection[str] = (), *, without: Collection[str] = ()) -> Decorator:
     """Add an option for each field of a configuration class, or only for the fields in `names`.
 
-    The fields in `without` get no option. The value of an option that the user does not pass is None.
+    The fields in `without` get no option. The value of an option that the user does not pass is
+    None, or () if the option is repeatable.
     """
     hints = get_type_hints(config)
     chosen = [each for each in fields(config) if (not names or each.name in names) and each.name not in without]
@@ -177,7 +178,7 @@ data_options = stack(
     ]
 )
 
-BETWEEN_GROUPS = "\x1d"  # replaces `--`, which click would drop: ASCII's group separator, which no path contains
+BETWEEN_GROUPS = "\x1d"  # stands for `--`, which click would drop; the ASCII group separator is in no path
 
 
 class RunGroups(Command):

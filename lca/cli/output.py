@@ -28,7 +28,7 @@ def get_terminal() -> "Console | None":
 
 
 def print_answer(answer: "Answer") -> None:
-    """Print an answer: as its own text, or on a terminal with signed values in color."""
+    """Print an answer as plain text, or with signed values in color if stdout is a terminal."""
     if console := get_terminal():
         from lca.cli import tables
 
@@ -38,7 +38,7 @@ def print_answer(answer: "Answer") -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
-    """Print a table; `left` holds the columns that are aligned to the left."""
+    """Print a table; `left` contains the indices of the left-aligned columns."""
     if console := get_terminal():
         from lca.cli import tables
 
@@ -48,7 +48,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Coll
 
 
 def print_facts(text: str, verdicts: Mapping[str, bool] | None = None) -> None:
-    """Print lines of a label and a value; `verdicts` maps labels to whether their value is good news."""
+    """Print lines of a label and a value; `verdicts` maps labels to True if their value is good, else to False."""
     if console := get_terminal():
         from lca.cli import tables
 

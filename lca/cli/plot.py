@@ -28,7 +28,9 @@ add_figure(
     "loss",
     figures.loss,
     "Loss and sum of the LCA over time.",
-    """Plot the loss of a run, its first loss plus the sum of all LCA so far, and their difference.
+    """Plot the loss of a run, compared with its first value plus the sum of all LCA so far, and the residuals.
+
+    The residual of an iteration is the sum of its LCA minus the change of the loss.
 
     \b
     lca plot loss run.zarr --out loss.png
@@ -72,7 +74,7 @@ add_figure(
     "distribution",
     figures.distribution,
     "Distribution of the LCA.",
-    """Plot the distribution of all non-zero LCA of a run, with a Gaussian and fitted Weibull distributions.
+    """Plot the distribution of all non-zero LCA values of a run, with a Gaussian and fitted Weibull distributions.
 
     \b
     lca plot distribution run.zarr --out distribution.png
@@ -102,7 +104,7 @@ add_figure(
     "When each layer learns most.",
     """Plot the iterations in which each layer of a run learns most.
 
-    Peaks that all layers share have another color. If the LCA is stored by class, the peaks are shown by class and
+    Peaks that all layers share have a different color. If the LCA is stored by class, the peaks are shown by class and
     layer.
 
     \b
@@ -157,7 +159,9 @@ add_figure(
     "cumulative",
     figures.cumulative,
     "Cumulative LCA of each layer.",
-    """Plot the cumulative LCA of each layer of a run over time, and on the validation split if it is allocated.
+    """Plot the cumulative LCA of each layer of a run over time.
+
+    A complete allocation named val is drawn as well.
 
     \b
     lca plot cumulative run.zarr --out cumulative.png

@@ -28,8 +28,8 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     """List the built-in problems.
 
     Prints the dataset, the numbers of examples and parameters, the cost of a pass over the training split, the default
-    training and the options of every problem. If PROBLEM is given, prints only these problems, with the names of their
-    layers.
+    training settings and the options of every problem. If any PROBLEM is given, prints only the given problems, with
+    the names of their layers.
 
     \b
     lca problems cifar-fc --set layers=5
@@ -67,7 +67,7 @@ def print_problems(entries: "Sequence[Entry]", layers: bool = False) -> None:
 
 
 def _describe_options(entries: "Sequence[Entry]") -> list[tuple[str, str]]:
-    """Return a (label, text) pair for each problem option, with its meaning and its default in each problem."""
+    """Return a (label, text) pair for each problem option, with its meaning and its value in each problem."""
     from lca.problem.zoo.presets import OPTIONS
 
     options = []
@@ -94,9 +94,9 @@ def _describe_recipe(recipe: TrainConfig) -> str:
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def init(file: Path) -> None:
-    """Write a template for a problem with your own model and data to FILE.
+    """Write FILE, a template for a problem with your own model and data.
 
-    The template is a commented Python file that can be trained without changes.
+    The template is a commented Python file, whose problem can be trained without changes.
 
     \b
     lca init mine.py

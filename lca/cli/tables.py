@@ -60,7 +60,7 @@ def print_table(
 
     Columns that do not fit next to each other are printed below, with the labels repeated. Long labels are folded, but
     other cells never are. If not even one column fits, the plain table is printed. `styles` contains the style of each
-    cell, and `left` the columns that are aligned to the left.
+    cell, and `left` the indices of the left-aligned columns.
     """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     label_width = min(widths[0], console.width - GAP - max(widths[1:], default=0))
@@ -112,7 +112,7 @@ def _print_part(
 def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> None:
     """Print lines of a label and a value, with the label in bold.
 
-    `verdicts` maps some labels to whether their value is good news. These values are green if it is, and red otherwise.
+    `verdicts` maps some labels to True if their value is good, which is then green, or to False for red.
     """
     from rich.text import Text
 
@@ -126,7 +126,7 @@ def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> 
 
 
 def print_line(console: "Console", text: str, style: str = "") -> None:
-    """Print a line that the terminal, not rich, wraps."""
+    """Print a line without breaking it, so that the terminal wraps it."""
     console.print(text, style=style or None, soft_wrap=True)
 
 

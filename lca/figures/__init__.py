@@ -6,7 +6,7 @@
     lca.figures.save(figure, "helping.png")
 
 A ``Look`` sets the title, the colors, the layers and iterations to show, and the size for a screen or a paper.
-``animation`` and ``report`` do not return a figure: they write their file themselves.
+``animation`` and ``report`` write a file instead of returning a figure.
 """
 
 from lca.figures._animation import Film as Film

@@ -45,7 +45,7 @@ class Film:
 
     fps: int = option(default=24, metavar="N", help="Frames per second.")
     every: int = option(default=1, metavar="N", help="Show every Nth iteration.")
-    smooth: int = option(default=1, metavar="N", help="Show in each frame the mean LCA of the last N iterations.")
+    smooth: int = option(default=1, metavar="N", help="In each frame, show the mean LCA of the last N iterations.")
     width: int = option(default=1280, metavar="PIXELS", help="Width, an even number of pixels.")
     height: int = option(default=720, metavar="PIXELS", help="Height, an even number of pixels.")
 
@@ -78,7 +78,8 @@ def animation(run: RunLike, path: Path | str, look: Look = DEFAULT, film: Film =
         The number of frames.
 
     Raises:
-        UsageError: The suffix is not supported, or the package that encodes this format is not installed.
+        UsageError: ``run`` is not a single run, the suffix is not supported, or the package that encodes this format is
+            not installed.
         LCAError: Writing the film failed.
 
     Example:

@@ -12,7 +12,7 @@ from lca.figures.asking import Runs, ask_one
 from lca.figures.axes import SIGNS, draw_line, escape_text, set_time_axis, set_title, tidy
 from lca.figures.style import DEFAULT, INK, Look
 
-MAX_NAMED = 20
+MAX_NAMED = 20  # largest number of curves for which a legend is drawn
 
 
 def curves(

@@ -33,7 +33,7 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
 
     Raises:
         UsageError: ``runs`` is neither a single run nor a result of this analysis.
-        LCAError: All LCA is 0.
+        LCAError: All LCA values are 0.
 
     Example:
         >>> lca.figures.distribution("run.zarr")

@@ -14,7 +14,7 @@ from lca.figures.style import DEFAULT, Look
 from lca.store.chunks import read_part
 from lca.store.run import verify_remedy
 
-COLUMNS = 4
+COLUMNS = 4  # largest number of tensors side by side
 
 
 def frame(runs: RunLike, look: Look = DEFAULT, *, name: str = "train", iteration: int = 0) -> Figure:
@@ -27,7 +27,7 @@ def frame(runs: RunLike, look: Look = DEFAULT, *, name: str = "train", iteration
         runs: A run, as a path or a ``Run``.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        iteration: Number of the iteration to draw, from 0.
+        iteration: Iteration to draw, counted from 0.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.

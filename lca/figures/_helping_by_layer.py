@@ -43,7 +43,7 @@ def helping_by_layer(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "
             axes.errorbar(positions, mean, deviation, fmt="none", ecolor=INK, capsize=2, linewidth=1)
         axes.axhline(50, color=INK, linewidth=0.8, linestyle=":")
         axes.set_ylim(0, 100)
-        axes.set_ylabel("helping (LCA below 0), %\nof parameters with an effect")
+        axes.set_ylabel("helping parameters, LCA < 0\n(% of those with an effect)")
         name_layers(axes, names)
         set_title(axes, look.title)
         tidy(axes)

@@ -13,7 +13,8 @@ from lca.figures.style import DEFAULT, INK, Look
 def helping_by_parameter(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot a histogram of the parameters by the percentage of iterations in which they help.
 
-    Parameters that never have an effect are left out. For several runs, the bars are means and each run is an outline.
+    Parameters that never have an effect are left out. For several runs, the bars show means, and an outline shows each
+    run.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.

@@ -36,7 +36,7 @@ def layers(
             runs, a mapping from labels to groups, or a sequence of groups.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
-        labels: Labels of a sequence of groups. By default, A, B, ….
+        labels: Labels of the groups if ``runs`` is a sequence of groups. The defaults are A, B and so on.
 
     Returns:
         The matplotlib figure, which ``lca.figures.save`` can write.

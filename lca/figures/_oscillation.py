@@ -24,8 +24,8 @@ def oscillation(runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "t
     standard deviations.
 
     Args:
-        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Crossings of the
-            gradient are drawn if all of them contain its signs.
+        runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.oscillation``. Sign
+            changes of the gradient are drawn only if they are known for all runs.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
 
@@ -67,7 +67,7 @@ def oscillation(runs: Runs[Oscillation], look: Look = DEFAULT, *, name: str = "t
 
 
 def _ask_oscillation(runs: Sequence[Run], *, name: str) -> Sequence[Oscillation]:
-    """Analyze the runs, including the crossings of the gradient if all allocations store its signs."""
+    """Analyze the runs, including the sign changes of the gradient if all allocations store its signs."""
     crossings = all("gradient_sign" in run.allocation(name).arrays for run in runs)
     return analysis.oscillation(runs, name=name, crossings=crossings)
 

@@ -32,7 +32,7 @@ def peaks(
     name: str = "train",
     what: str | None = None,
 ) -> Figure:
-    """Plot the iterations in which each layer learns most. Peaks that all layers share have another color.
+    """Plot the iterations in which each layer learns most. Peaks that all layers share have a different color.
 
     The peaks of LCA are its lowest values, where the layer helps most.
 
@@ -47,7 +47,8 @@ def peaks(
         The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: ``runs`` is neither a single run nor a result of this analysis, or does not contain these peaks.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis, or the peaks of ``what``
+            are unknown.
 
     Example:
         >>> lca.figures.peaks("run.zarr", what="gradient norm")

@@ -38,8 +38,8 @@ def report(
 ) -> None:
     """Write an HTML page about one or more runs, which opens without a network connection.
 
-    The page opens with findings in sentences. Charts and tables follow for each run. Several runs of the same model are
-    described by means over the runs.
+    The page begins with findings in sentences, followed by charts and tables for each run. If there are several runs,
+    which must be of the same model, the findings describe means over the runs.
 
     Args:
         runs: A path, a ``Run``, or a sequence of these.

@@ -13,9 +13,9 @@ from lca.figures.style import DEFAULT, Look
 
 PANELS = {  # label of each panel -> field of analysis.Agreement, and the factor that converts it to the unit shown
     "correlation\nof the LCA": ("correlation", 1),
-    "LCA of the\nsame sign (%)": ("same_sign", 100),
+    "LCA with the\nsame sign (%)": ("same_sign", 100),
     "error of layer\ntotals (%)": ("layer_error", 100),
-    "error of helping\n(points)": ("helping_error", 1),
+    "error of helping\n(% points)": ("helping_error", 1),
 }
 
 

@@ -46,7 +46,7 @@ def draw_line(axes: Axes, x: NDArray[Any], y: NDArray[Any], style: str = "-", **
 
 
 def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, unit: str, **options: Any) -> None:
-    """Draw the loss at the iterates where it is known, on an axis from 0 unless a loss is negative."""
+    """Draw the loss at the iterates where it is known, on an axis that starts at 0 unless a loss is negative."""
     known = np.isfinite(loss[iterates])
     style = "-" if known.all() else ".-"
     axes.plot(iterates[known], loss[iterates][known], style, color=INK, markersize=4, **options)
@@ -57,7 +57,7 @@ def draw_loss(axes: Axes, iterates: NDArray[Any], loss: Floats, unit: str, **opt
 
 
 def name_layers(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
-    """Label the ticks with the names of layers, rotated if they would overlap."""
+    """Label the x-axis, or the y-axis if `vertical`, with layer names. Long names on an x-axis are rotated."""
     positions = np.arange(len(names))
     names = [escape_text(name) for name in names]
     if vertical:
@@ -89,6 +89,6 @@ def choose_limit(values: NDArray[Any]) -> float:
 
 
 def make_scale(values: NDArray[Any]) -> Normalize:
-    """Return a color scale symmetric about 0 that ends at the 99th percentile of the absolute values."""
+    """Return a color scale symmetric about 0 that ends at the 99th percentile of the non-zero absolute values."""
     limit = choose_limit(values)
     return Normalize(-limit, limit)

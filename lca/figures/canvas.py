@@ -26,7 +26,7 @@ HEADER = 34  # height of the space above the panels, in pixels
 TITLE, VECTOR, GAP = 16, 8, 6  # height of a layer's name, largest height of a vector, gap between panels, in pixels
 DOT = 5  # radius of the dot on the loss curve, in pixels
 STRETCH = 3.0  # largest ratio between the two scales of a matrix that is stretched to fill its cell
-FULL_TEXT, MIN_LABELED = 600, 400  # height in pixels below which the text is smaller, or axis labels are omitted
+FULL_TEXT, MIN_LABELED = 600, 400  # film heights in pixels below which text shrinks, and axis labels are omitted
 MISSING = (217, 217, 217)  # color of NaN
 
 
@@ -130,7 +130,7 @@ def _draw_background(
 ) -> tuple[Frame, NDArray[np.int64]]:
     """Draw the loss curve, the title, the legend and the names of the layers.
 
-    Returns the picture, and the pixel coordinates of the loss at each iterate, shape (iterate, 2).
+    Returns the picture, and the pixel coordinates of the loss at each iterate, shape (shown iterates, 2).
     """
     scale = choose_text_scale(figure.bbox.height)
     curve = figure.add_axes((0.07, 0.075, 0.9, CURVE - 0.12))
@@ -153,7 +153,7 @@ def _draw_background(
 
 
 def _draw_legend(curve: Axes, look: Look, size: float) -> None:
-    """Explain the two colors, above the loss curve at the right."""
+    """Draw a legend of the two colors above the right end of the loss curve."""
     signs = {"LCA below 0 helps": look.palette.help, "LCA above 0 hurts": look.palette.hurt}
     curve.legend(
         handles=[Patch(color=color, label=label) for label, color in signs.items()],
@@ -169,7 +169,7 @@ def _draw_legend(curve: Axes, look: Look, size: float) -> None:
 
 
 def choose_text_scale(height: float) -> float:
-    """Return the factor on all sizes of text in a film of this height in pixels."""
+    """Return the factor by which text is scaled in a film of this height in pixels."""
     return min(max(height / FULL_TEXT, 0.6), 1.0)
 
 
@@ -178,7 +178,7 @@ def lay_out(table: ParameterTable, layers: Sequence[str], figure: Figure, width:
     inner_width, inner_height = width - 2 * GAP, int(height * (1 - CURVE)) - HEADER
 
     def measure_distortion(columns: int) -> float:
-        """Return how far the cells are from squares, as |log(width / height)|."""
+        """Return how far the cells are from being square, as |log(width / height)|."""
         return float(abs(np.log(inner_width / columns / (inner_height / ceil(len(layers) / columns)))))
 
     columns = min(range(1, len(layers) + 1), key=measure_distortion)
@@ -197,7 +197,8 @@ def _lay_out_layer(matrices: Sequence[Matrix], left: int, top: int, width: int, 
     """Place the kernels of a layer side by side, and below them as many of its vectors as fit."""
     kernels = [matrix for matrix in matrices if not matrix.is_vector]
     vectors = [matrix for matrix in matrices if matrix.is_vector]
-    thickness = max(1, min(VECTOR, height // (2 * max(len(vectors), 1)) - 2))  # at most half for all vectors
+    # All vectors together take up at most half of the height.
+    thickness = max(1, min(VECTOR, height // (2 * max(len(vectors), 1)) - 2))
     vectors = vectors[: max(1, height // (thickness + 2) - 1)]
     room = max(height - len(vectors) * (thickness + 2), 1)
     part = width // max(len(kernels), 1)

@@ -84,7 +84,7 @@ def _use_pillow(path: Path, fps: int, n_bytes: int) -> Iterator[Write]:
                 Argument("every"),
                 ", ",
                 Argument("iterations"),
-                f"), reduce its size, or install ffmpeg with: {INSTALL}.",
+                f"), reduce the size of the film, or install ffmpeg with: {INSTALL}.",
             ),
         )
     frames: list[Image.Image] = []

@@ -32,9 +32,10 @@ class Matrix:
 def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) -> list[Matrix]:
     """Return one matrix per tensor of the given layers, or of all layers.
 
-    A dense kernel keeps its shape (unit, input). If the inputs of the first tensor can be a square image with one or
-    three colors, the weights of each unit are drawn as such an image. A convolution is a grid of filters, with output
-    channels as rows and input channels as columns. A vector is a strip.
+    A dense kernel keeps its shape (unit, input). If the model's first tensor is a dense kernel with as many inputs as a
+    square image of a common size, the weights of each unit are arranged as such an image. A convolution becomes a grid
+    of filters, with output channels as rows and input channels as columns. A vector becomes rows of up to VECTOR_ROW
+    parameters.
     """
     return [
         Matrix(parameter.name, _arrange(parameter, is_first=i == 0), len(parameter.shape) <= 1)

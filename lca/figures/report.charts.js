@@ -1,4 +1,4 @@
-// Charts. Each function takes the place of a chart and the data of a run, and draws or redraws the chart.
+// Charts. Each drawing function takes the element for a chart and the data of a run, and draws or redraws the chart.
 
 // The buttons that send a chart to plotly's servers are removed, because a report never leaves the machine.
 const unwanted = ["sendChartToCloud", "sendDataToCloud", "select2d", "lasso2d", "autoScale2d", "pan2d"];
@@ -110,7 +110,7 @@ function drawLoss(place, run) {
 function drawResidual(place, run) {
   const { x, y, sum, tolerance } = run.residual;
   const single = { type: "scatter", mode: "markers", x, y, name: "single iteration", marker: { color: theme().ink, size: 3 } };
-  const total = line(sum, "sum so far", { line: { color: theme().accent, width: 1.5 } });
+  const total = line(sum, "cumulative sum", { line: { color: theme().accent, width: 1.5 } });
   const limits = [-tolerance, tolerance].map((at) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: at, y1: at, line: { color: colors.hurt, width: 1, dash: "dot" } }));
   return draw(place, run, [single, total], {
     height: phone.matches ? 190 : 170,
@@ -162,7 +162,7 @@ function drawPeaks(place, run) {
   const all = peaks.flatMap((of, i) => of.map((t) => ({ t, layer: layers[i] })));
   const points = (chosen, color, name) => ({ type: "scatter", mode: "markers", x: chosen.map(({ t }) => t), y: chosen.map(({ layer }) => plain(layer)), marker: { color, size: 6 }, name });
   const traces = [
-    points(all.filter(({ t }) => !shared.has(t)), theme().ink, "one layer"),
+    points(all.filter(({ t }) => !shared.has(t)), theme().ink, "only some layers"),
     points(all.filter(({ t }) => shared.has(t)), theme().accent, "all layers"),
   ];
   return draw(place, run, traces, {
@@ -185,12 +185,12 @@ function drawCumulative(place, run, layer) {
     const marker = { color: colors.help, size: 6 };
     traces.push({ type: "scatter", mode: "markers", x: layer.peaks, y: layer.peaks.map(height), name: "peaks", marker });
   }
-  return draw(place, run, traces, { showlegend: true, xaxis: timeAxis(run), yaxis: { title: { text: `LCA (${run.unit})` } } });
+  return draw(place, run, traces, { showlegend: true, xaxis: timeAxis(run), yaxis: { title: { text: `cumulative LCA (${run.unit})` } } });
 }
 
 function drawHelpingOfLayer(place, run, layer) {
   const curve = line(layer.helping_over_time, "help", { line: { color: colors.help } });
-  return draw(place, run, [curve], { height: 180, xaxis: timeAxis(run), yaxis: { title: { text: "help (%)" }, range: [0, 100] } });
+  return draw(place, run, [curve], { height: 180, xaxis: timeAxis(run), yaxis: { title: { text: "helping (%)" }, range: [0, 100] } });
 }
 
 function drawNeurons(place, run, layer) {

@@ -35,13 +35,13 @@ function chart() {
 }
 
 function neuronNote({ names, of }, unit) {
-  const which = names.length < of ? `${names.length} of the layer's ${of} neurons or channels, those with the largest total` : "all neurons or channels of the layer";
+  const which = names.length < of ? `the ${names.length} of the layer's ${of} neurons or channels with the largest absolute total LCA` : "all neurons or channels of the layer";
   return `LCA over time of ${which}, in ${unit} per iteration.`;
 }
 
 function layerDetail(place, run, layer) {
   const [cumulative, helping, neurons] = [chart(), chart(), chart()];
-  const peaks = layer.peaks ? ` Dots mark its ${layer.peaks.length} deepest peaks.` : "";
+  const peaks = layer.peaks ? ` Dots mark its ${layer.peaks.length} strongest peaks of learning.` : "";
   for (const old of place.querySelectorAll(".chart")) Plotly.purge(old);
   place.replaceChildren(element("h3", {}, `layer ${layer.name}`), note(`Cumulative LCA of the layer.${peaks}`, signs()), cumulative);
   if (layer.helping_over_time) place.append(note("Percentage of the layer's parameters with non-zero LCA that help."), helping);
@@ -54,11 +54,11 @@ function layerDetail(place, run, layer) {
 // ── a run
 
 function lossNote(run) {
-  const bin = run.residual.bin > 1 ? `, the largest in every ${run.residual.bin} iterations` : "";
+  const bin = run.residual.bin > 1 ? ` (the one with the largest residual in every ${run.residual.bin})` : "";
   return note(
     "The residual of an iteration is the sum of its LCA minus the change of the loss. ",
     `Dots show single iterations${bin}, and the line shows the cumulative sum. `,
-    `The dotted lines mark the tolerance of an iteration, ±${run.residual.tolerance}.`,
+    `The dotted lines mark the tolerance per iteration, ±${run.residual.tolerance}.`,
   );
 }
 
@@ -78,7 +78,7 @@ function sections(run, i, open) {
   const places = {};
   const place = (name) => (places[name] = chart());
   const detail = element("section", { class: "detail", "aria-live": "polite" });
-  const hint = element("span", { class: "wide" }, " Drag in a chart over time to zoom; double-click to reset.");
+  const hint = element("span", { class: "wide" }, " To zoom in on some iterations, drag across a chart; double-click to reset.");
   const gap = run.against === undefined ? "" : ` The gap is the LCA on ${run.against} minus that on ${run.split}.`;
   const parts = [section(`loss-${i}`, "Loss", note("The loss, compared with its first value plus the sum of all LCA so far.", hint), place("loss"), place("residual"), lossNote(run))];
   places.residual.classList.add("residual");
@@ -87,15 +87,15 @@ function sections(run, i, open) {
     parts.push(section(`helping-${i}`, "Parameters that help", note(average, binNote(run.shares.bin), signs()), place("shares")));
   }
   parts.push(
-    section(`over-time-${i}`, "LCA of the layers over time", note(`In ${run.unit} per iteration. Click a layer to see its neurons.${binNote(run.heat.bin)}`, signs()), place("heat")),
-    section(`layers-${i}`, "Layers", note(`Click a layer to open it, or a heading to sort.${gap}`, signs()), layerTable(run, open), detail),
+    section(`over-time-${i}`, "LCA of the layers over time", note(`LCA in ${run.unit} per iteration. Click a layer to see its neurons.${binNote(run.heat.bin)}`, signs()), place("heat")),
+    section(`layers-${i}`, "Layers", note(`Click a layer to see its details, or a heading to sort the table.${gap}`, signs()), layerTable(run, open), detail),
   );
   if (run.distribution) {
-    const what = "LCA of single parameters in single iterations, without the largest 1 %.";
+    const what = "LCA of single parameters in single iterations, without the 1 % with the largest absolute values.";
     parts.push(section(`distribution-${i}`, "Distribution", note(what, signs()), place("distribution"), facts(run.distribution.facts)));
   }
   if (run.synchrony) {
-    const what = "The peaks are the iterations in which the LCA of a layer is lowest, so that it helps most.";
+    const what = "The peaks of a layer are the deepest minima of its LCA, that is, the iterations in which it helps most.";
     parts.push(section(`synchrony-${i}`, "Synchrony", note(what, signs()), place("peaks"), synchronyTable(run)));
   }
   return { parts: [...parts, certificatePart(`certificate-${i}`, run)], places, detail };
@@ -131,7 +131,7 @@ function story(run, i) {
   return { fill, connect };
 }
 
-// All elements are inserted before the first chart is drawn, because a chart takes the width that is available then.
+// All elements are inserted before the first chart is drawn, because a chart takes the width that is available when it is drawn.
 const stories = runs.map(story);
 showFindings();
 for (const { fill, connect } of stories) fill().then(connect);
@@ -157,7 +157,7 @@ if (matchMedia("(prefers-color-scheme: dark)").matches) setTheme(true);
 
 // ── print
 
-// Printed pages are light, show closed parts, and have charts of a fixed width.
+// For printing, the theme is light, all closed parts are open, and the charts have a fixed width.
 const PAGE = 680;
 let beforePrint = null;
 

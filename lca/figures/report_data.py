@@ -19,7 +19,7 @@ from lca.store.summary import summarize
 MAX_COLUMNS = 900  # columns of the heat map of layers; longer runs are averaged in bins of iterations
 MAX_BARS = 300  # bars of the chart of helping over time
 MAX_NEURONS = 64  # neurons that are shown per layer, chosen by the magnitude of their total LCA
-MAX_NEURON_COLUMNS = 120
+MAX_NEURON_COLUMNS = 120  # columns of the heat map of the neurons of a layer
 MAX_POINTS = 1_800  # points of a curve
 N_BARS = 60  # bars of the distribution, on either side of 0
 
@@ -170,8 +170,8 @@ def _add_tails(data: Data, result: Tails) -> None:
         "facts": [
             ["excess kurtosis", f"{result.kurtosis:,.1f}"],
             ["Weibull shape k", f"{result.weibull_helped:.3f} (helping), {result.weibull_hurt:.3f} (hurting)"],
-            ["contributed by the largest 1 %", f"{100 * result.both.share_of_top(0.01):.1f} %"],
-            ["contributed by the largest 10 %", f"{100 * result.both.share_of_top(0.1):.1f} %"],
+            ["share of Σ|LCA| of the largest 1 %", f"{100 * result.both.share_of_top(0.01):.1f} %"],
+            ["share of Σ|LCA| of the largest 10 %", f"{100 * result.both.share_of_top(0.1):.1f} %"],
             ["Gini coefficient", f"{result.both.gini:.3f}"],
         ],
     }

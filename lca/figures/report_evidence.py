@@ -143,7 +143,7 @@ def estimate_layer_errors(run: Run, allocation: Allocation, layers: Layers, audi
     """Estimate the largest error of the total LCA of each layer. Returns NaN if it is unknown.
 
     The estimate is the largest relative part error of the audited iterations, times Σ|A| of the layer. It assumes that
-    the layer is as exact as the whole network, and that all errors have the same sign.
+    the relative error of the layer is that of the whole network, and that all errors have the same sign.
     """
     if audit is None or "lca" not in allocation.arrays:
         return np.full(len(layers.layers), np.nan)

@@ -179,7 +179,9 @@ def _describe_exclusions(runs: Sequence[Evidence]) -> str:
     """Say over how many iterations the LCA is summed, unless it is summed over all of them."""
     n, total = sum(run.layers.iterations.n for run in runs), sum(len(run.layers.iterations.mask) for run in runs)
     return (
-        "" if n == total else f" This is the sum over the {n:,} of {total:,} iterations that are allocated and finite."
+        ""
+        if n == total
+        else f" The LCA is summed over the {n:,} of {total:,} iterations that are allocated and finite."
     )
 
 
@@ -187,7 +189,7 @@ def _name_cause(run: Evidence, t: int) -> str:
     """Name the layer that contributed most to the rise of the loss in an iteration."""
     of_layers = run.layers.lca[t]
     if not np.isfinite(of_layers).all():
-        return "it is not finite, so no layer is named"
+        return "some LCA is not finite, so no layer is named"
     i = int(np.argmax(of_layers))
     if of_layers[i] <= 0:
         return "no layer has an LCA above 0"
@@ -206,7 +208,7 @@ def _describe_range(names: Sequence[str], by_layer: Sequence[Floats]) -> str:
 
 
 def _describe_evenness(histogram: Floats) -> str:
-    """Say in what range of iterations the middle half of the parameters help, to the width of a bin."""
+    """Say between which percentages of iterations the middle half of the parameters help, rounded outward to bins."""
     below = np.cumsum(histogram) / histogram.sum()
     width = 100 / len(histogram)
     low, high = width * int(np.searchsorted(below, 0.25)), width * (int(np.searchsorted(below, 0.75)) + 1)

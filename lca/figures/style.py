@@ -38,7 +38,7 @@ class Colors:
 
     @property
     def map(self) -> Colormap:
-        """The diverging color map from ``help`` over white (0) to ``hurt``, with gray for missing values."""
+        """The diverging color map from ``help`` through white (0) to ``hurt``, with gray for missing values."""
         colors = LinearSegmentedColormap.from_list("lca", [self.help, "#ffffff", self.hurt], N=255)
         return colors.with_extremes(bad="#d9d9d9")
 
@@ -80,7 +80,9 @@ class Look:
         >>> lca.figures.layers("run.zarr", look)
     """
 
-    title: str | None = option(default=None, help="Title of the figure.", unset="the problem and the loss")
+    title: str | None = option(
+        default=None, help="Title of the figure, film or page.", unset="the problem and the loss"
+    )
     colors: str = option(
         default="green-red", choices=tuple(COLORS), help="Colors of LCA that helps and LCA that hurts, in this order."
     )
@@ -92,7 +94,9 @@ class Look:
         unset="all",
     )
     style: str = option(
-        default="screen", choices=tuple(STYLES), help="Size of figure and text, for a screen or a column of a paper."
+        default="screen",
+        choices=tuple(STYLES),
+        help="Size of the figure and its text: for a screen, or for one column of a paper.",
     )
 
     def __post_init__(self) -> None:

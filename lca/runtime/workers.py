@@ -203,7 +203,7 @@ def share_device(device: torch.device) -> torch.device:
 
 
 def count_sharing(device: torch.device) -> int:
-    """Return how many processes share the memory of a device: all of this machine for the CPU, and one for CUDA."""
+    """Return how many processes share the memory of a device: for the CPU, all on this machine; for CUDA, one."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" and is_under_torchrun() else 1
 
 

@@ -63,7 +63,7 @@ class Verdict:
 
     @property
     def can_be_repaired(self) -> bool:
-        """Whether a repair, which marks damaged parts as missing, would help and has not been made."""
+        """Whether there are defects to repair, by marking damaged parts as missing, and no repair has been made yet."""
         return not self.n_repaired and any(finding.repair for finding in self.findings)
 
     def __str__(self) -> str:

@@ -175,7 +175,7 @@ class TrainConfig:
             )
         if self.schedule != "step" and (self.milestones or self.gamma is not None):
             raise UsageError(
-                f"the {self.schedule} schedule has neither milestones nor gamma",
+                f"the {self.schedule} schedule takes neither milestones nor gamma",
                 remedy="Leave them out, or choose the step schedule.",
             )
         numbers = [*self.milestones, *([] if self.gamma is None else [self.gamma])]

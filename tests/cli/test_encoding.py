@@ -71,7 +71,7 @@ def test_an_allocation_reports_progress_and_summary(locale, tmp_path):
 def test_errors_are_readable(locale, allocated, tmp_path):
     _, errors = run(locale, "allocate", allocated, "--iterations", "3:1", status=2)
     assert "0 <= A < B <= 4" in errors
-    if locale != "C":  # under which Python does not decode the argument
+    if locale != "C":  # in the C locale, Python does not decode the argument
         _, errors = run(locale, "info", tmp_path / "θ.zarr", status=2)
         assert "theta.zarr does not exist" in errors
 
@@ -90,7 +90,7 @@ def test_written_files_are_utf_8(locale, allocated, tmp_path):
     compile((tmp_path / "mine.py").read_text(encoding="utf-8"), "mine.py", "exec")
 
 
-def test_utf_8_is_written_as_it_is(allocated):
+def test_utf_8_output_keeps_every_character(allocated):
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-m", "lca", "analyze", "layers", str(allocated), str(allocated)]
     out = subprocess.run(command, capture_output=True, env=environment, check=True).stdout.decode("utf-8")
@@ -110,7 +110,7 @@ def test_undecodable_bytes_of_a_path_are_written_unchanged():
     assert path.decode("ascii", "surrogateescape").encode("ascii", READABLE) == path
 
 
-def test_the_handler_does_not_decode():
+def test_the_error_handler_raises_errors_of_decoding():
     with pytest.raises(UnicodeDecodeError):
         codecs.decode(b"\xff", "ascii", READABLE)
 

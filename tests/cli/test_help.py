@@ -69,7 +69,7 @@ def test_examples_use_options_that_exist(path, command):
 
 
 @every_command
-def test_short_help_is_whole(path, command):
+def test_short_help_is_a_short_sentence(path, command):
     if path:
         assert 0 < len(command.short_help) <= 45
         assert command.short_help[0].isupper()
@@ -98,7 +98,7 @@ def test_help_of_an_option_is_understood_without_its_name(path, option):
 
 
 @every_option
-def test_an_option_with_a_value_names_it(path, option):
+def test_an_option_with_a_value_has_a_meaningful_metavar(path, option):
     if not option.is_flag:
         assert option.metavar or isinstance(option.type, click.Choice)
         assert option.metavar not in ("TEXT", "INTEGER", "FLOAT", "PATH", "FILENAME", "DIRECTORY")
@@ -149,7 +149,7 @@ def test_every_command_lists_its_options_in_groups():
         assert isinstance(command, Group if path in [(), ("analyze",), ("plot",)] else Command), path
 
 
-def test_options_without_a_group_come_under_a_heading_of_their_own():
+def test_options_without_a_group_are_listed_as_other_options():
     @click.command(cls=Command)
     @click.option("--a", cls=Option, group="First", help="A.")
     @click.option("--b", help="B.")
@@ -168,6 +168,6 @@ def test_options_without_a_group_come_under_a_heading_of_their_own():
     ]
 
 
-def test_an_option_of_a_group_works_as_any_option():
+def test_an_option_in_a_group_is_parsed_like_any_other():
     assert isinstance(next(p for p in dict(COMMANDS)["allocate",].params if p.name == "tolerance"), Option)
     assert "Invalid value for '--tolerance'" in call("allocate", "x.zarr", "--tolerance", "a", status=2).stderr

@@ -46,7 +46,7 @@ def test_option_is_derived_from_a_field():
     assert given == dict.fromkeys(options)  # None, so that the configuration applies its own defaults
 
 
-def test_metavars_and_defaults_of_fields_are_named():
+def test_fields_have_readable_metavars_and_defaults():
     @configuration
     class Named:
         some_size: int = option(default=0, help="A size.", group="Numbers")

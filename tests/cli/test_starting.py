@@ -1,4 +1,4 @@
-"""Commands import only the heavy packages they need: `lca info` does not import torch, `lca analyze` no matplotlib."""
+"""Commands import only the heavy packages that they need: for example, `lca info` does not import torch."""
 
 import subprocess
 import sys

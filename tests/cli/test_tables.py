@@ -144,7 +144,8 @@ def test_rich_is_imported_only_for_a_terminal(run):
 def test_a_narrow_terminal_loses_no_column_and_cuts_no_number(width):
     numbers = {f"column {c}": [-1234.5 - c, 0.25 + c, 77.125 * c] for c in range(6)}
     answer = make_answer(["layer1.conv.weight", "fc", "sum of all layers"], numbers)
-    shown = render(answer, width)[: -len("\n".join(answer.footer)) - 1]  # rich leaves the notes to the terminal
+    n_notes = len("\n".join(answer.footer)) + 1  # the notes are wrapped by the terminal, not by rich
+    shown = render(answer, width)[:-n_notes]
     assert all(len(line) <= width for line in shown.splitlines())
     words = shown.split()
     for values in numbers.values():

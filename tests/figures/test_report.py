@@ -57,7 +57,7 @@ def test_embedded_data_equal_the_analyses(tmp_path):
         np.testing.assert_allclose(np.array(of_run["shares"][key], float), getattr(shares, key), rtol=1e-3)
 
 
-def test_residual_of_each_iteration_and_its_sum(tmp_path):
+def test_residuals_and_their_cumulative_sum_are_embedded(tmp_path):
     run = make(tmp_path / "run.zarr", residual=[1e-4, -3e-4, 1e-4, 0])
     report(run, tmp_path / "report.html")
     residual = read_data(tmp_path / "report.html")["runs"][0]["residual"]
@@ -99,7 +99,7 @@ def test_text_is_never_markup(tmp_path):
 
 
 def test_page_needs_no_network_and_stays_small(tmp_path):
-    """The run is as long as the ResNet of the paper: 4,500 iterations of 22 layers."""
+    """The run is as long as that of the paper's ResNet: 4,500 iterations, with 22 layers."""
     model = nn.Sequential(*(nn.Linear(1, 70) if i % 2 == 0 else nn.Linear(70, 1) for i in range(22)))
     K = sum(parameter.numel() for parameter in model.parameters())
     lca = np.random.default_rng(0).normal(size=(K, 4_500)).astype(np.float32)

@@ -58,7 +58,7 @@ def wait_for(browser, script):
 
 
 def make_noisy_run(path, name="1"):
-    """A run of 60 iterations in which layer 1 hurts, with a held-out split."""
+    """Create a run of 60 iterations in which layer 1 hurts, with allocations on the training and a held-out split."""
     lca = np.random.default_rng(0).normal(-1, 1, (7, 60))
     lca[3] += 3
     norms = np.random.default_rng(1).random((61, 4))
@@ -75,7 +75,7 @@ def set_width(browser, width):
 
 
 DRAWN = "return [...document.querySelectorAll('.chart')].every((c) => c.data && c.querySelector('.main-svg'))"
-# The elements that end to the right of the window, except for those in a box that scrolls by itself.
+# The elements that extend beyond the right edge of the window, except for those in a box that scrolls.
 CUT_OFF = """
     return [...document.querySelectorAll("body *")].filter((e) => {
         const box = e.getBoundingClientRect();
@@ -158,8 +158,8 @@ def test_no_button_sends_a_chart_away(tmp_path, browser):
 
 
 def test_page_reacts_to_clicks_zoom_theme_and_print(tmp_path, browser):
-    """Layers open by a click in the table and in the map, and columns sort. Charts share a zoom, which stays when the
-    theme changes. The printed page is light and complete. Nothing is logged or loaded."""
+    """A click in the table or in the map opens a layer, and a click on a heading sorts the table. All charts share the
+    zoom, which is kept when the theme changes. The printed page is light and complete. Nothing is logged or loaded."""
     from selenium.webdriver import ActionChains
 
     lca = np.random.default_rng(0).normal(-1, 1, (7, 60))

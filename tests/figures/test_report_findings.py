@@ -32,7 +32,7 @@ def measure(path, layers, *, audit=None, attributes=None, **options):
 FALL = [[-1.0, -1.0, -0.25, 0.0], [0.0, -0.5, -0.15, -0.1]]  # the loss is 4, 3, 1.5, 1.1, 1
 
 
-def test_decrease_of_the_loss(tmp_path):
+def test_falling_loss_is_described_with_its_progress(tmp_path):
     finding = describe_learning([measure(tmp_path, FALL)])
     assert finding.text == (
         "The train loss fell by 3.00 nats, from 4.00 to 1.00, over 4 iterations. "
@@ -41,12 +41,12 @@ def test_decrease_of_the_loss(tmp_path):
     assert (finding.anchor, finding.kind, finding.warns) == ("loss", "learning", False)
 
 
-def test_sudden_decrease_of_the_loss(tmp_path):
+def test_sudden_fall_is_described_by_one_number_of_iterations(tmp_path):
     text = describe_learning([measure(tmp_path, [[-2, 0], [-1, 0]])]).text
     assert text.endswith("over 2 iterations. At least 90 % of this decrease was reached after 1 iteration.")
 
 
-def test_increase_of_the_loss(tmp_path):
+def test_rising_loss_is_a_warning(tmp_path):
     finding = describe_learning([measure(tmp_path, [[-1, 2, 0.5], [0, 0, 0]])])
     assert finding.text == (
         "The train loss rose by 1.50 nats, from 4.00 to 5.50, over 3 iterations. "
@@ -63,12 +63,12 @@ def test_progress_is_not_reported_if_most_of_it_is_lost_again(tmp_path):
     )
 
 
-def test_constant_loss(tmp_path):
+def test_constant_loss_is_called_the_same(tmp_path):
     text = describe_learning([measure(tmp_path, [[0, 0], [0, 0]])]).text
     assert text == "The train loss is the same at the start and at the end, 4.00 nats, over 2 iterations."
 
 
-def test_allocation_of_some_iterations(tmp_path):
+def test_partial_allocation_is_mentioned(tmp_path):
     layers = [[-1, NAN, NAN, -1], [0, NAN, NAN, 0]]
     run = measure(tmp_path, layers, status=[1, 0, 0, 1], loss=[4, NAN, NAN, 2, NAN])
     assert describe_learning([run]).text == (
@@ -77,7 +77,7 @@ def test_allocation_of_some_iterations(tmp_path):
         "Only 2 of 4 iterations are allocated and finite. The loss changes in these add up to −2.00 nats."
     )
     assert describe_layers([run]).text.endswith(
-        "This is the sum over the 2 of 4 iterations that are allocated and finite."
+        "The LCA is summed over the 2 of 4 iterations that are allocated and finite."
     )
     assert describe_rises([run]).text == "The loss did not rise in any of the 2 iterations."
 
@@ -88,7 +88,7 @@ def test_a_part_of_the_run_begins_at_its_first_known_loss():
     assert not learning.sampled
 
 
-def test_most_and_least_useful_layer(tmp_path):
+def test_most_and_least_useful_layers_are_named(tmp_path):
     finding = describe_layers([measure(tmp_path, FALL)])
     assert finding.text == (
         "Layer 0 did most to lower the loss: its LCA is −2.25 nats, 75 % of the total. "
@@ -97,7 +97,7 @@ def test_most_and_least_useful_layer(tmp_path):
     assert finding.anchor == "layers"
 
 
-def test_least_useful_layer_that_hurts(tmp_path):
+def test_least_useful_layer_that_hurts_raised_the_loss(tmp_path):
     text = describe_layers([measure(tmp_path, [[-3, 0], [0.5, 0.5]])]).text
     assert text == (
         "Layer 0 did most to lower the loss: its LCA is −3.00 nats, 150 % of the total. "
@@ -105,7 +105,7 @@ def test_least_useful_layer_that_hurts(tmp_path):
     )
 
 
-def test_no_useful_layer(tmp_path):
+def test_no_useful_layer_is_a_warning(tmp_path):
     finding = describe_layers([measure(tmp_path, [[1, 1], [0, 0.5]])])
     assert finding.text == (
         "No layer lowered the loss. The LCA of the layers ranges from +0.500 nats (layer 1) to +2.00 nats (layer 0)."
@@ -113,7 +113,7 @@ def test_no_useful_layer(tmp_path):
     assert finding.warns
 
 
-def test_single_layer(tmp_path):
+def test_model_with_a_single_layer_is_described(tmp_path):
     run = make_run(tmp_path / "run.zarr", [[-1, -1], [0, 0]], model=nn.Linear(1, 1), loss=[3, 2, 1])
     evidence = [aggregate_run(run, "train", 1)[1]]
     (layer,) = run.parameters.layers
@@ -126,13 +126,13 @@ def test_single_layer(tmp_path):
     assert len(find(evidence)) == 6
 
 
-def test_no_layer_hurts(tmp_path):
+def test_no_hurting_layer_is_no_warning(tmp_path):
     finding = describe_hurting([measure(tmp_path, FALL, audit=audit_with(0.01, [0, 1]))])
     assert finding.text == "No layer hurts overall: the LCA of every layer is below 0."
     assert not finding.warns
 
 
-def test_no_layer_hurts_but_one_sign_is_uncertain(tmp_path):
+def test_uncertain_sign_is_mentioned_if_no_layer_hurts(tmp_path):
     layers = [[-2, -1], [-1, 0.9]]
     text = describe_hurting([measure(tmp_path, layers, audit=audit_with(0.1, [0, 1]))]).text
     assert text == (
@@ -157,7 +157,7 @@ def test_layer_that_hurts_is_compared_with_its_error(tmp_path, error, certainty)
     assert finding.warns
 
 
-def test_layers_that_hurt_with_and_without_certainty(tmp_path):
+def test_certain_and_uncertain_layers_are_listed_separately(tmp_path):
     layers = [[1, 1], [-1, 1.1]]  # 2.1 · 0.1 is more than the 0.1 of layer 1
     text = describe_hurting([measure(tmp_path, layers, audit=audit_with(0.1, [0, 1]))]).text
     assert text == (
@@ -198,7 +198,7 @@ def test_layer_errors_are_the_largest_part_error_times_the_absolute_sum():
     np.testing.assert_allclose(errors, [0.06, np.nan])  # the second layer did not move in the audited iterations
 
 
-def test_largest_rises(tmp_path):
+def test_largest_rises_are_listed_with_their_layers(tmp_path):
     layers = [[-1, 0.5, 0.1, -0.1, 0.3], [-1, 0.25, 0.3, 0.2, -0.1]]
     finding = describe_rises([measure(tmp_path, layers)])
     assert finding.text == (
@@ -209,12 +209,12 @@ def test_largest_rises(tmp_path):
     assert finding.anchor == "over-time"
 
 
-def test_rise_of_an_iteration_that_did_not_converge(tmp_path):
+def test_rise_in_an_unconverged_iteration_is_listed(tmp_path):
     run = measure(tmp_path, [[-3, 1, -1], [0, 0, 0]], status=[1, 2, 1])
     assert "(+1.00 nats; layer 0 contributed most: +1.00)" in describe_rises([run]).text
 
 
-def test_parameters_that_help(tmp_path):
+def test_percentage_of_helping_parameters_is_described(tmp_path):
     finding = describe_helping([measure(tmp_path, [[-1, -1, -1, -1], [-1, 1, 1, 1]])])
     assert finding.text == (
         "In an average iteration, 62.5 % of the parameters with non-zero LCA help. Among the layers, this ranges from "
@@ -224,7 +224,7 @@ def test_parameters_that_help(tmp_path):
     assert finding.anchor == "helping"
 
 
-def test_helping_without_effect_or_without_stored_parameters(tmp_path):
+def test_percentage_is_missing_without_effect_or_stored_parameters(tmp_path):
     still = describe_helping([measure(tmp_path, [[0, 0], [0, 0]])])
     assert still.text == "No parameter has any effect: the LCA of every parameter is 0."
     (tmp_path / "tensors").mkdir()
@@ -233,7 +233,7 @@ def test_helping_without_effect_or_without_stored_parameters(tmp_path):
     assert unknown.anchor == "layers"  # there is no chart of helping
 
 
-def test_certificate_that_holds(tmp_path):
+def test_certificate_that_holds_states_residuals_and_errors(tmp_path):
     run = measure(tmp_path, FALL, residual=[1e-4, -2e-4, 1e-4, 3e-4], audit=audit_with(0.01, [0, 1]))
     assert describe_certificate([run]).text == (
         "The certificate holds. Σ A differs from the loss change by 0.00030 nats (0.010 % of the loss change, with "
@@ -242,7 +242,7 @@ def test_certificate_that_holds(tmp_path):
     )
 
 
-def test_certificate_that_does_not_hold(tmp_path):
+def test_certificate_that_does_not_hold_states_the_reasons(tmp_path):
     run = measure(tmp_path, FALL, status=[1, 2, 1, 3], residual=[0, -0.1, 0, 0])
     finding = describe_certificate([run])
     assert finding.text.startswith(
@@ -253,7 +253,7 @@ def test_certificate_that_does_not_hold(tmp_path):
     assert finding.warns
 
 
-def test_loss_on_a_sample_of_the_examples(tmp_path):
+def test_standard_error_of_a_subset_is_stated(tmp_path):
     error = {"start": 0.1, "end": 0.1, "change": 0.05}
     attributes = {"examples": 10, "examples_in_split": 1_000, "standard_error": error}
     text = describe_certificate([measure(tmp_path, FALL, attributes=attributes)]).text
@@ -287,7 +287,7 @@ def test_several_runs_are_described_by_means(tmp_path):
     )
 
 
-def test_runs_that_disagree_on_the_sign_of_the_change(tmp_path):
+def test_runs_whose_loss_falls_are_counted_if_they_disagree(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     runs = [measure(tmp_path / "a", FALL), measure(tmp_path / "b", [[1, 0, 0, 0], [0, 0, 0, 0]])]
@@ -298,11 +298,11 @@ def test_runs_that_disagree_on_the_sign_of_the_change(tmp_path):
     ("value", "text"),
     [(0, "0.00"), (1.0, "1.00"), (-1234.5, "−1,234"), (0.0999, "0.0999"), (9.999, "10.0"), (3.14e-6, "3.14 × 10⁻⁶")],
 )
-def test_significant_digits(value, text):
+def test_numbers_are_rounded_to_significant_digits(value, text):
     assert significant(value) == text
 
 
-def test_numbers_with_sign_spread_and_lists():
+def test_signs_deviations_and_lists_are_formatted():
     assert significant(0.5, 2, signed=True) == "+0.50"
     assert significant(np.nan) == "not finite"
     assert spread([1.0]) == "1.00"

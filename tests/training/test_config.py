@@ -47,8 +47,8 @@ def test_invalid_options_are_reported(options, message):
         ),
         ({"schedule": "linear"}, "schedule: expected one of constant, step, cosine, found 'linear'"),
         ({"schedule": "step"}, "the step schedule requires milestones"),
-        ({"milestones": [3]}, "the constant schedule has neither milestones nor gamma"),
-        ({"gamma": 0.5}, "the constant schedule has neither milestones nor gamma"),
+        ({"milestones": [3]}, "the constant schedule takes neither milestones nor gamma"),
+        ({"gamma": 0.5}, "the constant schedule takes neither milestones nor gamma"),
         (
             {"schedule": "step", "milestones": [1], "gamma": 0},
             "milestones and gamma: expected positive numbers, found milestones \\[1\\] and gamma 0",
