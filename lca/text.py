@@ -56,11 +56,6 @@ def number(value: float, digits: int = 7) -> str:
     return "–" if value != value else f"{value:#.{digits}g}".removesuffix(".")
 
 
-def percent(part: float, of: float, digits: int = 2, zero: float = 0.0) -> str:
-    """Return a share such as "0.31 %", or a dash if |of| is not above `zero`, so that the share means nothing."""
-    return f"{number(100 * part / of, digits)} %" if abs(of) > zero else "–"
-
-
 def size(n_bytes: float) -> str:
     """Return a number of bytes as "1.2 MB", with three significant digits and powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):

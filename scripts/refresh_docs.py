@@ -54,7 +54,7 @@ def mask_numbers(line: str) -> str:
     """Replace numbers by #, and remove what else varies: the shape of sparklines, column widths and units of size."""
     line = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", line.strip())
     line = re.sub(r"[▁-█·]+", "▁", line)
-    return re.sub(r"[kM]B", "B", re.sub(r"\s+|─+", " ", line).strip())
+    return re.sub(r"[kMGT]B", "B", re.sub(r"\s+|─+", " ", line).strip())
 
 
 def abridge(printed: str, shown: str) -> str:

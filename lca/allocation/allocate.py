@@ -137,9 +137,9 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     objective = _prepare(problem, config)
     chosen = choose_format(objective, config)
     require_enough_memory(objective, config, chosen)
+    tolerance = config.tolerance or choose_tolerance(run, problem, objective, chosen)
     with _make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
         gradient.notes += notes
-        tolerance = config.tolerance or choose_tolerance(run, problem, objective, chosen)
 
         def sample() -> dict[int, int]:
             steps = Steps(gradient, theta, config, tolerance)

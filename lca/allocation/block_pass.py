@@ -39,10 +39,8 @@ class BlockPass:
     def _allocate_block(self, block: int, writer: WriteBehind) -> None:
         allocation, team = self.task.allocation, self.task.team
         rows, span = writer.begin(block), allocation.blocks_of_run.range(block)
-        adaptive, predictor = (
-            self.task.config.rule == "adaptive",
-            TrapezoidPredictor(self.task.config.part_limit or inf),
-        )
+        config = self.task.config
+        predictor = TrapezoidPredictor(config.part_limit) if config.rule == "adaptive" and config.part_limit else None
         self.steps.theta.read_ahead(block)
         self.steps.theta.read_ahead(block + 1)
         for row, t in enumerate(span):
@@ -50,10 +48,12 @@ class BlockPass:
                 continue
             if not rows.is_set(row):
                 has_end = t + 1 in span or t + 1 == allocation.n_iterations
-                self._allocate_iteration(t, row, rows, has_end, predictor.curvature_limit if adaptive else inf)
-            predictor.observe(
-                rows.read("curvature_share", row), rows.read("part_estimate", row), int(rows.read("intervals", row))
-            )
+                self._allocate_iteration(t, row, rows, has_end, predictor.curvature_limit if predictor else inf)
+            if predictor:
+                share, estimate, n = (
+                    rows.read(name, row) for name in ("curvature_share", "part_estimate", "intervals")
+                )
+                predictor.observe(share, estimate, int(n))
             team.advance(1)
             if team.stop.name:
                 writer.write(rows, done=False)

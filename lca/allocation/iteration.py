@@ -90,26 +90,26 @@ def integrate_iteration(
     trapezoid = (end.gradient * delta).add_(first_order).div_(2)
     share = _divide_norms(trapezoid - first_order, trapezoid)
     coarser = first_order if rule in ("trapezoid", "adaptive") else trapezoid
-    change, scale = end.loss - start.loss, torch.maximum(end.loss.abs(), start.loss.abs())
+    change, largest_loss = end.loss - start.loss, torch.maximum(end.loss.abs(), start.loss.abs())
     residuals: list[float] = []
     for n, mean_gradient, mean_slopes in _refine(gradient, theta0, theta1, delta, start, end, rule):
         allocation = mean_gradient.mul_(delta)
-        total, size = allocation.sum(), allocation.abs().sum()
+        total = allocation.sum()
         estimate = _divide_norms(allocation - coarser, coarser if rule == "first-order" else allocation)
+        on_device = [total, total - change, allocation.abs().sum(), largest_loss, estimate, share]
         # The host waits for the device only here.
-        figures = torch.stack([total, total - change, size, scale, estimate, share]).tolist()
-        allocated, residual, size_, scale_, part_estimate, curvature_share = figures
+        allocated, residual, size, scale, part_estimate, curvature_share = torch.stack(on_device).tolist()
         if not isfinite(residual):
             return make_not_finite(delta, n, start.slopes)
         residuals.append(abs(residual))
-        rounding = compute_rounding(theta0.dtype, max(size_, scale_))
+        rounding = ROUNDING * torch.finfo(theta0.dtype).eps * max(size, scale)
         parts_agree = curvature_share <= curvature_limit if n == 1 else part_estimate <= part_tolerance
         converged = abs(residual) <= max(tolerance, rounding) and parts_agree
         status = Status.CONVERGED if converged else Status.AT_LIMIT
         integral = Integral(
             allocation, allocated, residual, n, status, part_estimate, curvature_share, class_allocation=mean_slopes
         )
-        finished = converged or (parts_agree and _stalls(residuals, size_))
+        finished = converged or (parts_agree and _stalls(residuals, size))
         if (finished and n >= min_intervals) or 2 * n > max_intervals:
             break
         coarser = allocation
@@ -121,11 +121,6 @@ def make_not_finite(like: Tensor, intervals: int = 0, slopes: Tensor | None = No
     classes = None if slopes is None else torch.full_like(slopes, nan)
     allocation = torch.full_like(like, nan, dtype=torch.float64)
     return Integral(allocation, nan, nan, intervals, Status.NOT_FINITE, nan, nan, class_allocation=classes)
-
-
-def compute_rounding(dtype: torch.dtype, scale: float) -> float:
-    """Return the size of rounding errors in a sum of numbers of about this size, computed in this dtype."""
-    return ROUNDING * torch.finfo(dtype).eps * scale
 
 
 def _stalls(residuals: list[float], size: float) -> bool:

@@ -27,8 +27,8 @@ from lca.store.run import Run
 from lca.store.run_writer import RunWriter
 
 TOLERANCE_NATS = 1e-3  # the tolerance of the paper, in nats
-SAME_LOSS = 1e-3  # relative difference allowed between losses at the same iterate, in other precisions or batches
 RELATIVE_TOLERANCE = 4e-4  # the same as a fraction of the paper's first loss
+SAME_LOSS = 1e-3  # relative difference allowed between losses at the same iterate, in other precisions or batches
 
 
 def is_finished(run: Run, config: AllocateConfig) -> bool:

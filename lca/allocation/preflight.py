@@ -149,7 +149,8 @@ def preflight(
     in_full = first if gradient.precision == "fp32" else gradient.evaluate_full_precision(theta)
     slope, measured_slope = _compare_slopes(gradient, theta, in_full)
     sampled = sample() if sample else {}
-    intervals = float(np.mean(list(sampled.values()))) if sampled else UNREFINED[config.rule]
+    # A single iteration does not show how often the adaptive rule needs Simpson's, so the mean is not below UNREFINED.
+    intervals = max(UNREFINED[config.rule], float(np.mean(list(sampled.values() or [0]))))
     checked = Preflight(
         parameters=list_parameters(gradient.model, gradient.compute_sample),
         modules=list_modules(gradient.model),
@@ -164,7 +165,7 @@ def preflight(
         disk_free_bytes=run.path.free_bytes(),
         memory_bytes=forecast_memory_bytes(run, gradient),
         notes=gradient.notes,
-        remarks=[*describe_path(run), *_find_caveats(gradient)],
+        remarks=[*_describe_path(run), *_find_caveats(gradient)],
     )
     checked.notes.extend([*checked.remarks, *_find_costs(checked, config)])
     if not checked.fits_on_disk:
@@ -220,7 +221,7 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
     return notes
 
 
-def describe_path(run: Run) -> list[str]:
+def _describe_path(run: Run) -> list[str]:
     """Return a remark if the run was imported from checkpoints, because its path between them is unknown."""
     files = run.attributes.get("imported", [])
     if not files:
@@ -232,7 +233,7 @@ def describe_path(run: Run) -> list[str]:
 def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:
     """Return notes on what makes the allocation expensive."""
     notes = []
-    refined = [n for n in checked.sampled.values() if n > UNREFINED[config.rule]]
+    refined = [n for n in checked.sampled.values() if n > ceil(UNREFINED[config.rule])]
     if 2 * len(refined) > len(checked.sampled):
         notes.append(
             f"most of the iterations that were tried have to be refined, with up to {max(refined)} gradients each. "
@@ -261,7 +262,7 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
     random = torch.randn(len(theta), generator=generator).to(theta)
     direction = at / size + random / random.norm()
     slope = float(at.double() @ direction.double())
-    step = max(1e-2 * abs(loss) / size, 1e-5 * float(theta.norm()))  # a small change of the loss, or else of θ
+    step = max(1e-2 * abs(loss) / size, 1e-6 * float(theta.norm()))  # a small change of the loss, or else of θ
 
     def difference(h: float) -> float:
         up, down = (float(evaluate(theta + sign * h * direction).loss) for sign in (1, -1))

@@ -11,7 +11,7 @@ from lca.allocation.config import AllocateConfig
 from lca.allocation.task import Task
 from lca.runtime.workers import Phase
 from lca.store.chunks import round_mantissa
-from lca.store.summary import ROUNDING, compute_rounding, is_counted
+from lca.store.summary import bound_rounding, combine_rounding, is_counted
 
 NEEDED = ("loss", "allocated", "residual", "intervals", "status")
 
@@ -49,19 +49,19 @@ def find_worst_iteration(arrays: Mapping[str, NDArray[Any]], config: AllocateCon
 
     Nothing has to be refined if |Σ_t residual_t| ≤ total_tolerance · |Σ_t (L(θ_t+1) − L(θ_t))|, or if it is of the size
     of rounding errors. An iteration cannot be refined if it is not finite, if doubling its subintervals exceeds
-    max_intervals, or if its residual is of the size of rounding errors, 8 eps max(|L(θ_t)|, |L(θ_t+1)|). The
-    first-order rule is never refined.
+    max_intervals, or if its residual is of the size of rounding errors (see `bound_rounding`). The first-order rule is
+    never refined.
 
     `arrays` holds loss (T+1,) and allocated, residual, intervals and status, (T,) each. `dtype` is that of the
-    iterates, and eps its machine epsilon.
+    iterates.
     """
     loss, status = arrays["loss"], arrays["status"]
     residual = np.where(is_counted(status), arrays["residual"], 0)
     change = np.sum(arrays["allocated"] - arrays["residual"], where=is_counted(status))
-    bound = max(config.total_tolerance * abs(change), compute_rounding(loss, is_counted(status), dtype))
+    rounding = bound_rounding(loss, dtype)
+    bound = max(config.total_tolerance * abs(change), combine_rounding(rounding[is_counted(status)]))
     if config.rule == "first-order" or not abs(residual.sum()) > bound:
         return None
-    rounding = ROUNDING * np.finfo(dtype).eps * np.fmax(np.abs(loss[1:]), np.abs(loss[:-1]))
     can_improve = (2 * arrays["intervals"] <= config.max_intervals) & (np.abs(residual) > rounding)
     return int(np.argmax(np.where(can_improve, np.abs(residual), 0))) if can_improve.any() else None
 

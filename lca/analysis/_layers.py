@@ -11,7 +11,7 @@ from lca.analysis.answer import Answer, Column, Table, list_p_values
 from lca.analysis.bins import thin
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
-from lca.analysis.statistics import differs_from_zero
+from lca.analysis.statistics import differs_from_zero, share
 from lca.store.allocation import Allocation
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
@@ -19,7 +19,6 @@ from lca.store.run import Run
 CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which cumulative LCA is shown
 N_CUMULATIVE_POINTS = 200  # largest number of iterations for which cumulative LCA is written to JSON
 ALL_OF_KIND = {"kernel": "all kernels", "bias": "all biases", "norm": "all norms"}
-LARGEST_SHARE = 10  # parts that are larger than this multiple of the total have no share
 MAX_CLASS_COLUMNS = 20  # largest number of classes that are shown as a table
 
 Floats = NDArray[np.float64]
@@ -146,7 +145,7 @@ def _tabulate_layers(results: Sequence[Layers]) -> Table:
     totals = _total_with_sum(results)
     columns = {
         f"LCA ({results[0].unit})": Column(totals, signed=True),
-        "share of sum %": Column(_share(totals, totals[:, -1:]), 1),
+        "share of sum %": Column(share(totals, totals[:, -1:]), 1),
     }
     if len(results) > 1:
         columns |= list_p_values("t-test against 0", differs_from_zero(totals))
@@ -166,7 +165,7 @@ def _tabulate_tensors(results: Sequence[Layers]) -> Table:
         [*(p.name for p in table), *(ALL_OF_KIND[kind] for kind in kinds)],
         {
             f"LCA ({results[0].unit})": Column(values, signed=True),
-            "share of layer %": Column(_share(values, of_layer), 1),
+            "share of layer %": Column(share(values, of_layer), 1),
         },
         "by tensor: kernels, biases and norms separately",
     )
@@ -196,9 +195,3 @@ def _tabulate_classes(results: Sequence[Layers]) -> list[Table]:
 def _thin_cumulative(cumulative: Floats) -> dict[str, Floats | NDArray[np.int64]]:
     at = thin(len(cumulative), N_CUMULATIVE_POINTS)
     return {"iteration": at, "lca": cumulative[at]}
-
-
-def _share(part: Floats, of: Floats) -> Floats:
-    """Return `part` in percent of `of`, or NaN if `of` is nearly nothing beside it, so that the share means nothing."""
-    means_something = np.abs(part) < LARGEST_SHARE * np.abs(of)
-    return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=means_something))

@@ -11,6 +11,7 @@ from lca.analysis.answer import Answer, Column, Table, format_whole
 from lca.analysis.bins import count_in_bins, make_edges_every
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
+from lca.analysis.statistics import share
 from lca.analysis.tiles import Segments, Tile, feed
 from lca.store.blocks import ceil_div
 from lca.store.run import Run
@@ -142,10 +143,12 @@ def _tabulate_extremes(result: Neurons) -> Table:
     total, order = result.total, np.argsort(result.total, kind="stable")
     helping, hurting = order[:N_NAMED], order[::-1][:N_NAMED]
     chosen = [*(i for i in helping if total[i] < 0), *(i for i in hurting[::-1] if total[i] > 0)]
-    share = 100 * total / total.sum() if abs(total.sum()) > np.abs(total).max() / 10 else np.full(len(total), np.nan)
     return Table(
         "neuron",
         [result.units.names[i] for i in chosen],
-        {f"LCA ({result.unit})": Column.of(total[chosen], signed=True), "share of sum %": Column.of(share[chosen], 2)},
+        {
+            f"LCA ({result.unit})": Column.of(total[chosen], signed=True),
+            "share of sum %": Column.of(share(total, total.sum())[chosen], 2),
+        },
         f"neurons of {result.run} that help and hurt most",
     )

@@ -15,6 +15,7 @@ from lca.store.summary import is_counted
 from lca.text import number, pluralize
 
 REASONS = {Status.NOT_ALLOCATED: "not allocated", Status.NOT_FINITE: "not finite"}
+NOISE = 1e-5  # differences below this fraction of the largest loss may be rounding errors
 SAME_TOTAL = 0.01  # relative difference between Σ A and the loss change above which a warning is given
 
 Floats = NDArray[np.float64]
@@ -116,7 +117,7 @@ def describe_totals(runs: Sequence[Iterations]) -> list[str]:
     sentences = [f"Σ A = {number(parts, 5)} {runs[0].unit}, {name} = {number(change, 5)} {runs[0].unit}."]
     worst = max(runs, key=lambda run: abs(run.sum_of_parts - run.change) / (abs(run.change) or np.inf))
     difference = abs(worst.sum_of_parts - worst.change)
-    if difference > SAME_TOTAL * abs(worst.change) and difference > 1e-5 * np.nanmax(np.abs(worst.loss)):
+    if difference > SAME_TOTAL * abs(worst.change) and difference > NOISE * np.nanmax(np.abs(worst.loss)):
         share = f"{100 * difference / abs(worst.change):.2g} % of it" if worst.change else "not zero"
         sentences.append(
             f"WARNING: Σ A and the loss change differ by {number(difference, 3)} {worst.unit} ({share}). Sums over "

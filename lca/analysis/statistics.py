@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+LARGEST_SHARE = 10  # parts that are larger than this multiple of the total have no share
+
 
 def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
     """Return the mean and sample standard deviation over the first axis. The deviation of a single run is NaN."""
@@ -16,6 +18,13 @@ def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
     with np.errstate(invalid="ignore"):  # the deviation of infinite values is NaN
         deviation = array.std(axis=0, ddof=1) if len(array) > 1 else np.full(array.shape[1:], np.nan)
     return array.mean(axis=0), np.asarray(deviation)
+
+
+def share(part: ArrayLike, of: ArrayLike) -> Floats:
+    """Return `part` in percent of `of`, or NaN if `of` is nearly nothing beside it, so that the share means nothing."""
+    part, of = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(of, np.float64))
+    means_something = np.abs(part) < LARGEST_SHARE * np.abs(of)
+    return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=means_something))
 
 
 def differs_from_zero(values: ArrayLike) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lca.store.allocation import Allocation
 from lca.store.audit import Audit
 from lca.store.schema import Status
-from lca.text import facts, html_facts, number, percent, pluralize
+from lca.text import facts, html_facts, number, pluralize
 
 ROUNDING = 8  # as for an iteration: rounding errors of a loss are taken to be below this number of machine epsilons
 
@@ -102,8 +102,9 @@ class Summary:
         sample = "" if self.examples == self.examples_in_split else subset
         n = self.iterations - self.not_finite
         over = "L_T − L_0 =" if self.complete else f"change over {pluralize(n, 'allocated iteration')}"
-        residual = percent(abs(self.cumulative_residual), abs(self.change), zero=self.rounding)
-        share = f"{residual} of the loss change" if residual != "–" else "the loss change is only a rounding error"
+        share = "the loss change is only a rounding error"
+        if not math.isnan(self.relative_residual):
+            share = f"{number(100 * self.relative_residual, 2)} % of the loss change"
         return [
             ("allocated", f"{pluralize(self.iterations, 'iteration')} of {self.path} into lca/{self.name}{sample}"),
             ("loss", f"{number(self.loss_start)} → {number(self.loss_end)} {unit} ({over} {number(self.change)})"),
@@ -180,7 +181,7 @@ def summarize(allocation: Allocation) -> Summary:
         change=float(changes.sum()),
         allocated=float(allocated.sum()),
         cumulative_residual=float(residual.sum()),
-        rounding=compute_rounding(loss, finite, attributes["dtype"]),
+        rounding=combine_rounding(bound_rounding(loss, attributes["dtype"])[finite]),
         largest_residual=float(np.abs(residual).max(initial=0.0)),
         gradients_per_iteration=float(intervals.mean()) if len(intervals) else 0.0,
         refined=int((intervals > (2 if attributes["rule"] == "simpson" else 1)).sum()),
@@ -205,13 +206,17 @@ def is_counted(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray((status == Status.CONVERGED) | (status == Status.AT_LIMIT))
 
 
-def compute_rounding(loss: NDArray[np.float64], counted: NDArray[np.bool_], dtype: str) -> float:
-    """Return the size of the rounding errors in the sum of the loss changes over the counted iterations.
+def bound_rounding(loss: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """Return the size of the rounding errors of the loss change of each iteration, shape (T,).
 
-    `loss` is L (T+1,), computed in `dtype`. Rounding errors of different iterations are assumed to be independent.
+    `loss` is L (T+1,), computed in `dtype`. The errors are 8 eps max(|L(θ_t)|, |L(θ_t+1)|), with the machine epsilon.
     """
-    ends = np.fmax(np.abs(loss[1:]), np.abs(loss[:-1]))[counted]
-    return float(ROUNDING * np.finfo(dtype).eps * np.sqrt(np.nansum(ends**2)))
+    return np.asarray(ROUNDING * np.finfo(dtype).eps * np.fmax(np.abs(loss[1:]), np.abs(loss[:-1])))
+
+
+def combine_rounding(rounding: NDArray[np.float64]) -> float:
+    """Return the size of the rounding error of a sum over iterations. Their errors are assumed to be independent."""
+    return float(np.sqrt(np.nansum(rounding**2)))
 
 
 def _describe_standard_error(error: dict[str, float] | None, unit: str) -> list[tuple[str, str]]:

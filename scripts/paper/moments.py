@@ -26,8 +26,7 @@ def layers_peak_together(archive: Archive, experiment: str) -> Measured:
 def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, float]:
     """Compare the number of common peaks with chance. Return a description and the p-value of all runs together.
 
-    The p-value is computed as in `lca analyze synchrony`. For a single run with three layers, it is 0.04 at best,
-    because one draw in 25 shifts all layers alike.
+    The p-value is computed as in `lca analyze synchrony`.
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
     apart = [np.random.default_rng(i).permutation(s.baseline) for i, s in enumerate(series)]

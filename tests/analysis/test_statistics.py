@@ -10,6 +10,7 @@ from lca.analysis.statistics import (
     differs_from_zero,
     differs_in_pairs,
     mean_and_deviation,
+    share,
 )
 
 
@@ -34,6 +35,11 @@ def test_p_values_are_corrected_for_the_number_of_rows():
     """The example has p = 0.01, 0.02, 0.03 and 0.04 [Holm's method: times 4, 3, 2 and 1, and never decreasing]."""
     np.testing.assert_allclose(correct_for_rows([0.03, 0.01, np.nan, 0.04, 0.02]), [0.06, 0.04, np.nan, 0.06, 0.06])
     np.testing.assert_allclose(correct_for_rows([0.5, 0.9]), [1, 1])
+
+
+def test_a_share_of_nearly_nothing_has_no_value():
+    np.testing.assert_allclose(share([1.0, -3.0, 9.9, 11.0], 1.0), [100, -300, 990, np.nan])
+    np.testing.assert_allclose(share([1.0, 0.0], [0.0, 0.0]), [np.nan, np.nan])
 
 
 def test_impossible_tests_give_nan():

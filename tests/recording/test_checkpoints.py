@@ -58,6 +58,15 @@ def test_files_in_alphabetical_order_raise(tmp_path, problem, checkpoints):
     np.testing.assert_array_equal(run.weights[:].T, values[[2, 9, 11]])
 
 
+def test_certificate_states_that_the_path_between_checkpoints_is_unknown(tmp_path, problem, checkpoints):
+    folder, _ = checkpoints
+    files = [folder / f"step-{step}.pt" for step in (2, 9, 11)]
+    for n, path in ((2, "one straight line between 2"), (3, "2 straight lines between 3")):
+        import_checkpoints(tmp_path / f"{n}.zarr", files[:n], problem())
+        summary = lca.allocate(tmp_path / f"{n}.zarr", problem(), audit=0, device="cpu")
+        assert summary.remarks[0].startswith(f"the path consists of {path} checkpoints.")
+
+
 def test_folder_is_read_in_numeric_order(tmp_path, problem, checkpoints):
     folder, values = checkpoints
     run = import_checkpoints(tmp_path / "run.zarr", [folder], problem(seed=5))
