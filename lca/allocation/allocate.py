@@ -20,7 +20,7 @@ from lca.allocation.opening import (
     read_format,
     require_enough_memory,
     require_same_data_everywhere,
-    require_same_loss,
+    require_same_first_loss,
     require_same_problem,
 )
 from lca.allocation.preflight import Preflight, preflight
@@ -31,8 +31,10 @@ from lca.allocation.teamwork import CONTINUE, Teamwork
 from lca.allocation.trajectory import Trajectory
 from lca.config import resolve
 from lca.errors import LCAError, Remedy, storage_errors
+from lca.model.evaluation_mode import has_batchnorm
 from lca.problem.objective import Objective, prepare
 from lca.problem.problem import Problem
+from lca.problem.reference import ReferenceLosses, at_iterate, measure_batch_dependence, require_same_loss
 from lca.problem.sampling import estimate_standard_error
 from lca.runtime.device import resolve_device
 from lca.runtime.progress import make_progress_bar
@@ -87,14 +89,14 @@ def allocate(
     config = resolve(AllocateConfig, config, options)
     run = open_run(path, "r+")
     notes = require_same_problem(run, problem, config)
-    objective = _prepare(problem, config)
+    objective = _prepare(run, problem, config)
     with storage_errors(path, DISK_REMEDY), ExitStack() as stack:
         workers = stack.enter_context(join_workers())
         if workers.first:
             overwrite = overwrite and not workers.restarted
             if overwrite or not is_finished(run, config):
                 stack.enter_context(RunWriter(run).lock(str(config.name)))
-        _open_together(workers, run, problem, objective, config, overwrite)
+        remarks = _open_together(workers, run, problem, objective, config, overwrite)
         allocation = run.allocation(str(config.name))
         if not allocation.complete:
             with (
@@ -102,7 +104,7 @@ def allocate(
                 Trajectory(run, gradient.device) as theta,
             ):
                 gradient.notes += notes
-                _check_first(allocation, run, gradient, theta, config, workers, on_preflight)
+                _check_first(allocation, run, gradient, theta, config, workers, remarks, on_preflight)
                 stop = stack.enter_context(catch_stop_signals())
                 bar = make_progress_bar(len(allocation.iterations), "allocate", shown=progress and workers.first)
                 team = Teamwork(workers, stack.enter_context(bar), stop)
@@ -134,7 +136,8 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     run = open_run(path)
     iterations = config.range(run.n_iterations)
     notes = require_same_problem(run, problem, config)
-    objective = _prepare(problem, config)
+    objective = _prepare(run, problem, config)
+    remarks = require_same_loss(run, problem, ReferenceLosses.compute(run, problem), config.other_loss)
     chosen = choose_format(objective, config)
     require_enough_memory(objective, config, chosen)
     tolerance = config.tolerance or choose_tolerance(run, problem, objective, chosen)
@@ -145,7 +148,7 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
             steps = Steps(gradient, theta, config, tolerance)
             return {t: steps.integrate(steps.take(t)).intervals for t in _spread(iterations) if theta.is_finite(t + 1)}
 
-        return preflight(run, gradient, theta(iterations[0]), config, iterations, sample)
+        return preflight(run, gradient, theta(iterations[0]), config, iterations, remarks, sample)
 
 
 def _spread(iterations: range) -> list[int]:
@@ -156,10 +159,13 @@ def _spread(iterations: range) -> list[int]:
 
 def _open_together(
     workers: Workers, run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool
-) -> None:
-    """Let the first process open or create the allocation while the others wait."""
+) -> list[str]:
+    """Let the first process open or create the allocation while the others wait. Return the first one's remarks."""
+    remarks: list[str] = []
     if workers.first:
-        open_allocation(run, problem, objective, config, overwrite)
+        losses = ReferenceLosses.compute(run, problem)
+        remarks = require_same_loss(run, problem, losses, config.other_loss)
+        open_allocation(run, problem, objective, losses, config, overwrite)
         if is_finished(run, config):
             consolidated.ensure(run.path)
         workers.add(Phase.OPENED)
@@ -167,14 +173,20 @@ def _open_together(
     # Each process has already compared its data with the run if the run describes this split.
     if config.split not in run.attributes.get("splits", {}):
         require_same_data_everywhere(workers, problem.split(config.split))
+    return remarks
 
 
-def _prepare(problem: Problem, config: AllocateConfig) -> Objective:
+def _prepare(run: Run, problem: Problem, config: AllocateConfig) -> Objective:
     """Move the model and the examples of the split to the device and return the objective L."""
     device = share_device(resolve_device(config.device))
     problem.model.to(device)
+    dependence = [0.0]
+    if not has_batchnorm(problem.model):
+        for t in (0, run.n_iterations):
+            with at_iterate(run, t, problem):
+                dependence.append(measure_batch_dependence(problem, config.split))
     options: dict[str, Any] = {"n_examples": config.examples, "seed": config.seed, "by_class": config.by_class}
-    return prepare(problem, config.split, device, **options)
+    return prepare(problem, config.split, device, batch_dependence=float(np.nanmax(dependence)), **options)
 
 
 def _make_gradient(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> FullGradient:
@@ -189,15 +201,16 @@ def _check_first(
     theta: Trajectory,
     config: AllocateConfig,
     workers: Workers,
+    remarks: list[str],
     on_preflight: Callable[[Preflight], None] | None,
 ) -> None:
     """Let the first process run the preflight while the others wait."""
     if workers.first:
         iterations = allocation.iterations
-        checked = preflight(run, gradient, theta(iterations[0]), config, iterations)
+        checked = preflight(run, gradient, theta(iterations[0]), config, iterations, remarks)
         if on_preflight:
             on_preflight(checked)
-        require_same_loss(allocation, iterations[0], checked.loss)
+        require_same_first_loss(allocation, iterations[0], checked.loss)
         if checked.remarks:
             AllocationWriter(allocation).note("remarks", checked.remarks)
         workers.add(Phase.CHECKED)

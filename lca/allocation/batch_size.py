@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lca.allocation.full_gradient import SAMPLE, FullGradient, is_out_of_memory
 from lca.errors import Argument, LCAError
-from lca.model.evaluation_mode import has_batchnorm
 from lca.model.parameters import get_device
 from lca.problem.batches import Batch, get_tensors, length, map_tensors
 from lca.problem.objective import Objective
@@ -27,7 +26,7 @@ BATCH_SIZES = defaultdict(
     cpu=(125, 250, 500, 1_000, 2_000, 5_000),
     cuda=(1_000, 5_000, 20_000, 100_000),
 )
-BATCHNORM_BATCH = 5_000  # as in the paper
+MIXING_BATCH = 5_000  # batch size if the loss depends on it, as in the paper
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 STREAMED_BYTES = 2**28  # upper limit of the size of a streamed batch
 PAIRS = 3  # alternating trials of two formats, so that a temporary slowdown of the machine affects both
@@ -56,11 +55,12 @@ def choose_batch_format(
 ) -> BatchFormat:
     """Choose the batch size and the memory format that are not given, so that a pass over the objective is fastest.
 
-    With BatchNorm the loss depends on the batch size, so the default is the paper's 5,000 instead of the fastest size.
+    If the loss depends on the batch size, as with BatchNorm, the default is the paper's 5,000 instead of the fastest
+    size.
     """
     data = objective.data
-    if batch_size is None and has_batchnorm(objective.model):
-        batch_size = BATCHNORM_BATCH
+    if batch_size is None and objective.mixes_examples:
+        batch_size = MIXING_BATCH
     seconds = _Stopwatch(objective)
     if batch_size is None:
         largest = min(objective.n_examples, _largest_batch(data))
@@ -116,8 +116,7 @@ def require_memory(objective: Objective, batch_size: int, precision: str = "fp32
     if needed > available:
         raise LCAError(
             f"the activations of a batch of {size:,} examples need {needed / 1e9:.3g} GB, but a process on {device} "
-            f"has {available / 1e9:.3g} GB. With BatchNorm the loss depends on the batch size, so it is not reduced "
-            "automatically",
+            f"has {available / 1e9:.3g} GB. It is not reduced automatically, because the loss depends on it",
             remedy=(
                 "Pass a smaller ",
                 Argument("batch_size"),

@@ -1,9 +1,10 @@
 """The main pass of an allocation: the processes integrate and write one block of iterations after another."""
 
 from collections.abc import Mapping
-from math import inf
+from math import ceil, inf
 from typing import Any
 
+from lca.allocation.forecast import UNREFINED
 from lca.allocation.prediction import TrapezoidPredictor
 from lca.allocation.steps import Arrival, Step
 from lca.allocation.task import Task
@@ -49,12 +50,10 @@ class BlockPass:
             if not rows.is_set(row):
                 has_end = t + 1 in span or t + 1 == allocation.n_iterations
                 self._allocate_iteration(t, row, rows, has_end, predictor.curvature_limit if predictor else inf)
+            share, estimate, n = (rows.read(name, row) for name in ("curvature_share", "part_estimate", "intervals"))
             if predictor:
-                share, estimate, n = (
-                    rows.read(name, row) for name in ("curvature_share", "part_estimate", "intervals")
-                )
                 predictor.observe(share, estimate, int(n))
-            team.advance(1)
+            team.advance(1, refined=n > ceil(UNREFINED[config.rule]))
             if team.stop.name:
                 writer.write(rows, done=False)
                 writer.wait()

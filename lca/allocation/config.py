@@ -84,6 +84,11 @@ class AllocateConfig:
         help="Store the LCA of each class of examples as well (the problem defines the classes).",
         group="What to allocate",
     )
+    other_loss: bool = option(
+        default=False,
+        help="Allow a loss that differs from the one that the run was trained with.",
+        group="What to allocate",
+    )
     gradient_signs: bool = option(
         default=False, help="Store the sign of every gradient, one bit per parameter.", group="Storage"
     )
@@ -102,8 +107,9 @@ class AllocateConfig:
     batch_size: int | None = option(
         default=None,
         metavar="N",
-        help="Number of examples per batch when the split is evaluated. With BatchNorm, the loss depends on it.",
-        unset="the fastest, or 5000 with BatchNorm as in the paper",
+        help="Number of examples per batch when the split is evaluated. With BatchNorm or another operation that mixes "
+        "the examples of a batch, the loss depends on it.",
+        unset="the fastest, or 5000 if the loss depends on it, as in the paper",
         group="Speed",
     )
     channels_last: bool | None = option(

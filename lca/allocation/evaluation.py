@@ -11,7 +11,8 @@ from lca.allocation.full_gradient import FullGradient
 from lca.model.parameters import build_table
 from lca.problem.objective import Objective, prepare
 from lca.problem.problem import Problem, require_problem
-from lca.problem.provenance import require_same_data, require_same_fixed
+from lca.problem.provenance import require_same_data, require_same_frozen
+from lca.problem.reference import ReferenceLosses, require_same_loss
 from lca.runtime.device import resolve_device
 from lca.store.run import Run
 
@@ -34,7 +35,7 @@ class Evaluator:
         self.problem, self.device = problem, resolve_device(device)
         self.splits = tuple(split for split in splits if split in problem.splits)
         self._objectives: dict[str, Objective] = {}
-        self._checked: set[str] = set()
+        self._checked: set[tuple[str, str]] = set()
 
     def __call__(self, run: Run, thetas: Iterable[NDArray[np.floating]], split: str, name: str) -> "list[Measurement]":
         """Measure loss and accuracy over a split at each of several parameter vectors.
@@ -52,7 +53,7 @@ class Evaluator:
         Raises:
             LCAError: If the problem does not match the run.
         """
-        self._require_same(run)
+        self._require_same(run, name)
         if split not in self._objectives:
             self.problem.model.to(self.device)
             self._objectives[split] = prepare(self.problem, split, self.device)
@@ -66,14 +67,16 @@ class Evaluator:
 
             return [measure(theta) for theta in thetas]
 
-    def _require_same(self, run: Run) -> None:
-        if str(run.path) in self._checked:
+    def _require_same(self, run: Run, name: str) -> None:
+        if (str(run.path), name) in self._checked:
             return
         run.parameters.require_same(build_table(self.problem.model), str(run.path), f"the model of {self.problem.name}")
-        require_same_fixed(run, self.problem.model)
+        require_same_frozen(run, self.problem.model)
         for split in self.splits:
             require_same_data(run, self.problem, split)
-        self._checked.add(str(run.path))
+        losses = ReferenceLosses.compute(run, self.problem)
+        require_same_loss(run, self.problem, losses, run.allocation(name).attributes["other_loss"])
+        self._checked.add((str(run.path), name))
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from lca.allocation.class_slopes import ClassSlopes
 from lca.allocation.iteration import Evaluation
-from lca.allocation.pieces import Piece, Pieces, scale_batch
+from lca.allocation.pieces import Piece, Pieces
 from lca.errors import LCAError, UsageError
 from lca.model.evaluation_mode import bind_parameters, evaluation_mode, keep_buffers, widen_tensors
 from lca.model.parameters import build_table, flatten, get_device, get_trainable
 from lca.model.vectors import choose_dtype, make_views
-from lca.problem.batches import Batch, map_tensors
-from lca.problem.losses import Losses, compute_losses, compute_weights
+from lca.problem.batches import Batch, map_tensors, scale_batch
+from lca.problem.losses import Losses, compute_losses, compute_weights, sum_parts
 from lca.problem.objective import Objective
 from lca.problem.streaming import take_first
 from lca.runtime.cuda_graph import Pass, capture
@@ -117,7 +117,7 @@ class FullGradient:
         with use_precision("fp32", self.device):
             return torch.cat(
                 [
-                    _sum_parts(compute_losses(figure, self.model, self._scale(piece.batch), piece.weights))
+                    sum_parts(compute_losses(figure, self.model, self._scale(piece.batch), piece.weights))
                     for piece in self.pieces
                 ]
             )
@@ -126,7 +126,7 @@ class FullGradient:
         """Return the weight of each example (N,), summed over its parts."""
         if self.objective.weigh is None:
             return torch.ones(self.objective.n_examples, device=self.device)
-        return torch.cat([_sum_parts(cast(Tensor, piece.weights)) for piece in self.pieces])
+        return torch.cat([sum_parts(cast(Tensor, piece.weights)) for piece in self.pieces])
 
     def compute_sample(self, n: int = SAMPLE) -> Tensor:
         """Return the losses of the first n examples at the current θ. Used to inspect the model."""
@@ -134,18 +134,8 @@ class FullGradient:
         batch = self._scale(map_tensors(take_first(objective.data, n), lambda x: x.to(self.device)))
         return compute_losses(objective.losses, self.model, batch, compute_weights(objective.weigh, batch))
 
-    @torch.no_grad()
-    def measure_batch_dependence(self) -> float:
-        """Return the relative change of the losses of a few examples when the size of their batch is halved."""
-        if self.objective.n_examples < 2:
-            return 0.0
-        half = min(SAMPLE, self.objective.n_examples) // 2
-        with use_precision("fp32", self.device):
-            alone, together = (_sum_parts(self.compute_sample(n))[:half].double() for n in (half, 2 * half))
-        return float((alone - together).abs().sum() / together.abs().sum().clamp_min(torch.finfo(torch.float32).tiny))
-
     def _scale(self, batch: Batch) -> Batch:
-        return scale_batch(self.objective, batch, self._wide)
+        return scale_batch(self.objective.scale, batch, self._wide)
 
     def _evaluate(self, precision: str, theta: Tensor, directions: tuple[Tensor, ...]) -> Evaluation:
         self.theta.copy_(theta)
@@ -234,8 +224,3 @@ def without_classes(gradient: FullGradient) -> Iterator[None]:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether this is torch.OutOfMemoryError or the corresponding error of the CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
-
-
-def _sum_parts(values: Tensor) -> Tensor:
-    """Sum the values (B,) or (B, S) over the parts of each example; returns (B,)."""
-    return values.reshape(len(values), -1).sum(1)

@@ -1,6 +1,7 @@
 """Inspection of a model's forward pass: randomness, autocast, module modes and the state of each parameter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,18 +13,18 @@ from lca.runtime.precision import use_precision
 
 
 def describe_randomness(model: nn.Module, losses: Callable[[], Tensor]) -> str:
-    """Describe the first module whose output differs between two identical passes.
+    """Describe the first module whose output differs between two identical passes although its input does not.
 
     `losses` runs the model on a few examples.
     """
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    runs = [_collect_outputs(model, losses) for _ in range(2)]
+    runs = [_record_calls(model, losses) for _ in range(2)]
     written = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before.get(name, buffer))]
     if written:
         return f"A pass changes the buffer {written[0]}. In eval mode a module must not modify its buffers."
-    for (name, kind, output), (_, _, again) in zip(*runs, strict=False):
-        if not torch.equal(output, again):
-            return f"The first module whose output differs between two passes is {name or 'the model itself'} ({kind})."
+    for one, again in zip(*runs, strict=False):
+        if _equal(one.inputs, again.inputs) and not _equal(one.outputs, again.outputs):
+            return f"The output of {one.module} differs between two passes although its input is the same."
     return "No single module is random: check the loss function, the data and nondeterministic summation."
 
 
@@ -48,27 +49,54 @@ def find_autocast(gradient: FullGradient) -> str | None:
     return found[0] if found else None
 
 
-def _collect_outputs(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, str, Tensor]]:
-    """Return (name, kind, output) of each module that returns a tensor, in the order in which they finish."""
-    outputs: list[tuple[str, str, Tensor]] = []
+@dataclass(frozen=True)
+class _ModuleCall:
+    """The tensors that a call of a module received and returned."""
 
-    def keep(name: str, kind: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                outputs.append((name, kind, output.detach().clone()))
+    module: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+def _record_calls(model: nn.Module, losses: Callable[[], Tensor]) -> list[_ModuleCall]:
+    """Return the calls of all modules, in the order in which they finish, so that inner modules come first."""
+    calls: list[_ModuleCall] = []
+    inputs: list[list[Tensor]] = []  # of the calls that have begun, since a module may change its input in place
+
+    def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
+        inputs.append(_copy_tensors((args, kwargs)))
+
+    def end(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            what = f"the module {name}" if name else "the model itself"
+            calls.append(_ModuleCall(f"{what} ({type(module).__name__})", inputs.pop(), _copy_tensors(output)))
 
         return hook
 
-    handles = [
-        module.register_forward_hook(keep(name, type(module).__name__)) for name, module in model.named_modules()
-    ]
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
+        handles.append(module.register_forward_hook(end(name)))
     try:
         with torch.no_grad():
             losses()
     finally:
         for handle in handles:
             handle.remove()
-    return outputs
+    return calls
+
+
+def _copy_tensors(value: Any) -> list[Tensor]:
+    """Return copies of the tensors in a value, which may be nested in sequences and mappings."""
+    if isinstance(value, Tensor):
+        return [value.detach().clone()]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [tensor for part in value for tensor in _copy_tensors(part)] if isinstance(value, list | tuple) else []
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(torch.equal, some, others))
 
 
 def list_parameters(model: nn.Module, losses: Callable[[], Tensor]) -> list[tuple[str, tuple[int, ...], str]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -13,21 +13,27 @@ import torch
 from lca.allocation.batch_size import BatchFormat, choose_batch_format, require_memory
 from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
-from lca.errors import Argument, Call, LCAError, UsageError
+from lca.errors import Argument, Call, LCAError, Remedy, UsageError
 from lca.model.evaluation_mode import has_batchnorm
 from lca.model.parameters import build_table, get_trainable, require_same_model
 from lca.problem.batches import Batch
 from lca.problem.objective import Objective
 from lca.problem.problem import NATS, Problem, require_problem
-from lca.problem.provenance import compute_digest, require_same_data, require_same_fixed
+from lca.problem.provenance import compute_digest, require_same_data, require_same_frozen
+from lca.problem.reference import ReferenceLosses
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.runtime.workers import Phase, Workers
 from lca.store.allocation import Allocation
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.run import Run
 from lca.store.run_writer import RunWriter
 
 TOLERANCE_NATS = 1e-3  # the tolerance of the paper, in nats
 RELATIVE_TOLERANCE = 4e-4  # the same as a fraction of the paper's first loss
+REPLACE: Remedy = (
+    "Pass the same problem and options, another ",
+    *(Argument("name"), ", or ", Argument("overwrite", True), " to replace it."),
+)
 SAME_LOSS = 1e-3  # relative difference allowed between losses at the same iterate, in other precisions or batches
 
 
@@ -37,9 +43,9 @@ def is_finished(run: Run, config: AllocateConfig) -> bool:
 
 
 def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> list[str]:
-    """Raise LCAError unless the run is complete and was recorded with this model and data.
+    """Raise LCAError unless the run is complete and was recorded with parameters and data like these.
 
-    Returns notes on differences that do not prevent an allocation.
+    Returns a note if the problem has another name.
     """
     require_problem(problem)
     _require_complete(run)
@@ -48,11 +54,11 @@ def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> 
     require_same_data(run, problem, config.split)
     trained = run.attributes.get("problem", problem.name)
     other = [] if problem.name in ("custom", trained) else [trained]
-    notes = [f"the run was trained on {name}, but the allocated loss is that of {problem.name}" for name in other]
-    return [*notes, *require_same_fixed(run, problem.model)]
+    require_same_frozen(run, problem.model)
+    return [f"the run was trained on {name}, but the allocated loss is that of {problem.name}" for name in other]
 
 
-def require_same_loss(allocation: Allocation, t: int, loss: float) -> None:
+def require_same_first_loss(allocation: Allocation, t: int, loss: float) -> None:
     """Raise LCAError if the allocation was begun with another loss, judging from the loss at its first iterate t."""
     stored = float(np.asarray(allocation.loss[t]))
     if np.isfinite(stored) and abs(loss - stored) > SAME_LOSS * max(abs(loss), abs(stored)):
@@ -61,10 +67,7 @@ def require_same_loss(allocation: Allocation, t: int, loss: float) -> None:
             "or data",
             expected=f"{stored:.9g}",
             found=f"{loss:.9g}",
-            remedy=(
-                *("Pass the problem that it was begun with, another ", Argument("name"), ", or "),
-                *(Argument("overwrite", True), " to replace it."),
-            ),
+            remedy=REPLACE,
         )
 
 
@@ -93,11 +96,11 @@ def choose_format(objective: Objective, config: AllocateConfig) -> BatchFormat:
 
 
 def require_enough_memory(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> None:
-    """Raise LCAError if a batch of a model with BatchNorm does not fit in memory.
+    """Raise LCAError if a batch does not fit in memory and the loss depends on the batch size.
 
-    Without BatchNorm, the trials of batch sizes have already excluded those that are too large.
+    Otherwise, the trials of batch sizes have already excluded those that are too large.
     """
-    if has_batchnorm(objective.model):
+    if objective.mixes_examples:
         require_memory(objective, chosen.batch_size, config.precision)
 
 
@@ -106,10 +109,17 @@ def read_format(allocation: Allocation) -> BatchFormat:
     return BatchFormat(allocation.attributes["batch_size"], allocation.attributes["channels_last"])
 
 
-def open_allocation(run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool) -> None:
+def open_allocation(
+    run: Run,
+    problem: Problem,
+    objective: Objective,
+    losses: ReferenceLosses,
+    config: AllocateConfig,
+    overwrite: bool,
+) -> None:
     """Create the allocation, or check that the existing one can be continued.
 
-    Raises UsageError if the existing allocation was made with different options.
+    Raises UsageError if the existing allocation was made with different options, or of another loss.
     """
     name = str(config.name)
     existing = run.allocation(name) if name in run.allocations and not overwrite else None
@@ -130,8 +140,11 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
     if existing is None:
         requested = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
         arrays = [array for array, is_requested in requested.items() if is_requested]
-        RunWriter(run).create_allocation(name, attributes, arrays)
+        allocation = RunWriter(run).create_allocation(name, attributes, arrays)
+        AllocationWriter(allocation).note("reference", asdict(losses))
         return
+    if other := losses.compare(existing.attributes.get("reference", {}), run.n_iterations):
+        raise UsageError(f"{run.path} has an allocation {name!r} of another loss: {other[max(other)]}", remedy=REPLACE)
     different = [key for key, value in attributes.items() if existing.attributes.get(key) != value]
     if different:
         differences = ", ".join(
@@ -141,13 +154,7 @@ def open_allocation(run: Run, problem: Problem, objective: Objective, config: Al
         )
         raise UsageError(
             f"{run.path} has an allocation {name!r} with different options ({differences})",
-            remedy=(
-                "Pass the same options, another ",
-                Argument("name"),
-                ", or ",
-                Argument("overwrite", True),
-                " to replace it.",
-            ),
+            remedy=REPLACE,
         )
 
 
@@ -194,6 +201,7 @@ def _describe(
         "keep_bits": config.keep_bits,
         "gradient_signs": config.gradient_signs,
         "classes": objective.classes,
+        "other_loss": config.other_loss,
     }
     if problem.group_names and objective.classes:
         attributes["class_names"] = [problem.group_names.get(c, str(c)) for c in objective.classes]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lca.errors import LCAError
-from lca.model.evaluation_mode import has_batchnorm, is_narrower
 from lca.problem.batches import Batch, get_tensors, length, map_tensors, split_batch
 from lca.problem.losses import compute_weights
 from lca.problem.objective import Objective
@@ -96,7 +95,7 @@ class Pieces:
         groups = parts.get("groups")
         if groups is None:
             return False, [(part, []) for part in split_batch(parts, size)]
-        if has_batchnorm(self.objective.model) or groups.ndim > 1 or bool((groups.diff() < 0).any()):
+        if self.objective.mixes_examples or groups.ndim > 1 or bool((groups.diff() < 0).any()):
             return False, [(part, torch.unique(part["groups"]).tolist()) for part in split_batch(parts, size)]
         ends = [0, *torch.bincount(groups).cumsum(0).tolist()]
         by_class = [map_tensors(parts, lambda x, a=a, b=b: x[a:b]) for a, b in pairwise(ends)]  # type: ignore[misc]
@@ -115,9 +114,3 @@ class Pieces:
         if groups:
             parts["groups"] = torch.cat([groups(x) for x in iterate_pieces(batch, scale)])
         return parts, torch.unique(parts["groups"]).tolist() if groups else []
-
-
-def scale_batch(objective: Objective, batch: Batch, wide: torch.dtype | None) -> Batch:
-    """Scale a batch and widen its tensors to `wide`, the dtype that the model was widened to (None if it was not)."""
-    batch = objective.scale(batch) if objective.scale else batch
-    return map_tensors(batch, lambda x: x.to(wide) if is_narrower(x, wide) else x) if wide else batch

@@ -5,9 +5,9 @@ recorded parameters and the modules with a special mode.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 import numpy as np
 import torch
@@ -34,9 +34,6 @@ from lca.text import duration, facts, pluralize, size, table
 # it the rounding, varies from pass to pass.
 SAME_LOSS = 1e-6
 SAME_GRADIENT = 1e-4
-
-# Relative difference allowed between losses in batches of different sizes, which are rounded differently.
-SAME_LOSSES = 1e-4
 
 # Relative difference allowed between the slope and its central differences, because of the kinks of ReLU. The error of
 # the differences, estimated by halving the step, is allowed in addition.
@@ -132,13 +129,14 @@ def preflight(
     theta: Tensor,
     config: AllocateConfig,
     iterations: range,
+    remarks: Sequence[str] = (),
     sample: Callable[[], dict[int, int]] | None = None,
 ) -> Preflight:
     """Check the loss and its gradient at `theta` (K,), an iterate of the run, and forecast the cost of an allocation.
 
     `gradient` must have been entered, so that the model is in the mode of the passes. `iterations` are those to be
-    allocated. `sample` integrates some of them and returns their numbers of subintervals, for the forecast. Raises
-    LCAError if L is not a function of θ or its gradient is wrong.
+    allocated. `remarks` are added to those of the result. `sample` integrates some of the iterations and returns their
+    numbers of subintervals, for the forecast. Raises LCAError if L is not a function of θ or its gradient is wrong.
     """
     first = _make_first_pass(gradient, theta)
     begin = time.perf_counter()
@@ -165,7 +163,7 @@ def preflight(
         disk_free_bytes=run.path.free_bytes(),
         memory_bytes=forecast_memory_bytes(run, gradient),
         notes=gradient.notes,
-        remarks=[*_describe_path(run), *_find_caveats(gradient)],
+        remarks=[*remarks, *_describe_recording(run), *_find_caveats(gradient)],
     )
     checked.notes.extend([*checked.remarks, *_find_costs(checked, config)])
     if not checked.fits_on_disk:
@@ -194,6 +192,8 @@ def _require_function(gradient: FullGradient, first: Evaluation, second: Evaluat
             remedy="Check the data and the model for values that are not finite.",
         )
     norm = float(first.gradient.norm())
+    if not isfinite(norm):
+        raise _describe_gradient(gradient, first.gradient)
     difference = float((first.gradient - second.gradient).norm())
     if abs(loss - again) > SAME_LOSS * abs(loss) or difference > SAME_GRADIENT * norm:
         raise LCAError(
@@ -201,6 +201,20 @@ def _require_function(gradient: FullGradient, first: Evaluation, second: Evaluat
             f"{loss:.9g} and {again:.9g}, and gradients that differ by {difference / norm if norm else difference:.2g}",
             remedy=describe_randomness(gradient.model, gradient.compute_sample),
         )
+
+
+def _describe_gradient(gradient: FullGradient, values: Tensor) -> LCAError:
+    """Return the error for a gradient (K,) with NaN or infinite entries although the loss is finite."""
+    counts = {p.name: int((~torch.isfinite(values[p.span])).sum()) for p in gradient.table}
+    where = [name for name, n in counts.items() if n]
+    n = sum(counts.values())
+    return LCAError(
+        "the gradient at the first iterate",
+        expected="finite numbers, like the loss",
+        found=f"{n:,} of {len(values):,} entries NaN or infinite (first in {where[0]})" if n else "an infinite norm",
+        remedy="A common cause is torch.where(mask, f(x), 0) where f(x) is not finite: the gradient of f is then NaN "
+        "even where its value is masked. Mask x before f is applied.",
+    )
 
 
 def _find_caveats(gradient: FullGradient) -> list[str]:
@@ -212,22 +226,30 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
             "computed in 16 bits, even in the audit. Models trained by Hugging Face's Trainer do this: create a new "
             "model for the allocation."
         )
-    if not has_batchnorm(gradient.model) and (change := gradient.measure_batch_dependence()) > SAME_LOSSES:
+    if gradient.objective.mixes_examples and not has_batchnorm(gradient.model):
+        change = 100 * gradient.objective.batch_dependence
         notes.append(
-            f"an example's loss depends on the rest of its batch (halving the batch changes it by {100 * change:.2g} %)"
-            f", so L depends on the batch size, here {gradient.batch_size:,}. Common causes are padding that the model "
+            f"an example's loss depends on the rest of its batch (halving the batch changes it by {change:.2g} %), "
+            f"so L depends on the batch size, here {gradient.batch_size:,}. Common causes are padding that the model "
             "sees, a normalization over the batch, and a loss that mixes examples."
         )
     return notes
 
 
-def _describe_path(run: Run) -> list[str]:
-    """Return a remark if the run was imported from checkpoints, because its path between them is unknown."""
-    files = run.attributes.get("imported", [])
-    if not files:
-        return []
-    lines = "one straight line" if len(files) == 2 else f"{len(files) - 1:,} straight lines"
-    return [f"the path consists of {lines} between {len(files):,} checkpoints. The path that was taken is unknown."]
+def _describe_recording(run: Run) -> list[str]:
+    """Return remarks on a recording whose path or loss is not quite that of the training."""
+    remarks = []
+    if files := run.attributes.get("imported", []):
+        lines = "one straight line" if len(files) == 2 else f"{len(files) - 1:,} straight lines"
+        remarks.append(
+            f"the path consists of {lines} between {len(files):,} checkpoints. The path that was taken is unknown."
+        )
+    if frozen := run.attributes.get("batchnorm_in_eval_mode"):
+        remarks.append(
+            f"training used the running statistics of {pluralize(len(frozen), 'BatchNorm module')} in eval mode "
+            f"(first: {frozen[0]}). The allocated loss uses batch statistics instead."
+        )
+    return remarks
 
 
 def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:

@@ -10,6 +10,7 @@ from lca.errors import Argument, Interrupted, Remedy
 from lca.runtime.signals import Stop
 from lca.runtime.workers import Phase, Workers
 
+MANY = 10  # refined iterations above which a hint is shown if they are the majority
 REPORT_S = 1.0  # interval between the progress reports of a process
 CONTINUE: Remedy = ("To continue, repeat the call without ", Argument("overwrite"), ".")
 
@@ -22,6 +23,7 @@ class Teamwork:
     progress: "tqdm[Any]"
     stop: Stop
     _unreported: int = field(default=0, init=False)
+    _refined: int = field(default=0, init=False)
     _reported_at: float = field(default=0.0, init=False)
 
     @property
@@ -29,12 +31,21 @@ class Teamwork:
         """Whether this process is the one that opens and finishes the allocation."""
         return self.workers.first
 
-    def advance(self, n: int, now: bool = False) -> None:
-        """Count n more iterations as done. Once per REPORT_S, or `now`, report them and update the progress bar."""
+    def advance(self, n: int, refined: int = 0, now: bool = False) -> None:
+        """Count n more iterations as done, `refined` of them with more gradients than usual.
+
+        Once per REPORT_S, or `now`, report them and update the progress bar.
+        """
         self._unreported += n
+        self._refined += refined
         if now or time.monotonic() - self._reported_at > REPORT_S or self.workers.size == 1:
             total = self.workers.add(Phase.ITERATIONS, self._unreported)
-            self._unreported, self._reported_at = 0, time.monotonic()
+            refined = self.workers.add(Phase.REFINEMENTS, self._refined)
+            self._unreported, self._refined, self._reported_at = 0, 0, time.monotonic()
+            if refined:
+                most = refined >= MANY and 2 * refined > total
+                hint = f", a larger {Argument('tolerance')} is faster" if most else ""
+                self.progress.set_postfix_str(f"{refined:,} refined{hint}", refresh=False)
             self.progress.update(total - self.progress.n)
 
     def wait(self, phase: Phase, n: int = 1) -> None:

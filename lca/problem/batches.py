@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lca.model.evaluation_mode import is_narrower
+
 Batch = Any  # Tensor | Sequence[Batch] | Mapping[str, Batch]
 
 
@@ -63,6 +65,12 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     if hasattr(first, "_fields"):
         return type(first)(*parts)
     return tuple(parts) if isinstance(first, tuple) else parts
+
+
+def scale_batch(scale: Callable[[Batch], Batch] | None, batch: Batch, wide: torch.dtype | None) -> Batch:
+    """Scale a batch and widen its tensors to `wide`, the dtype that the model was widened to (None if it was not)."""
+    batch = scale(batch) if scale else batch
+    return map_tensors(batch, lambda x: x.to(wide) if is_narrower(x, wide) else x) if wide else batch
 
 
 def _leaves(batch: Batch) -> Iterator[Tensor]:

@@ -49,6 +49,11 @@ def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weigh
     return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
 
 
+def sum_parts(values: Tensor) -> Tensor:
+    """Sum the values (B,) or (B, S) over the parts of each example; returns (B,)."""
+    return values.reshape(len(values), -1).sum(1)
+
+
 def _suggest(losses: object, n: int, weighed: bool) -> str:
     """Return a remedy for losses of the wrong shape."""
     shape = tuple(losses.shape) if isinstance(losses, Tensor) else None

@@ -20,6 +20,7 @@ from lca.runtime.device import get_memory_bytes
 
 MAX_CLASSES = 1_000
 SCALED_SHARE = 0.25  # largest fraction of memory for the scaled split; otherwise each batch is scaled
+SAME_LOSS = 1e-4  # relative difference allowed between losses in batches of different sizes, which round differently
 DEVICE_SHARE = 0.5  # largest fraction of CUDA memory for a split; otherwise it stays on the host
 
 
@@ -36,6 +37,8 @@ class Objective:
     the groups are 0, …, n − 1. `labels` contains the label of each example, with shape (N,), on the host. It is None if
     labels are not needed, or if the parts of an example have separate labels. `n_of_class` maps each label to its
     number of examples in the whole split. `data` may be a subset of the split.
+
+    `batch_dependence` is the relative change of an example's loss that was measured when its batch was halved.
     """
 
     model: nn.Module
@@ -47,6 +50,12 @@ class Objective:
     classes: list[int] = field(default_factory=list)
     labels: NDArray[np.int64] | None = None
     n_of_class: dict[int, int] = field(default_factory=dict)
+    batch_dependence: float = 0.0
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether an example's loss depends on the others in its batch, so that L depends on the batch size."""
+        return _mixes_examples(self.model, self.batch_dependence)
 
     @property
     def n_examples(self) -> int:
@@ -75,12 +84,13 @@ def prepare(
     n_examples: int | None = None,
     seed: int = 0,
     by_class: bool = False,
+    batch_dependence: float = 0.0,
 ) -> Objective:
     """Prepare the objective over a split, or over a subset of it, for passes on the device.
 
     `n_examples` is the size of the subset, which is drawn by `seed` and stratified by the problem's groups. If examples
     have no single label, it is drawn uniformly. `by_class` distinguishes classes. Examples in memory are then sorted by
-    class, unless the model has BatchNorm.
+    class, unless BatchNorm or `batch_dependence` shows that an example's loss depends on the others in its batch.
     """
     data = problem.split(split)
     N = count_examples(data)
@@ -105,7 +115,8 @@ def prepare(
     if n_examples is not None:
         index = draw_stratified(np.zeros(N, np.int64) if labels is None else labels, n_examples, seed)
         classes = classes if labels is None else np.unique(labels[index]).tolist()
-    if by_class and labels is not None and not isinstance(data, StreamedDataset) and not has_batchnorm(problem.model):
+    in_memory = not isinstance(data, StreamedDataset)
+    if by_class and labels is not None and in_memory and not _mixes_examples(problem.model, batch_dependence):
         index = index[np.argsort(labels[index], kind="stable")]
     if not np.array_equal(index, np.arange(N)):
         data = _select(data, index)
@@ -121,7 +132,12 @@ def prepare(
         classes if by_class else [],
         labels,
         n_of_class,
+        batch_dependence,
     )
+
+
+def _mixes_examples(model: nn.Module, batch_dependence: float) -> bool:
+    return has_batchnorm(model) or batch_dependence > SAME_LOSS
 
 
 def move_to_device(

@@ -1,6 +1,8 @@
 """Digests of the data and of fixed tensors, which show whether they are still those that a run was recorded with."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,26 +51,84 @@ def describe_fixed(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def require_same_fixed(run: Run, model: nn.Module) -> list[str]:
-    """Raise LCAError if the model's frozen parameters have changed since recording began.
-
-    Returns a note for each buffer that has changed.
-    """
+def require_same_frozen(run: Run, model: nn.Module) -> None:
+    """Raise LCAError if the model's frozen parameters have changed since recording began."""
     recorded = run.attributes.get("fixed", {})
     found = describe_fixed(model) if recorded else {}
     frozen = {name for name, tensor in get_named_parameters(model).items() if not tensor.requires_grad}
-    others = [name for name, digest in recorded.items() if found.get(name) not in (None, digest)]
-    wrong = [name for name in others if name in frozen]
+    wrong = [name for name, digest in recorded.items() if name in frozen and found.get(name) not in (None, digest)]
     if wrong:
         raise LCAError(
             f"the frozen parameter {wrong[0]} has changed since {run.path} was recorded ({len(wrong)} of {len(frozen)} "
             "frozen parameters differ). Runs do not store them, so the allocation would use a different loss",
             remedy="Pass the model with its original frozen parameters, for example from the same seed or file.",
         )
-    return [
-        f"the buffer {name} has changed since recording began; the loss is computed with its current values"
-        for name in others
-    ]
+
+
+@dataclass(frozen=True)
+class ChangedBuffers:
+    """The buffers of a model that differ from those at the start of a run.
+
+    Attributes:
+        during: Buffers that changed while the run was recorded.
+        since: Buffers that did not, but differ now.
+        are_final: Whether the buffers in `during` have the values that they had when the recording ended.
+        are_first: Whether they have the values that they had when it began.
+    """
+
+    during: list[str]
+    since: list[str]
+    are_final: bool
+    are_first: bool
+
+    @classmethod
+    def find(cls, run: Run, model: nn.Module) -> "ChangedBuffers":
+        """Compare the model's buffers with the digests that the run stores."""
+        start: dict[str, str] = run.attributes.get("fixed", {})
+        end: dict[str, str] = run.attributes.get("fixed_at_end", {})
+        found = describe_fixed(model) if start else {}
+        during = [name for name in end if name in found]
+        since = [name for name, digest in start.items() if found.get(name, digest) != digest and name not in end]
+        return cls(
+            during,
+            since,
+            are_final=bool(during) and all(found[name] == end[name] for name in during),
+            are_first=all(found[name] == start[name] for name in during),
+        )
+
+    def describe_during(self) -> str:
+        """Return a remark on the buffers that changed while the run was recorded."""
+        values = "the values at its end" if self.are_final else "other values than at its start or end"
+        values = "the values at its start" if self.are_first else values
+        return f"training changed {list_buffers(self.during)}. The loss is computed with {values}."
+
+    def describe_since(self) -> list[str]:
+        """Return a remark on the buffers in `since`, if there are any."""
+        if not self.since:
+            return []
+        return [
+            f"{list_buffers(self.since)} changed since recording began. The loss is computed with the current values."
+        ]
+
+
+def list_buffers(names: list[str]) -> str:
+    """Return the names as "the buffer a" or "the buffers a, b, c and 4 more"."""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"the buffer{'s' if len(names) > 1 else ''} {', '.join(names[:3])}{more}"
+
+
+def describe_changes(start: Mapping[str, str], model: nn.Module) -> dict[str, str]:
+    """Return the digests of the frozen parameters and buffers that differ from those in `start`."""
+    return {name: digest for name, digest in describe_fixed(model).items() if start.get(name) != digest}
+
+
+def describe_problem(problem: Problem) -> dict[str, Any]:
+    """Return the attributes of a run that name its problem and identify its data."""
+    return {
+        "problem": problem.name,
+        "problem_options": dict(problem.options),
+        "splits": describe_splits(problem),
+    }
 
 
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:

@@ -39,6 +39,7 @@ class BlockWriter:
         self.writer, self.run = writer, writer.run
         run = writer.run
         self.commit_s = 0.0  # duration of the last commit
+        self.first_not_finite: int | None = None  # number of the first iterate with a parameter that is NaN or infinite
         K, pinned = run.parameters.size, device.type == "cuda"
         dtype = getattr(torch, run.weights.dtype.name)
         self._last: Floats | None = None
@@ -76,6 +77,7 @@ class BlockWriter:
         """Finish the remaining jobs and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
+        del self._free, self._last  # as large as whole blocks
         self._raise_error()
 
     def _raise_error(self) -> None:
@@ -110,6 +112,8 @@ class BlockWriter:
             if self._last is None and begin:
                 self._last = np.asarray(self.run.weights[:, begin - 1])
             self._moved += find_moved(self._last, rows)
+            if self.first_not_finite is None and not np.isfinite(rows[-1]).all():  # such a parameter remains so
+                self.first_not_finite = begin + int(np.argmin(np.isfinite(rows).all(axis=1)))
             self._last = rows[-1].copy()
             runner.run(self.writer.write_iterates(begin, rows))
         finally:

@@ -18,7 +18,7 @@ from lca.errors import LCAError, UsageError
 from lca.model.parameters import get_fixed_tensors, get_trainable
 from lca.problem.losses import describe_value
 from lca.problem.problem import Problem
-from lca.problem.provenance import describe_splits
+from lca.problem.provenance import describe_problem
 from lca.recording.recorder import Recorder
 from lca.store.run import Run, open_run
 
@@ -64,17 +64,17 @@ def import_checkpoints(
         raise UsageError("checkpoints", expected="at least 2", found=str(len(checkpoints)))
     _require_numeric_order(checkpoints)
     attributes = {
-        "problem": problem.name,
-        "problem_options": dict(problem.options),
+        **describe_problem(problem),
         "imported": [str(file) for file in checkpoints],
-        "splits": describe_splits(problem),
         **({"command": command} if command else {}),
     }
     # Try all files before creating or replacing anything. End with the first, which the recorder takes as θ_0.
     for file in [*checkpoints, checkpoints[0]]:
         _load_parameters(parameters, _read_tensors(file), file)
     _require_same_fixed(problem.model, checkpoints)
-    with Recorder(path, problem.model, codec=codec, attributes=attributes, overwrite=overwrite) as recorder:
+    with Recorder(
+        path, problem.model, problem=problem, codec=codec, attributes=attributes, overwrite=overwrite
+    ) as recorder:
         for file in checkpoints[1:]:
             _load_parameters(parameters, _read_tensors(file), file)
             recorder.record()

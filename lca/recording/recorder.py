@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 from lca.errors import Interrupted, LCAError, UsageError
 from lca.model.parameters import build_table, get_named_parameters, require_same_model
 from lca.model.vectors import assign, choose_dtype
-from lca.problem.provenance import describe_fixed, require_same_fixed
+from lca.problem.problem import Problem
+from lca.problem.provenance import require_same_frozen
 from lca.recording import resume_state
 from lca.recording.block_writer import BlockWriter
+from lca.recording.endpoints import Endpoints
 from lca.recording.recordable import require_recordable, require_unchanged
 from lca.recording.staging import Staging
 from lca.recording.step_hooks import unwrap, watch_steps
@@ -44,9 +46,11 @@ class Recorder:
         path: Path or URL of the run.
         model: Model whose trainable parameters are recorded. Tied parameters are recorded once. The model may be
             compiled, or wrapped for data-parallel training, in which case only rank 0 records.
+        problem: Problem that is trained. If given, the run stores digests of its data and the loss of a few examples
+            at the first and last iterate, by which `lca.allocate` recognizes another model, loss or dataset.
         parameters: Regular expression. Only parameters whose names contain a match are recorded.
         codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
-        attributes: Information to store with the run, such as its problem and its configuration.
+        attributes: Information to store with the run, such as its configuration.
         state: Function that returns what training needs to resume: a mapping of tensors and plain values that are
             not modified afterwards. It is called in the training thread, from time to time and at the end.
         overwrite: Whether to replace an existing run.
@@ -55,10 +59,10 @@ class Recorder:
 
     Attributes:
         n_iterates: Number of iterates recorded so far.
-        state: State from which training resumes. None if it starts from the beginning.
+        state: State from which training resumes, or None.
 
     Raises:
-        UsageError: If no trainable parameter matches ``parameters``.
+        UsageError: If no trainable parameter matches ``parameters``, or if the problem has a different model.
         LCAError: If a parameter cannot be recorded, or if the run is being written by another process.
 
     Example:
@@ -72,6 +76,7 @@ class Recorder:
         path: Path | str,
         model: nn.Module,
         *,
+        problem: Problem | None = None,
         parameters: str | None = None,
         codec: str = "zstd",
         attributes: Mapping[str, Any] | None = None,
@@ -83,6 +88,7 @@ class Recorder:
         self.attributes, self._capture = dict(attributes or {}), state
         self.active = _get_rank() == 0
         self._model, self._recording = model, False
+        self._endpoints = Endpoints(model, problem)
         named = get_named_parameters(model)
         require_recordable(named)
         self._frozen = {name for name, tensor in named.items() if not tensor.requires_grad}
@@ -116,6 +122,11 @@ class Recorder:
             self._take()
         return self
 
+    @property
+    def first_not_finite(self) -> int | None:
+        """The number of the first iterate on disk with a parameter that is NaN or infinite. None if there is none."""
+        return self._writer.first_not_finite if self.active else None
+
     def attach(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
         """Record an iterate and the learning rate after every step of the optimizer, until the recorder exits.
 
@@ -129,10 +140,8 @@ class Recorder:
         """
         optimizer = unwrap(optimizer)
         if optimizer in self._attached:
-            raise UsageError(
-                "the optimizer is already attached, so each step would be recorded twice",
-                remedy="Attach each optimizer once.",
-            )
+            what = "the optimizer is already attached, so each step would be recorded twice"
+            raise UsageError(what, remedy="Attach each optimizer once.")
         self._attached.append(optimizer)
         self._detach += watch_steps(
             optimizer, scaler, lambda: self.record(learning_rate=optimizer.param_groups[0]["lr"])
@@ -144,8 +153,7 @@ class Recorder:
         Args:
             **scalars: Numbers, or tensors without dimensions. A tensor is copied without waiting for its value.
         """
-        for name, value in scalars.items():
-            self._pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
+        self._pending |= _detach(scalars)
 
     def record(self, **scalars: Scalar) -> None:
         """Record the model's parameters as the next iterate.
@@ -160,8 +168,8 @@ class Recorder:
             return
         if not self._recording:
             raise LCAError(f"the recorder of {self.path} is not active", remedy="Use it inside its `with` block.")
-        self.log(**scalars)
-        self._scalars.append(self._pending)
+        self._endpoints.observe_modes()
+        self._scalars.append(self._pending | _detach(scalars))
         self._pending = {}
         self._take()
 
@@ -178,21 +186,17 @@ class Recorder:
                 self._commit(with_state=clean)
             finally:
                 self._writer.close()
-                del self._writer, self._staging, self._buffer  # a reference to the recorder must not keep whole blocks
+                del self._staging, self._buffer  # a reference to the recorder must not keep whole blocks
             if exception is None:
+                self._run_writer.set_attributes(**self._endpoints.describe_end(self.run))
                 self._run_writer.finish()
 
     def _open(self) -> RunWriter:
-        if not self.resume:
-            return create_run(
-                self.path,
-                self.table,
-                {**self.attributes, "fixed": describe_fixed(self._model)},
-                dtype=str(choose_dtype(self._tensors)).removeprefix("torch."),
-                codec=self.codec,
-                overwrite=self.overwrite,
-            )
-        return _reopen(self.path, self._model, self._chosen, self.table)
+        if self.resume:
+            return _reopen(self.path, self._model, self._chosen, self.table)
+        attributes = self._endpoints.describe_start(self.attributes)
+        dtype = str(choose_dtype(self._tensors)).removeprefix("torch.")
+        return create_run(self.path, self.table, attributes, dtype=dtype, codec=self.codec, overwrite=self.overwrite)
 
     @torch.no_grad()
     def _return_to_state(self) -> None:
@@ -233,6 +237,10 @@ class Recorder:
         self._scalars, self._committed = [], time.monotonic()
 
 
+def _detach(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in scalars.items()}
+
+
 def _choose_parameters(named: Mapping[str, Tensor], pattern: str | None) -> dict[str, Tensor]:
     """Return the trainable parameters whose names match the pattern. Raise UsageError if there are none."""
     trainable = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
@@ -248,7 +256,7 @@ def _reopen(path: Location, model: nn.Module, chosen: Mapping[str, Tensor], tabl
     """Open a run to continue it. Raise LCAError if it was recorded from a different model."""
     run = open_run(path, "r+")
     require_same_model(run, chosen, table, "the model")
-    require_same_fixed(run, model)
+    require_same_frozen(run, model)
     return RunWriter(run)
 
 

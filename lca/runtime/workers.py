@@ -33,6 +33,7 @@ class Phase(StrEnum):
     DATA = "data"  # the first process has published the digest of its data
     CHECKED = "checked"  # the preflight has passed
     ITERATIONS = "iterations"  # number of allocated iterations, for the progress bar
+    REFINEMENTS = "refinements"  # number of those that needed more gradients than usual
     BLOCKS = "blocks"  # number of blocks that are done
     REFINED = "refined"  # the cumulative residual is within its bound
     AUDITED = "audited"  # number of audited iterations

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lca.config import resolve
-from lca.errors import Argument, Interrupted, UsageError
+from lca.errors import Argument, Interrupted, LCAError, UsageError
 from lca.problem.batches import Batch, get_tensors
 from lca.problem.losses import compute_losses, compute_weights
 from lca.problem.objective import move_to_device
 from lca.problem.problem import Problem, require_problem
-from lca.problem.provenance import describe_splits
+from lca.problem.provenance import describe_problem
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.recording import resume_state
 from lca.recording.recorder import Recorder
@@ -28,6 +28,7 @@ from lca.runtime.signals import catch_stop_signals
 from lca.store.layer_options import Freeze
 from lca.store.paths import Location, locate
 from lca.store.run import Run, open_run
+from lca.store.run_writer import RunWriter
 from lca.training.batch_order import draw_batches, draw_indices
 from lca.training.config import TrainConfig
 from lca.training.initial import find_initial, start_from
@@ -83,6 +84,7 @@ def train(
 
     Raises:
         UsageError: If an option is invalid, or if the existing run was trained differently.
+        LCAError: If a parameter became NaN or infinite. Training stops soon after, and the run ends before.
         Interrupted: If a signal stopped the training.
 
     Example:
@@ -93,24 +95,33 @@ def train(
     existing = _find_existing(location, plan) if resume else None
     if existing is not None and existing.status == "complete":
         return existing
-    initial = existing.attributes.get("initial") if existing else find_initial(plan.config.init_from, location)
-    model = problem.model.to(plan.device).train()
-    optimizer = make_optimizer(model, plan.config)
-    if initial and not (existing and resume_state.load(existing)):
-        start_from(model, **initial)
-    torch.manual_seed(plan.config.seed)
+    optimizer, attributes = _set_up(plan, location, existing)
     recorder = Recorder(
         path,
-        model,
+        problem.model,
+        problem=problem,
         codec=plan.config.codec,
-        attributes={**plan.attributes, **({"initial": initial} if initial else {}), "command": command},
-        state=lambda: resume_state.capture(model, optimizer),
+        attributes={**attributes, "command": command},
+        state=lambda: resume_state.capture(problem.model, optimizer),
         overwrite=overwrite,
         resume=existing is not None,
     )
     with use_precision("fp32", plan.device):  # deterministic, so that a resumed run equals an uninterrupted one
         _run_loop(plan, optimizer, recorder, progress)
+    if recorder.first_not_finite is not None:
+        _end_before(recorder.run, recorder.first_not_finite)
     return recorder.run
+
+
+def _set_up(plan: Plan, location: Location, existing: Run | None) -> tuple[Optimizer, dict[str, Any]]:
+    """Put the model in the state from which training starts. Return its optimizer and the attributes of the run."""
+    initial = existing.attributes.get("initial") if existing else find_initial(plan.config.init_from, location)
+    model = plan.problem.model.to(plan.device).train()
+    optimizer = make_optimizer(model, plan.config)
+    if initial and not (existing and resume_state.load(existing)):
+        start_from(model, **initial)
+    torch.manual_seed(plan.config.seed)
+    return optimizer, plan.attributes | ({"initial": initial} if initial else {})
 
 
 def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bool) -> None:
@@ -138,12 +149,27 @@ def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bo
                     tensor.grad = None  # so the optimizer does not move it
             optimizer.step()
             shown.update()
+            if recorder.first_not_finite is not None:
+                return
             if stop.name:
                 raise Interrupted(
                     f"stopped by {stop.name} after {recorder.n_iterates - 1:,} of {T:,} iterations. The recorded "
                     "iterates are kept",
                     remedy=("To continue, pass ", Argument("resume", True), "."),
                 )
+
+
+def _end_before(run: Run, t: int) -> None:
+    """Remove iterate t, the first that is not finite, and all later ones from a complete run, and raise LCAError."""
+    writer = RunWriter(run)
+    with writer.lock():
+        writer.truncate(t)
+        writer.finish()
+    raise LCAError(
+        f"training diverged: iteration {t - 1:,} made a parameter NaN or infinite. {run.path} is complete and ends "
+        f"with the iterate before it, number {t - 1:,}",
+        remedy="Lower the learning rate, or check the data and the loss for values that are not finite.",
+    )
 
 
 def compute_mean_loss(
@@ -177,10 +203,8 @@ def _plan(problem: Problem, config: TrainConfig) -> Plan:
             remedy="Leave it out, or train for longer.",
         )
     attributes = {
-        "problem": problem.name,
-        "problem_options": dict(problem.options),
+        **describe_problem(problem),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
-        "splits": describe_splits(problem),
     }
     # Converted to what a store would return, so that they can be compared with those of an existing run.
     return Plan(problem, config, device, T, n_batches, json.loads(json.dumps(attributes)))

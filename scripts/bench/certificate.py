@@ -5,9 +5,11 @@ iteration comes from an independent integral in float64 (`exact_parts`). For eac
 printed mean and its 95 % interval beside the truth, and the coverage: the fraction of intervals that contain the truth
 if the audit is drawn again 1,000 times from the true errors.
 
-PYTHONPATH=scripts python -m bench.certificate [--save FILE]
+PYTHONPATH=scripts python -m bench.certificate [--save FILE] [--mnist ROOT]
 
-With --save, the true errors of the default rule are written to a file, from which a test draws audits.
+With --save, the true errors of the default rule are written to a file, from which a test draws audits. With --mnist,
+`mnist-fc` takes the place of `digits-fc`: 128 iterations, in an early and a late range of 64, are allocated, and the
+truth is computed for every fourth of them. This takes about an hour.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from bench.exact_parts import measure_part_errors
 from lca.problem.problem import Problem
 from lca.store.audit import Audit, draw_iterations
 from lca.store.schema import Status
+from lca.store.summary import Summary
 from lca.text import table
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -39,15 +42,20 @@ Floats = NDArray[np.float64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, help="File to write the true errors to.")
+    parser.add_argument("--mnist", type=Path, help="Folder of the MNIST dataset.")
     arguments = parser.parse_args()
+    if arguments.mnist:
+        print_mnist(arguments.mnist)
+        return
     rows: list[list[str]] = []
     saved: dict[str, NDArray[Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for run, options in RUNS.items():
             path, problem = Path(folder) / f"{run}.zarr", lca.load("digits-fc")
             lca.train(problem, path, lca.TrainConfig(iterations=300, device="cpu"), **options)
-            for rule in RULES:
-                row, arrays = measure(path, lca.load("digits-fc"), rule)
+            truth = measure_truth(path, lca.load("digits-fc"), range(300))
+            for rule, (summary, true) in truth.items():
+                row, arrays = describe(path, rule, summary, true)
                 rows.append([run, rule, *row])
                 if rule == "simpson":
                     saved |= {f"{run}/{name}": values for name, values in arrays.items()}
@@ -57,13 +65,42 @@ def main() -> None:
         np.savez_compressed(arguments.save, **saved)  # type: ignore[arg-type]
 
 
-def measure(path: Path, problem: Problem, rule: str) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """Return the cells of one row, and the true errors with what an audit is drawn from."""
-    summary = lca.allocate(path, problem, rule=rule, name=rule, device="cpu")
+def print_mnist(root: Path) -> None:
+    """Print the passes and the true part errors of every rule on two ranges of the iterations of `mnist-fc`."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mnist.zarr"
+        lca.train(lca.load("mnist-fc", data_dir=root), path, lca.TrainConfig(iterations=464, device="cpu"))
+        for begin in (0, 400):
+            truth = measure_truth(path, lca.load("mnist-fc", data_dir=root), range(begin, begin + 64), 4, audit=0)
+            for rule, (summary, true) in truth.items():
+                errors = [100 * true.mean(), 100 * np.median(true), 100 * true.max(), 100 * np.mean(true <= 0.02)]
+                rows.append([f"{begin} to {begin + 63}", rule, f"{summary.gradients_per_iteration:.2f}"])
+                rows[-1] += [f"{value:.3g}" for value in errors]
+    headings = ["iterations", "rule", "passes", "true mean %", "median %", "largest %", "≤ 2 %"]
+    print(table(headings, rows, left=(0, 1)))
+
+
+def measure_truth(
+    path: Path, problem: Problem, iterations: range, step: int = 1, **options: Any
+) -> dict[str, tuple[Summary, Floats]]:
+    """Allocate iterations with every rule. Return the certificates and the true part errors of every `step`-th."""
+    names = {rule: f"{rule}-{iterations.start}" for rule in RULES}
+    span = f"{iterations.start}:{iterations.stop}"
+    summaries = {
+        rule: lca.allocate(path, problem, rule=rule, name=name, iterations=span, device="cpu", **options)
+        for rule, name in names.items()
+    }
     scale, (x, y) = problem.scale, problem.train
     images = scale((x, y))[0] if scale else x
-    true = measure_part_errors(path, rule, images.reshape(len(images), -1).numpy(), y.numpy())
-    allocation = lca.open(path).allocation(rule)
+    pixels = images.reshape(len(images), -1).numpy()
+    true = measure_part_errors(path, list(names.values()), pixels, y.numpy(), iterations[::step])
+    return {rule: (summaries[rule], true[name]) for rule, name in names.items()}
+
+
+def describe(path: Path, rule: str, summary: Summary, true: Floats) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Return the cells of one row, and the true errors with what an audit is drawn from."""
+    allocation = lca.open(path).allocation(f"{rule}-0")
     arrays = {name: allocation.read(name) for name in ("part_estimate", "intervals", "status")} | {"part_error": true}
     covered = [draw_audit(arrays, seed).mean() for seed in range(REPEATS)]
     coverage = np.mean([abs(interval.mean - true.mean()) <= interval.half for interval in covered])

@@ -1,5 +1,6 @@
 """The exact LCA of a fully connected ReLU network, by a float64 midpoint rule in NumPy and without lca."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,23 @@ def open_network(path: Path, x: NDArray[np.float32], y: NDArray[np.int64]) -> tu
     return network, np.asarray(group["weights"][:], np.float64)  # type: ignore[index]
 
 
-def measure_part_errors(path: Path, name: str, x: NDArray[np.float32], y: NDArray[np.int64]) -> Floats:
-    """Return the true part error Σ|A − exact| / Σ|exact| of every iteration of an allocation (T,).
+def measure_part_errors(
+    path: Path, names: Sequence[str], x: NDArray[np.float32], y: NDArray[np.int64], iterations: Sequence[int]
+) -> dict[str, Floats]:
+    """Return the true part errors Σ|A − exact| / Σ|exact| of each allocation in the given iterations, by name.
 
-    64 points are used, and four for each subinterval of a refined iteration if those are more.
+    The integral takes 64 points, and four for each subinterval of a refined iteration if those are more.
     """
     network, weights = open_network(path, x, y)
     group = zarr.open_group(str(path), mode="r")
-    stored = np.asarray(group[f"lca/{name}/lca"][:], np.float64)  # type: ignore[index]
-    intervals = np.asarray(group[f"lca/{name}/intervals"][:])  # type: ignore[index]
-    errors = np.zeros(stored.shape[1])
-    for t, n in enumerate(intervals):
-        exact = network.allocate(weights[:, t], weights[:, t + 1], max(64, 4 * int(n)))
+    stored: dict[str, Any] = {name: group[f"lca/{name}/lca"] for name in names}
+    counts: list[Any] = [group[f"lca/{name}/intervals"] for name in names]
+    intervals = np.max([np.asarray(count[:]) for count in counts], axis=0)
+    errors = {name: np.zeros(len(iterations)) for name in names}
+    for i, t in enumerate(iterations):
+        exact = network.allocate(weights[:, t], weights[:, t + 1], max(64, 4 * int(intervals[t])))
         size = np.abs(exact).sum()
-        errors[t] = np.abs(stored[:, t] - exact).sum() / size if size else 0.0
+        for name, array in stored.items():
+            parts = np.asarray(array[:, t], np.float64)
+            errors[name][i] = np.abs(parts - exact).sum() / size if size else 0.0
     return errors

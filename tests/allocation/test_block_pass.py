@@ -124,3 +124,14 @@ def test_signal_keeps_the_finished_iterations_of_a_block(run, problem, monkeypat
     whole, resumed = (lca.open(run).allocation(name) for name in ("whole", "train"))
     for name in whole.arrays:
         np.testing.assert_array_equal(getattr(whole, name)[:], getattr(resumed, name)[:], err_msg=name)
+
+
+def test_progress_shows_how_many_iterations_are_refined(run, problem, capsys):
+    """With a part tolerance of nearly zero most iterations are refined, and the progress suggests a larger one."""
+    lca.allocate(run, problem(), **CONFIG, part_tolerance=1e-9, max_intervals=4, progress=True)
+    intervals = read(run)["intervals"]
+    printed = capsys.readouterr().err
+    assert f"{(intervals > 2).sum()} refined, a larger tolerance is faster" in printed
+    assert (intervals > 2).sum() > 50
+    lca.allocate(run, problem(), **CONFIG, tolerance=1.0, progress=True, name="unrefined", total_tolerance=1.0)
+    assert "refined" not in capsys.readouterr().err

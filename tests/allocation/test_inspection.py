@@ -55,9 +55,32 @@ class Autocast(nn.Module):
 @pytest.mark.parametrize(("middle", "kind"), [(Noise(), "Noise"), (AlwaysDropout(), "AlwaysDropout")])
 def test_random_module_is_named_and_nothing_is_allocated(tmp_path, problem, middle, kind):
     path, given = record(tmp_path, problem, Net(middle))
-    with pytest.raises(LCAError, match=rf"is not a function of the parameters.* is middle \({kind}\)"):
+    with pytest.raises(LCAError, match=rf"is not a function .* output of the module middle \({kind}\) differs"):
         lca.allocate(path, given, lca.AllocateConfig(device="cpu"))
     assert lca.open(path).allocation("train").n_allocated == 0
+
+
+def test_random_function_between_two_modules_is_attributed_to_their_parent(tmp_path, problem):
+    """The module after a functional dropout receives other inputs, so its outputs differ without its doing."""
+
+    class Inner(nn.Sequential):
+        def forward(self, x):
+            return self[1](nn.functional.dropout(self[0](x), 0.5, training=True))
+
+    path, given = record(tmp_path, problem, Net(Inner(nn.Linear(8, 8), nn.Linear(8, 8))))
+    with pytest.raises(
+        LCAError, match=r"The output of the module middle \(Inner\) differs between two passes although"
+    ):
+        lca.check(path, given, device="cpu")
+
+    class Outer(Net):
+        def forward(self, x):
+            return self.last(nn.functional.dropout(self.first(x), 0.5, training=True))
+
+    (tmp_path / "outer").mkdir()
+    path, given = record(tmp_path / "outer", problem, Outer(nn.Identity()))
+    with pytest.raises(LCAError, match=r"The output of the model itself \(Outer\) differs"):
+        lca.check(path, given, device="cpu")
 
 
 def test_model_that_enables_autocast_causes_a_note(tmp_path, problem):

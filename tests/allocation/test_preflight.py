@@ -110,3 +110,16 @@ def test_remarks_on_the_loss_are_part_of_the_certificate(tmp_path, problem):
     assert "an example's loss depends on the rest of its batch" in "".join(summary.remarks)
     assert "remark" in str(summary)
     assert "so L depends on the batch size, here 30" in str(lca.summarize(lca.open(path).allocation("train")))
+
+
+def test_gradient_that_is_not_finite_is_refused(tmp_path, problem):
+    """The loss is finite because NaN is masked, but the gradient of the masked square root is NaN."""
+
+    class Masked(nn.Module):
+        def forward(self, x):
+            return torch.where(x > 0, torch.sqrt(x), 0)
+
+    path, given = record(tmp_path, problem, Net(Masked()))
+    message = r"gradient at the first iterate: expected finite numbers, like the loss, found \d+ of 51 entries NaN or "
+    with pytest.raises(LCAError, match=message + r"infinite \(first in first.weight\).*torch.where\(mask"):
+        lca.check(path, given, device="cpu")

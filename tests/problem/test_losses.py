@@ -71,6 +71,6 @@ def test_invalid_losses_are_reported_with_a_remedy(tmp_path, losses, words):
 def test_wrong_loss_shape_raises_for_dict_batches(tmp_path):
     problem = lca.Problem(nn.Linear(2, 2), lambda model, batch: model(batch["x"]).mean(), train={"x": X})
     with pytest.raises(
-        LCAError, match=r"for a batch of 4 examples: expected one loss per example, shape \(4,\), found"
+        LCAError, match=r"for a batch of 5 examples: expected one loss per example, shape \(5,\), found"
     ):
         lca.train(problem, tmp_path / "run.zarr", lca.TrainConfig(batch_size=4, iterations=1, device="cpu"))

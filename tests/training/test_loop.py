@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import lca
-from lca.errors import Interrupted, UsageError
+from lca.errors import Interrupted, LCAError, UsageError
 from lca.model.parameters import flatten
 from lca.problem.losses import cross_entropy
 from lca.recording import resume_state
@@ -55,13 +56,13 @@ def often(monkeypatch):
 
 
 class ActAt:
-    """Losses that perform an action in one of their calls."""
+    """Losses that perform an action in one of the training's calls."""
 
     def __init__(self, call, action):
         self.calls, self.call, self.action = 0, call, action
 
     def __call__(self, model, batch):
-        self.calls += 1
+        self.calls += torch.is_grad_enabled()
         if self.calls == self.call:
             self.action()
         return cross_entropy(model, batch)
@@ -254,3 +255,28 @@ def test_resuming_with_other_data_or_another_problem_raises(tmp_path, problem):
     other = lca.Problem(problem().model, train=problem().train, val=problem().val, name="other")
     with pytest.raises(UsageError, match="problem: stored small, requested other"):
         lca.train(other, tmp_path / "run.zarr", config(), resume=True)
+
+
+@pytest.mark.parametrize(("T", "at"), [(30, 7), (200, 70), (300, 129)])
+def test_training_that_diverges_stops_and_keeps_the_finite_iterates(tmp_path, problem, T, at):
+    """In call `at` the loss becomes NaN, so iterate `at` is the first with NaN parameters."""
+    path, reference = tmp_path / "run.zarr", tmp_path / "reference.zarr"
+    options = {"batch_size": 20, "learning_rate": 0.1, "device": "cpu"}
+    calls = 0
+
+    def losses(model, batch):
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        return cross_entropy(model, batch) * (float("nan") if calls == at else 1.0)
+
+    message = f"training diverged: iteration {at - 1} made a parameter NaN or infinite. .* is complete and ends with"
+    with pytest.raises(LCAError, match=message):
+        lca.train(replace(problem(), losses=losses), path, **options, iterations=T)
+    assert calls <= at + 3 * lca.open(path).blocks.length  # it did not train until the end
+    run = lca.train(problem(), reference, **options, iterations=at - 1)
+    assert np.array_equal(recorded(path), recorded(reference))
+    assert lca.open(path).status == "complete"
+    assert lca.open(path).training["loss"].shape == (run.n_iterations,)
+    assert not lca.verify(path).findings
+    calls = at  # the losses are finite from now on
+    assert lca.allocate(path, replace(problem(), losses=losses), device="cpu", audit=0).complete
