@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lca.allocation.config import AllocateConfig as AllocateConfig
     from lca.allocation.evaluation import Evaluator as Evaluator
     from lca.allocation.evaluation import Measurement as Measurement
+    from lca.allocation.planning import forecast as forecast
     from lca.allocation.preflight import Preflight as Preflight
     from lca.errors import Argument as Argument
     from lca.errors import Call as Call
@@ -72,6 +73,7 @@ _HOMES = {
     "Verdict": "lca.store.verify",
     "allocate": "lca.allocation.allocate",
     "check": "lca.allocation.allocate",
+    "forecast": "lca.allocation.planning",
     "import_checkpoints": "lca.recording.checkpoints",
     "load": "lca.problem.loading",
     "open": "lca.store.run:open_run",

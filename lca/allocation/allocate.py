@@ -89,7 +89,7 @@ def allocate(
     config = resolve(AllocateConfig, config, options)
     run = open_run(path, "r+")
     notes = require_same_problem(run, problem, config)
-    objective = _prepare(run, problem, config)
+    objective = prepare_objective(problem, config, _measure_dependence(run, problem, config.split))
     with storage_errors(path, DISK_REMEDY), ExitStack() as stack:
         workers = stack.enter_context(join_workers())
         if workers.first:
@@ -100,7 +100,7 @@ def allocate(
         allocation = run.allocation(str(config.name))
         if not allocation.complete:
             with (
-                _make_gradient(objective, config, read_format(allocation)) as gradient,
+                make_gradient(objective, config, read_format(allocation)) as gradient,
                 Trajectory(run, gradient.device) as theta,
             ):
                 gradient.notes += notes
@@ -136,12 +136,12 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
     run = open_run(path)
     iterations = config.range(run.n_iterations)
     notes = require_same_problem(run, problem, config)
-    objective = _prepare(run, problem, config)
+    objective = prepare_objective(problem, config, _measure_dependence(run, problem, config.split))
     remarks = require_same_loss(run, problem, ReferenceLosses.compute(run, problem), config.other_loss)
     chosen = choose_format(objective, config)
     require_enough_memory(objective, config, chosen)
     tolerance = config.tolerance or choose_tolerance(run, problem, objective, chosen)
-    with _make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
+    with make_gradient(objective, config, chosen) as gradient, Trajectory(run, gradient.device) as theta:
         gradient.notes += notes
 
         def sample() -> dict[int, int]:
@@ -176,20 +176,31 @@ def _open_together(
     return remarks
 
 
-def _prepare(run: Run, problem: Problem, config: AllocateConfig) -> Objective:
+def prepare_objective(problem: Problem, config: AllocateConfig, batch_dependence: float) -> Objective:
     """Move the model and the examples of the split to the device and return the objective L."""
     device = share_device(resolve_device(config.device))
     problem.model.to(device)
-    dependence = [0.0]
-    if not has_batchnorm(problem.model):
-        for t in (0, run.n_iterations):
-            with at_iterate(run, t, problem):
-                dependence.append(measure_batch_dependence(problem, config.split))
-    options: dict[str, Any] = {"n_examples": config.examples, "seed": config.seed, "by_class": config.by_class}
-    return prepare(problem, config.split, device, batch_dependence=float(np.nanmax(dependence)), **options)
+    return prepare(
+        problem,
+        config.split,
+        device,
+        n_examples=config.examples,
+        seed=config.seed,
+        by_class=config.by_class,
+        batch_dependence=batch_dependence,
+    )
 
 
-def _make_gradient(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> FullGradient:
+def _measure_dependence(run: Run, problem: Problem, split: str) -> float:
+    """Return how much an example's loss depends on its batch, at θ_0 or θ_T. Not measured for BatchNorm."""
+    changes = [0.0]
+    for t in () if has_batchnorm(problem.model) else (0, run.n_iterations):
+        with at_iterate(run, t, problem):
+            changes.append(measure_batch_dependence(problem, split))
+    return float(np.nanmax(changes))
+
+
+def make_gradient(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> FullGradient:
     objective = chosen.apply(objective)
     return FullGradient(objective, chosen.batch_size, precision=config.precision, compiled=config.compile)
 

@@ -24,7 +24,6 @@ from lca.problem.reference import ReferenceLosses
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.runtime.workers import Phase, Workers
 from lca.store.allocation import Allocation
-from lca.store.allocation_writer import AllocationWriter
 from lca.store.run import Run
 from lca.store.run_writer import RunWriter
 
@@ -140,8 +139,7 @@ def open_allocation(
     if existing is None:
         requested = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
         arrays = [array for array, is_requested in requested.items() if is_requested]
-        allocation = RunWriter(run).create_allocation(name, attributes, arrays)
-        AllocationWriter(allocation).note("reference", asdict(losses))
+        RunWriter(run).create_allocation(name, attributes | {"reference": asdict(losses)}, arrays)
         return
     if other := losses.compare(existing.attributes.get("reference", {}), run.n_iterations):
         raise UsageError(f"{run.path} has an allocation {name!r} of another loss: {other[max(other)]}", remedy=REPLACE)
@@ -162,7 +160,7 @@ def choose_tolerance(run: Run, problem: Problem, objective: Objective, chosen: B
     """Return the default tolerance: the paper's for losses in nats, and the same fraction of L(θ_0) for others."""
     if problem.unit == NATS:
         return TOLERANCE_NATS
-    theta = torch.from_numpy(np.asarray(run.weights[:, 0]))
+    theta = torch.from_numpy(run.iterate(0))
     with FullGradient(chosen.apply(objective), chosen.batch_size) as gradient:
         loss = float(gradient.compute_mean(theta))
     return RELATIVE_TOLERANCE * abs(loss) if isfinite(loss) and loss else TOLERANCE_NATS

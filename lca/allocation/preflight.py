@@ -63,6 +63,7 @@ class Preflight:
         memory_bytes: Forecast of the host memory that the process will use.
         notes: Remarks that may need attention, such as the reason for slow passes.
         remarks: Those that the numbers of the allocation depend on. They become part of the certificate.
+        run_bytes: Size of the iterates before compression if the run does not exist yet, and otherwise 0.
     """
 
     parameters: list[tuple[str, tuple[int, ...], str]]
@@ -79,6 +80,7 @@ class Preflight:
     memory_bytes: int
     notes: list[str]
     remarks: list[str]
+    run_bytes: int = 0
 
     @property
     def forecast_s(self) -> float:
@@ -88,7 +90,7 @@ class Preflight:
     @property
     def fits_on_disk(self) -> bool:
         """Whether the allocation fits into the free disk space. True if the free space is unknown."""
-        return self.disk_free_bytes is None or self.disk_bytes <= self.disk_free_bytes
+        return self.disk_free_bytes is None or self.run_bytes + self.disk_bytes <= self.disk_free_bytes
 
     @property
     def remedies(self) -> tuple[Step, ...]:
@@ -102,9 +104,12 @@ class Preflight:
         if self.sampled:
             listed = ", ".join(f"{n} in iteration {t:,}" for t, n in self.sampled.items())
             basis = f"judging from the gradients that iterations took ({listed})"
+        disk = size(self.disk_bytes)
+        if self.run_bytes:
+            disk = f"{size(self.run_bytes)} for the run and {disk} for the allocation"
         return (
             f"{pluralize(self.n_passes, 'pass')} of {self.pass_s:.3g} s, {duration(self.forecast_s)} in total, {basis}."
-            f" Up to {size(self.disk_bytes)} on disk{free}, {size(self.memory_bytes)} of memory."
+            f" Up to {disk} on disk{free}, {size(self.memory_bytes)} of memory."
         )
 
     def __str__(self) -> str:

@@ -17,6 +17,8 @@ from lca.cli.options import (
     run_argument,
 )
 from lca.cli.output import print_facts
+from lca.errors import UsageError
+from lca.store.paths import locate
 from lca.store.run import open_run
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def allocate(
 
 
 @click.command(cls=Command)
-@run_argument
+@click.argument("path", metavar="RUN|PROBLEM", type=click.Path())
 @config_options(AllocateConfig, PASS_OPTIONS)
 @problem_option
 @data_options
@@ -98,14 +100,30 @@ def check(path: str, problem: str | None, data_dir: Path | None, download: bool,
     Tests that the loss depends only on the parameters and that its gradient is correct. Prints the recorded parameters
     and a forecast of the time and disk space that the allocation needs. Writes nothing.
 
+    Before training, give a problem in place of the run, and the number of iterations that it will be trained for.
+
     \b
     lca check run.zarr --batch-size 5000
+    lca check digits-fc --iterations 10000
     """
     from lca.allocation.allocate import check
+    from lca.allocation.planning import forecast
     from lca.cli.loading import load_problem
+    from lca.problem.loading import is_problem, load
 
-    config, loaded = AllocateConfig(**keep_given(options)), load_problem(open_run(path), problem, data_dir, download)
-    checked = check(path, loaded, config)
+    if is_problem(path) and locate(path).is_free():
+        planned = options.pop("iterations") or ""
+        if not planned.isdecimal():
+            raise UsageError(
+                "--iterations",
+                expected=f"the number of iterations that {path} will be trained for",
+                found=repr(planned) if planned else "none",
+            )
+        loaded = load(path, data_dir=data_dir, download=download)
+        checked = forecast(loaded, int(planned), AllocateConfig(**keep_given(options)))
+    else:
+        config = AllocateConfig(**keep_given(options))
+        checked = check(path, load_problem(open_run(path), problem, data_dir, download), config)
     click.echo("\n".join([str(checked), *_render_remedies(checked)]))
 
 

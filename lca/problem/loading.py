@@ -65,3 +65,8 @@ def load(
         name=name,
         options=resolved,
     )
+
+
+def is_problem(name: str) -> bool:
+    """Return whether this is the name of a problem, or the location of a function that returns one, and no URL."""
+    return name in presets.PRESETS or (user_code.is_factory(name) and "://" not in name)

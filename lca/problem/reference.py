@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,9 +75,9 @@ class ReferenceLosses:
             expected, found = recorded.get(end), getattr(self, end)
             if expected is None or (found and abs(found - expected) <= SAME_LOSS * abs(expected) + rounding):
                 continue
+            now = "not finite" if found is None else f"{found:.6g}"
             differences[t] = (
-                f"at iterate {t:,} the first training examples had the loss {expected:.6g}, and now "
-                f"{'one that is not finite' if found is None else f'{found:.6g}'}"
+                f"at iterate {t:,}, the loss of the first training examples was {expected:.6g} in training and is {now}"
             )
         return differences
 
@@ -124,7 +123,7 @@ def at_iterate(run: Run, t: int, problem: Problem) -> Iterator[None]:
     """Set the trainable parameters of the problem's model to the iterate θ_t of the run in this context."""
     model = problem.model
     tensors, table, before = list(get_trainable(model).values()), build_table(model), flatten(model)
-    assign(tensors, torch.from_numpy(np.asarray(run.weights[:, t])), table)
+    assign(tensors, torch.from_numpy(run.iterate(t)), table)
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ class Endpoints:
 
     def _is_at_last_iterate(self, run: Run, model: nn.Module) -> bool:
         """Return whether the parameters are those of the last iterate. A loop may change them after its last step."""
-        last = torch.from_numpy(run.weights[:, run.n_iterates - 1])
+        last = torch.from_numpy(run.iterate(run.n_iterations))
         return bool(torch.equal(flatten(model).cpu(), last))
 
 

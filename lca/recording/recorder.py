@@ -204,7 +204,7 @@ class Recorder:
         self.n_iterates = self.state["iterates"] if self.state else 0
         self._run_writer.truncate(self.n_iterates)
         if self.n_iterates:
-            assign(self._tensors, torch.from_numpy(self.run.weights[:, self.n_iterates - 1]), self.table)
+            assign(self._tensors, torch.from_numpy(self.run.iterate(self.n_iterates - 1)), self.table)
 
     def _take(self) -> None:
         self._staging.take(self._buffer[self._n_rows])

@@ -1,7 +1,6 @@
 """Read-only access to a run store."""
 
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.blocks import Blocks
 from lca.store.chunks import Array, read_part
+from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
 from lca.store.schema import SCHEMA, SPLITS
@@ -128,6 +128,19 @@ class Run:
         name = f"block {block} of {self.path}/weights"
         return read_part(self.weights, (parameters, self.iterate_blocks[block]), name, verify_remedy(self.path))
 
+    def iterate(self, t: int) -> NDArray[Any]:
+        """Read the iterate θ_t, as an array of shape (parameter,).
+
+        Args:
+            t: Number of the iterate, from 0 to T.
+
+        Raises:
+            DamagedError: The iterate cannot be read.
+        """
+        name = f"block {t // self.iterate_blocks.length} of {self.path}/weights"
+        part: NDArray[Any] = read_part(self.weights, (slice(None), slice(t, t + 1)), name, verify_remedy(self.path))
+        return part[:, 0]
+
     def to_xarray(self, name: str = "train") -> "Dataset":
         """Open an allocation as an `xarray.Dataset`, whose arrays are read when they are used.
 
@@ -174,14 +187,15 @@ class Run:
         train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
         raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
         planned = f" of {train['iterations'] + 1:,}" if self.status != "complete" and "iterations" in train else ""
+        diverged = "diverged_at" in attributes
         tensors, unmoved = pluralize(len(self.parameters), "tensor"), self.n_unmoved
         rows = [
             ("run", f"{self.path}, {self.status}"),
             (
                 "problem",
-                attributes.get("problem", "unknown") + _describe_options(attributes.get("problem_options", {})),
+                attributes.get("problem", "unknown") + describe_options(attributes.get("problem_options", {})),
             ),
-            ("training", _describe_training(train) or _describe_origin(attributes)),
+            ("training", describe_training(train) or describe_origin(attributes)),
             *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
             ("iterates", f"{self.n_iterates:,}{planned} iterates; {self.parameters.size:,} parameters in {tensors}"),
             (
@@ -190,6 +204,7 @@ class Run:
                 if raw
                 else "none yet",
             ),
+            *([("diverged", "training stopped when a parameter became NaN or infinite")] if diverged else []),
             *([("unmoved", f"{pluralize(unmoved, 'iteration')} changed no parameter")] if unmoved else []),
             ("store", f"{size(self.disk_bytes())} on disk in total"),
         ]
@@ -264,37 +279,3 @@ def subgroup(group: zarr.Group, name: str) -> zarr.Group:
 def _status(group: zarr.Group) -> str:
     attributes: Any = group.attrs.get("lca", {"status": "creating"})
     return str(attributes["status"])
-
-
-def _describe_origin(attributes: Mapping[str, Any]) -> str:
-    """Describe the origin of a run that was not recorded by `lca.train`."""
-    imported = attributes.get("imported")
-    if imported:
-        return f"imported from {pluralize(len(imported), 'checkpoint')} (an iteration is the step between two of them)"
-    return "recorded from a custom training loop"
-
-
-def _describe_options(options: Mapping[str, Any]) -> str:
-    """Return the options as " (layers 4, width 1.0)", or an empty string if there are none."""
-    return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" if options else ""
-
-
-def _describe_training(train: Mapping[str, Any]) -> str:
-    """Describe the training options in use, as text. Empty if there are none."""
-    always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
-    if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
-    words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]
-    for name in if_used:
-        value = train.get(name)
-        if value is True:
-            words.append(name)
-        elif isinstance(value, list):
-            words += [f"{name.removesuffix('s')} {text}" for text in value]
-        elif value:
-            words.append(f"{name.replace('_', ' ')} {value}")
-    if train.get("schedule") == "step":
-        epochs = ", ".join(f"{epoch:g}" for epoch in train["milestones"])
-        words.append(f"learning rate times {train['gamma']} at epochs {epochs}")
-    elif train.get("schedule") == "cosine":
-        words.append("cosine schedule")
-    return ", ".join(words)

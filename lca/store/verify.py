@@ -123,6 +123,8 @@ def _check_table(run: Run) -> Iterator[Finding]:
             what = f"{expected}, found offset {parameter.offset} and size {parameter.size}"
             yield Finding(f"parameters: {parameter.name}", what)
     planned = run.attributes.get("train", {}).get("iterations")
+    if "diverged_at" in run.attributes:  # training stopped at the first iterate that was not finite
+        planned = run.attributes["diverged_at"] - 1
     if run.status == "complete" and planned is not None and run.n_iterations != planned:
         yield Finding("status", f"complete, but only {run.n_iterations:,} of {planned:,} iterations are recorded")
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -44,5 +43,5 @@ def start_from(model: nn.Module, run: str, iterate: int) -> None:
     """
     source = open_run(run)
     source.parameters.require_same(build_table(model), run, "the model")
-    theta = torch.from_numpy(np.asarray(source.weights[:, iterate]))
+    theta = torch.from_numpy(source.iterate(iterate))
     assign(get_trainable(model).values(), theta, source.parameters)

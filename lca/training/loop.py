@@ -164,6 +164,7 @@ def _end_before(run: Run, t: int) -> None:
     writer = RunWriter(run)
     with writer.lock():
         writer.truncate(t)
+        writer.set_attributes(diverged_at=t)
         writer.finish()
     raise LCAError(
         f"training diverged: iteration {t - 1:,} made a parameter NaN or infinite. {run.path} is complete and ends "

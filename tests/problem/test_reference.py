@@ -93,14 +93,14 @@ def test_loss_that_depends_on_a_buffer_changed_by_training_is_refused(tmp_path, 
     given, path = small_problem(model=make()), tmp_path / "run.zarr"
     lca.train(given, path, TRAIN)
     fresh = small_problem(model=make())
-    message = "the loss depends on the buffers? .*, which training changed, .* at iterate 30 .* Pass the model with its"
+    message = "the loss depends on the buffers? .*, which training changed, .* at iterate 30, .* Pass the model with its"
     for function in (lca.check, lca.allocate):
         with pytest.raises(LCAError, match=message):
             function(path, fresh, **CPU)
     assert lca.open(path).allocations == []
     remarks = lca.check(path, given, **CPU).remarks  # the trained model has the final buffers
     assert "The loss is computed with the values at its end." in remarks[0]
-    assert "at iterate 0 the first training examples had the loss" in remarks[1]
+    assert "at iterate 0, the loss of the first training examples was" in remarks[1]
     assert lca.allocate(path, given, **CPU).within_bounds
     _, start = lca.check(path, fresh, **CPU, other_loss=True).remarks
     assert "at iterate 30" in start

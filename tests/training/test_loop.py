@@ -278,5 +278,6 @@ def test_training_that_diverges_stops_and_keeps_the_finite_iterates(tmp_path, pr
     assert lca.open(path).status == "complete"
     assert lca.open(path).training["loss"].shape == (run.n_iterations,)
     assert not lca.verify(path).findings
-    calls = at  # the losses are finite from now on
+    assert "diverged  training stopped when a parameter became NaN" in str(lca.open(path))
+    calls = at + 1  # the losses are finite from now on
     assert lca.allocate(path, replace(problem(), losses=losses), device="cpu", audit=0).complete
