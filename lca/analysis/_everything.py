@@ -176,7 +176,7 @@ def _ask_parts(run: Run, allocation: Allocation, max_cells: int, others: Sequenc
     """Answer the questions that need the LCA of each parameter in one pass, which also feeds the other consumers."""
     chosen = choose_iterations(allocation)
     signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, chosen, max_cells)
-    distribution = Distribution(run.parameters.size, chosen)
+    distribution = Distribution(allocation, chosen)
     directions = Directions(run, allocation.name, chosen, "gradient_sign" in allocation.arrays)
     feed(run, allocation.lca, chosen.mask, [signs, sums, distribution, directions.of_lca, *others])
     directions.feed_others()

@@ -73,7 +73,7 @@ class Series:
     @property
     def n_pairs(self) -> int:
         """The number of pairs of layers, summed over classes."""
-        n_classes, n_layers, _ = self.peaks.shape
+        n_classes, n_layers = map(int, self.peaks.shape[:2])
         return n_classes * comb(n_layers, 2)
 
 
