@@ -58,7 +58,7 @@ class IterationTails:
         both, centers = below + above, (low + high) / 2
         with np.errstate(invalid="ignore"):  # an iteration without values
             n = both.sum(axis=0)
-            deviation = np.sqrt(centers**2 @ both / n - (centers @ (above - below) / n) ** 2)
+            deviation = np.sqrt(np.maximum(centers**2 @ both / n - (centers @ (above - below) / n) ** 2, 0))
         found = {part: np.full((len(n), len(deviations)), np.nan) for part in ("helped", "hurt", "both")}
         for part, counts in (("helped", below), ("hurt", above), ("both", both)):
             for t in np.flatnonzero(self.chosen.mask & counts.any(axis=0)):
