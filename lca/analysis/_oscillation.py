@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table, format_whole
+from lca.analysis.cancellation import feed_lca
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.tiles import WINDOW, Segments, Tile, Words, feed, pack_words
@@ -250,7 +251,7 @@ def oscillation(run: Run, *, name: str = "train", crossings: bool = True) -> Osc
     if crossings:
         _ = allocation.gradient_sign  # raises before the other arrays are read
     directions = Directions(run, name, choose_iterations(allocation), crossings)
-    feed(run, allocation.lca, directions.chosen.mask, [directions.of_lca])
+    feed_lca(run, allocation, directions.chosen.mask, [directions.of_lca])
     directions.feed_others()
     return directions.result()
 

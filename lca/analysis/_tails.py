@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.cancellation import describe_cancelled, feed_lca, find_cancelled
 from lca.analysis.iteration_tails import IterationTails, expect_beyond
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.magnitudes import N_FLOAT_BINS, Magnitudes, count_by_size, fit_weibull_shape, split_by_sign
 from lca.analysis.question import Result, question
-from lca.analysis.tiles import Tile, feed
+from lca.analysis.tiles import Tile
 from lca.store.allocation import Allocation
 from lca.store.blocks import ceil_div
 from lca.store.run import Run
@@ -70,6 +71,7 @@ class Tails(Result):
         weibull_above: The Weibull distributions fitted to the values above the rounding floor: the machine epsilon of
             the allocation times Σ|LCA| of an average iteration. Smaller values are lost in the rounding of this sum.
         sample_step: The Weibull distributions are fitted to every ``sample_step``-th of the K × T values.
+        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
         iterations: The iterations that were used.
     """
 
@@ -80,6 +82,7 @@ class Tails(Result):
     weibull: Weibull
     weibull_above: Weibull
     sample_step: int
+    cancelled: list[str]
     iterations: Iterations
 
     @property
@@ -150,6 +153,7 @@ class Distribution:
     def __init__(self, allocation: Allocation, chosen: Iterations) -> None:
         self.chosen, self.T = chosen, len(chosen.mask)
         self.epsilon = float(np.finfo(allocation.attributes["dtype"]).eps)
+        self.cancelled = [parameter.name for parameter in find_cancelled(allocation)]
         self.by_iteration = IterationTails(chosen)
         self.counts = np.zeros(N_FLOAT_BINS, np.int64)
         self.n_helped = self.n_hurt = self.n_zero = 0
@@ -183,6 +187,7 @@ class Distribution:
             weibull=Weibull.fit(sample, 0.0),
             weibull_above=Weibull.fit(sample, self.epsilon * mean_total),
             sample_step=self.step,
+            cancelled=self.cancelled,
             iterations=self.chosen,
         )
 
@@ -217,7 +222,7 @@ def tails(run: Run, *, name: str = "train") -> Tails:
     """
     allocation = run.allocation(name)
     distribution = Distribution(allocation, choose_iterations(allocation))
-    feed(run, allocation.lca, distribution.chosen.mask, [distribution])
+    feed_lca(run, allocation, distribution.chosen.mask, [distribution])
     return distribution.result()
 
 
@@ -260,6 +265,7 @@ def _list_notes(results: Sequence[Tails]) -> list[str]:
         f"{first.weibull.n_helped:,} below 0 and {first.weibull.n_hurt:,} above 0"
         + (" in the first run." if len(results) > 1 else "."),
         "rounding floor: the relative precision of the arithmetic times Σ|LCA| of an average iteration.",
+        *describe_cancelled(first.cancelled),
     ]
 
 
