@@ -1,4 +1,4 @@
-"""Parameters without elements, which appear in models with an optional part of width 0, in every analysis and figure."""
+"""Parameters without elements, as in models with an optional part of width 0, in every analysis and figure."""
 
 import numpy as np
 import pytest
