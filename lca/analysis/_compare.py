@@ -120,7 +120,7 @@ def compare(
         n_layers=len(results[0].layers),
         first=a,
         second=b,
-        seeds=list(blocks) if blocks else None,
+        seeds=list(blocks) or None,
         p=differs_in_pairs(*values[list(blocks.values())].swapaxes(0, 1)) if blocks else differs_between(a, b),
         iterations=[result.iterations for result in results],
     )

@@ -165,23 +165,23 @@ def synchrony(
     _require_successive_iterations(allocation, chosen)
     peaks, moving = _find_peaks(allocation, chosen, by_class)
     layers = run.parameters.layers
-    series = {
-        what: Series(
-            peaks=at,
-            synchronized=[find_synchronized(of_class) for of_class in at],
-            baseline=draw_baseline(at, shifts, repeats, seed),
-            pair_baseline=draw_pair_baseline(at, shifts, repeats, seed),
-        )
-        for what, at in peaks.items()
-    }
     return Synchrony(
-        series=series,
+        series={what: _find_series(at, shifts, repeats, seed) for what, at in peaks.items()},
         layers=[layer for layer, moves in zip(layers, moving, strict=True) if moves],
         still=[layer for layer, moves in zip(layers, moving, strict=True) if not moves],
         classes=allocation.classes,
         shifts=tuple(shifts),
         seed=seed,
         iterations=chosen,
+    )
+
+
+def _find_series(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Series:
+    return Series(
+        peaks=peaks,
+        synchronized=[find_synchronized(of_class) for of_class in peaks],
+        baseline=draw_baseline(peaks, shifts, repeats, seed),
+        pair_baseline=draw_pair_baseline(peaks, shifts, repeats, seed),
     )
 
 

@@ -120,11 +120,7 @@ def trend(
     """
     opened = open_runs(runs)
     x = np.array([read_option(run, option) for run in opened])
-    if delay:
-        if not ((x >= 0) & (x < 1)).all():
-            found = ", ".join(f"{value:g}" for value in x)
-            raise UsageError(option, expected="momentum values from 0 to below 1, to compute delays", found=found)
-        x = x / (1 - x)
+    x = _convert_to_delay(option, x) if delay else x
     if len(np.unique(x)) < 2:
         raise UsageError(option, expected="at least two different values", found=f"{x[0]:g} in every run")
     names = opened[0].parameters.layers
@@ -135,9 +131,6 @@ def trend(
     if len(opened) < 3:
         r_squared, p = np.full((2, len(chosen)), np.nan)
     blocks = find_blocks(opened, x)
-    if blocks:
-        of_seeds = np.array(list(blocks.values()))
-        p = differs_from_zero(_fit_slopes(x[of_seeds[0]], lca[of_seeds]))
     return Trend(
         option=f"delay of {option}" if delay else option,
         x=x,
@@ -146,16 +139,27 @@ def trend(
         slope=slope,
         intercept=intercept,
         r_squared=r_squared,
-        seeds=list(blocks) if blocks else None,
-        p=p,
+        seeds=list(blocks) or None,
+        p=_test_slopes(x, lca, np.array(list(blocks.values()))) if blocks else p,
         iterations=[result.iterations for result in results],
     )
 
 
-def _fit_slopes(x: Floats, y: Floats) -> Floats:
-    """Return the slope of the line through y(x) of each seed and layer. `y` has shape (seeds, values, layers)."""
-    centered = x - x.mean()
-    return np.asarray(np.einsum("v,svl->sl", centered, y) / (centered @ centered))
+def _convert_to_delay(option: str, momentum: Floats) -> Floats:
+    if not ((momentum >= 0) & (momentum < 1)).all():
+        found = ", ".join(f"{value:g}" for value in momentum)
+        raise UsageError(option, expected="momentum values from 0 to below 1, to compute delays", found=found)
+    return np.asarray(momentum / (1 - momentum))
+
+
+def _test_slopes(x: Floats, y: Floats, blocks: NDArray[np.int64]) -> Floats:
+    """Test whether the slopes of the lines through y(x) of each seed have mean 0. Returns shape (layers,).
+
+    x has shape (runs,) and y (runs, layers). `blocks` contains the runs of each seed by ascending x, (seeds, values).
+    """
+    centered = x[blocks[0]] - x[blocks[0]].mean()  # the same for all seeds
+    slopes = np.einsum("v,svl->sl", centered, y[blocks]) / (centered @ centered)
+    return differs_from_zero(slopes)
 
 
 def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
