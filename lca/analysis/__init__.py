@@ -21,7 +21,7 @@ from lca.analysis._overfit import Overfit, overfit
 from lca.analysis._prune import Evaluate, Measured, Pruned, prune
 from lca.analysis._subset import Agreement, Subset, subset
 from lca.analysis._synchrony import SHIFTS, Series, Synchrony, synchrony
-from lca.analysis._tails import Tails, tails
+from lca.analysis._tails import Tails, Weibull, tails
 from lca.analysis._trend import Trend, trend
 from lca.analysis.answer import Answer, Column, Table
 from lca.analysis.iterations import Iterations
@@ -64,6 +64,7 @@ __all__ = [
     "Table",
     "Tails",
     "Trend",
+    "Weibull",
     "combine",
     "compare",
     "curves",

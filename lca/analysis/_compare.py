@@ -1,4 +1,8 @@
-"""How do two groups of runs differ in the LCA of their layers?     [arXiv 1909.01440, section 4, figures 4, S13]"""
+"""How do two groups of runs differ in the LCA of their layers?     [arXiv 1909.01440, section 4, figures 4, S13]
+
+Runs with the same seed start from the same weights and draw the same mini-batches, so they vary together. If both
+groups have the same seeds, their runs are compared in pairs, which removes this common variation from the test.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +15,8 @@ from lca.analysis._layers import layers
 from lca.analysis.answer import SIGN_NOTE, Answer, Column, Table, list_p_values
 from lca.analysis.iterations import Iterations
 from lca.analysis.question import Result, RunLike, open_runs
-from lca.analysis.statistics import differs_between
+from lca.analysis.seeds import find_blocks
+from lca.analysis.statistics import differs_between, differs_in_pairs
 from lca.store.run import Run
 from lca.store.schema import SPLITS
 
@@ -31,7 +36,9 @@ class Comparison(Result):
         n_layers: Number of layers.
         first: Values of the first group, shape (runs, rows), in units of the loss.
         second: Values of the second group, shape (runs, rows).
-        p: p-values of two-sided Welch t-tests, shape (rows,). NaN if a group has a single run or neither group varies.
+        seeds: The seeds by which the runs are paired, ascending. None if the groups do not have the same seeds.
+        p: p-values, shape (rows,), of two-sided paired t-tests if the runs are paired, otherwise of two-sided Welch
+            t-tests. NaN if a group has a single run or the values do not vary.
         iterations: The iterations that were used, for each run.
     """
 
@@ -39,6 +46,7 @@ class Comparison(Result):
     n_layers: int
     first: Floats
     second: Floats
+    seeds: list[int] | None
     p: Floats
     iterations: list[Iterations]
 
@@ -56,12 +64,16 @@ class Comparison(Result):
                 f"A, n = {len(result.first)} ({result.unit})": Column(result.first),
                 f"B, n = {len(result.second)} ({result.unit})": Column(result.second),
                 f"B − A ({result.unit})": Column.of(result.difference),
-                **list_p_values("Welch's t-test", result.p),
+                **list_p_values("Welch's t-test" if result.seeds is None else "paired by seed", result.p),
             }
             return Table("layer", result.rows, columns)
 
+        paired = [result.seeds for result in results if result.seeds]
         smallest = min(min(len(result.first), len(result.second)) for result in results)
         notes = ["A: first group of runs. B: second group.", SIGN_NOTE]
+        if paired:
+            seeds = ", ".join(map(str, paired[0]))
+            notes.append(f"paired by seed: paired t-test of the differences between runs with the same seed ({seeds}).")
         if smallest < 2:
             notes.append("No p-values: the test needs at least two runs in each group.")
         iterations = [of_run for result in results for of_run in result.iterations]
@@ -75,6 +87,9 @@ def compare(
     name: str = "train",
 ) -> Comparison:
     """Compare two groups of runs by the total LCA of each layer and by their final losses.
+
+    If both groups have the same seeds, each of them once, the p-values are from paired t-tests of the differences
+    between runs with the same seed. Otherwise they are from Welch's t-tests, which allow different variances.
 
     Source: arXiv 1909.01440, section 4, figures 4 and S13.
 
@@ -99,8 +114,16 @@ def compare(
     losses = [[float(run.allocation(split).read("loss")[-1]) for split in splits] for run in runs]
     values = np.array([[*r.total, r.total.sum(), *loss] for r, loss in zip(results, losses, strict=True)])
     a, b = values[:n_first], values[n_first:]
-    rows = [*results[0].layers, "sum", *(f"final loss, {split}" for split in splits)]
-    return Comparison(rows, len(results[0].layers), a, b, differs_between(a, b), [r.iterations for r in results])
+    blocks = find_blocks(runs, np.arange(len(runs)) >= n_first)
+    return Comparison(
+        rows=[*results[0].layers, "sum", *(f"final loss, {split}" for split in splits)],
+        n_layers=len(results[0].layers),
+        first=a,
+        second=b,
+        seeds=list(blocks) or None,
+        p=differs_in_pairs(*values[list(blocks.values())].swapaxes(0, 1)) if blocks else differs_between(a, b),
+        iterations=[result.iterations for result in results],
+    )
 
 
 def _has_final_loss(run: Run, split: str) -> bool:

@@ -14,9 +14,10 @@ from lca.analysis._subset import Subset, subset
 from lca.analysis._synchrony import Synchrony, synchrony
 from lca.analysis._tails import Distribution, Tails
 from lca.analysis.answer import Answer
+from lca.analysis.cancellation import feed_lca
 from lca.analysis.iterations import choose_iterations
 from lca.analysis.question import Result, question
-from lca.analysis.tiles import Consumer, feed
+from lca.analysis.tiles import Consumer
 from lca.errors import Argument, Call, LCAError, Remedy
 from lca.store.allocation import Allocation
 from lca.store.run import Run
@@ -132,7 +133,7 @@ def everything(
             ask("subset", lambda: subset(run, name=name))
     if pair:
         if pair.sums:
-            feed(run, pair.allocations[1].lca, pair.chosen.mask, pair.sums[1:])
+            feed_lca(run, pair.allocations[1], pair.chosen.mask, pair.sums[1:])
         answers["overfit"] = pair.result()
     return Everything(str(run.path), answers, unanswered)
 
@@ -175,10 +176,10 @@ def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
 def _ask_parts(run: Run, allocation: Allocation, max_cells: int, others: Sequence[Consumer]) -> dict[str, Result]:
     """Answer the questions that need the LCA of each parameter in one pass, which also feeds the other consumers."""
     chosen = choose_iterations(allocation)
-    signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, chosen, max_cells)
-    distribution = Distribution(run.parameters.size, chosen)
+    signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, allocation, chosen, max_cells)
+    distribution = Distribution(allocation, chosen)
     directions = Directions(run, allocation.name, chosen, "gradient_sign" in allocation.arrays)
-    feed(run, allocation.lca, chosen.mask, [signs, sums, distribution, directions.of_lca, *others])
+    feed_lca(run, allocation, chosen.mask, [signs, sums, distribution, directions.of_lca, *others])
     directions.feed_others()
     return {
         "helping": signs.result(allocation),

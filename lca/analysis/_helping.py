@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.cancellation import describe_cancelled, feed_lca, find_cancelled
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.statistics import mean_and_deviation
-from lca.analysis.tiles import Segments, Tile, feed
+from lca.analysis.tiles import Segments, Tile
 from lca.store.allocation import Allocation
 from lca.store.audit import Audit
 from lca.store.parameters import ParameterTable
@@ -52,6 +53,7 @@ class Helping(Result):
             (50,). Parameters without effect are not included.
         n_without_effect: Number of parameters whose LCA is 0 in all iterations.
         iterations: The iterations that were used.
+        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
         tensors: Names of the tensors.
         layers: Names of the layers.
         layer: For each tensor, the index of its layer in ``layers``, shape (tensors,).
@@ -65,6 +67,7 @@ class Helping(Result):
     histogram: Counts
     n_without_effect: int
     iterations: Iterations
+    cancelled: list[str]
     tensors: list[str]
     layers: list[str]
     layer: NDArray[np.int64]
@@ -156,6 +159,7 @@ class SignCounts:
             histogram=self.histogram,
             n_without_effect=self.n_without_effect,
             iterations=self.chosen,
+            cancelled=[parameter.name for parameter in find_cancelled(allocation)],
             tensors=[parameter.name for parameter in self.table],
             layers=self.table.layers,
             layer=self.table.layer_index,
@@ -188,7 +192,7 @@ def helping(run: Run, *, name: str = "train") -> Helping:
     """
     allocation = run.allocation(name)
     counts = SignCounts(run.parameters, choose_iterations(allocation))
-    feed(run, allocation.lca, counts.chosen.mask, [counts])
+    feed_lca(run, allocation, counts.chosen.mask, [counts])
     return counts.result(allocation)
 
 
@@ -205,6 +209,7 @@ def _describe(results: Sequence[Helping]) -> list[str]:
         "Histogram of parameters by the fraction of iterations in which they helped, from 0 to 100 %:\n"
         f"{_sketch(histogram.sum(0))}",
         f"Parameters without effect (LCA 0 in every iteration): {_spread(without_effect / n_parameters * 100)} %.",
+        *describe_cancelled(results[0].cancelled),
         *(_describe_audit(result, i, len(results)) for i, result in enumerate(results)),
     ]
 

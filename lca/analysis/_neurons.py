@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table, format_whole
 from lca.analysis.bins import count_in_bins, make_edges_every
+from lca.analysis.cancellation import describe_cancelled, feed_lca, find_cancelled
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.statistics import share
-from lca.analysis.tiles import Segments, Tile, feed
+from lca.analysis.tiles import Segments, Tile
+from lca.store.allocation import Allocation
 from lca.store.blocks import ceil_div
 from lca.store.run import Run
 from lca.store.units import Units
@@ -34,6 +36,7 @@ class Neurons(Result):
             all iterations of the bin are excluded.
         edges: First iteration of each bin, followed by the number of iterations, shape (bins + 1,). A bin is a single
             iteration unless neurons × iterations exceeds ``max_cells``.
+        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
         iterations: The iterations that were used.
     """
 
@@ -41,6 +44,7 @@ class Neurons(Result):
     units: Units
     lca: Floats
     edges: NDArray[np.int64]
+    cancelled: list[str]
     iterations: Iterations
 
     @property
@@ -59,7 +63,7 @@ class Neurons(Result):
             "neurons",
             [_tabulate_layers(results), *map(_tabulate_extremes, results)],
             [result.iterations for result in results],
-            ["helping neurons %: neurons whose total LCA is below 0."],
+            ["helping neurons %: neurons whose total LCA is below 0.", *describe_cancelled(results[0].cancelled)],
             arrays={"neuron": results[0].units.names, "lca": np.array([result.total for result in results])},
         )
 
@@ -67,9 +71,10 @@ class Neurons(Result):
 class NeuronSums:
     """Sums the LCA of each neuron, from the tiles of `lca`."""
 
-    def __init__(self, run: Run, chosen: Iterations, max_cells: int = MAX_CELLS) -> None:
+    def __init__(self, run: Run, allocation: Allocation, chosen: Iterations, max_cells: int = MAX_CELLS) -> None:
         self.run, self.units, self.chosen = str(run.path), Units.of(run.parameters), chosen
         self.segments = Segments(self.units.bounds)
+        self.cancelled = [parameter.name for parameter in find_cancelled(allocation)]
         T = len(chosen.mask)
         self.edges = make_edges_every(T, ceil_div(T * len(self.units), max_cells))
         self.lca = np.zeros((len(self.units), len(self.edges) - 1))
@@ -85,7 +90,7 @@ class NeuronSums:
     def result(self) -> Neurons:
         lca = self.lca.copy()
         lca[:, count_in_bins(self.chosen.mask, self.edges) == 0] = np.nan
-        return Neurons(self.run, self.units, lca, self.edges, self.chosen)
+        return Neurons(self.run, self.units, lca, self.edges, self.cancelled, self.chosen)
 
 
 @question(divide="max_cells")
@@ -112,8 +117,8 @@ def neurons(run: Run, *, name: str = "train", max_cells: int = MAX_CELLS) -> Neu
         >>> lca.analysis.neurons("run.zarr").total
     """
     allocation = run.allocation(name)
-    sums = NeuronSums(run, choose_iterations(allocation), max_cells)
-    feed(run, allocation.lca, sums.chosen.mask, [sums])
+    sums = NeuronSums(run, allocation, choose_iterations(allocation), max_cells)
+    feed_lca(run, allocation, sums.chosen.mask, [sums])
     return sums.result()
 
 

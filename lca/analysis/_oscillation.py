@@ -7,10 +7,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.answer import Answer, Column, Table, format_whole
+from lca.analysis.cancellation import feed_lca
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.tiles import WINDOW, Segments, Tile, Words, feed, pack_words
+from lca.store.blocks import ceil_div
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 from lca.store.schema import Status
@@ -36,8 +38,12 @@ class Changes:
 class Oscillation(Result):
     """Sign changes of weight updates, gradients and LCA from one iteration to the next.
 
+    Only parameters that move are counted. Others, such as those of frozen layers or of dead neurons, never change
+    anything.
+
     Attributes:
         table: The parameter table of the run.
+        moving: Number of parameters of each tensor whose weight changes at least once, shape (tensors,).
         turns: Sign changes between successive weight updates. An update of 0 has no sign.
         of_lca: Sign changes of LCA between successive iterations that are both used. An LCA of 0 has no sign.
         crossings: Changes of the gradient between successive iterates from positive to not positive, or back. None if
@@ -46,32 +52,37 @@ class Oscillation(Result):
     """
 
     table: ParameterTable
+    moving: Counts
     turns: Changes
     of_lca: Changes
     crossings: Changes | None
     iterations: Iterations
 
     def iterations_per(self, changes: Changes) -> Floats:
-        """Return the mean number of iterations per sign change of a parameter.
+        """Return the mean number of iterations per sign change of a parameter that moves.
 
         Args:
             changes: One of the attributes ``turns``, ``of_lca`` and ``crossings``.
 
         Returns:
             One value for all parameters followed by one for each layer, shape (1 + layers,). It is inf if no sign
-            changes, and NaN if no sign change could be observed.
+            changes, and NaN if no parameter moves or no sign change could be observed.
         """
-        counts = self.table.sum_by_layer(changes.counts.astype(np.float64))
-        sizes = self.table.sum_by_layer(np.array(self.table.sizes, np.float64))
         with np.errstate(divide="ignore", invalid="ignore"):
-            per_parameter = np.append(counts.sum(), counts) / np.append(sizes.sum(), sizes)
+            per_parameter = self._sum(changes.counts) / self._sum(self.moving)
             return np.asarray(changes.n / per_parameter)
+
+    def _sum(self, counts: Counts) -> Floats:
+        """Sum counts by tensor. Returns the total followed by the sum of each layer, shape (1 + layers,)."""
+        by_layer = self.table.sum_by_layer(counts.astype(np.float64))
+        return np.append(by_layer.sum(), by_layer)
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
         """Show iterations per sign change, of all parameters and by layer, as in figure S7 of the paper."""
         kinds = {"weight update": "turns", "gradient": "crossings", "LCA": "of_lca"}
-        columns = {
+        columns = {"moving parameters": Column(np.array([r._sum(r.moving) for r in results]), text=format_whole)}
+        columns |= {
             heading: Column(np.array([result.iterations_per(getattr(result, kind)) for result in results]), 1)
             for heading, kind in kinds.items()
             if all(getattr(result, kind) is not None for result in results)
@@ -79,8 +90,9 @@ class Oscillation(Result):
         rows = ["all parameters", *results[0].table.layers]
         return Answer(
             "oscillation",
-            [Table("layer", rows, columns, "iterations per sign change of a parameter")],
+            [Table("layer", rows, columns, "iterations per sign change of a parameter that moves")],
             [result.iterations for result in results],
+            [_describe(results)],
         )
 
 
@@ -115,11 +127,13 @@ class TurnsOfLCA(SignChanges):
 class Turns(SignChanges):
     """Counts sign changes of weight updates, from the tiles of `weights`.
 
-    Bit j of a word is the sign of the update that leads to iterate j of the tile.
+    Bit j of a word is the sign of the update that leads to iterate j of the tile. `moving` marks the parameters with an
+    update other than 0, one bit each, as in `gradient_sign`.
     """
 
     def __init__(self, table: ParameterTable) -> None:
         super().__init__(table)
+        self.moving = np.zeros(ceil_div(table.size, 8), np.uint8)
         self._before: dict[int, NDArray[np.float32]] = {}  # by strip: the last iterate of the previous tile
 
     def add(self, tile: Tile) -> None:
@@ -134,14 +148,21 @@ class Turns(SignChanges):
         self._before[tile.rows.start] = tile.values[:, -1].copy()
         if tile.last:
             del self._before[tile.rows.start]
-        self.accumulate(tile, pack_words(down), pack_words(up))
+        below, above = pack_words(down), pack_words(up)
+        self.accumulate(tile, below, above)
+        first, shift = divmod(tile.rows.start, 8)
+        bits = np.packbits(np.append(np.zeros(shift, bool), below | above != 0))
+        self.moving[first : first + len(bits)] |= bits
 
 
 class Crossings:
-    """Counts sign changes of the gradient, from the tiles of `gradient_sign`. Each row holds eight parameters."""
+    """Counts sign changes of the gradient, from the tiles of `gradient_sign`. Each row holds eight parameters.
 
-    def __init__(self, table: ParameterTable) -> None:
-        self.bounds = Segments.of_tensors(table).bounds
+    Parameters whose bit in `moving` is 0 are not counted.
+    """
+
+    def __init__(self, table: ParameterTable, moving: NDArray[np.uint8]) -> None:
+        self.bounds, self.moving = Segments.of_tensors(table).bounds, moving
         self.counts = np.zeros(len(table), np.int64)
         # By strip: the signs at the last iterate of the previous tile, and whether its gradient is known.
         self._before: dict[int, tuple[NDArray[np.uint8], bool]] = {}
@@ -152,27 +173,28 @@ class Crossings:
         if not tile.first:
             before, was_known = self._before[tile.rows.start]
             signs, known = np.concatenate([before[:, None], signs], axis=1), np.append(was_known, known)
-        changed = signs[:, 1:] ^ signs[:, :-1]
+        changed = (signs[:, 1:] ^ signs[:, :-1]) & self.moving[tile.rows, None]
         pairs = known[1:] & known[:-1]
-        self.counts += self._by_tensor(changed if pairs.all() else changed[:, pairs], tile.rows)
+        self.counts += count_bits_by_tensor(changed if pairs.all() else changed[:, pairs], tile.rows, self.bounds)
         self._before[tile.rows.start] = signs[:, -1].copy(), bool(known[-1])
         if tile.last:
             del self._before[tile.rows.start]
 
-    def _by_tensor(self, changed: NDArray[np.uint8], rows: slice) -> Counts:
-        """Count the bits of `changed`, shape (rows, …), in each tensor.
 
-        The count is the difference between the numbers of bits before the two ends of a tensor, which may lie within a
-        byte.
-        """
-        before = np.append(0, np.cumsum(np.bitwise_count(changed).sum(axis=1, dtype=np.int64)))
-        ends = np.clip(self.bounds - 8 * rows.start, 0, 8 * len(changed))
-        whole, rest = np.divmod(ends, 8)
-        first_bits = (0xFF00 >> rest & 0xFF).astype(
-            np.uint8
-        )  # numpy.packbits stores the first parameter in the highest bit
-        within = np.bitwise_count(changed[np.minimum(whole, len(changed) - 1)] & first_bits[:, None])
-        return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
+def count_bits_by_tensor(bits: NDArray[np.uint8], rows: slice, bounds: Counts) -> Counts:
+    """Count the bits of some bytes, shape (rows, …), in each tensor. `bounds` contains the first bit of each tensor.
+
+    The count is the difference between the numbers of bits before the two ends of a tensor, which may lie within a
+    byte.
+    """
+    before = np.append(0, np.cumsum(np.bitwise_count(bits).sum(axis=1, dtype=np.int64)))
+    ends = np.clip(bounds - 8 * rows.start, 0, 8 * len(bits))
+    whole, rest = np.divmod(ends, 8)
+    first_bits = (0xFF00 >> rest & 0xFF).astype(
+        np.uint8
+    )  # numpy.packbits stores the first parameter in the highest bit
+    within = np.bitwise_count(bits[np.minimum(whole, len(bits) - 1)] & first_bits[:, None])
+    return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
 
 
 class Directions:
@@ -184,7 +206,7 @@ class Directions:
         self.finite = self.allocation.read("status") != Status.NOT_FINITE
         self.known = np.isfinite(self.allocation.read("loss"))
         self.turns, self.of_lca = Turns(self.table), TurnsOfLCA(self.table)
-        self.crossings = Crossings(self.table) if crossings else None
+        self.crossings = Crossings(self.table, self.turns.moving) if crossings else None
 
     def feed_others(self) -> None:
         """Read the weights and, if requested, the signs of the gradient. The caller reads LCA."""
@@ -193,9 +215,10 @@ class Directions:
             feed(self.run, self.allocation.gradient_sign, self.known, [self.crossings])
 
     def result(self) -> Oscillation:
-        crossings = self.crossings
+        crossings, moving = self.crossings, self.turns.moving
         return Oscillation(
             table=self.table,
+            moving=count_bits_by_tensor(moving[:, None], slice(0, len(moving)), self.turns.segments.bounds),
             turns=Changes(self.turns.counts, int(self.finite.sum())),
             of_lca=Changes(self.of_lca.counts, _count_with_neighbor(self.chosen.mask)),
             crossings=Changes(crossings.counts, int((self.known[1:] & self.known[:-1]).sum())) if crossings else None,
@@ -228,9 +251,15 @@ def oscillation(run: Run, *, name: str = "train", crossings: bool = True) -> Osc
     if crossings:
         _ = allocation.gradient_sign  # raises before the other arrays are read
     directions = Directions(run, name, choose_iterations(allocation), crossings)
-    feed(run, allocation.lca, directions.chosen.mask, [directions.of_lca])
+    feed_lca(run, allocation, directions.chosen.mask, [directions.of_lca])
     directions.feed_others()
     return directions.result()
+
+
+def _describe(results: Sequence[Oscillation]) -> str:
+    moving = [int(result.moving.sum()) for result in results]
+    of_all, still = f"of {results[0].table.size:,}", "The others never move and are not counted."
+    return f"moving parameters: {', '.join(f'{n:,}' for n in moving)} {of_all}. {still}"
 
 
 def _count_with_neighbor(mask: NDArray[np.bool_]) -> int:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lca.analysis._layers import take_after
 from lca.analysis._neurons import N_NAMED, NeuronSums
 from lca.analysis.answer import Answer, Column, Table, format_whole, list_p_values
+from lca.analysis.cancellation import feed_lca
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.statistics import differs_in_pairs
-from lca.analysis.tiles import feed
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.run import Run
 
@@ -121,7 +121,7 @@ class Pair:
                 remedy="Allocate the same iterations in both.",
             )
         has_parts = all("lca" in allocation.arrays for allocation in self.allocations)
-        self.sums = [NeuronSums(run, self.chosen, max_cells=1) for _ in self.allocations] if has_parts else []
+        self.sums = [NeuronSums(run, each, self.chosen, max_cells=1) for each in self.allocations] if has_parts else []
 
     def result(self) -> Overfit:
         mask, table = self.chosen.mask[:, None], self.run.parameters
@@ -169,7 +169,7 @@ def overfit(run: Run, *, name: str = "train", against: str = "val") -> Overfit:
     """
     pair = Pair(run, name, against)
     for allocation, sums in zip(pair.allocations, pair.sums, strict=False):
-        feed(run, allocation.lca, pair.chosen.mask, [sums])
+        feed_lca(run, allocation, pair.chosen.mask, [sums])
     return pair.result()
 
 

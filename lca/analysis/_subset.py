@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from lca.analysis._helping import SignCounts
 from lca.analysis.answer import Answer, Column, Table, format_whole
+from lca.analysis.cancellation import iterate_lca
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
-from lca.analysis.tiles import Tile, iterate_tiles
+from lca.analysis.tiles import Tile
 from lca.errors import Call, LCAError, UsageError
 from lca.store.allocation import Allocation
 from lca.store.run import Run
@@ -199,7 +200,7 @@ class _Sums:
 
 def _measure_agreement(run: Run, reference: Allocation, part: Allocation, chosen: Iterations) -> Agreement:
     sums, signs = _Sums(), [SignCounts(run.parameters, chosen) for _ in range(2)]
-    pairs = zip(*(iterate_tiles(run, each.lca, chosen.mask) for each in (reference, part)), strict=True)
+    pairs = zip(*(iterate_lca(run, each, chosen.mask) for each in (reference, part)), strict=True)
     for both in pairs:
         sums.add(*both)
         for counts, tile in zip(signs, both, strict=True):

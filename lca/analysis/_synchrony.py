@@ -1,13 +1,18 @@
 """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
 A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
-deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer. The baseline is the
-number of synchronized iterations after shifting the layers against each other at random, by default by at most two
-iterations each.
+deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer.
+
+With many layers, hardly any iteration is a peak of all of them, whether the layers are synchronized or not. Therefore
+the peaks that pairs of layers share are counted too. With two layers, both counts are the same.
+
+The baseline of both counts is their value after shifting the layers against each other at random, by default by at most
+two iterations each.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +20,16 @@ from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table
 from lca.analysis.iterations import Iterations, choose_iterations
-from lca.analysis.peaks import N_PEAKS, Peaks, compute_p, draw_baseline, find_deepest_minima, find_synchronized
+from lca.analysis.peaks import (
+    N_PEAKS,
+    Coincidences,
+    Peaks,
+    count_pairs,
+    draw_baseline,
+    draw_pair_baseline,
+    find_deepest_minima,
+    find_synchronized,
+)
 from lca.analysis.question import Result, question
 from lca.errors import LCAError, UsageError
 from lca.store.allocation import Allocation
@@ -37,16 +51,30 @@ class Series:
             one class unless the quantity is LCA by class.
         synchronized: For each class, the iterations that are among the peaks of every layer.
         baseline: Number of synchronized iterations, summed over classes, after each random shift, shape (repeats,).
+        pair_baseline: Number of peaks that two layers share, summed over pairs of layers and classes, after each of
+            these shifts, shape (repeats,).
     """
 
     peaks: Counts
     synchronized: list[list[int]]
     baseline: Counts
+    pair_baseline: Counts
 
     @property
     def n(self) -> int:
         """The number of synchronized iterations, summed over classes."""
         return sum(map(len, self.synchronized))
+
+    @property
+    def n_in_pairs(self) -> int:
+        """The number of peaks that two layers share, summed over pairs of layers and classes."""
+        return sum(map(count_pairs, self.peaks))
+
+    @property
+    def n_pairs(self) -> int:
+        """The number of pairs of layers, summed over classes."""
+        n_classes, n_layers = map(int, self.peaks.shape[:2])
+        return n_classes * comb(n_layers, 2)
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,21 +102,23 @@ class Synchrony(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show the number of synchronized iterations and the number expected by chance.
+        """Show the number of synchronized iterations and of peaks shared by pairs of layers, and both by chance.
 
-        The p-value belongs to the sum over all runs.
+        The p-values belong to the sums over all runs.
         """
         first = results[0]
+
+        def describe(series: Series) -> dict[str, Any]:
+            return {"peaks": series.peaks, "synchronized": series.synchronized, "shared by pairs": series.n_in_pairs}
+
         arrays = {
-            "peaks": [
-                {what: {"peaks": s.peaks.tolist(), "synchronized": s.synchronized} for what, s in result.series.items()}
-                for result in results
-            ],
+            "peaks": [{what: describe(series) for what, series in result.series.items()} for result in results],
             "layers": first.layers,
             "classes": first.classes,
         }
         iterations = [result.iterations for result in results]
-        return Answer("synchrony", [_tabulate_series(results)], iterations, _describe(results), arrays)
+        tables = [_tabulate_all_layers(results), *([_tabulate_pairs(results)] if len(first.layers) > 1 else [])]
+        return Answer("synchrony", tables, iterations, _describe(results), arrays)
 
 
 @question
@@ -117,7 +147,8 @@ def synchrony(
         seed: Random seed for the shifts.
 
     Returns:
-        The 20 deepest peaks of each layer, the iterations that all layers share, and the number they share by chance.
+        The 20 deepest peaks of each layer, the iterations that all layers share, the number of peaks that pairs of
+        layers share, and both numbers by chance.
 
     Raises:
         LCAError: If the run has no such allocation, or the allocation has no three successive usable iterations.
@@ -134,18 +165,23 @@ def synchrony(
     _require_successive_iterations(allocation, chosen)
     peaks, moving = _find_peaks(allocation, chosen, by_class)
     layers = run.parameters.layers
-    series = {
-        what: Series(at, [find_synchronized(of_class) for of_class in at], draw_baseline(at, shifts, repeats, seed))
-        for what, at in peaks.items()
-    }
     return Synchrony(
-        series=series,
+        series={what: _find_series(at, shifts, repeats, seed) for what, at in peaks.items()},
         layers=[layer for layer, moves in zip(layers, moving, strict=True) if moves],
         still=[layer for layer, moves in zip(layers, moving, strict=True) if not moves],
         classes=allocation.classes,
         shifts=tuple(shifts),
         seed=seed,
         iterations=chosen,
+    )
+
+
+def _find_series(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Series:
+    return Series(
+        peaks=peaks,
+        synchronized=[find_synchronized(of_class) for of_class in peaks],
+        baseline=draw_baseline(peaks, shifts, repeats, seed),
+        pair_baseline=draw_pair_baseline(peaks, shifts, repeats, seed),
     )
 
 
@@ -197,49 +233,46 @@ def _find_peaks_by_class(allocation: Allocation, chosen: Iterations) -> Counts:
     return peaks.iterations
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of the table: synchronized iterations and baselines, one per run, and the p-value of their sum."""
-
-    observed: list[float]
-    chance: list[Floats]
-    p: float
-
-
-def _tabulate_series(results: Sequence[Synchrony]) -> Table:
-    first = results[0]
-    rows: dict[str, _Row] = {}
-    for what in (what for what in first.series if all(what in result.series for result in results)):
-        row = rows[what] = _add_runs([result.series[what] for result in results])
+def _tabulate_all_layers(results: Sequence[Synchrony]) -> Table:
+    rows: dict[str, Coincidences] = {}
+    for what, series in _collect_series(results).items():
+        row = rows[what] = Coincidences.add_runs([s.n for s in series], [s.baseline for s in series])
         if what == "LCA by class":
-            n = len(first.classes)
-            rows["LCA by class, per class"] = _Row([m / n for m in row.observed], [b / n for b in row.chance], row.p)
-    repeats = len(first.series["LCA"].baseline)
+            rows["LCA by class, per class"] = row / len(results[0].classes)
+    return _tabulate(rows, "synchronized", 1)
 
-    def column(figure: Any, digits: int) -> Column:
-        return Column(np.array([[figure(b) for b in row.chance] for row in rows.values()]).T, digits)
+
+def _tabulate_pairs(results: Sequence[Synchrony]) -> Table:
+    rows = {
+        what: Coincidences.add_runs([s.n_in_pairs for s in series], [s.pair_baseline for s in series])
+        / series[0].n_pairs
+        for what, series in _collect_series(results).items()
+    }
+    return _tabulate(rows, "shared", 2, "peaks that two layers share, averaged over all pairs of layers")
+
+
+def _collect_series(results: Sequence[Synchrony]) -> dict[str, list[Series]]:
+    """Return the series of each quantity that all runs have, one per run."""
+    common = [what for what in results[0].series if all(what in result.series for result in results)]
+    return {what: [result.series[what] for result in results] for what in common}
+
+
+def _tabulate(rows: dict[str, Coincidences], counted: str, digits: int, title: str = "") -> Table:
+    repeats = len(rows["LCA"].chance[0])
+
+    def column(figure: Any) -> Column:
+        return Column(np.array([[figure(b) for b in row.chance] for row in rows.values()]).T, 2)
 
     def format_smallest(p: float) -> str:
         return f"< 1/{repeats + 1}" if p * (repeats + 1) < 1.5 else f"{p:.2g}"
 
-    return Table(
-        "peaks of",
-        list(rows),
-        {
-            "synchronized": Column(np.array([row.observed for row in rows.values()]).T, 1),
-            "expected by chance": column(np.mean, 2),
-            "sd of chance": column(lambda b: np.std(b, ddof=1), 2),
-            "p (one-sided)": Column.of([row.p for row in rows.values()], text=format_smallest),
-        },
-    )
-
-
-def _add_runs(series: Sequence[Series]) -> _Row:
-    """Combine one quantity of several runs. The p-value belongs to the sum over runs."""
-    observed, chance = [s.n for s in series], [s.baseline.astype(np.float64) for s in series]
-    # The runs may have the same random shifts, so each baseline is permuted before they are added.
-    permuted = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(chance)]
-    return _Row([float(n) for n in observed], chance, compute_p(sum(observed), np.sum(permuted, axis=0)))
+    columns = {
+        counted: Column(np.array([row.observed for row in rows.values()]).T, digits),
+        "expected by chance": column(np.mean),
+        "sd of chance": column(lambda b: np.std(b, ddof=1)),
+        "p (one-sided)": Column.of([row.p for row in rows.values()], text=format_smallest),
+    }
+    return Table("peaks of", list(rows), columns, title)
 
 
 def _describe(results: Sequence[Synchrony]) -> list[str]:
@@ -248,6 +281,7 @@ def _describe(results: Sequence[Synchrony]) -> list[str]:
     repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
     notes = [
         f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
+        f"shared: iterations that are among the {N_PEAKS} deepest peaks of both layers of a pair.",
         f"chance: each layer is shifted in time by a random choice of {shifts} iterations, not all by the same, "
         f"{repeats:,} times.",
     ]

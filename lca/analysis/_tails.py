@@ -1,6 +1,6 @@
 """How heavy are the tails of the distribution of LCA?     [arXiv 1909.01440, section 3, figures 3b, S10]"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Self
@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.analysis.answer import Answer, Column, Table
+from lca.analysis.cancellation import describe_cancelled, feed_lca, find_cancelled
+from lca.analysis.iteration_tails import IterationTails, expect_beyond
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.magnitudes import N_FLOAT_BINS, Magnitudes, count_by_size, fit_weibull_shape, split_by_sign
 from lca.analysis.question import Result, question
-from lca.analysis.tiles import Tile, feed
+from lca.analysis.tiles import Tile
+from lca.store.allocation import Allocation
 from lca.store.blocks import ceil_div
 from lca.store.run import Run
 
@@ -22,6 +25,35 @@ DEVIATIONS = (1, 2, 3)
 TOP = (0.01, 0.1)
 
 Floats = NDArray[np.float64]
+Describe = Callable[["Tails", str], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Weibull:
+    """Shapes k of Weibull distributions fitted by maximum likelihood to the values above a cut.
+
+    Very small values determine k as much as large ones do, so k depends on the cut.
+
+    Attributes:
+        cut: Only values whose magnitude is above it are used, in units of the loss. If it is not 0, the fitted
+            distributions are truncated there.
+        helped: k of the values below 0.
+        hurt: k of the values above 0.
+        n_helped: Number of values below 0 that were used.
+        n_hurt: Number of values above 0 that were used.
+    """
+
+    cut: float
+    helped: float
+    hurt: float
+    n_helped: int
+    n_hurt: int
+
+    @classmethod
+    def fit(cls, sample: Floats, cut: float) -> Self:
+        """Fit the distributions to a sample of LCA."""
+        below, above = -sample[sample < -cut], sample[sample > cut]
+        return cls(cut, fit_weibull_shape(below, cut), fit_weibull_shape(above, cut), len(below), len(above))
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,22 +64,25 @@ class Tails(Result):
         helped: Magnitudes of the values below 0.
         hurt: Magnitudes of the values above 0.
         n_zero: Number of values equal to 0. No other attribute includes them.
-        weibull_helped: Shape k of the Weibull distribution fitted to the values below 0 by maximum likelihood.
-        weibull_hurt: Shape k of the Weibull distribution fitted to the values above 0.
+        beyond_by_iteration: For the keys "helped", "hurt" and "both", the share of Σ|LCA| of each iteration beyond 1, 2
+            and 3 of its own standard deviations, divided by its value for a Gaussian, shape (T, 3). NaN in excluded
+            iterations. See ``beyond`` for the same over all iterations.
+        weibull: The Weibull distributions fitted to all values except for 0.
+        weibull_above: The Weibull distributions fitted to the values above the rounding floor: the machine epsilon of
+            the allocation times Σ|LCA| of an average iteration. Smaller values are lost in the rounding of this sum.
         sample_step: The Weibull distributions are fitted to every ``sample_step``-th of the K × T values.
-        n_helped_sampled: Number of values below 0 in this sample.
-        n_hurt_sampled: Number of values above 0 in this sample.
+        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
         iterations: The iterations that were used.
     """
 
     helped: Magnitudes
     hurt: Magnitudes
     n_zero: int
-    weibull_helped: float
-    weibull_hurt: float
+    beyond_by_iteration: dict[str, Floats]
+    weibull: Weibull
+    weibull_above: Weibull
     sample_step: int
-    n_helped_sampled: int
-    n_hurt_sampled: int
+    cancelled: list[str]
     iterations: Iterations
 
     @property
@@ -88,17 +123,11 @@ class Tails(Result):
             magnitudes: One of the attributes ``helped``, ``hurt`` and ``both``.
             deviations: Number of standard deviations k.
         """
-        return magnitudes.share_beyond(deviations * self.deviation) / float(np.exp(-(deviations**2) / 2))
+        return magnitudes.share_beyond(deviations * self.deviation) / expect_beyond(deviations)
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
         """Show statistics of how heavy the tails are, as in figure S10 of the paper."""
-        first = results[0]
-        note = (
-            f"Weibull shape k: fitted by maximum likelihood to one of every {first.sample_step:,} values, "
-            f"{first.n_helped_sampled:,} below 0 and {first.n_hurt_sampled:,} above 0"
-            + (" in the first run." if len(results) > 1 else ".")
-        )
         magnitudes = [result.both.values for result in results if result.both.n]
         low, high = min((x[0] for x in magnitudes), default=1e-12), max((x[-1] for x in magnitudes), default=1.0)
         edges = np.geomspace(low * 0.99, high * 1.01, N_LOG_BINS + 1)
@@ -107,22 +136,32 @@ class Tails(Result):
             "helped": [result.helped.histogram(edges) for result in results],
             "hurt": [result.hurt.histogram(edges) for result in results],
             "zero": [result.n_zero for result in results],
+            "beyond_by_iteration": [result.beyond_by_iteration for result in results],
         }
-        tables = [_tabulate_contributions(results), _tabulate_shape(results)]
-        return Answer("tails", tables, [result.iterations for result in results], [note], arrays)
+        tables = [
+            _tabulate_parts(results, "non-zero LCA", _describe),
+            _tabulate_parts(results, "values beyond", _describe_beyond, "share of Σ|LCA|, relative to a Gaussian"),
+            _tabulate_shape(results),
+            _tabulate_weibull(results),
+        ]
+        return Answer("tails", tables, [result.iterations for result in results], _list_notes(results), arrays)
 
 
 class Distribution:
-    """Collects the histogram of LCA and a sample for the Weibull fits, from the tiles of `lca`."""
+    """Collects the histograms of LCA and a sample for the Weibull fits, from the tiles of `lca`."""
 
-    def __init__(self, n_parameters: int, chosen: Iterations) -> None:
+    def __init__(self, allocation: Allocation, chosen: Iterations) -> None:
         self.chosen, self.T = chosen, len(chosen.mask)
+        self.epsilon = float(np.finfo(allocation.attributes["dtype"]).eps)
+        self.cancelled = [parameter.name for parameter in find_cancelled(allocation)]
+        self.by_iteration = IterationTails(chosen)
         self.counts = np.zeros(N_FLOAT_BINS, np.int64)
         self.n_helped = self.n_hurt = self.n_zero = 0
-        self.step = choose_sample_step(n_parameters * self.T, self.T)
+        self.step = choose_sample_step(allocation.parameters.size * self.T, self.T)
         self.sample: list[NDArray[np.float32]] = []
 
     def add(self, tile: Tile) -> None:
+        self.by_iteration.add(tile)
         values = tile.used_values
         self.counts += count_by_size(values)
         n_helped, n_hurt = (
@@ -139,16 +178,16 @@ class Distribution:
     def result(self) -> Tails:
         helped, hurt = split_by_sign(self.counts, self.n_helped, self.n_hurt)
         sample = np.concatenate(self.sample).astype(np.float64)
-        below, above = -sample[sample < 0], sample[sample > 0]
+        mean_total = (helped.total + hurt.total) / self.chosen.n
         return Tails(
             helped=helped,
             hurt=hurt,
             n_zero=self.n_zero,
-            weibull_helped=fit_weibull_shape(below),
-            weibull_hurt=fit_weibull_shape(above),
+            beyond_by_iteration=self.by_iteration.measure(DEVIATIONS),
+            weibull=Weibull.fit(sample, 0.0),
+            weibull_above=Weibull.fit(sample, self.epsilon * mean_total),
             sample_step=self.step,
-            n_helped_sampled=len(below),
-            n_hurt_sampled=len(above),
+            cancelled=self.cancelled,
             iterations=self.chosen,
         )
 
@@ -182,41 +221,77 @@ def tails(run: Run, *, name: str = "train") -> Tails:
         >>> lca.analysis.tails("run.zarr").both.share_of_top(0.01)
     """
     allocation = run.allocation(name)
-    distribution = Distribution(run.parameters.size, choose_iterations(allocation))
-    feed(run, allocation.lca, distribution.chosen.mask, [distribution])
+    distribution = Distribution(allocation, choose_iterations(allocation))
+    feed_lca(run, allocation, distribution.chosen.mask, [distribution])
     return distribution.result()
 
 
-def _tabulate_contributions(results: Sequence[Tails]) -> Table:
+def _tabulate_parts(results: Sequence[Tails], heading: str, describe: Describe, title: str = "") -> Table:
     parts = {"helping": "helped", "hurting": "hurt", "both": "both"}
-    figures = {part: [_describe(result, getattr(result, name)) for result in results] for part, name in parts.items()}
+    figures = {part: [describe(result, name) for result in results] for part, name in parts.items()}
     return Table(
-        "non-zero LCA",
+        heading,
         list(figures["both"][0]),
         {part: Column(np.array([list(f.values()) for f in of_runs]), 3) for part, of_runs in figures.items()},
+        title,
     )
 
 
 def _tabulate_shape(results: Sequence[Tails]) -> Table:
     columns = {
         "excess kurtosis (Gaussian 0)": _column([r.kurtosis for r in results], 1),
-        "Weibull shape k, helping": _column([r.weibull_helped for r in results], 3),
-        "Weibull shape k, hurting": _column([r.weibull_hurt for r in results], 3),
         "equal to 0 %": _column([100 * r.n_zero / (r.n_zero + r.both.n) for r in results], 2),
     }
     return Table("values", ["LCA"], columns, "shape of the distribution")
+
+
+def _tabulate_weibull(results: Sequence[Tails]) -> Table:
+    fits = [(result.weibull, result.weibull_above) for result in results]
+    columns = {
+        f"cut ({results[0].unit})": Column(
+            np.array([[fit.cut for fit in of_run] for of_run in fits]), text="{:.2g}".format
+        ),
+        "k, helping": Column(np.array([[fit.helped for fit in of_run] for of_run in fits]), 3),
+        "k, hurting": Column(np.array([[fit.hurt for fit in of_run] for of_run in fits]), 3),
+    }
+    return Table("values", ["all except for 0", "above the rounding floor"], columns, "Weibull shape k")
+
+
+def _list_notes(results: Sequence[Tails]) -> list[str]:
+    first = results[0]
+    return [
+        "sd: standard deviation of the non-zero LCA. Shares of single iterations are averaged over iterations.",
+        f"Weibull shape k: fitted by maximum likelihood to one of every {first.sample_step:,} values, "
+        f"{first.weibull.n_helped:,} below 0 and {first.weibull.n_hurt:,} above 0"
+        + (" in the first run." if len(results) > 1 else "."),
+        "rounding floor: the relative precision of the arithmetic times Σ|LCA| of an average iteration.",
+        *describe_cancelled(first.cancelled),
+    ]
 
 
 def _column(values: Sequence[float], digits: int) -> Column:
     return Column(np.array(values)[:, None], digits)
 
 
-def _describe(result: Tails, part: Magnitudes) -> dict[str, float]:
-    """Return the statistics of the helping, the hurting or all non-zero values, by label."""
-    n = result.both.n
+def _describe(result: Tails, name: str) -> dict[str, float]:
+    """Return the statistics of the values called "helped", "hurt" or "both", by label."""
+    n, part = result.both.n, getattr(result, name)
     return {
         "fraction of values %": 100 * part.n / n if n else float("nan"),
-        **{f"share of Σ|LCA| beyond {k} sd, relative to a Gaussian": result.beyond(part, k) for k in DEVIATIONS},
         **{f"share of Σ|LCA| of the largest {100 * p:g} %, in %": 100 * part.share_of_top(p) for p in TOP},
         "Gini coefficient": part.gini,
     }
+
+
+def _describe_beyond(result: Tails, name: str) -> dict[str, float]:
+    """Return how heavy the tails of the values called "helped", "hurt" or "both" are, by label."""
+    part, by_iteration = getattr(result, name), result.beyond_by_iteration[name]
+    return {
+        **{f"{k} sd of all iterations": result.beyond(part, k) for k in DEVIATIONS},
+        **{f"{k} sd of the same iteration": _mean_of_known(by_iteration[:, i]) for i, k in enumerate(DEVIATIONS)},
+    }
+
+
+def _mean_of_known(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,4 +1,10 @@
-"""Does the LCA of a layer depend on a training option?     [arXiv 1909.01440, section 4, figure 5]"""
+"""Does the LCA of a layer depend on a training option?     [arXiv 1909.01440, section 4, figure 5]
+
+If there is a run with every seed at every value of the option, the runs with the same seed form a block. Each block has
+a slope of its own, and the test asks whether the mean of these slopes is 0. Their mean is also the slope of the line
+through all runs. Unlike the test of that line, this one does not count the variation that the runs of a block share as
+noise, and it remains valid if the seeds respond differently. For two values, it is the paired t-test of `compare`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +18,8 @@ from lca.analysis._layers import layers
 from lca.analysis.answer import Answer, Column, Table, list_p_values
 from lca.analysis.iterations import Iterations
 from lca.analysis.question import Result, RunLike, open_runs
+from lca.analysis.seeds import find_blocks
+from lca.analysis.statistics import differs_from_zero
 from lca.errors import LCAError, UsageError
 from lca.store.layer_options import LAYER_OPTIONS, LayerOptions
 from lca.store.parameters import match_layers
@@ -34,7 +42,10 @@ class Trend(Result):
         slope: Slope of each least-squares line, in units of the loss per unit of the option, shape (layers,).
         intercept: Value of each line at option value 0, in units of the loss, shape (layers,).
         r_squared: Coefficient of determination of each line, shape (layers,). NaN for two runs.
-        p: p-value of the test that the slope is 0, shape (layers,). NaN for two runs.
+        seeds: The seeds of the runs, ascending, if there is a run with every seed at every value of the option, and
+            more than one seed. Otherwise None.
+        p: p-value of the test that the slope is 0, shape (layers,): of a one-sample t-test of the slopes of each seed
+            if there are ``seeds``, otherwise of the t-test of the line through all runs. NaN for two runs.
         iterations: The iterations that were used, for each run.
     """
 
@@ -45,6 +56,7 @@ class Trend(Result):
     slope: Floats
     intercept: Floats
     r_squared: Floats
+    seeds: list[int] | None
     p: Floats
     iterations: list[Iterations]
 
@@ -59,7 +71,7 @@ class Trend(Result):
             columns |= {
                 f"slope ({result.unit} per unit)": Column.of(result.slope),
                 "R²": Column.of(result.r_squared, 3),
-                **list_p_values("slope = 0", result.p),
+                **list_p_values("slope = 0" if result.seeds is None else "slope = 0, paired by seed", result.p),
             }
             return Table(
                 "layer", result.layers, columns, f"total LCA ({result.unit}) by {result.option}, with a linear fit"
@@ -67,7 +79,9 @@ class Trend(Result):
 
         arrays = {"x": results[0].x, "layers": results[0].layers, "lca": results[0].lca}
         iterations = [of_run for result in results for of_run in result.iterations]
-        return Answer("trend", [table(result) for result in results], iterations, (), arrays)
+        paired = [result.seeds for result in results if result.seeds]
+        notes = [_describe_pairing(paired[0])] if paired else []
+        return Answer("trend", [table(result) for result in results], iterations, notes, arrays)
 
 
 def trend(
@@ -79,6 +93,9 @@ def trend(
     name: str = "train",
 ) -> Trend:
     """Fit the total LCA of each layer as a linear function of a training option.
+
+    If there is a run with every seed at every value of the option, the p-values are from t-tests of the slopes of the
+    seeds. Otherwise they are from the line through all runs.
 
     Source: arXiv 1909.01440, section 4, figure 5.
 
@@ -103,11 +120,7 @@ def trend(
     """
     opened = open_runs(runs)
     x = np.array([read_option(run, option) for run in opened])
-    if delay:
-        if not ((x >= 0) & (x < 1)).all():
-            found = ", ".join(f"{value:g}" for value in x)
-            raise UsageError(option, expected="momentum values from 0 to below 1, to compute delays", found=found)
-        x = x / (1 - x)
+    x = _convert_to_delay(option, x) if delay else x
     if len(np.unique(x)) < 2:
         raise UsageError(option, expected="at least two different values", found=f"{x[0]:g} in every run")
     names = opened[0].parameters.layers
@@ -117,8 +130,36 @@ def trend(
     slope, intercept, r_squared, p = np.array([_fit_line(x, y) for y in lca.T], np.float64).T
     if len(opened) < 3:
         r_squared, p = np.full((2, len(chosen)), np.nan)
-    label = f"delay of {option}" if delay else option
-    return Trend(label, x, chosen, lca, slope, intercept, r_squared, p, [result.iterations for result in results])
+    blocks = find_blocks(opened, x)
+    return Trend(
+        option=f"delay of {option}" if delay else option,
+        x=x,
+        layers=chosen,
+        lca=lca,
+        slope=slope,
+        intercept=intercept,
+        r_squared=r_squared,
+        seeds=list(blocks) or None,
+        p=_test_slopes(x, lca, np.array(list(blocks.values()))) if blocks else p,
+        iterations=[result.iterations for result in results],
+    )
+
+
+def _convert_to_delay(option: str, momentum: Floats) -> Floats:
+    if not ((momentum >= 0) & (momentum < 1)).all():
+        found = ", ".join(f"{value:g}" for value in momentum)
+        raise UsageError(option, expected="momentum values from 0 to below 1, to compute delays", found=found)
+    return np.asarray(momentum / (1 - momentum))
+
+
+def _test_slopes(x: Floats, y: Floats, blocks: NDArray[np.int64]) -> Floats:
+    """Test whether the slopes of the lines through y(x) of each seed have mean 0. Returns shape (layers,).
+
+    x has shape (runs,) and y (runs, layers). `blocks` contains the runs of each seed by ascending x, (seeds, values).
+    """
+    centered = x[blocks[0]] - x[blocks[0]].mean()  # the same for all seeds
+    slopes = np.einsum("v,svl->sl", centered, y[blocks]) / (centered @ centered)
+    return differs_from_zero(slopes)
 
 
 def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
@@ -127,6 +168,11 @@ def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
         return (float("nan"),) * 4
     line = scipy.stats.linregress(x, y)
     return line.slope, line.intercept, line.rvalue**2, line.pvalue
+
+
+def _describe_pairing(seeds: Sequence[int]) -> str:
+    listed = ", ".join(map(str, seeds))
+    return f"paired by seed: t-test of the slopes of the lines through the runs of each seed ({listed})."
 
 
 def read_option(run: Run, option: str) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 # 0.4 % wide, so a sum over many values has five correct digits.
 DROPPED_BITS = 15
 N_FLOAT_BINS = 2 ** (32 - DROPPED_BITS)
+SMALLEST_SHAPE = 2**-10  # a Weibull distribution with a smaller k cannot be distinguished from a power law
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -100,26 +101,33 @@ def split_by_sign(counts: Counts, n_below: int, n_above: int) -> tuple[Magnitude
     return _keep_occupied(middles, below), _keep_occupied(middles, above)
 
 
-def fit_weibull_shape(values: Floats) -> float:
+def fit_weibull_shape(values: Floats, cut: float = 0.0) -> float:
     """Fit the shape k of a Weibull distribution to positive values by maximum likelihood.
 
-    k solves Σ xᵏ ln x / Σ xᵏ − 1/k = mean ln x. The left side increases with k.
-    [Johnson, Kotz, Balakrishnan 1994, ch. 21]
+    If only the values above a cut c > 0 are given, this fits a Weibull distribution truncated there. k solves
 
-    Returns NaN if there are fewer than two distinct values.
+        (Σ xᵏ ln x / n − cᵏ ln c) / (Σ xᵏ / n − cᵏ) − 1/k = Σ ln x / n,
+
+    without the terms in c if c = 0.     [Johnson, Kotz, Balakrishnan 1994, ch. 21; Wingo 1989 for the truncated form]
+
+    Returns NaN if there are fewer than two distinct values, and 0 if the tail is at least as heavy as a power law.
     """
     if len(values) < 2 or np.ptp(values) == 0:
         return float("nan")
     logs = np.log(values)
+    log_cut = np.log(cut) - logs.max() if cut else 0.0
     logs -= logs.max()  # k does not depend on the scale, and powers must not overflow
 
     def excess(k: float) -> float:
-        powers = np.exp(k * logs)
-        return float(powers @ logs / powers.sum() - 1 / k - logs.mean())
+        powers, power_of_cut = np.exp(k * logs), np.exp(k * log_cut) if cut else 0.0
+        slope = (np.mean(powers * logs) - power_of_cut * log_cut) / (np.mean(powers) - power_of_cut)
+        return float(slope - 1 / k - logs.mean())
 
     low = high = 1.0
     while excess(low) > 0:
         low /= 2
+        if low < SMALLEST_SHAPE:
+            return 0.0
     while excess(high) < 0:
         high *= 2
     return float(scipy.optimize.brentq(excess, low, high)) if low < high else low

@@ -1,6 +1,12 @@
-"""The deepest minima of time series, and the number of minima that coincide by chance."""
+"""The deepest minima of time series, and the number of minima that coincide by chance.
+
+Layers coincide in two ways: all of them may have a peak in the same iteration, or only pairs of them.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +86,37 @@ def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int)
     return counts
 
 
+def count_pairs(peaks: Counts) -> int:
+    """Count the peaks that two layers share, summed over all pairs of layers. `peaks` has shape (layers, n).
+
+    If m_t layers have a peak in iteration t, this is Σ_t m_t (m_t − 1) / 2.
+    """
+    _, m = np.unique(peaks[peaks >= 0], return_counts=True)
+    return int((m * (m - 1) // 2).sum())
+
+
+def draw_pair_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Counts:
+    """Count the peaks that pairs of layers share after the random shifts of `draw_baseline`.
+
+    Returns the counts summed over pairs and classes, shape (repeats,). A shift of layer a by s_a and of layer b by s_b
+    makes a peak t of layer a coincide with the peak t + s_a − s_b of layer b.
+    """
+    draws = _draw_shifts(shifts, (repeats, *peaks.shape[:2]), seed)
+    counts = np.zeros(repeats, np.int64)
+    differences = np.unique(np.subtract.outer(shifts, shifts))
+    reach = int(np.abs(differences).max())
+    for c, layers in enumerate(peaks):
+        # Row a of `marks` is 1 at the peaks of layer a, with a margin for the shifts at both ends.
+        marks = np.zeros((len(layers), peaks.max(initial=0) + 1 + 2 * reach))
+        layer, rank = np.nonzero(layers >= 0)
+        marks[layer, layers[layer, rank] + reach] = 1
+        meetings = np.array([marks @ np.roll(marks, -d, axis=1).T for d in differences]).astype(np.int64)
+        for a, b in combinations(range(len(layers)), 2):
+            by = np.searchsorted(differences, draws[:, c, a] - draws[:, c, b])
+            counts += meetings[by, a, b]
+    return counts
+
+
 def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Counts:
     """Draw elements of `shifts`. Along the last axis, the layers, not all are equal, unless they have to be."""
     rng = np.random.default_rng(seed)
@@ -92,3 +129,24 @@ def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Co
 def compute_p(observed: int, baseline: Counts | Floats) -> float:
     """Return the one-sided p-value of the observed count, which is never 0     [Phipson and Smyth 2010]"""
     return float((1 + np.sum(baseline >= observed)) / (1 + len(baseline)))
+
+
+@dataclass(frozen=True)
+class Coincidences:
+    """Numbers of coincident peaks and their baselines, one per run, and the p-value of the sum of the numbers."""
+
+    observed: list[float]
+    chance: list[Floats]
+    p: float
+
+    @classmethod
+    def add_runs(cls, observed: Sequence[int], baselines: Sequence[Counts]) -> Self:
+        """Combine the counts of several runs."""
+        # The runs may have the same random shifts, so each baseline is permuted before they are added.
+        permuted = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(baselines)]
+        p = compute_p(sum(observed), np.sum(permuted, axis=0))
+        return cls([float(n) for n in observed], [baseline.astype(np.float64) for baseline in baselines], p)
+
+    def __truediv__(self, n: int) -> Self:
+        """Return the counts per class or per pair of layers. The p-value remains the same."""
+        return replace(self, observed=[m / n for m in self.observed], chance=[b / n for b in self.chance])

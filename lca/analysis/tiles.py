@@ -129,7 +129,7 @@ def pack_words(flags: NDArray[np.bool_]) -> Words:
 
 
 class Segments:
-    """A division of the parameters into contiguous segments, such as tensors.
+    """A division of the parameters into contiguous segments, such as tensors, which may be empty.
 
     `bounds` contains the first parameter of each segment and the end of the last one, ascending.
     """
@@ -153,7 +153,7 @@ class Segments:
     def sum(self, rows: slice, values: NDArray[Any], dtype: Any) -> tuple[slice, NDArray[Any]]:
         """Sum `values`, shape (rows, …), within each segment that overlaps the rows. Returns the segments and sums."""
         which, starts = self.find(rows)
-        return which, np.add.reduceat(values, starts, axis=0, dtype=dtype)
+        return which, self._clear_empty(which, np.add.reduceat(values, starts, axis=0, dtype=dtype))
 
     def count(self, rows: slice, flags: NDArray[np.bool_]) -> tuple[slice, NDArray[np.int64]]:
         """Count the True values of `flags`, shape (rows, 64), by segment and column.
@@ -165,7 +165,13 @@ class Segments:
         which, starts = self.find(rows)
         stretches = np.union1d(starts, np.arange(0, len(flags), 255))
         of_stretches = np.add.reduceat(flags.view(np.uint64), stretches, axis=0).view(np.uint8)
-        return which, np.add.reduceat(of_stretches, np.searchsorted(stretches, starts), axis=0, dtype=np.int64)
+        counts = np.add.reduceat(of_stretches, np.searchsorted(stretches, starts), axis=0, dtype=np.int64)
+        return which, self._clear_empty(which, counts)
+
+    def _clear_empty(self, which: slice, sums: NDArray[Any]) -> NDArray[Any]:
+        """Set the sums of empty segments to 0, because numpy.add.reduceat returns the value at their start instead."""
+        sums[self.bounds[which] == self.bounds[which.start + 1 : which.stop + 1]] = 0
+        return sums
 
 
 def _read(run: Run, array: Array, rows: slice, columns: slice) -> NDArray[Any]:

@@ -209,8 +209,8 @@ add_question(
 def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
     """Show whether the layers learn in the same iterations more often than by chance.
 
-    Counts the iterations in which every layer has a peak of learning. The chance level is the count after shifting each
-    layer in time, at random, by up to two iterations.
+    Counts the iterations in which every layer has a peak of learning, and the peaks that pairs of layers share. The
+    chance levels are these counts after shifting each layer in time, at random, by up to two iterations.
 
     \b
     lca analyze synchrony run.zarr --repeats 500
@@ -222,9 +222,10 @@ def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bo
 @analyze.command("compare", cls=RunGroups, short_help="Compare two groups of runs.")
 @stack([*SHARED])
 def analyze_compare(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Compare two groups of runs, separated by `--`, with Welch's t-test.
+    """Compare two groups of runs, separated by `--`.
 
-    Prints the LCA of each layer and the final losses in both groups, with a p-value for each difference.
+    Prints the LCA of each layer and the final losses in both groups, with a p-value for each difference: from a paired
+    t-test if both groups have the same seeds, otherwise from Welch's t-test.
 
     \b
     lca analyze compare regular-?.zarr -- frozen-?.zarr

@@ -47,11 +47,11 @@ def distribution(runs: Runs[Tails], look: Look = DEFAULT, *, name: str = "train"
     x = np.linspace(edges[1] / 4, limit, 400)
     with look.figure(6.4, 4.4) as figure:
         axes = figure.subplots()
-        shapes = f"Weibull, k = {result.weibull_helped:.2f}, {result.weibull_hurt:.2f}"
+        shapes = f"Weibull, k = {result.weibull.helped:.2f}, {result.weibull.hurt:.2f}"
         helped = _draw_bars(axes, result.helped, -1, edges, both.n, color=look.palette.help, label="helped")
-        _draw_weibull(axes, result.helped, -x, result.weibull_helped, both.n, shapes)
+        _draw_weibull(axes, result.helped, -x, result.weibull.helped, both.n, shapes)
         hurt = _draw_bars(axes, result.hurt, 1, edges, both.n, color=look.palette.hurt, label="hurt")
-        _draw_weibull(axes, result.hurt, x, result.weibull_hurt, both.n)
+        _draw_weibull(axes, result.hurt, x, result.weibull.hurt, both.n)
         gaussian = scipy.stats.norm.pdf(x, scale=result.deviation)
         both_sides = np.append(-x[::-1], x), np.append(gaussian[::-1], gaussian)
         axes.plot(*both_sides, color=INK, linestyle=":", label="Gaussian")

@@ -48,6 +48,8 @@ def frame(runs: RunLike, look: Look = DEFAULT, *, name: str = "train", iteration
     where = slice(None), iteration
     lca = read_part(allocation.lca, where, f"{allocation.path}/lca", verify_remedy(run.path)).astype(np.float64)
     shown = make_matrices(table, [table.layers[i] for i in look.choose_layers(table.layers)])
+    if not shown:
+        raise UsageError("layers", expected="a layer with parameters", found="layers whose tensors are all empty")
     norm = make_scale(lca)
     columns = min(len(shown), COLUMNS)
     rows = ceil(len(shown) / columns)

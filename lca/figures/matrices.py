@@ -30,7 +30,7 @@ class Matrix:
 
 
 def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) -> list[Matrix]:
-    """Return one matrix per tensor of the given layers, or of all layers.
+    """Return one matrix per tensor of the given layers, or of all layers. Empty tensors have no matrix.
 
     A dense kernel keeps its shape (unit, input). If the model's first tensor is a dense kernel with as many inputs as a
     square image of a common size, the weights of each unit are arranged as such an image. A convolution becomes a grid
@@ -40,7 +40,7 @@ def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) ->
     return [
         Matrix(parameter.name, _arrange(parameter, is_first=i == 0), len(parameter.shape) <= 1)
         for i, parameter in enumerate(table)
-        if layers is None or parameter.layer in layers
+        if parameter.size and (layers is None or parameter.layer in layers)
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca import analysis
-from lca.analysis import Helping, Layers, LossCurve, Neurons, Overfit, Synchrony, Tails
+from lca.analysis import Helping, Layers, LossCurve, Neurons, Overfit, Synchrony, Tails, Weibull
 from lca.analysis._neurons import MAX_CELLS
 from lca.analysis.bins import count_in_bins, find_centers, make_edges, mean_in_bins, thin
 from lca.errors import Step
@@ -169,12 +169,17 @@ def _add_tails(data: Data, result: Tails) -> None:
         "hurt": result.hurt.histogram(edges),
         "facts": [
             ["excess kurtosis", f"{result.kurtosis:,.1f}"],
-            ["Weibull shape k", f"{result.weibull_helped:.3f} (helping), {result.weibull_hurt:.3f} (hurting)"],
+            ["Weibull shape k of all values except for 0", _describe_shapes(result.weibull)],
+            [f"Weibull shape k of values above {result.weibull_above.cut:.2g}", _describe_shapes(result.weibull_above)],
             ["share of Σ|LCA| of the largest 1 %", f"{100 * result.both.share_of_top(0.01):.1f} %"],
             ["share of Σ|LCA| of the largest 10 %", f"{100 * result.both.share_of_top(0.1):.1f} %"],
             ["Gini coefficient", f"{result.both.gini:.3f}"],
         ],
     }
+
+
+def _describe_shapes(fit: Weibull) -> str:
+    return f"{fit.helped:.3f} (helping), {fit.hurt:.3f} (hurting)"
 
 
 def _add_synchrony(data: Data, result: Synchrony) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lca.analysis import Series, synchrony
-from lca.analysis.peaks import compute_p
+from lca.analysis.peaks import Coincidences
 from paper.archive import Archive
 from paper.measured import Measured, format_mean
 
@@ -29,8 +29,7 @@ def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[
     The p-value is computed as in `lca analyze synchrony`.
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
-    apart = [np.random.default_rng(i).permutation(s.baseline) for i, s in enumerate(series)]
-    p = compute_p(sum(s.n for s in series), np.sum(apart, axis=0))
+    p = Coincidences.add_runs([s.n for s in series], [s.baseline for s in series]).p
     return f"{format_mean(found, 1)}, by chance {format_mean(chance, 2)} (p = {p:.2g})", p
 
 

@@ -116,7 +116,7 @@ def heavy_tails(archive: Archive, experiment: str) -> Measured:
 
 def weibull(archive: Archive, experiment: str) -> Measured:
     results = archive.ask(tails, experiment, archive.over_most(experiment))
-    helped, hurt = [r.weibull_helped for r in results], [r.weibull_hurt for r in results]
+    helped, hurt = [r.weibull.helped for r in results], [r.weibull.hurt for r in results]
     return Measured(f"k {format_mean(helped)} helping, {format_mean(hurt)} hurting", bool(max(helped + hurt) < 1))
 
 

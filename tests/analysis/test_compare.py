@@ -48,3 +48,41 @@ def test_group_is_a_path_a_run_or_a_sequence(tmp_path):
     for first, second in ((3, runs), (runs, None), (runs, [])):
         with pytest.raises(UsageError, match="runs: expected"):
             compare(first, second)
+
+
+def make_group(folder, seeds, shift):
+    """Make a run for each seed, whose LCA consists of a part that depends only on the seed and of small noise."""
+    runs = []
+    for seed in seeds:
+        lca = 10 * random_lca(seed) + random_lca(100 + seed + shift) + shift
+        runs.append(make_run(folder / f"{shift}-{seed}.zarr", lca, training={"seed": seed}))
+    return runs, np.array([run.allocation("train").lca[:3].sum(dtype=np.float64) for run in runs])
+
+
+def test_groups_with_the_same_seeds_are_compared_in_pairs(tmp_path):
+    a, first = make_group(tmp_path, [0, 1, 2, 3], 0)
+    b, second = make_group(tmp_path, [2, 0, 3, 1], 1)
+    result = compare(a, b)
+    assert result.seeds == [0, 1, 2, 3]
+    expected = stats.ttest_rel(first, second[[1, 3, 0, 2]]).pvalue
+    assert result.p[0] == pytest.approx(expected, rel=1e-4)
+    assert result.p[0] < stats.ttest_ind(first, second, equal_var=False).pvalue / 10
+    assert list(result.to_answer().tables[0].columns)[3:] == ["p (paired by seed)", "p (Holm)"]
+    assert "paired t-test of the differences between runs with the same seed (0, 1, 2, 3)." in str(result)
+
+
+@pytest.mark.parametrize("seeds", [([0, 1, 2], [1, 2, 3]), ([0, 1, 1], [0, 1, 1]), ([0, 1], [0, 1, 2]), ([4], [4])])
+def test_other_groups_are_compared_by_welchs_test(tmp_path, seeds):
+    groups = [
+        [
+            make_run(tmp_path / f"{g}-{i}.zarr", random_lca(3 * g + i), training={"seed": seed})
+            for i, seed in enumerate(of_group)
+        ]
+        for g, of_group in enumerate(seeds)
+    ]
+    result = compare(*groups)
+    assert result.seeds is None
+    assert "p (Welch's t-test)" in result.to_answer().tables[0].columns
+    if len(seeds[0]) > 1:
+        expected = stats.ttest_ind(result.first[:, 0], result.second[:, 0], equal_var=False).pvalue
+        assert result.p[0] == pytest.approx(expected)

@@ -35,6 +35,28 @@ def test_weibull_shape_equals_scipy(k, scale):
     assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
 
 
+@pytest.mark.parametrize("k", [0.3, 1.0, 2.5])
+def test_truncated_weibull_shape_does_not_depend_on_the_cut(k):
+    values = stats.weibull_min.rvs(k, scale=1e-6, size=100_000, random_state=np.random.default_rng(3))
+    for quantile in (0.2, 0.5):
+        cut = float(np.quantile(values, quantile))
+        kept = values[values > cut]
+        shape = fit_weibull_shape(kept, cut)
+        assert shape == pytest.approx(k, rel=0.05)
+
+        def likelihood(c, kept=kept, cut=cut):  # of the truncated distribution, with the best scale for this shape
+            scale = (np.mean(kept**c) - cut**c) ** (1 / c)
+            each = stats.weibull_min.logpdf(kept, c, scale=scale) - stats.weibull_min.logsf(cut, c, scale=scale)
+            return each.sum()
+
+        assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
+
+
+def test_tail_that_is_heavier_than_a_power_law_has_shape_0():
+    exponents = np.random.default_rng(4).exponential(size=10_000) ** 2
+    assert fit_weibull_shape(np.exp(exponents[exponents < 300]), 1.0) == 0
+
+
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0]])
 def test_weibull_shape_requires_two_distinct_values(values):
     assert np.isnan(fit_weibull_shape(np.array(values)))

@@ -29,7 +29,7 @@ def test_iterations_are_summed_in_bins_to_save_memory(tmp_path, length):
     status[[5, 6, 7, 8, 9, 100]] = 2
     run = make_run(tmp_path / "run.zarr", lca, status=status)
     fine = neurons(run)
-    sums = NeuronSums(run, fine.iterations, max_cells=130 * 3 // length)
+    sums = NeuronSums(run, run.allocation("train"), fine.iterations, max_cells=130 * 3 // length)
     feed(run, run.allocation("train").lca, fine.iterations.mask, [sums])
     coarse = sums.result()
     edges = [*range(0, 130, length), 130]

@@ -50,15 +50,19 @@ def test_sign_changes_by_tensor_and_layer(tmp_path):
     result = oscillation(make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE))
     assert result.turns.counts.tolist() == [3, 0, 5, 2]  # by tensor; the tensors have 2, 1, 2 and 2 parameters
     assert result.of_lca.counts.tolist() == [5, 1, 0, 4]
-    assert result.crossings.counts.tolist() == [6, 1, 2, 2]
-    # T divided by the mean count of all seven parameters, of the three in layer 0 and of the four in layer 1
-    np.testing.assert_allclose(result.iterations_per(result.turns), [6 / (10 / 7), 6 / (3 / 3), 6 / (7 / 4)])
-    np.testing.assert_allclose(result.iterations_per(result.of_lca), [6 / (10 / 7), 6 / (6 / 3), 6 / (4 / 4)])
-    np.testing.assert_allclose(result.iterations_per(result.crossings), [6 / (11 / 7), 6 / (7 / 3), 6 / (4 / 4)])
-    columns = Oscillation.tabulate([result]).tables[0].columns
-    np.testing.assert_allclose(columns["weight update"].values, [[4.2, 6, 24 / 7]])
-    np.testing.assert_allclose(columns["gradient"].values, [[42 / 11, 18 / 7, 6]])
-    np.testing.assert_allclose(columns["LCA"].values, [[4.2, 3, 6]])
+    assert result.crossings.counts.tolist() == [6, 1, 0, 2]  # the fifth parameter never moves
+    assert result.moving.tolist() == [2, 1, 1, 2]
+    # T divided by the mean count of the six parameters that move, of the three in layer 0 and of the three in layer 1
+    np.testing.assert_allclose(result.iterations_per(result.turns), [6 / (10 / 6), 6 / (3 / 3), 6 / (7 / 3)])
+    np.testing.assert_allclose(result.iterations_per(result.of_lca), [6 / (10 / 6), 6 / (6 / 3), 6 / (4 / 3)])
+    np.testing.assert_allclose(result.iterations_per(result.crossings), [6 / (9 / 6), 6 / (7 / 3), 6 / (2 / 3)])
+    answer = Oscillation.tabulate([result])
+    columns = answer.tables[0].columns
+    np.testing.assert_allclose(columns["moving parameters"].values, [[6, 3, 3]])
+    np.testing.assert_allclose(columns["weight update"].values, [[3.6, 6, 18 / 7]])
+    np.testing.assert_allclose(columns["gradient"].values, [[4, 18 / 7, 9]])
+    np.testing.assert_allclose(columns["LCA"].values, [[3.6, 3, 4.5]])
+    assert answer.notes == ["moving parameters: 6 of 7. The others never move and are not counted."]
 
 
 def test_excluded_iterations_interrupt_the_count(tmp_path):
@@ -74,7 +78,7 @@ def test_excluded_iterations_interrupt_the_count(tmp_path):
     assert result.turns.counts.tolist() == [1, 0, 3, 1]
     assert result.turns.n == 5
     # Iterate 4 has no gradient, so the pairs (0, 1), (1, 2), (2, 3) and (5, 6) remain.
-    assert result.crossings.counts.tolist() == [4, 1, 2, 2]
+    assert result.crossings.counts.tolist() == [4, 1, 0, 2]
     assert result.crossings.n == 4
 
 
@@ -83,11 +87,13 @@ def test_isolated_iterations_have_no_sign_changes(tmp_path):
     result = oscillation(run, crossings=False)
     assert np.isnan(result.iterations_per(result.of_lca)).all()
     assert result.crossings is None
-    assert list(Oscillation.tabulate([result]).tables[0].columns) == ["weight update", "LCA"]
+    columns = Oscillation.tabulate([result]).tables[0].columns
+    assert list(columns) == ["moving parameters", "weight update", "LCA"]
 
 
 def test_without_sign_changes_the_interval_is_infinite(tmp_path):
-    result = oscillation(make_run(tmp_path / "run.zarr", -np.ones((7, 6))), crossings=False)
+    weights = np.tile(np.arange(7), (7, 1))
+    result = oscillation(make_run(tmp_path / "run.zarr", -np.ones((7, 6)), weights=weights), crossings=False)
     assert np.isinf(result.iterations_per(result.turns)).all()
     assert np.isinf(result.iterations_per(result.of_lca)).all()
 
@@ -103,4 +109,34 @@ def test_missing_gradient_signs_are_reported_with_the_call_that_adds_them(tmp_pa
 def test_table_shows_quantities_common_to_all_runs(tmp_path):
     run = make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE)
     results = [oscillation(run), oscillation(run, crossings=False)]
-    assert list(Oscillation.tabulate(results).tables[0].columns) == ["weight update", "LCA"]
+    columns = Oscillation.tabulate(results).tables[0].columns
+    assert list(columns) == ["moving parameters", "weight update", "LCA"]
+
+
+def test_frozen_layer_is_not_counted(tmp_path):
+    """Layer 0 does not move, but its gradient changes its sign in every iteration."""
+    weights, positive = np.array(WEIGHTS), POSITIVE.copy()
+    weights[:3] = 1
+    positive[:3, ::2] ^= True
+    lca = np.array(LCA)
+    lca[:3] = 0
+    frozen = make_run(tmp_path / "run.zarr", lca, weights=weights, gradient_positive=positive)
+    result, expected = (
+        oscillation(frozen),
+        oscillation(make_run(tmp_path / "all.zarr", LCA, weights=WEIGHTS), crossings=False),
+    )
+    assert result.moving.tolist() == [0, 0, 1, 2]
+    assert result.crossings.counts.tolist() == [0, 0, 0, 2]
+    for changes in (result.turns, result.of_lca, result.crossings):
+        of_all, first, second = result.iterations_per(changes)
+        assert np.isnan(first)
+        assert of_all == second
+    assert result.iterations_per(result.turns)[2] == expected.iterations_per(expected.turns)[2]
+
+
+def test_moving_parameters_are_found_in_strips_of_any_height(tmp_path, monkeypatch):
+    monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", 3)
+    run = make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE)
+    result = oscillation(run)
+    assert result.moving.tolist() == [2, 1, 1, 2]
+    assert result.crossings.counts.tolist() == [6, 1, 0, 2]

@@ -1,9 +1,20 @@
 """Peaks and their coincidence, by hand and compared with plain loops."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
-from lca.analysis.peaks import Peaks, _draw_shifts, compute_p, draw_baseline, find_deepest_minima, find_synchronized
+from lca.analysis.peaks import (
+    Peaks,
+    _draw_shifts,
+    compute_p,
+    count_pairs,
+    draw_baseline,
+    draw_pair_baseline,
+    find_deepest_minima,
+    find_synchronized,
+)
 
 
 def minima(values, n):
@@ -49,6 +60,60 @@ def test_baseline_equals_count_after_shifting():
     for r in range(50):
         moved = [[{int(t) + draws[r, c, i] for t in peaks[c, i] if t >= 0} for i in range(3)] for c in range(4)]
         assert found[r] == sum(len(set.intersection(*layers)) for layers in moved)
+
+
+def share_by_hand(layers):
+    """Count the peaks that two layers share, summed over all pairs, with a plain loop over sets."""
+    return sum(len(a & b) for a, b in combinations(layers, 2))
+
+
+def test_pairs_equal_count_by_hand():
+    peaks = np.array([[3, 9, 5, -1], [5, 3, -1, -1], [7, 3, 5, 1], [8, -1, -1, -1]])
+    assert count_pairs(peaks) == share_by_hand([{3, 9, 5}, {5, 3}, {7, 3, 5, 1}, {8}]) == 6
+    assert count_pairs(peaks[:1]) == 0
+
+
+def test_pair_baseline_equals_count_after_shifting():
+    rng = np.random.default_rng(1)
+    peaks = np.array([[rng.choice(60, 20, replace=False) for _ in range(5)] for _ in range(3)])
+    peaks[0, 0, -5:] = -1
+    shifts = (-2, -1, 1, 3)
+    found = draw_pair_baseline(peaks, shifts, 50, seed=3)
+    draws = _draw_shifts(shifts, (50, 3, 5), seed=3)
+    for r in range(50):
+        moved = [[{int(t) + draws[r, c, i] for t in peaks[c, i] if t >= 0} for i in range(5)] for c in range(3)]
+        assert found[r] == sum(map(share_by_hand, moved))
+
+
+def test_two_layers_share_the_same_peaks_in_both_counts():
+    rng = np.random.default_rng(2)
+    peaks = np.array([[rng.choice(50, 20, replace=False) for _ in range(2)] for _ in range(3)])
+    assert [count_pairs(of_class) for of_class in peaks] == [len(find_synchronized(of_class)) for of_class in peaks]
+    shifts = (-2, -1, 0, 1, 2)
+    np.testing.assert_array_equal(draw_pair_baseline(peaks, shifts, 99, 0), draw_baseline(peaks, shifts, 99, 0))
+
+
+def draw_p_values(n, rng, common=0):
+    """Return p-values of the pair count for n sets of 18 layers, whose series share a fraction of their variance."""
+    values = np.sqrt(1 - common) * rng.normal(size=(300, n, 18)) + np.sqrt(common) * rng.normal(size=(300, n, 1))
+    peaks = find_deepest_minima(values)
+    shifts = (-2, -1, 0, 1, 2)
+    baselines = [draw_pair_baseline(each[None], shifts, 99, seed) for seed, each in enumerate(peaks)]
+    return np.array([compute_p(count_pairs(each), b) for each, b in zip(peaks, baselines, strict=True)])
+
+
+def test_independent_layers_have_uniform_p_values():
+    p = draw_p_values(200, np.random.default_rng(3))
+    assert p.mean() == pytest.approx(0.5, abs=4 / np.sqrt(12 * 200))
+    for level in (0.05, 0.25, 0.75):
+        assert (p <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 200))
+
+
+def test_synchrony_of_many_layers_is_found_in_pairs_although_no_peak_is_common_to_all():
+    rng = np.random.default_rng(4)
+    assert (draw_p_values(10, rng, common=0.1) == 1 / 100).all()
+    values = np.sqrt(0.9) * rng.normal(size=(300, 18)) + np.sqrt(0.1) * rng.normal(size=(300, 1))
+    assert find_synchronized(find_deepest_minima(values)) == []
 
 
 def test_layers_are_never_all_shifted_by_the_same():

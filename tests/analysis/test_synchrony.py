@@ -76,7 +76,33 @@ def test_table_combines_runs(tmp_path):
     p = (1 + (chance >= 40).sum()) / 1001
     assert rows["p (one-sided)"]["LCA by class"]["mean"] == pytest.approx(p)
     assert rows["synchronized"]["LCA by class, per class"]["values"] == [10, 10]
-    assert answer.to_json()["peaks"][0]["LCA by class"]["synchronized"][1] == []
+    peaks = answer.to_json()["peaks"][0]
+    assert peaks["LCA by class"]["synchronized"][1] == []
+    assert (peaks["LCA"]["shared by pairs"], peaks["LCA by class"]["shared by pairs"]) == (20, 20)
+
+
+def test_peaks_shared_by_pairs_of_layers_are_tabulated(tmp_path):
+    """Of three layers, the first two share all of their peaks, and the third peaks two iterations later."""
+    run, _ = make_peaks(tmp_path / "two.zarr")
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(1, 1))
+    lca = run.allocation("train").lca[:]
+    lca = np.concatenate([lca, np.roll(lca[:1], 2, axis=1), np.zeros((1, 200))])
+    norms = np.ones((201, 6))
+    run = make_run(tmp_path / "run.zarr", lca, model=model, gradient_norm=norms, motion_norm=norms[:200])
+    result = synchrony(run)
+    series = result.series["LCA"]
+    assert (series.n, series.n_in_pairs, series.n_pairs) == (0, 20, 3)
+    cells = columns_of(result, "peaks that two layers share, averaged over all pairs of layers")
+    assert cells["shared"]["LCA"]["mean"] == pytest.approx(20 / 3)
+    assert cells["expected by chance"]["LCA"]["mean"] == pytest.approx(series.pair_baseline.mean() / 3)
+    assert cells["p (one-sided)"]["LCA"]["mean"] == pytest.approx((1 + (series.pair_baseline >= 20).sum()) / 1001)
+
+
+def test_single_layer_has_no_pairs(tmp_path):
+    lca = np.random.default_rng(0).normal(size=(3, 200))
+    arrays = {"gradient_norm": np.ones((201, 2)), "motion_norm": np.ones((200, 2))}
+    result = synchrony(make_run(tmp_path / "run.zarr", lca, model=nn.Linear(2, 1), **arrays))
+    assert [table.title for table in result.to_answer().tables] == [""]
 
 
 def test_smallest_p_value_is_shown_as_a_bound(tmp_path):

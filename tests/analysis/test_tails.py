@@ -71,11 +71,65 @@ def test_weibull_fit_uses_every_nth_value(tmp_path, monkeypatch, heavy):
         used = heavy[: len(heavy) // T * T].reshape(-1, T)
         flat = np.arange(0, used.size, step)
         sample = used.ravel()[flat][status[flat % T] == 1].astype(np.float64)
-        assert (result.n_helped_sampled, result.n_hurt_sampled) == ((sample < 0).sum(), (sample > 0).sum())
-        assert result.weibull_helped == pytest.approx(fit_weibull_shape(np.sort(-sample[sample < 0])), rel=1e-9)
-        assert result.weibull_hurt == pytest.approx(fit_weibull_shape(np.sort(sample[sample > 0])), rel=1e-9)
+        for fit, cut in ((result.weibull, 0), (result.weibull_above, result.weibull_above.cut)):
+            below, above = np.sort(-sample[sample < -cut]), np.sort(sample[sample > cut])
+            assert (fit.cut, fit.n_helped, fit.n_hurt) == (cut, len(below), len(above))
+            assert fit.helped == pytest.approx(fit_weibull_shape(below, cut), rel=1e-9)
+            assert fit.hurt == pytest.approx(fit_weibull_shape(above, cut), rel=1e-9)
         steps.append(step)
     assert steps == [1, 199]  # 199,950 values / 1,000, without a common divisor with T
+
+
+def test_weibull_shape_is_stated_with_its_cut(tmp_path, heavy):
+    """The rounding floor is the machine epsilon times Σ|LCA| of an average iteration."""
+    result = tails(run_of(tmp_path / "run.zarr", heavy))
+    floor = np.finfo("float32").eps * np.abs(heavy.astype(np.float64)).sum() / 50
+    assert result.weibull_above.cut == pytest.approx(floor, rel=1e-4)
+    assert 0 < result.weibull_above.n_helped < result.weibull.n_helped
+    columns = columns_of(Tails.tabulate([result, result]), "Weibull shape k")
+    for row, fit in (("all except for 0", result.weibull), ("above the rounding floor", result.weibull_above)):
+        assert columns["cut (nats)"][row]["mean"] == fit.cut
+        assert columns["k, helping"][row]["values"] == [fit.helped] * 2
+        assert columns["k, hurting"][row]["values"] == [fit.hurt] * 2
+    # These values do follow a Weibull distribution, so its shape does not depend on the cut.
+    assert result.weibull.helped == pytest.approx(0.4, rel=0.02)
+    assert result.weibull_above.helped == pytest.approx(0.4, rel=0.02)
+
+
+def test_tails_within_iterations_equal_a_plain_loop(tmp_path, heavy):
+    T = 40
+    status = np.ones(T)
+    status[7:9] = 3
+    values = heavy[: len(heavy) // T * T].reshape(-1, T) * 10.0 ** np.linspace(0, -4, T)
+    values[:, 20] = -np.abs(values[:, 20])  # no hurting values
+    result = tails(make_run(tmp_path / "run.zarr", values, model=nn.Linear(len(values) - 1, 1), status=status))
+    for t in range(T):
+        found = {part: result.beyond_by_iteration[part][t] for part in ("helped", "hurt", "both")}
+        if status[t] == 3:
+            assert all(np.isnan(ratios).all() for ratios in found.values())
+            continue
+        moved = values[:, t][values[:, t] != 0].astype(np.float64)
+        for part, x in (("helped", -moved[moved < 0]), ("hurt", moved[moved > 0]), ("both", np.abs(moved))):
+            for k, ratio in zip(DEVIATIONS, found[part], strict=True):
+                if x.size:
+                    expected = x[x > k * moved.std()].sum() / x.sum() / np.exp(-(k**2) / 2)
+                    assert ratio == pytest.approx(expected, rel=0.06)  # the width of a bin
+                else:
+                    assert np.isnan(ratio)
+    shown = columns_of(result, "share of Σ|LCA|, relative to a Gaussian")["both"]
+    for i, k in enumerate(DEVIATIONS):
+        expected = np.nanmean(result.beyond_by_iteration["both"][:, i])
+        assert shown[f"{k} sd of the same iteration"]["mean"] == pytest.approx(expected)
+        assert shown[f"{k} sd of all iterations"]["mean"] == result.beyond(result.both, k)
+
+
+def test_gaussian_iterations_of_different_scale_have_heavy_tails_only_if_pooled(tmp_path):
+    values = np.random.default_rng(1).normal(0, 1, (40_000, 10)) * 10.0 ** np.linspace(-5, -7, 10)
+    result = tails(make_run(tmp_path / "run.zarr", values, model=nn.Linear(39_999, 1)))
+    assert result.beyond(result.both, 2) > 2
+    for part in ("helped", "hurt", "both"):
+        mean = result.beyond_by_iteration[part].mean(axis=0)
+        assert (np.abs(mean - 1) < [0.01, 0.04, 0.2]).all()  # four standard errors of 400,000 values
 
 
 def test_sample_step_reaches_every_iteration():
@@ -87,9 +141,8 @@ def test_sample_step_reaches_every_iteration():
 def test_note_states_the_sample_size(tmp_path, heavy):
     result = tails(run_of(tmp_path / "run.zarr", heavy))
     answer = Tails.tabulate([result, result])
-    assert answer.tables[1].columns["Weibull shape k, helping"].values.tolist() == [[result.weibull_helped]] * 2
-    assert answer.notes[0].startswith(
-        f"Weibull shape k: fitted by maximum likelihood to one of every 1 values, {result.n_helped_sampled:,} below 0"
+    assert answer.notes[1].startswith(
+        f"Weibull shape k: fitted by maximum likelihood to one of every 1 values, {result.weibull.n_helped:,} below 0"
     )
     percent = answer.tables[0].columns["both"].values[0]
     assert percent[0] == 100
@@ -99,7 +152,7 @@ def test_note_states_the_sample_size(tmp_path, heavy):
 def test_run_without_hurting_values(tmp_path):
     result = tails(make_run(tmp_path / "run.zarr", -np.arange(1, 71).reshape(7, 10)))
     assert result.hurt.n == 0
-    assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull_hurt]).all()
+    assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull.hurt]).all()
     assert columns_of(Tails.tabulate([result]))["hurting"]["Gini coefficient"]["mean"] is None
 
 

@@ -47,6 +47,21 @@ def test_segments_are_summed_within_the_rows():
     assert (which, sums.tolist()) == (slice(2, 3), [[12, 120]])
 
 
+def test_sums_and_counts_of_empty_segments_are_0():
+    segments = Segments([0, 0, 2, 2, 2, 7, 7])
+    values = np.arange(1, 8)[:, None]
+    for rows, first, expected in (
+        (slice(0, 7), 1, [3, 0, 0, 25]),
+        (slice(1, 4), 1, [2, 0, 0, 7]),
+        (slice(2, 7), 4, [25]),
+    ):
+        which, sums = segments.sum(rows, values[rows], np.int64)
+        assert (which, sums[:, 0].tolist()) == (slice(first, first + len(expected)), expected)
+    flags = np.ones((7, 64), bool)
+    which, counts = segments.count(slice(0, 7), flags)
+    assert (which, counts[:, 0].tolist()) == (slice(1, 5), [2, 0, 0, 5])
+
+
 def test_count_equals_sum_of_flags(monkeypatch):
     rng = np.random.default_rng(0)
     flags = rng.random((2_000, 64)) < 0.9

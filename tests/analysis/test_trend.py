@@ -5,7 +5,7 @@ import pytest
 from handmade import columns_of, make_run, random_lca
 from scipy import stats
 
-from lca.analysis import trend
+from lca.analysis import compare, trend
 from lca.analysis._trend import read_option
 from lca.errors import LCAError, UsageError
 
@@ -93,3 +93,43 @@ def test_trend_accepts_paths_and_prints_its_table(tmp_path):
     for wrong in (None, [], [3]):
         with pytest.raises(UsageError, match="runs: expected"):
             trend(wrong, "l2")
+
+
+def make_sweep(folder, values, n_seeds=4):
+    """Make a run for each value and seed. The LCA of layer 0 depends mostly on the seed, and a little on the value."""
+    return [
+        make_run(
+            folder / f"{value}-{seed}.zarr",
+            10 * random_lca(seed) + random_lca(int(100 * value) + seed + 9) + value,
+            training={"learning_rate": value, "seed": seed},
+        )
+        for value in values
+        for seed in range(n_seeds)
+    ]
+
+
+def test_trend_of_two_values_is_the_paired_test_of_two_groups(tmp_path):
+    runs = make_sweep(tmp_path, [0.1, 0.9])
+    result = trend(runs[::-1], "learning_rate")
+    assert result.seeds == [0, 1, 2, 3]
+    paired = compare(runs[:4], runs[4:])
+    np.testing.assert_allclose(result.p, paired.p[:2], rtol=1e-9)
+    y = np.array([run.allocation("train").lca[:3].sum(dtype=np.float64) for run in runs])
+    np.testing.assert_allclose(result.p[0], stats.ttest_rel(y[:4], y[4:]).pvalue, rtol=1e-4)
+
+
+def test_trend_is_tested_by_the_slopes_of_the_seeds(tmp_path):
+    values = [0.1, 0.2, 0.8]
+    runs = make_sweep(tmp_path, values)
+    result = trend(runs, "learning_rate")
+    y = np.array([run.allocation("train").lca[:3].sum(dtype=np.float64) for run in runs]).reshape(3, 4)
+    slopes = [stats.linregress(values, y[:, seed]).slope for seed in range(4)]
+    np.testing.assert_allclose(result.p[0], stats.ttest_1samp(slopes, 0).pvalue, rtol=1e-4)
+    np.testing.assert_allclose(result.slope[0], np.mean(slopes), rtol=1e-5)  # the line through all runs
+    assert "p (slope = 0, paired by seed)" in result.to_answer().tables[0].columns
+    assert "t-test of the slopes of the lines through the runs of each seed (0, 1, 2, 3)." in str(result)
+    # With a run missing, or with a single seed, the line through all runs is tested.
+    for others in (runs[1:], runs[::4]):
+        found = trend(others, "learning_rate")
+        assert found.seeds is None
+        np.testing.assert_allclose(found.p[0], stats.linregress(found.x, found.lca[:, 0]).pvalue)

@@ -29,7 +29,7 @@ def test_bars_and_fitted_curves_match_the_values(tmp_path):
         )  # about 100 values per bar
         assert (density * np.diff(edges)).sum() == pytest.approx(0.495, abs=0.01)
     for line, sign, k, part in zip(
-        axes.lines[:2], (-1, 1), (result.weibull_helped, result.weibull_hurt), (result.helped, result.hurt), strict=True
+        axes.lines[:2], (-1, 1), (result.weibull.helped, result.weibull.hurt), (result.helped, result.hurt), strict=True
     ):
         scale = (part.counts @ part.values**k / part.n) ** (1 / k)
         x = sign * line.get_xdata()

@@ -22,7 +22,7 @@ def test_neurons_are_rows_grouped_by_layer(run):
     assert picture.mask[:, 3].all()
     assert read_labels(axes.get_yticklabels()) == ["0", "1"]
     assert axes.images[0].get_extent() == [-0.5, 3.5, 2.5, -0.5]
-    binned = NeuronSums(run, result.iterations, max_cells=3 * 2)
+    binned = NeuronSums(run, run.allocation("train"), result.iterations, max_cells=3 * 2)
     feed(run, run.allocation("train").lca, result.iterations.mask, [binned])
     means = (
         figures.neurons(binned.result(), LOOK).axes[0].images[0].get_array()
