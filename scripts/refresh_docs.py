@@ -51,9 +51,9 @@ def find_setup() -> list[str]:
 
 
 def mask_numbers(line: str) -> str:
-    """Replace numbers by #, and remove what else varies: the shape of sparklines, column widths and units of size."""
+    """Replace numbers by #, and remove what else varies: the shape of sparklines, column widths and units."""
     line = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]\d+)?", "#", line.strip())
-    line = re.sub(r"[▁-█·]+", "▁", line)
+    line = re.sub(r"# (h # min|min # s)", "# s", re.sub(r"[▁-█·]+", "▁", line))
     return re.sub(r"[kMGT]B", "B", re.sub(r"\s+|─+", " ", line).strip())
 
 

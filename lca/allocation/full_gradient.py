@@ -17,7 +17,7 @@ from lca.model.evaluation_mode import bind_parameters, evaluation_mode, keep_buf
 from lca.model.parameters import build_table, flatten, get_device, get_trainable
 from lca.model.vectors import choose_dtype, make_views
 from lca.problem.batches import Batch, map_tensors, scale_batch
-from lca.problem.losses import Losses, compute_losses, compute_weights, sum_parts
+from lca.problem.losses import Losses, compute_losses, compute_weights, explain_casts, sum_parts
 from lca.problem.objective import Objective
 from lca.problem.streaming import take_first
 from lca.runtime.cuda_graph import Pass, capture
@@ -194,16 +194,8 @@ class FullGradient:
                 by_class.move(self.gradient, c)
 
     def _compute_losses(self, piece: Piece) -> Tensor:
-        try:
+        with explain_casts(self._wide):
             losses = compute_losses(self.objective.losses, self._called, self._scale(piece.batch), piece.weights)
-        except RuntimeError as error:
-            if self._wide is None or "dtype" not in str(error):
-                raise
-            raise LCAError(
-                f"the model's 16-bit parameters are converted to {self._wide} for the allocation, but its code casts "
-                f"to a fixed 16-bit dtype ({str(error).splitlines()[0]})",
-                remedy="Cast to the dtype of a parameter instead, such as x.to(next(model.parameters()).dtype).",
-            ) from error
         self.loss += losses.detach().sum(dtype=torch.float64)
         return losses
 

@@ -1,6 +1,7 @@
 """Calls of a problem's functions on a batch, with checks of the losses, weights and labels that they return."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,21 @@ def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weigh
         )
     # A loss of weight 0 may be infinite or NaN, and then its product with 0 is NaN.
     return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
+
+
+@contextmanager
+def explain_casts(wide: torch.dtype | None) -> Iterator[None]:
+    """Explain the error of a loss that casts to 16 bits, if the model was widened to the dtype `wide`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if wide is None or "dtype" not in str(error):
+            raise
+        raise LCAError(
+            f"the model's 16-bit parameters are converted to {wide} for the allocation, but its code casts to a fixed "
+            f"16-bit dtype ({str(error).splitlines()[0]})",
+            remedy="Cast to the dtype of a parameter instead, such as x.to(next(model.parameters()).dtype).",
+        ) from error
 
 
 def sum_parts(values: Tensor) -> Tensor:

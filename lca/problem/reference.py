@@ -17,7 +17,7 @@ from lca.model.evaluation_mode import evaluation_mode, keep_buffers, widen_tenso
 from lca.model.parameters import build_table, flatten, get_device, get_trainable
 from lca.model.vectors import assign
 from lca.problem.batches import map_tensors, scale_batch
-from lca.problem.losses import compute_losses, compute_weights, sum_parts
+from lca.problem.losses import compute_losses, compute_weights, explain_casts, sum_parts
 from lca.problem.problem import Problem
 from lca.problem.provenance import ChangedBuffers, list_buffers
 from lca.problem.streaming import take_first
@@ -141,6 +141,7 @@ def _compute_sample(problem: Problem, split: str, n: int) -> tuple[Tensor, Tenso
         keep_buffers(model),
         widen_tensors(model) as wide,
         use_precision("fp32", device),
+        explain_casts(wide),
     ):
         batch = scale_batch(problem.scale, batch, wide)
         weights = compute_weights(problem.weigh, batch)
