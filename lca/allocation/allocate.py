@@ -23,6 +23,7 @@ from lca.allocation.opening import (
     require_same_first_loss,
     require_same_problem,
 )
+from lca.allocation.prediction import learn_factors
 from lca.allocation.preflight import Preflight, preflight
 from lca.allocation.refinement import refine_total
 from lca.allocation.steps import Steps
@@ -104,7 +105,7 @@ def allocate(
                 Trajectory(run, gradient.device) as theta,
             ):
                 gradient.notes += notes
-                _check_first(allocation, run, gradient, theta, config, workers, remarks, on_preflight)
+                allocation = _check_first(allocation, run, gradient, theta, config, workers, remarks, on_preflight)
                 stop = stack.enter_context(catch_stop_signals())
                 bar = make_progress_bar(len(allocation.iterations), "allocate", shown=progress and workers.first)
                 team = Teamwork(workers, stack.enter_context(bar), stop)
@@ -214,18 +215,23 @@ def _check_first(
     workers: Workers,
     remarks: list[str],
     on_preflight: Callable[[Preflight], None] | None,
-) -> None:
-    """Let the first process run the preflight while the others wait."""
+) -> Allocation:
+    """Let the first process run the preflight while the others wait. Return the allocation with its new attributes."""
     if workers.first:
         iterations = allocation.iterations
         checked = preflight(run, gradient, theta(iterations[0]), config, iterations, remarks)
         if on_preflight:
             on_preflight(checked)
         require_same_first_loss(allocation, iterations[0], checked.loss)
+        writer = AllocationWriter(allocation)
         if checked.remarks:
-            AllocationWriter(allocation).note("remarks", checked.remarks)
+            writer.note("remarks", checked.remarks)
+        if config.rule == "adaptive" and "factors" not in allocation.attributes:
+            steps = Steps(gradient, theta, config, allocation.attributes["tolerance"])
+            writer.note("factors", learn_factors(steps, iterations, allocation.blocks_of_run))
         workers.add(Phase.CHECKED)
     workers.wait(Phase.CHECKED)
+    return run.allocation(allocation.name)
 
 
 def _allocate(task: Task) -> None:

@@ -41,7 +41,9 @@ class BlockPass:
         allocation, team = self.task.allocation, self.task.team
         rows, span = writer.begin(block), allocation.blocks_of_run.range(block)
         config = self.task.config
-        predictor = TrapezoidPredictor(config.part_limit) if config.rule == "adaptive" and config.part_limit else None
+        predictor = None
+        if config.rule == "adaptive" and config.part_limit:
+            predictor = TrapezoidPredictor(config.part_limit, allocation.attributes["factors"])
         self.steps.theta.read_ahead(block)
         self.steps.theta.read_ahead(block + 1)
         for row, t in enumerate(span):

@@ -5,25 +5,33 @@ trapezoid is roughly proportional to it. The factor is learned where Simpson's r
 both rules is close to the error of the trapezoid.
 """
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
 
+from lca.allocation.steps import Steps
+from lca.store.blocks import Blocks
+
 WARM_UP = 4  # iterations that are integrated by Simpson's rule before the first prediction
 MEMORY = 16  # latest iterations from which the factor is learned
 QUANTILE = 0.9  # the factor is this quantile of theirs, so that most errors are smaller than predicted
+SHORT = 16  # a block with at most this many iterations is too short to learn from
+N_SPREAD = 8  # iterations, spread over the run, from which short blocks learn instead
+WORTHWHILE = 8 * N_SPREAD  # fewest iterations for which this pays
 LONGEST = 16  # iterations in succession that may be integrated by the trapezoid
 
 
 class TrapezoidPredictor:
     """Learns how large the part error of the trapezoid is, from the iterations of one block in their order.
 
-    A block is predicted from its own iterations only, so that the result does not depend on the order of the blocks.
+    A block is predicted from its own iterations and from `factors` only, so that the result does not depend on the
+    order of the blocks.
     """
 
-    def __init__(self, part_tolerance: float) -> None:
+    def __init__(self, part_tolerance: float, factors: Sequence[float] = ()) -> None:
         self.part_tolerance = part_tolerance
-        self._factors: list[float] = []
+        self._factors = list(factors)
         self._n_trapezoids = 0
 
     def observe(self, curvature_share: float, part_estimate: float, intervals: int) -> None:
@@ -33,8 +41,7 @@ class TrapezoidPredictor:
             return
         self._n_trapezoids = 0
         if curvature_share > 0:
-            # Halving the subintervals halves the error at kinks, so this is an estimate for a single interval.
-            self._factors.append(part_estimate * intervals / 2 / curvature_share)
+            self._factors.append(_estimate_factor(curvature_share, part_estimate, intervals))
 
     @property
     def curvature_limit(self) -> float:
@@ -43,3 +50,29 @@ class TrapezoidPredictor:
             return -inf
         factor = float(np.quantile(self._factors[-MEMORY:], QUANTILE))
         return self.part_tolerance / factor if factor > 0 else inf
+
+
+def learn_factors(steps: Steps, iterations: range, blocks: Blocks) -> list[float]:
+    """Return the factors of a few iterations that are spread over the run, if its blocks are too short to learn from.
+
+    Blocks are short if the model is large, or if only every so many iterations are allocated.
+    """
+    longest = max(sum(t in iterations for t in blocks.range(block)) for block in range(len(blocks)))
+    if longest > SHORT or len(iterations) < WORTHWHILE:
+        return []
+    chosen = [iterations[len(iterations) * (2 * i + 1) // (2 * N_SPREAD)] for i in range(N_SPREAD)]
+    integrals = [
+        steps.integrate(steps.take(t), min_intervals=2)
+        for t in chosen
+        if steps.theta.is_finite(t) and steps.theta.is_finite(t + 1)
+    ]
+    return [
+        _estimate_factor(integral.curvature_share, integral.part_estimate, integral.intervals)
+        for integral in integrals
+        if integral.curvature_share > 0
+    ]
+
+
+def _estimate_factor(curvature_share: float, part_estimate: float, intervals: int) -> float:
+    """Return the ratio of the trapezoid's part error to the curvature share. Halving halves the error at kinks."""
+    return part_estimate * intervals / 2 / curvature_share

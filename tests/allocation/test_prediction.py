@@ -1,11 +1,12 @@
 import signal
 from math import inf
 
+import numpy as np
 import pytest
 
 import lca
 from lca.allocation.full_gradient import FullGradient
-from lca.allocation.prediction import LONGEST, WARM_UP, TrapezoidPredictor
+from lca.allocation.prediction import LONGEST, N_SPREAD, WARM_UP, TrapezoidPredictor
 from lca.errors import Interrupted
 
 
@@ -78,3 +79,33 @@ def test_the_adaptive_rule_does_not_depend_on_interruptions(run, problem, monkey
     whole, parts = (lca.open(run).allocation(name) for name in ("whole", "parts"))
     assert (whole.read("intervals") == parts.read("intervals")).all()
     assert (whole.read("lca") == parts.read("lca")).all()
+
+
+@pytest.mark.parametrize(("iterations", "longest"), [("::6", None), (None, 5)])
+def test_short_blocks_learn_from_iterations_spread_over_the_run(tmp_path, problem, monkeypatch, iterations, longest):
+    """With a step or a large model, a block has too few iterations to learn from."""
+    if longest:
+        monkeypatch.setattr("lca.store.run_writer.block_length", lambda *_: longest)
+    run, options = tmp_path / "run.zarr", {"batch_size": 20, "device": "cpu", "iterations": iterations}
+    lca.train(problem(), run, batch_size=20, iterations=600, learning_rate=0.1, device="cpu")
+    adaptive = lca.allocate(run, problem(), name="adaptive", rule="adaptive", audit=1.0, **options)
+    allocation = lca.open(run).allocation("adaptive")
+    assert len(allocation.attributes["factors"]) == N_SPREAD
+    assert adaptive.gradients_per_iteration < 1.6
+    within = [error <= 0.02 for error in adaptive.audit.part_error]
+    assert sum(within) >= 0.95 * len(within)
+    original, passes = FullGradient._evaluate, []
+
+    def interrupt(self, *arguments):
+        passes.append(1)
+        if len(passes) == 100:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(FullGradient, "_evaluate", interrupt)
+    with pytest.raises(Interrupted):
+        lca.allocate(run, problem(), name="parts", rule="adaptive", audit=0, **options)
+    lca.allocate(run, problem(), name="parts", rule="adaptive", audit=0, **options)
+    parts = lca.open(run).allocation("parts")
+    assert np.array_equal(allocation.read("intervals"), parts.read("intervals"))
+    assert np.array_equal(allocation.read("lca"), parts.read("lca"), equal_nan=True)
