@@ -13,7 +13,7 @@ import pytest
 
 import lca
 from lca.errors import LCAError
-from lca.store.summary import summarize
+from lca.store.summary import BOUNDS_HOLD, summarize
 
 # Methods of the writers, which a run or an allocation opened for reading must not have.
 INTERNAL = {
@@ -173,7 +173,7 @@ def test_the_text_of_a_summary_is_the_certificate(allocated):
     text = str(summarize(allocated.allocation()))
     assert text.startswith("allocated")
     assert f"100 iterations of {allocated.path} into lca/train" in text
-    assert text.splitlines()[-1].split(None, 1) == ["bounds", "hold"]
+    assert text.splitlines()[-1].split(None, 1) == ["bounds", BOUNDS_HOLD]
 
 
 def test_notebooks_show_runs_allocations_and_certificates_as_tables(allocated):

@@ -74,8 +74,7 @@ def allocate(
     from lca.runtime.workers import is_first, is_under_torchrun
 
     config, run = AllocateConfig(**keep_given(options)), open_run(path)
-    if not overwrite and is_first() and is_finished(run, config):
-        click.echo(f"lca/{config.name} of {path} is already complete; pass --overwrite to replace it.", err=True)
+    finished = not overwrite and is_finished(run, config)
     loaded = load_problem(run, problem, data_dir, download)
 
     def print_forecast(checked: "Preflight") -> None:
@@ -83,6 +82,8 @@ def allocate(
         click.echo("\n".join([checked.describe_forecast(), *notes, *_render_remedies(checked)]), err=True)
 
     summary = allocate(path, loaded, config, overwrite=overwrite, progress=True, on_preflight=print_forecast)
+    if finished and is_first():
+        click.echo(f"lca/{config.name} of {path} is already complete; pass --overwrite to replace it.", err=True)
     if is_first():
         print_facts(str(summary), {"bounds": summary.within_bounds})
     if not summary.within_bounds and not is_under_torchrun():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lca.errors import Argument, LCAError
+from lca.errors import Argument, LCAError, UsageError
 from lca.problem.loading import load
 from lca.problem.problem import Problem
 from lca.problem.user_code import is_factory
@@ -20,7 +20,7 @@ def load_problem(run: Run, name: str | None, data_dir: Path | None, download: bo
     if is_stored and name not in PRESETS:
         named = f"was trained on {name!r}, which is not a built-in problem" if name else "does not name its problem"
         location = str(name) if name and is_factory(str(name)) else "path/file.py:factory"
-        raise LCAError(
+        raise UsageError(
             f"{run.path} {named}",
             remedy=("Pass the problem that the run was trained on with ", Argument("problem", location), "."),
         )

@@ -14,6 +14,7 @@ from lca.problem.streaming import StreamedDataset, read_dataset
 
 NATS = "nats"
 ANY_UNIT = "units of the loss"
+CUSTOM = "custom"  # name of a problem that cannot be loaded by name
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Problem:
     scale: Callable[[Batch], Batch] | None = None
     correct: Losses | None = None
     unit: str = ""
-    name: str = "custom"
+    name: str = CUSTOM
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +74,13 @@ class Problem:
             object.__setattr__(self, "correct", top_1)
         if not self.unit:
             object.__setattr__(self, "unit", NATS if self.losses is cross_entropy else ANY_UNIT)
+        if isinstance(self.losses, nn.Module):
+            raise UsageError(
+                "losses",
+                expected="a function losses(model, batch) that returns one loss per example",
+                found=f"the module {type(self.losses).__name__}",
+                remedy='Call it in such a function, with reduction="none".',
+            )
         for name, value, kind, expected in (
             ("model", self.model, nn.Module, "a torch module, such as Net()"),
             ("losses", self.losses, Callable, "a function losses(model, batch)"),
@@ -117,7 +125,8 @@ class Problem:
             UsageError: If the problem has no such split.
         """
         if name not in self.splits:
-            raise UsageError(f"{self.name} has no split {name!r}", remedy=f"Its splits are {', '.join(self.splits)}.")
+            what = "the problem" if self.name == CUSTOM else self.name
+            raise UsageError(f"{what} has no split {name!r}", remedy=f"Its splits are {', '.join(self.splits)}.")
         return self.splits[name]
 
 

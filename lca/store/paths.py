@@ -212,6 +212,9 @@ def locate(place: Location | Path | str) -> Location:
         return Local(Path(path)) if protocol == "file" else Remote(place)
     if isinstance(place, Path) and re.match(r"\w{2,}:[/\\]", str(place)):
         raise UsageError(f"{place} is a URL that was turned into a Path", remedy="Pass the URL as a string.")
+    if not isinstance(place, str | os.PathLike):
+        found = f"a {type(place).__name__}"
+        raise UsageError("path", expected="a path or URL", found=found, remedy="Check the order of the arguments.")
     return Local(Path(place))
 
 

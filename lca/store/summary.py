@@ -12,6 +12,7 @@ from lca.store.schema import Status
 from lca.text import facts, html_facts, number, pluralize
 
 ROUNDING = 8  # as for an iteration: rounding errors of a loss are taken to be below this number of machine epsilons
+BOUNDS_HOLD = "hold for the residual of every iteration and for the cumulative residual"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Summary:
             ("not converged", self._describe_unconverged()),
             *_describe_parts(self),
             *(("remark", remark) for remark in self.remarks),
-            ("bounds", "hold" if self.within_bounds else "DO NOT HOLD: " + "; ".join(self._failures())),
+            ("bounds", BOUNDS_HOLD if self.within_bounds else "DO NOT HOLD: " + "; ".join(self._failures())),
         ]
 
     def _describe_unconverged(self) -> str:

@@ -307,7 +307,7 @@ def test_runs_of_different_models_raise(tmp_path, digits, run):
 
 
 def test_run_of_a_custom_problem_needs_the_problem(run):
-    result = call("allocate", run, status=1)
+    result = call("allocate", run, status=2)
     assert "was trained on 'small', which is not a built-in problem" in result.stderr
     assert "--problem path/file.py:factory" in result.stderr
 

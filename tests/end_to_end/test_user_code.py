@@ -51,9 +51,8 @@ def test_plugin_adds_a_problem(folder, monkeypatch):
     assert lca.load("their-net").name == "their-net"
     assert "their-net" in call("problems").stdout
     call("train", "their-net", "--iterations", 3, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
-    assert (
-        "was trained on 'their-net', which is not a built-in problem" in call("allocate", "run.zarr", status=1).stderr
-    )
+    refused = call("allocate", "run.zarr", status=2)
+    assert "was trained on 'their-net', which is not a built-in problem" in refused.stderr
     call("allocate", "run.zarr", "--problem", "their-net", "--audit", 0)
 
 
@@ -61,7 +60,7 @@ def test_problem_file_works_in_every_command(folder):
     arguments = ["--iterations", 5, "--batch-size", 10, "--set", "hidden=3", "--device", "cpu"]
     call("train", "mine.py:problem", "--out", "run.zarr", *arguments)
     assert lca.open("run.zarr").attributes["problem_options"] == {"hidden": 3}
-    refused = call("allocate", "run.zarr", status=1)
+    refused = call("allocate", "run.zarr", status=2)
     assert "was trained on 'mine.py:problem', which is not a built-in problem" in refused.stderr
     assert "--problem mine.py:problem" in refused.stderr
     call("check", "run.zarr", "--problem", "mine.py:problem")
@@ -83,7 +82,7 @@ def test_problem_named_only_in_a_store_is_never_imported(folder):
     for name in ("evil.py:problem", "evil:problem"):
         writer.set_attributes(problem=name)
         for command in (["allocate"], ["check"], ["analyze", "prune"], ["plot", "prune", "--out", "a.png"]):
-            call(*command, "run.zarr", status=1)
+            call(*command, "run.zarr", status=2)
         call("info", "run.zarr")
     assert not (folder / "touched").exists()
 

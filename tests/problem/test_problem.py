@@ -73,3 +73,27 @@ def test_dataset_is_equivalent_to_tensors(tmp_path):
 def test_invalid_data_raise(train, message):
     with pytest.raises(UsageError, match=message):
         lca.Problem(nn.Linear(2, 2), train=train)
+
+
+def test_loss_module_in_place_of_a_function_is_refused():
+    with pytest.raises(UsageError, match=r"losses: expected a function losses\(model, batch\) .* CrossEntropyLoss"):
+        lca.Problem(nn.Linear(2, 3), nn.CrossEntropyLoss(), train=(torch.zeros(4, 2), torch.zeros(4).long()))
+
+
+def test_swapped_arguments_are_refused(tmp_path):
+    problem = lca.Problem(nn.Linear(2, 3), train=(torch.zeros(4, 2), torch.zeros(4).long()))
+    for swapped in (
+        lambda: lca.allocate(problem, tmp_path / "run.zarr"),
+        lambda: lca.check(problem, tmp_path / "run.zarr"),
+        lambda: lca.Recorder(problem.model, tmp_path / "run.zarr"),
+    ):
+        with pytest.raises(UsageError, match="path: expected a path or URL, found a (Problem|Linear). Check the order"):
+            swapped()
+    with pytest.raises(UsageError, match="problem: expected an lca.Problem, found"):
+        lca.train(tmp_path / "run.zarr", problem)
+
+
+def test_split_that_does_not_exist_is_refused():
+    problem = lca.Problem(nn.Linear(2, 3), train=(torch.zeros(4, 2), torch.zeros(4).long()))
+    with pytest.raises(UsageError, match="the problem has no split 'val'. Its splits are train."):
+        problem.split("val")
