@@ -2,6 +2,7 @@
 
 from lca.config import configuration, option
 from lca.errors import UsageError
+from lca.store.names import require_name
 from lca.store.schema import KEEP, MANTISSA_BITS, PRECISIONS, RULES, SPLITS
 
 PART_TOLERANCE = 0.02  # default of the adaptive rule
@@ -132,6 +133,7 @@ class AllocateConfig:
     def __post_init__(self) -> None:
         if self.name is None:
             object.__setattr__(self, "name", self.split)
+        require_name("name", str(self.name))
         for name in ("tolerance", "total_tolerance", "part_tolerance"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -21,6 +21,8 @@ class Shell(click.Group):
         except LCAError as error:
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(error.describe(render)) from error
+        except SystemExit as error:  # from the user's code: the exit status of a command is its own
+            raise click.ClickException(f"the program was ended by sys.exit({error.code!r}) in user code") from error
 
 
 def render(step: Step) -> str:

@@ -22,6 +22,7 @@ from lca.recording.endpoints import Endpoints
 from lca.recording.recordable import require_recordable, require_unchanged
 from lca.recording.staging import Staging
 from lca.recording.step_hooks import unwrap, watch_steps
+from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, locate
 from lca.store.run import open_run
@@ -238,6 +239,8 @@ class Recorder:
 
 
 def _detach(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    for name in scalars:
+        require_name("name of a training scalar", name)
     return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in scalars.items()}
 
 

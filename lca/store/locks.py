@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from lca.errors import LCAError
+from lca.store.plain_files import require_plain_file
 
 try:
     import fcntl
@@ -15,21 +16,22 @@ except ImportError:  # this system has no such locks: the file names the owner, 
 
 
 class Lock:
-    """A context manager that holds the exclusive right to write into a store.
+    """A context manager that holds the exclusive right to write into a store, or with `shared` a part of this right.
 
-    The operating system releases the lock when the process ends, even if it is killed. The lock file contains the
-    process ID and the host of the owner, for error messages.
+    The operating system releases the lock when the process ends, even if it is killed. The file of a lock that is not
+    shared contains the process ID and the host of the owner, for error messages.
     """
 
-    def __init__(self, file: Path, store: Path) -> None:
-        self.file, self.store = file, store
+    def __init__(self, file: Path, store: Path, shared: bool = False) -> None:
+        self.file, self.store, self.shared = file, store, shared
         self._handle: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        require_plain_file(self.file)
         handle = self.file.open("a+", encoding="utf-8")
         if fcntl:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as error:
                 owner = _owner(self.file)
                 handle.close()
@@ -37,22 +39,27 @@ class Lock:
                     f"{self.store} is being written by {owner}",
                     remedy="Wait until it is done, or stop it, and try again.",
                 ) from error
-        handle.truncate(0)
-        json.dump({"process": os.getpid(), "host": socket.gethostname()}, handle)
-        handle.flush()
         self._handle = handle
+        if not self.shared:
+            handle.truncate(0)
+            json.dump({"process": os.getpid(), "host": socket.gethostname()}, handle)
+            handle.flush()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._handle:
-            self._handle.truncate(0)  # not deleted, because another process may be about to lock the open file
+            if not self.shared:
+                self._handle.truncate(0)  # not deleted, because another process may be about to lock the open file
             self._handle.close()
             self._handle = None
 
 
 def _owner(file: Path) -> str:
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {owner['process']} on {owner['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+    """Name the owner of a lock, or of a lock whose file name begins with the same words, if the lock is shared."""
+    for each in (file, *sorted(file.parent.glob(f"{file.name}-*"))):
+        try:
+            owner = json.loads(each.read_text(encoding="utf-8"))
+            return f"process {owner['process']} on {owner['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return "another process"

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.locks import Lock
+from lca.store.plain_files import find_special_files, require_plain_file, require_plain_folder
 
 ROOT = "zarr.json"  # its presence makes a folder or a URL a store
 METADATA = {"weights/zarr.json", "training/zarr.json"}  # written before ROOT, and possibly left behind by a crash
@@ -27,11 +28,16 @@ MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, and rename it to `path` at the end. After an exception, delete it instead."""
+def whole_file(path: Path, previous: str = "") -> Iterator[Path]:
+    """Yield a temporary path to write to, and rename it to `path` at the end. After an exception, delete it instead.
+
+    If `previous` is a name, the file that is replaced is kept under this name in the same folder.
+    """
     partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
     try:
         yield partial
+        if previous and path.exists():
+            path.replace(path.with_name(previous))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -70,12 +76,16 @@ class Local:
         return shutil.disk_usage(self.path).free
 
     def open(self) -> IO[bytes]:
-        """Open the file for reading. Raise FileNotFoundError if it does not exist."""
+        """Open the file for reading. Raise FileNotFoundError if it does not exist, and LCAError if it is a link."""
+        require_plain_file(self.path)
         return self.path.open("rb")
 
-    def write(self, fill: Callable[[IO[bytes]], object]) -> None:
-        """Create or replace the file atomically. `fill` is called with a binary file and writes the content."""
-        with whole_file(self.path) as partial, partial.open("wb") as file:
+    def write(self, fill: Callable[[IO[bytes]], object], previous: str = "") -> None:
+        """Create or replace the file atomically. `fill` is called with a binary file and writes the content.
+
+        On a disk, the replaced file is kept under the name `previous`, if one is given.
+        """
+        with whole_file(self.path, previous) as partial, partial.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
@@ -97,9 +107,17 @@ class Local:
                 self.path.rmdir()  # it is empty, as is_free has checked
             (Path(folder) / "new").rename(self.path)
 
-    def lock(self, name: str) -> AbstractContextManager[object]:
+    def lock(self, name: str, shared: bool = False) -> AbstractContextManager[object]:
         """Return a lock on the store, based on the file `name` in it."""
-        return Lock(self.path / name, self.path)
+        return Lock(self.path / name, self.path, shared)
+
+    def require_plain(self) -> None:
+        """Raise LCAError if the store contains links, pipes or devices, except among its chunks."""
+        require_plain_folder(self.path)
+
+    def find_special_files(self) -> dict[str, str]:
+        """Return what each path below this location is that is neither a file nor a folder, by its relative path."""
+        return {path.relative_to(self.path).as_posix(): kind for path, kind in find_special_files(self.path)}
 
     def zarr_store(self) -> Any:
         """Return the object to pass to zarr as the store."""
@@ -142,7 +160,7 @@ class Remote:
     def open(self) -> IO[bytes]:
         return BytesIO(self.call("cat_file", self.path))
 
-    def write(self, fill: Callable[[IO[bytes]], object]) -> None:
+    def write(self, fill: Callable[[IO[bytes]], object], previous: str = "") -> None:
         content = BytesIO()
         fill(content)
         self.call("pipe_file", self.path, content.getvalue())
@@ -163,8 +181,14 @@ class Remote:
             for name in (*(names - {ROOT}), *(names & {ROOT})):  # ROOT last, because it makes this a store
                 self.call("pipe_file", f"{self.path}/{name}", (made / name).read_bytes())
 
-    def lock(self, name: str) -> AbstractContextManager[object]:
+    def lock(self, name: str, shared: bool = False) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def require_plain(self) -> None:
+        """Do nothing: an object store has no links."""
+
+    def find_special_files(self) -> dict[str, str]:
+        return {}
 
     def zarr_store(self) -> Any:
         from zarr.storage import FsspecStore

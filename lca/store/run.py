@@ -244,6 +244,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
         if not path.exists():
             raise UsageError(f"{path} does not exist", remedy=("Create a run with ", Call("train", path), "."))
         raise UsageError(f"{path} is not a run store", expected="a zarr.json with the attribute 'lca'", found="none")
+    path.require_plain()
     run = Run(path, consolidated.open_root(path, mode))
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(

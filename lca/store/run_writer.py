@@ -5,8 +5,8 @@ therefore never leaves data that look finished but are not.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import CHUNK_PARAMETERS, block_length, create_array, require_codec
+from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, find_half_written, locate
 from lca.store.run import Run, is_run, open_run, subgroup
@@ -32,10 +33,18 @@ class RunWriter:
     def __init__(self, run: Run) -> None:
         self.run = run
 
-    def lock(self, allocation: str = "") -> AbstractContextManager[object]:
-        """Return a lock on the run, or on one of its allocations. At a URL, the lock has no effect."""
+    @contextmanager
+    def lock(self, allocation: str = "") -> Iterator[None]:
+        """Lock the run, or one of its allocations, in which case others may be written at the same time.
+
+        At a URL, the lock has no effect.
+        """
         # Readers of zarr groups do not list this folder, and replacing an allocation does not delete it.
-        return self.run.path.lock(f"weights/lock-{allocation}" if allocation else "weights/lock")
+        with ExitStack() as stack:
+            stack.enter_context(self.run.path.lock("weights/lock", shared=bool(allocation)))
+            if allocation:
+                stack.enter_context(self.run.path.lock(f"weights/lock-{allocation}"))
+            yield
 
     async def write_iterates(self, begin: int, rows: NDArray[Any]) -> None:
         """Write a block of iterates, or the part of it that exists so far.
@@ -63,6 +72,7 @@ class RunWriter:
         T = max(n_iterates - 1, 0)
         group = subgroup(self.run.group, "training")
         for name in training.keys() - set(group.array_keys()):
+            require_name("name of a training scalar", name)
             create_array(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
         for name, array in group.arrays():
             array.resize((T,))
@@ -98,6 +108,7 @@ class RunWriter:
         `optional` names the arrays of OPTIONAL to include. With "class_lca", the attribute `classes` must list the
         labels of the classes.
         """
+        require_name("name of an allocation", name)
         run = self.run
         if name in run.allocations:  # after a crash, its remains must not look finished
             AllocationWriter(run.allocation(name)).note("status", "creating")

@@ -21,6 +21,7 @@ RULES = ("simpson", "trapezoid", "adaptive", "first-order")
 PRECISIONS = ("fp32", "tf32", "bf16")
 KEEP = ("lca", "tensors")
 STATE_FILE = "weights/state.pt"  # in the folder of an array, which readers of zarr groups do not list
+PREVIOUS_STATE = "state-before.pt"  # in the same folder
 MANTISSA_BITS = 23  # the mantissa of a float32
 
 

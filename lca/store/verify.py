@@ -16,11 +16,12 @@ from lca.errors import Call, DamagedError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
+from lca.store.checked_file import read_checked
 from lca.store.chunks import Array, find_missing_files, read_part
-from lca.store.paths import ROOT, find_half_written
+from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
-from lca.store.schema import ARRAYS, STATE_FILE, Status
+from lca.store.schema import ARRAYS, PREVIOUS_STATE, STATE_FILE, Status
 from lca.text import pluralize
 
 
@@ -94,8 +95,11 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     run = open_run(path, "r+" if repair else "r")
     remarks: list[str] = []
     n_repaired = 0
+    if special := run.path.find_special_files():  # reading them could leave the store or never end
+        what = "neither a file nor a folder, so that nothing was read"
+        return Verdict(str(run.path), [Finding(name, f"{kind}, {what}") for name, kind in special.items()], [], 0)
     with RunWriter(run).lock() if repair else nullcontext():
-        findings = [*_check_table(run), *_check_training(run), *_check_weights(run, remarks)]
+        findings = [*_check_table(run), *_check_training(run), *_check_weights(run, remarks), *_check_state(run)]
         for name in run.allocations:
             findings += _check_allocation(run.allocation(name))
         findings += _check_consolidated(run)
@@ -138,7 +142,8 @@ def _check_training(run: Run) -> Iterator[Finding]:
 
 def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
     def retrain() -> None:
-        (run.path / STATE_FILE).remove()
+        for path in _find_states(run):
+            path.remove()
         RunWriter(run).reopen()
 
     yield from _check_recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
@@ -166,6 +171,23 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
         first_one = f"iteration {unmoved[0]}" if len(unmoved) == 1 else f"the first is iteration {unmoved[0]}"
         remarks.append(f"{pluralize(len(unmoved), 'iteration')} changed no parameter ({first_one})")
         yield from _check_moved(run, unmoved)
+
+
+def _find_states(run: Run) -> list[Location]:
+    """Return the locations of the state for resuming and of the one before it."""
+    folder, _, name = STATE_FILE.rpartition("/")
+    return [run.path / folder / name, run.path / folder / PREVIOUS_STATE]
+
+
+def _check_state(run: Run) -> Iterator[Finding]:
+    """Check the checksums of the states for resuming. Without a damaged one, training resumes from an earlier one."""
+    for path in _find_states(run):
+        try:
+            read_checked(path)
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            yield Finding(str(path).removeprefix(f"{run.path}/"), str(error).partition(" is ")[2], path.remove)
 
 
 def _first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:

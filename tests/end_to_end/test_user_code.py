@@ -112,3 +112,30 @@ def test_template_of_init_runs_without_changes(folder):
     assert "expected the name of a Python file" in call("init", "start.txt", status=2).stderr
     assert "expected a name without quotes" in call("init", "it's.py", status=2).stderr
     assert "lca train 'my file.py':problem" in call("init", "my file.py").stdout
+
+
+@pytest.mark.parametrize("status", [0, 3, "'bye'", ""])
+def test_sys_exit_in_user_code_is_an_error(folder, status):
+    """The exit status is the command's own: 0 would mean success, and 3 that a bound does not hold."""
+    (folder / "leaving.py").write_text(f"""
+import sys
+from mine import problem as make
+from dataclasses import replace
+import torch
+
+def problem():
+    given, calls = make(), []
+
+    def losses(model, batch):
+        calls.append(1)
+        if len(calls) > 5:
+            sys.exit({status})
+        return given.losses(model, batch)
+
+    return replace(given, losses=losses)
+""")
+    result = call(
+        *("train", "leaving.py:problem", "--iterations", 20, "--batch-size", 10, "--out", "run.zarr"), status=1
+    )
+    assert "was ended by sys.exit(" in result.stderr
+    assert lca.open("run.zarr").status == "training"

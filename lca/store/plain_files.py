@@ -1,0 +1,43 @@
+"""Checks that a store contains only files and folders. A link leads out of it, and reading a pipe never ends."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lca.errors import LCAError
+
+CHUNKS = "c"  # the folder of an array's chunks
+
+
+def require_plain_file(path: Path) -> None:
+    """Raise LCAError if this is a link, a pipe or a device, rather than a file or a folder."""
+    with suppress(FileNotFoundError):
+        if kind := _describe(path.lstat().st_mode):
+            raise LCAError(
+                str(path), expected="a file or a folder", found=kind, remedy="Remove it, or restore the store."
+            )
+
+
+def require_plain_folder(folder: Path) -> None:
+    """Raise LCAError if the store in this folder contains anything else, except among its chunks."""
+    for path, _ in find_special_files(folder, with_chunks=False):
+        require_plain_file(path)
+
+
+def find_special_files(folder: Path, with_chunks: bool = True) -> Iterator[tuple[Path, str]]:
+    """Yield each path below the folder that is neither a file nor a folder, with a description of what it is."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process may have just renamed the file
+                if kind := _describe(entry.stat(follow_symlinks=False).st_mode):
+                    yield Path(entry.path), kind
+                elif entry.is_dir(follow_symlinks=False) and (with_chunks or entry.name != CHUNKS):
+                    yield from find_special_files(Path(entry.path), with_chunks)
+
+
+def _describe(mode: int) -> str:
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
