@@ -1,7 +1,16 @@
 """Functions that format values, tables and lists of facts as text or HTML."""
 
+import re
 from collections.abc import Collection, Sequence
 from html import escape
+
+# Control characters other than tabs and line breaks, and characters that change the direction of the text.
+UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+
+
+def escape_control(text: str) -> str:
+    """Replace characters that could control a terminal by their Python escapes, such as ``\\x1b``."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:

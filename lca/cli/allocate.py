@@ -16,7 +16,7 @@ from lca.cli.options import (
     problem_option,
     run_argument,
 )
-from lca.cli.output import print_facts
+from lca.cli.output import echo, print_facts
 from lca.errors import UsageError
 from lca.store.paths import locate
 from lca.store.run import open_run
@@ -79,11 +79,11 @@ def allocate(
 
     def print_forecast(checked: "Preflight") -> None:
         notes = [f"note: {note}" for note in checked.notes]
-        click.echo("\n".join([checked.describe_forecast(), *notes, *_render_remedies(checked)]), err=True)
+        echo("\n".join([checked.describe_forecast(), *notes, *_render_remedies(checked)]), err=True)
 
     summary = allocate(path, loaded, config, overwrite=overwrite, progress=True, on_preflight=print_forecast)
     if finished and is_first():
-        click.echo(f"lca/{config.name} of {path} is already complete; pass --overwrite to replace it.", err=True)
+        echo(f"lca/{config.name} of {path} is already complete; pass --overwrite to replace it.", err=True)
     if is_first():
         print_facts(str(summary), {"bounds": summary.within_bounds})
     if not summary.within_bounds and not is_under_torchrun():
@@ -125,7 +125,7 @@ def check(path: str, problem: str | None, data_dir: Path | None, download: bool,
     else:
         config = AllocateConfig(**keep_given(options))
         checked = check(path, load_problem(open_run(path), problem, data_dir, download), config)
-    click.echo("\n".join([str(checked), *_render_remedies(checked)]))
+    echo("\n".join([str(checked), *_render_remedies(checked)]))
 
 
 def _render_remedies(checked: "Preflight") -> list[str]:

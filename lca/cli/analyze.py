@@ -293,7 +293,7 @@ def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> 
         output.print_answer(answer)
     output.write_json({answer.question: answer.to_json() for answer in found.answers}, json_file)
     for question, lacking in found.unanswered.items():
-        click.echo(f"not answered: {question}: {lacking.describe(render)}", err=True)
+        output.echo(f"not answered: {question}: {lacking.describe(render)}", err=True)
 
 
 def print_answer(answer: Answer, json_file: Path | None) -> None:

@@ -17,6 +17,7 @@ from lca.cli.options import (
     runs_argument,
     stack,
 )
+from lca.cli.output import echo
 from lca.errors import UsageError
 from lca.figures.style import DPI, require_suffix
 
@@ -85,7 +86,7 @@ def draw(figure: Callable[..., Any], runs: Any, name: str, out: Path, dpi: int, 
     """Draw a figure and write it to `out`. `runs` is a list of runs, or a mapping from labels to groups of runs."""
     require_suffix(out)
     figures.save(figure(runs, make_look(options), name=name, **options), out, dpi)
-    click.echo(str(out))
+    echo(str(out))
 
 
 def add_figure(

@@ -1,11 +1,13 @@
 """Messages for the library's errors: arguments in a remedy are rendered as options, calls as commands."""
 
+import errno
 import shlex
 from typing import Any
 
 import click
 
-from lca.errors import Argument, Call, LCAError, Step, UsageError
+from lca.errors import DISK_PROBLEMS, Argument, Call, LCAError, Step, UsageError
+from lca.text import escape_control
 
 COMMANDS = {"train": "train", "allocate": "allocate", "verify": "verify", "analysis.prune": "analyze prune"}
 NEED_PROBLEM = ("allocate", "analysis.prune")
@@ -20,9 +22,20 @@ class Shell(click.Group):
             return super().invoke(ctx)
         except LCAError as error:
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
-            raise kind(error.describe(render)) from error
+            raise kind(escape_control(error.describe(render))) from error
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # a closed pipe is not an error, as in `lca analyze … | head`
+                raise
+            raise click.ClickException(escape_control(describe_system_error(error))) from error
         except SystemExit as error:  # from the user's code: the exit status of a command is its own
             raise click.ClickException(f"the program was ended by sys.exit({error.code!r}) in user code") from error
+
+
+def describe_system_error(error: OSError) -> str:
+    """Return the message for an error of the operating system, such as a full disk, with the file that it concerns."""
+    reason = DISK_PROBLEMS.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    where = f": {error.filename}" if error.filename else ""
+    return f"{reason}{where}. Everything that was completed before is kept"
 
 
 def render(step: Step) -> str:

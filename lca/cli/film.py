@@ -10,6 +10,7 @@ from lca import figures
 from lca.cli.drawing import ITERATIONS, LAYERS, make_look, plot
 from lca.cli.errors import render
 from lca.cli.options import config_options, keep_given, name_option, run_argument, runs_argument
+from lca.cli.output import echo
 from lca.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def animation(path: str, name: str, out: Path, size: str | None, **options: Any)
     look = make_look(options)
     film = figures.Film(**keep_given(options), **(parse_size(size) if size else {}))
     n = figures.animation(path, out, look, film, name=name)
-    click.echo(f"{out}: {n:,} frames, {n / film.fps:.1f} s")
+    echo(f"{out}: {n:,} frames, {n / film.fps:.1f} s")
 
 
 def parse_size(text: str) -> dict[str, int]:
@@ -66,4 +67,4 @@ def report(runs: Sequence[str], name: str, out: Path, **options: Any) -> None:
     lca plot report run.zarr --out report.html
     """
     figures.report(list(runs), out, make_look(options), name=name, render_remedy=render)
-    click.echo(str(out))
+    echo(str(out))

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lca.text import table
+from lca.store.paths import whole_file
+from lca.text import escape_control, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lca.analysis.answer import Answer
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a text, which may contain names from a store, to stdout or stderr."""
+    click.echo(escape_control(text), err=err)
 
 
 def get_terminal() -> "Console | None":
@@ -34,7 +40,7 @@ def print_answer(answer: "Answer") -> None:
 
         tables.print_answer(console, answer)
     else:
-        click.echo(str(answer))
+        echo(str(answer))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
@@ -44,7 +50,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Coll
 
         tables.print_table(console, header, rows, left=left)
     else:
-        click.echo(table(header, rows, left))
+        echo(table(header, rows, left))
 
 
 def print_facts(text: str, verdicts: Mapping[str, bool] | None = None) -> None:
@@ -54,11 +60,12 @@ def print_facts(text: str, verdicts: Mapping[str, bool] | None = None) -> None:
 
         tables.print_facts(console, text, verdicts or {})
     else:
-        click.echo(text)
+        echo(text)
 
 
 def print_heading(text: str) -> None:
     """Print a heading, in bold on a terminal."""
+    text = escape_control(text)
     click.echo(click.style(text, bold=True) if get_terminal() and not os.environ.get("NO_COLOR") else text)
 
 
@@ -66,8 +73,9 @@ def write_json(values: Any, json_file: Path | None) -> None:
     """Write plain values to a JSON file in UTF-8 and print its path; do nothing if `json_file` is None."""
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        click.echo(str(json_file))
+        with whole_file(json_file) as partial:
+            partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        echo(str(json_file))
 
 
 def get_command_line() -> str:

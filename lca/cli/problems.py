@@ -10,8 +10,9 @@ import click
 
 from lca.cli.help import Command
 from lca.cli.options import json_option, parse_settings, set_option
-from lca.cli.output import print_facts, print_table, write_json
+from lca.cli.output import echo, print_facts, print_table, write_json
 from lca.errors import UsageError
+from lca.store.paths import whole_file
 from lca.text import facts, pluralize
 from lca.training.config import TrainConfig
 
@@ -44,7 +45,7 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     print_problems(entries, layers=bool(names))
     added = {} if names else list_plugins()
     if added:
-        click.echo(f"\nadded by plug-ins: {', '.join(f'{name} ({where})' for name, where in added.items())}")
+        echo(f"\nadded by plug-ins: {', '.join(f'{name} ({where})' for name, where in added.items())}")
     write_json([entry.to_json() for entry in entries], json_file)
 
 
@@ -112,8 +113,9 @@ def init(file: Path) -> None:
     shown = shlex.quote(str(file))
     text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text.replace("FILE", shown), encoding="utf-8")
+    with whole_file(file) as partial:
+        partial.write_text(text.replace("FILE", shown), encoding="utf-8")
     run = f"{shlex.quote(file.stem)}.zarr"
-    click.echo(f"Created {file}. To train and allocate it:")
-    click.echo(f"lca train {shown}:problem --iterations 200 --out {run}")
-    click.echo(f"lca allocate {run} --problem {shown}:problem")
+    echo(f"Created {file}. To train and allocate it:")
+    echo(f"lca train {shown}:problem --iterations 200 --out {run}")
+    echo(f"lca allocate {run} --problem {shown}:problem")

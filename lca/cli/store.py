@@ -5,7 +5,7 @@ import click
 from lca.cli.errors import render
 from lca.cli.help import Command
 from lca.cli.options import run_argument
-from lca.cli.output import print_facts
+from lca.cli.output import echo, print_facts
 from lca.errors import Argument, Call
 from lca.store.run import open_run
 from lca.store.verify import verify as verify_store
@@ -43,11 +43,11 @@ def verify(context: click.Context, /, path: str, repair: bool) -> None:
     lca verify run.zarr --repair
     """
     verdict = verify_store(path, repair)
-    click.echo(str(verdict))
+    echo(str(verdict))
     if verdict.n_repaired:
         resume, repeat = Call("train", path, resume=True), Call("allocate", path)
-        click.echo(f"Recompute iterates with {render(resume)}, and allocations with {render(repeat)}.")
+        echo(f"Recompute iterates with {render(resume)}, and allocations with {render(repeat)}.")
     elif verdict.can_be_repaired:
-        click.echo(f"Mark the damaged chunks as missing with {render(Argument('repair', True))}.")
+        echo(f"Mark the damaged chunks as missing with {render(Argument('repair', True))}.")
     if verdict.findings:
         context.exit(1)

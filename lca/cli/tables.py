@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lca.analysis.answer import SIGN_NOTE, Answer, Column
-from lca.text import table
+from lca.text import escape_control, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,7 @@ def print_answer(console: "Console", answer: Answer) -> None:
         print_table(console, [each.heading, *each.columns], each.cells, list(zip(*styles, strict=True)))
         console.print()
     for line in answer.footer:
-        console.print(_color_legend(line) if line == SIGN_NOTE else line, soft_wrap=True)
+        console.print(_color_legend(line) if line == SIGN_NOTE else escape_control(line), soft_wrap=True)
 
 
 def color_by_sign(column: Column) -> list[str]:
@@ -62,6 +62,7 @@ def print_table(
     other cells never are. If not even one column fits, the plain table is printed. `styles` contains the style of each
     cell, and `left` the indices of the left-aligned columns.
     """
+    header, rows = [escape_control(cell) for cell in header], [[escape_control(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     label_width = min(widths[0], console.width - GAP - max(widths[1:], default=0))
     if label_width < min(widths[0], MIN_LABEL_WIDTH):
@@ -116,7 +117,7 @@ def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> 
     """
     from rich.text import Text
 
-    for line in text.splitlines():
+    for line in escape_control(text).splitlines():
         styled = Text(line)
         if found := LABEL.match(line):
             styled.stylize("bold", 0, found.end())
@@ -127,7 +128,7 @@ def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> 
 
 def print_line(console: "Console", text: str, style: str = "") -> None:
     """Print a line without breaking it, so that the terminal wraps it."""
-    console.print(text, style=style or None, soft_wrap=True)
+    console.print(escape_control(text), style=style or None, soft_wrap=True)
 
 
 def _color_legend(line: str) -> "Text":

@@ -9,7 +9,7 @@ import click
 
 from lca.cli.help import Command, Option
 from lca.cli.options import config_options, data_options, keep_given, overwrite_option, parse_settings, set_option
-from lca.cli.output import get_command_line, print_facts
+from lca.cli.output import echo, get_command_line, print_facts
 from lca.errors import UsageError
 from lca.store.paths import locate
 from lca.store.run import open_run
@@ -79,7 +79,7 @@ def train(
     for seed, place in places.items():
         loaded = load(problem, options=parse_settings(settings), data_dir=data_dir, download=download, seed=seed)
         if resume and not locate(place).is_free() and open_run(place).status == "complete":
-            click.echo(f"{place} is already complete; nothing to resume.", err=True)
+            echo(f"{place} is already complete; nothing to resume.", err=True)
         run = train(
             loaded,
             place,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lca.config import configuration, option
 from lca.errors import UsageError
+from lca.store.paths import whole_file
 
 INK = "#24292f"
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -212,4 +213,5 @@ def save(figure: Figure, path: Path | str, dpi: int = DPI) -> None:
     path = Path(path)
     require_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=dpi)

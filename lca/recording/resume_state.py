@@ -67,7 +67,10 @@ def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) ->
     """Restore a captured state. The parameters are restored by the recorder."""
     try:
         optimizer.load_state_dict(state["optimizer"])
-        for name, buffer in model.named_buffers():
+        buffers = dict(model.named_buffers())
+        if set(state["buffers"]) != set(buffers):
+            raise KeyError("the buffers have other names")
+        for name, buffer in buffers.items():
             buffer.copy_(state["buffers"][name])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"]:
