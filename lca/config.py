@@ -11,6 +11,10 @@ from typing import Any, TypeVar, dataclass_transform
 
 from lca.errors import UsageError
 
+MANY = 10**12  # largest number of iterations, examples or the like
+LARGEST_SEED = 2**63 - 1
+LARGEST_FLOAT = 3.4e38  # of float32
+
 C = TypeVar("C")
 
 
@@ -19,6 +23,7 @@ def option(
     default: Any,
     help: str,
     choices: Sequence[str] = (),
+    limits: tuple[float, float] | None = None,
     short: str = "",
     metavar: str = "",
     unset: str = "",
@@ -26,19 +31,19 @@ def option(
 ) -> Any:
     """Define a field of a configuration.
 
-    `help` is one sentence that can be understood without the name of the field, and `choices` lists the allowed values.
-    The rest is for the command line: `short` is the option's name if it differs from that of the field, `metavar` the
-    placeholder for its value, `unset` the description of the default if the default is None, and `group` the heading
-    under which the help lists the option.
+    `help` is one sentence that can be understood without the name of the field. `choices` lists the allowed values, and
+    `limits` contains the smallest and the largest allowed number. The rest is for the command line: `short` is the
+    option's name if it differs from that of the field, `metavar` the placeholder for its value, `unset` the description
+    of the default if the default is None, and `group` the heading under which the help lists the option.
     """
     texts = {"help": help, "short": short, "metavar": metavar, "unset": unset, "group": group}
-    metadata = {**texts, "choices": tuple(choices)}
+    metadata = {**texts, "choices": tuple(choices), "limits": limits}
     return field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(option,))
 def configuration(cls: type[C]) -> type[C]:
-    """Turn a class into a frozen dataclass that raises UsageError for an unknown field or a value not in `choices`."""
+    """Turn a class into a frozen dataclass that raises UsageError for an unknown field or a value out of range."""
     check: Callable[[C], None] | None = getattr(cls, "__post_init__", None)
 
     def check_all(self: Any) -> None:
@@ -48,6 +53,8 @@ def configuration(cls: type[C]) -> type[C]:
                 object.__setattr__(self, each.name, float(value))  # equal options must look equal in a store
             if choices and value is not None and value not in choices:
                 raise UsageError(each.name, expected=f"one of {', '.join(choices)}", found=repr(value))
+            if each.metadata.get("limits") and value is not None:
+                _require_within(each.name, value, *each.metadata["limits"])
         if check:
             check(self)
 
@@ -62,6 +69,14 @@ def configuration(cls: type[C]) -> type[C]:
 
     made.__init__ = initialize_known  # type: ignore[method-assign]
     return made
+
+
+def _require_within(name: str, value: float, low: float, high: float) -> None:
+    """Raise UsageError unless low <= value <= high. An upper limit of MANY is mentioned only if it is exceeded."""
+    if isinstance(value, int | float) and low <= value <= high:
+        return
+    is_low = isinstance(value, int | float) and value < low and high >= MANY
+    raise UsageError(name, expected=f"at least {low:,}" if is_low else f"{low:,} to {high:,}", found=repr(value))
 
 
 def require_fields(cls: Any, options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lca
-from lca.config import configuration, option, resolve
+from lca.config import MANY, configuration, option, resolve
 from lca.errors import UsageError
 
 
@@ -126,3 +126,22 @@ def test_anything_but_a_problem_is_refused(tmp_path, run, given):
         with pytest.raises(UsageError, match=message):
             call()
     assert not path.exists()
+
+
+def test_limits_belong_to_the_field():
+    @configuration
+    class Limited:
+        n: int = option(default=1, help="A number.", limits=(1, MANY))
+        share: float | None = option(default=None, help="A fraction.", limits=(0, 1))
+
+    assert Limited(n=5, share=0).share == 0.0
+    for options, message in (
+        ({"n": 0}, "n: expected at least 1, found 0."),
+        ({"n": 10**20}, "n: expected 1 to 1,000,000,000,000, found 100000000000000000000."),
+        ({"n": "5"}, "n: expected 1 to 1,000,000,000,000, found '5'."),
+        ({"share": 1.5}, "share: expected 0 to 1, found 1.5."),
+        ({"share": float("nan")}, "share: expected 0 to 1, found nan."),
+    ):
+        with pytest.raises(UsageError) as error:
+            Limited(**options)
+        assert str(error.value) == message

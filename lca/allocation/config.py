@@ -1,6 +1,8 @@
 """The options of an allocation and the checks on their values."""
 
-from lca.config import configuration, option
+import re
+
+from lca.config import LARGEST_SEED, MANY, configuration, option
 from lca.errors import UsageError
 from lca.store.names import require_name
 from lca.store.schema import KEEP, MANTISSA_BITS, PRECISIONS, RULES, SPLITS
@@ -56,6 +58,7 @@ class AllocateConfig:
     )
     audit: float = option(
         default=0.01,
+        limits=(0, 1),
         metavar="FRACTION",
         help="Fraction of iterations to integrate again on a finer grid, which measures the error of the LCA values. "
         "At least 20 iterations are audited, or fewer if the run is short. Zero turns the audit off.",
@@ -63,6 +66,7 @@ class AllocateConfig:
     )
     seed: int = option(
         default=0,
+        limits=(0, LARGEST_SEED),
         help="Random seed for choosing the audited iterations and the subset of examples.",
         metavar="SEED",
         group="Accuracy",
@@ -75,6 +79,7 @@ class AllocateConfig:
     )
     examples: int | None = option(
         default=None,
+        limits=(1, MANY),
         metavar="N",
         help="Use a fixed, class-stratified subset of N examples.",
         unset="all",
@@ -101,12 +106,14 @@ class AllocateConfig:
     )
     keep_bits: int = option(
         default=MANTISSA_BITS,
+        limits=(1, MANTISSA_BITS),
         metavar="BITS",
         help="Mantissa bits kept per LCA value. Sums are unaffected.",
         group="Storage",
     )
     batch_size: int | None = option(
         default=None,
+        limits=(1, MANY),
         metavar="N",
         help="Number of examples per batch when the split is evaluated. With BatchNorm or another operation that mixes "
         "the examples of a batch, the loss depends on it.",
@@ -146,14 +153,6 @@ class AllocateConfig:
             )
         if self.max_intervals < 2 or self.max_intervals & (self.max_intervals - 1) or self.max_intervals > 2**14:
             raise UsageError("max_intervals", expected="a power of two from 2 to 16384", found=str(self.max_intervals))
-        if not 0 <= self.audit <= 1:
-            raise UsageError("audit", expected="a fraction of the iterations from 0 to 1", found=str(self.audit))
-        for name in ("batch_size", "examples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(name, expected="at least 1", found=str(value))
-        if not 1 <= self.keep_bits <= MANTISSA_BITS:
-            raise UsageError("keep_bits", expected=f"1 to {MANTISSA_BITS}", found=str(self.keep_bits))
         if self.iterations is not None:
             _parse_slice(self.iterations)
 
@@ -176,7 +175,7 @@ class AllocateConfig:
 
 def _parse_slice(text: str) -> slice:
     parts = text.split(":")
-    if not 2 <= len(parts) <= 3 or not all(part == "" or part.isdecimal() for part in parts) or parts[2:] == ["0"]:
+    if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[0-9]{0,12}", part) for part in parts) or parts[2:] == ["0"]:
         expected = "a slice A:B or A:B:STEP without signs, such as 0:100, 400: or ::10"
         raise UsageError("iterations", expected=expected, found=repr(text))
     begin, end, step = ([int(part) if part else None for part in parts] + [None])[:3]

@@ -18,8 +18,12 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        device = torch.empty(0, device=name).device
+        torch.empty(0, device=device).cpu()  # fails on the device "meta", which has no data
+        if device.type == "cpu" and torch.device(name).index:
+            raise RuntimeError("there is only one CPU device")
+        return device
+    except (RuntimeError, AssertionError) as error:  # a NotImplementedError is a RuntimeError
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"device {name!r} is not usable: {reason}", remedy="Pass another device, such as cpu or auto."

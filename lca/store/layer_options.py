@@ -46,13 +46,17 @@ class LayerOptions:
     def parse(cls, text: str) -> Self:
         """Parse text such as "LAYER:lr=0.01,momentum=0.5"."""
         layers, _, given = text.rpartition(":")
-        options = {}
+        options: dict[str, float] = {}
         for part in given.split(","):
             name, _, value = part.partition("=")
             try:
-                options[LAYER_OPTIONS[name.strip()]] = float(value)
+                option, number = LAYER_OPTIONS[name.strip()], float(value)
             except (KeyError, ValueError):
                 layers = ""
+                break
+            if option in options:
+                raise UsageError(f"{text!r} sets {option} twice", remedy="Set each option of a layer once.")
+            options[option] = number
         if not layers:
             raise UsageError(
                 "layers",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lca.config import configuration, option
+from lca.config import LARGEST_FLOAT, LARGEST_SEED, MANY, configuration, option
 from lca.errors import UsageError
 from lca.store.chunks import CODECS, require_codec
 from lca.store.layer_options import Freeze, LayerOptions
@@ -96,10 +96,11 @@ class TrainConfig:
         group="Layers and initial weights",
     )
     batch_size: int = option(
-        default=250, help="Number of examples per mini-batch (250 in the paper).", group="Training"
+        default=250, limits=(1, MANY), help="Number of examples per mini-batch (250 in the paper).", group="Training"
     )
     epochs: int | None = option(
         default=None,
+        limits=(1, MANY),
         help="Number of epochs.",
         unset="depends on the problem; 1 for your own",
         metavar="N",
@@ -107,13 +108,18 @@ class TrainConfig:
     )
     iterations: int | None = option(
         default=None,
+        limits=(1, MANY),
         metavar="T",
         help="Number of iterations, as an alternative to epochs.",
         unset="depends on the problem",
         group="Training",
     )
     seed: int = option(
-        default=0, help="Random seed for weights, data order and dropout.", metavar="SEED", group="Training"
+        default=0,
+        limits=(0, LARGEST_SEED),
+        help="Random seed for weights, data order and dropout.",
+        metavar="SEED",
+        group="Training",
     )
     device: str = option(
         default="auto",
@@ -145,10 +151,6 @@ class TrainConfig:
             raise UsageError("epochs and iterations are mutually exclusive", remedy="Pass one of them.")
         if self.iterations is None and self.epochs is None:
             object.__setattr__(self, "epochs", 1)
-        for name in ("batch_size", "epochs", "iterations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(name, expected="at least 1", found=str(value))
 
     def _resolve_optimizer(self) -> None:
         for name, default in OPTIMIZERS[self.optimizer].items():
@@ -187,8 +189,9 @@ class TrainConfig:
         """Raise UsageError unless the optimizer has this option and allows this value."""
         if OPTIMIZERS[self.optimizer][name] is None:
             raise UsageError(f"{self.optimizer} has no {name}{where}", remedy=f"Leave {name} out.")
-        limit = 1 if name == "momentum" else float("inf")
+        limit = 1 if name == "momentum" else LARGEST_FLOAT
         if not 0 <= value < limit:
             least = "a positive number" if name == "learning_rate" else "a number of at least 0"
+            least += f", and below {LARGEST_FLOAT:g}" if value >= limit else ""
             expected = "0 <= momentum < 1" if name == "momentum" else least
             raise UsageError(f"{name}{where}", expected=expected, found=str(value))

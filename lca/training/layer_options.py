@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lca.errors import UsageError
 from lca.model.parameters import build_table, get_trainable
 from lca.store.layer_options import Freeze, LayerOptions
 from lca.store.parameters import match_layers
@@ -21,8 +22,13 @@ def find_options(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, d
 
 
 def find_frozen(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, int]]:
-    """Return each frozen parameter with the first iteration that does not move it."""
+    """Return each frozen parameter with the first iteration that does not move it.
+
+    Raises UsageError if every layer is frozen from the beginning.
+    """
     table = build_table(model)
     freezes = [(match_layers(freeze.layers, table.layers), freeze.start) for freeze in map(Freeze.parse, texts)]
     starts = [[start for layers, start in freezes if p.layer in layers] for p in table]
+    if all(0 in each for each in starts):
+        raise UsageError("freeze selects every layer, so nothing is trained", remedy="Leave at least one layer out.")
     return [(tensor, min(s)) for tensor, s in zip(get_trainable(model).values(), starts, strict=True) if s]

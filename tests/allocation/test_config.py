@@ -19,7 +19,7 @@ def allocate(run, problem, name, **options):
         ({"max_intervals": 12}, "max_intervals: expected a power of two from 2 to 16384, found 12"),
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
         ({"rule": "boole"}, "rule: expected one of simpson, trapezoid, adaptive, first-order, found 'boole'"),
-        ({"audit": 1.5}, "audit: expected a fraction of the iterations from 0 to 1, found 1.5"),
+        ({"audit": 1.5}, "audit: expected 0 to 1, found 1.5"),
     ],
 )
 def test_invalid_option_is_named(options, message):

@@ -375,3 +375,23 @@ def test_signal_is_reported_and_the_run_can_be_resumed(tmp_path):
     result = call("info", path).stdout
     assert "training" in result.splitlines()[0]
     assert "of 1,000,001 iterates; 2,778 parameters" in result
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--seed=-1", "seed: expected at least 0, found -1"),
+        (f"--seed={10**22}", "seed: expected 0 to 9,223,372,036,854,775,807, found 1"),
+        (f"--iterations={10**20}", "iterations: expected 1 to 1,000,000,000,000, found 1"),
+        ("--lr=1e308", "learning_rate: expected a positive number, and below 3.4e+38, found 1e+308"),
+        ("--set=width=1e30", "width: expected at most 1,000, found 1e+30"),
+        ("--device=meta", "device 'meta' is not usable"),
+        ("--device=cpu:7", "device 'cpu:7' is not usable: there is only one CPU device"),
+        ("--freeze=*", "freeze selects every layer, so nothing is trained"),
+        ("--layer=fc1:lr=0.1,lr=0.2", "'fc1:lr=0.1,lr=0.2' sets learning_rate twice"),
+    ],
+)
+def test_values_out_of_range_are_usage_errors(tmp_path, option, message):
+    result = call("train", "digits-fc", "--batch-size", 100, option, "--out", tmp_path / "run.zarr", status=2)
+    assert message in result.stderr
+    assert not (tmp_path / "run.zarr").exists()

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,8 @@ from lca.problem.zoo.text import STANDARD_LIBRARY
 from lca.problem.zoo.transformer import transformer
 
 Option = int | float
+
+LARGEST_OPTION = 1_000  # beyond it, a network would not fit into memory
 
 # The meaning of each problem option. The signature of a network determines which options its problem has.
 OPTIONS = {
@@ -65,6 +68,8 @@ def _parse_number(name: str, value: Any, kind: type) -> Option:
     except (ValueError, TypeError):
         expected = "a whole number" if kind is int else "a number"
         raise UsageError(name, expected=expected, found=repr(value)) from None
+    if LARGEST_OPTION < number < inf:
+        raise UsageError(name, expected=f"at most {LARGEST_OPTION:,}", found=f"{number:g}")
     return number
 
 
