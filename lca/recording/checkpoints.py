@@ -176,7 +176,27 @@ def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tenso
                 found=str(tuple(value.shape)),
                 remedy="Pass the problem whose model was saved.",
             )
+        if kind := _describe_unusable(value):
+            raise LCAError(
+                f"{name} in {file}",
+                expected="a dense tensor of finite real numbers",
+                found=kind,
+                remedy="Save it again as such a tensor, or leave the checkpoint out.",
+            )
         tensor.copy_(value)
+
+
+def _describe_unusable(value: Tensor) -> str:
+    """Say why the values of a tensor cannot become parameters. Empty if they can."""
+    for kind, is_so in (
+        ("a complex tensor", value.is_complex()),
+        ("a sparse tensor", value.layout != torch.strided),
+        ("a tensor without data, on the device meta", value.is_meta),
+        ("a quantized tensor", value.is_quantized),
+    ):
+        if is_so:
+            return kind
+    return "" if bool(torch.isfinite(value).all()) else "values that are NaN or infinite"
 
 
 def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ nothing prevents two processes from writing to the same URL.
 """
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -103,9 +104,16 @@ class Local:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
             yield Path(folder) / "new"
-            if self.path.exists():
-                self.path.rmdir()  # it is empty, as is_free has checked
-            (Path(folder) / "new").rename(self.path)
+            try:
+                if self.path.exists():
+                    self.path.rmdir()  # it is empty, as is_free has checked
+                (Path(folder) / "new").rename(self.path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise UsageError(
+                    f"another process has created {self.path} in the meantime", remedy="Choose another path."
+                ) from error
 
     def lock(self, name: str, shared: bool = False) -> AbstractContextManager[object]:
         """Return a lock on the store, based on the file `name` in it."""

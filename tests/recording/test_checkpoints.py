@@ -185,3 +185,25 @@ def test_damaged_safetensors_and_unusual_keys_are_reported(tmp_path, problem, ch
     ):
         with pytest.raises(LCAError, match=message):
             import_checkpoints(tmp_path / "run.zarr", [folder, tmp_path / name], problem())
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda x: x + 1j, "a complex tensor"),
+        (lambda x: x.to_sparse(), "a sparse tensor"),
+        (lambda x: x.to("meta"), "a tensor without data, on the device meta"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "a quantized tensor"),
+        (lambda x: x * float("nan"), "values that are NaN or infinite"),
+        (lambda x: x / 0, "values that are NaN or infinite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_checkpoints_with_unusable_tensors_are_refused(tmp_path, problem, change, found):
+    state = problem().model.state_dict()
+    name = next(iter(state))
+    torch.save(state, tmp_path / "0.pt")
+    torch.save({**state, name: change(state[name])}, tmp_path / "1.pt")
+    with pytest.raises(LCAError, match=f"{name} in .*1.pt: expected a dense tensor of finite .*, found {found}"):
+        lca.import_checkpoints(tmp_path / "run.zarr", [tmp_path / "0.pt", tmp_path / "1.pt"], problem())
+    assert not (tmp_path / "run.zarr").exists()

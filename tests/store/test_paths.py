@@ -220,3 +220,16 @@ def test_a_missing_package_is_named_in_the_error():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "LCAError: s3://bucket/run.zarr needs a package that is not installed" in done.stderr
     assert "pip install 'loss-change-allocation[cloud]'" in done.stderr
+
+
+def test_a_run_that_another_process_creates_at_the_same_time_is_not_replaced(tmp_path):
+    """Both processes find the place free. The second one to finish its store must not replace the first."""
+    place = locate(tmp_path / "run.zarr")
+    with (
+        pytest.raises(UsageError, match="another process has created .*run.zarr in the meantime. Choose another path"),
+        place.create_folder() as folder,
+    ):
+        folder.mkdir()
+        (tmp_path / "run.zarr").mkdir()
+        (tmp_path / "run.zarr" / "zarr.json").write_text("{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
