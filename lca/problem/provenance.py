@@ -98,16 +98,17 @@ class ChangedBuffers:
 
     def describe_during(self) -> str:
         """Return a remark on the buffers that changed while the run was recorded."""
-        values = "the values at its end" if self.are_final else "other values than at its start or end"
-        values = "the values at its start" if self.are_first else values
-        return f"training changed {list_buffers(self.during)}. The loss is computed with {values}."
+        values = "the final values" if self.are_final else "other values than the initial or the final ones"
+        values = "the initial values" if self.are_first else values
+        return f"training changed {list_buffers(self.during)}. The allocated loss is computed with {values}."
 
     def describe_since(self) -> list[str]:
         """Return a remark on the buffers in `since`, if there are any."""
         if not self.since:
             return []
         return [
-            f"{list_buffers(self.since)} changed since recording began. The loss is computed with the current values."
+            f"{list_buffers(self.since)} changed since recording began. The allocated loss is computed with the "
+            "current values."
         ]
 
 

@@ -96,7 +96,7 @@ def require_same_loss(run: Run, problem: Problem, losses: ReferenceLosses, other
     if buffers.during and (differences or not recorded):
         remarks.append(buffers.describe_during())
     if differences:
-        remarks.append(f"the loss is not the one of the training: {differences[max(differences)]}.")
+        remarks.append(f"the allocated loss is not that of the training: {differences[max(differences)]}.")
     return remarks
 
 

@@ -124,4 +124,4 @@ def test_an_allocation_is_not_continued_with_another_loss(run, problem):
     assert summary.within_bounds
     doubled = lca.allocate(run, other, **options, other_loss=True, name="doubled")
     assert doubled.change == pytest.approx(2 * summary.change, rel=1e-6)
-    assert any("the loss is not the one of the training" in remark for remark in doubled.remarks)
+    assert any("the allocated loss is not that of the training" in remark for remark in doubled.remarks)

@@ -107,14 +107,14 @@ def test_changed_buffers_are_noted(tmp_path):
     other = small_problem(model=Features(1, frozen=False))
     notes = lca.check(tmp_path / "run.zarr", other, CPU).notes
     assert notes == [
-        "the buffer random changed since recording began. The loss is computed with the current values.",
-        "training changed the buffer n. The loss is computed with the values at its start.",
+        "the buffer random changed since recording began. The allocated loss is computed with the current values.",
+        "training changed the buffer n. The allocated loss is computed with the initial values.",
     ]
     found = []
     lca.allocate(tmp_path / "run.zarr", other, CPU, on_preflight=lambda checked: found.extend(checked.remarks))
     assert found == notes == lca.open(tmp_path / "run.zarr").allocation("train").attributes["remarks"]
     (note,) = lca.check(tmp_path / "run.zarr", given, CPU).notes  # the trained model itself, whose counter has advanced
-    assert note == "training changed the buffer n. The loss is computed with the values at its end."
+    assert note == "training changed the buffer n. The allocated loss is computed with the final values."
 
 
 def test_problem_with_another_name_is_noted(tmp_path):

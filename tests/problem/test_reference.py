@@ -99,7 +99,7 @@ def test_loss_that_depends_on_a_buffer_changed_by_training_is_refused(tmp_path, 
             function(path, fresh, **CPU)
     assert lca.open(path).allocations == []
     remarks = lca.check(path, given, **CPU).remarks  # the trained model has the final buffers
-    assert "The loss is computed with the values at its end." in remarks[0]
+    assert "The allocated loss is computed with the final values." in remarks[0]
     assert "at iterate 0, the loss of the first training examples was" in remarks[1]
     assert lca.allocate(path, given, **CPU).within_bounds
     _, start = lca.check(path, fresh, **CPU, other_loss=True).remarks
