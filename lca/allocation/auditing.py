@@ -64,7 +64,7 @@ def _audit_iteration(task: Task, t: int, n: int) -> dict[str, float]:
         return total
 
     if "lca" in task.allocation.arrays:
-        stored = np.asarray(task.allocation.lca[:, t], np.float64)
+        stored = task.allocation.read_part("lca", (slice(None), t)).astype(np.float64)
     else:
         stored = task.steps.integrate(task.steps.take(t), n).allocation.cpu().numpy()
     rule = Simpson.start(sum_at([0.0, 1.0]), sum_at(odd_nodes(2)))

@@ -59,7 +59,7 @@ def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> 
 
 def require_same_first_loss(allocation: Allocation, t: int, loss: float) -> None:
     """Raise LCAError if the allocation was begun with another loss, judging from the loss at its first iterate t."""
-    stored = float(np.asarray(allocation.loss[t]))
+    stored = float(allocation.read_part("loss", t))
     if np.isfinite(stored) and abs(loss - stored) > SAME_LOSS * max(abs(loss), abs(stored)):
         raise LCAError(
             f"the loss at iterate {t} differs from that in {allocation.path}, which was begun with another loss, model "

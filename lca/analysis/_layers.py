@@ -132,7 +132,7 @@ def _sum_by_class(allocation: Allocation, chosen: Iterations, n_classes: int) ->
     table = allocation.parameters
     total = np.zeros((n_classes, len(table)))
     for span in allocation.blocks_of_run if n_classes else ():
-        total += np.asarray(allocation.class_lca[span])[chosen.mask[span]].sum(axis=0)
+        total += allocation.read_part("class_lca", span)[chosen.mask[span]].sum(axis=0)
     return table.sum_by_layer(total)
 
 

@@ -126,7 +126,7 @@ def prune(
     chosen = choose_iterations(allocation)
     totals = ParameterTotals(run.parameters)
     feed(run, allocation.lca, chosen.mask, [totals])
-    theta = np.asarray(run.weights[:, run.n_iterations])
+    theta = run.iterate(run.n_iterations)
     kernels = np.concatenate([np.arange(p.offset, p.offset + p.size) for p in run.parameters if p.kind == "kernel"])
     importance = {
         "LCA": -totals.totals,

@@ -110,7 +110,7 @@ class BlockWriter:
                 ready.synchronize()
             rows = buffer[:n].numpy()
             if self._last is None and begin:
-                self._last = np.asarray(self.run.weights[:, begin - 1])
+                self._last = self.run.iterate(begin - 1)
             self._moved += find_moved(self._last, rows)
             if self.first_not_finite is None and not np.isfinite(rows[-1]).all():  # such a parameter remains so
                 self.first_not_finite = begin + int(np.argmin(np.isfinite(rows).all(axis=1)))

@@ -1,6 +1,7 @@
 """Read-only access to one allocation of a run store."""
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -8,12 +9,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from lca.errors import Argument, Call, LCAError
+from lca.errors import Argument, Call, DamagedError, LCAError, Remedy
 from lca.store.blocks import Blocks, ceil_div
-from lca.store.chunks import WRITE_ALL, Array
+from lca.store.chunks import WRITE_ALL, Array, detect_damage, open_array, read_part
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
-from lca.store.schema import ARRAYS, OPTIONAL
+from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, require_attributes
 from lca.text import facts, html_facts
 
 
@@ -32,7 +33,9 @@ class Allocation:
 
     def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
         self.run_path, self.group, self.parameters, self.blocks_of_run = run_path, group, parameters, blocks
-        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+        with self._detect_damage("zarr.json"):
+            self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+            require_attributes(self.attributes, ALLOCATION_ATTRIBUTES)
 
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:
@@ -43,8 +46,11 @@ class Allocation:
                 f"lca/{self.name} of {self.run_path} has no {name}",
                 remedy=("Replace it with ", remake, ", or keep it and pass another ", Argument("name"), "."),
             )
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
+        where = f"{self.run_path}/lca/{self.name}/{name}"
+        array = open_array(self.group, name, where, self._remedy, len(ARRAYS[name][1]))
+        expected = tuple(self.sizes[dimension] for dimension in ARRAYS[name][1])
+        if array.shape != expected:
+            raise DamagedError(f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self._remedy)
         return array.with_config(WRITE_ALL)  # zarr does not store this setting
 
     def __dir__(self) -> list[str]:
@@ -53,8 +59,27 @@ class Allocation:
     @cached_property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that this allocation has."""
-        found = set(self.group.array_keys())
-        return tuple(name for name in ARRAYS if name in found)
+        with self._detect_damage("its arrays"):
+            found = set(self.group.array_keys())
+        names = tuple(name for name in ARRAYS if name in found)
+        if missing := [name for name in ARRAYS if name not in found and self._is_required(name)]:
+            where = f"{self.run_path}/lca/{self.name}/{missing[0]}"
+            raise DamagedError(f"{where} is damaged: its metadata are missing", remedy=self._remedy)
+        return names
+
+    def _is_required(self, name: str) -> bool:
+        """Return whether the allocation was created with this array, according to its attributes."""
+        a = self.attributes
+        optional = {"lca": a.get("keep") == "lca", "class_lca": a.get("classes")}
+        optional |= {"gradient_sign": a.get("gradient_signs")}
+        return bool(optional.get(name, True))
+
+    @property
+    def _remedy(self) -> Remedy:
+        return ("To find all damaged parts, use ", Call("verify", self.run_path), ".")
+
+    def _detect_damage(self, name: str) -> AbstractContextManager[None]:
+        return detect_damage(f"{self.run_path}/lca/{self.group.basename}/{name}", self._remedy)
 
     @property
     def name(self) -> str:
@@ -106,8 +131,27 @@ class Allocation:
         return int(np.count_nonzero(self.read("status")))
 
     def read(self, name: str) -> NDArray[Any]:
-        """Read a whole array into memory."""
-        return np.asarray(getattr(self, name)[:])
+        """Read a whole array into memory.
+
+        Args:
+            name: Name of the array.
+
+        Raises:
+            DamagedError: The array cannot be read.
+        """
+        return self.read_part(name, slice(None))
+
+    def read_part(self, name: str, where: Any) -> NDArray[Any]:
+        """Read a part of an array.
+
+        Args:
+            name: Name of the array.
+            where: Index or slices of the part.
+
+        Raises:
+            DamagedError: The part cannot be read.
+        """
+        return read_part(getattr(self, name), where, f"{self.run_path}/lca/{self.name}/{name}", self._remedy)
 
     def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """Read the part of each array that belongs to one block of iterations.
@@ -123,7 +167,7 @@ class Allocation:
         for name in self.arrays if names is None else names:
             if name != "blocks":
                 where, axis = self.place(name, block)
-                found[name] = np.moveaxis(np.asarray(getattr(self, name)[where]), axis, 0)
+                found[name] = np.moveaxis(self.read_part(name, where), axis, 0)
         return found
 
     def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:

@@ -1,7 +1,8 @@
 """The layout of arrays on disk: chunks, shards and codecs."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
@@ -100,14 +101,31 @@ def create_array(
     )
 
 
-def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
-    """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
+@contextmanager
+def detect_damage(name: str, remedy: Remedy = "") -> Iterator[None]:
+    """Turn exceptions of reading data or metadata into a DamagedError that refers to what is read as `name`."""
     try:
-        return np.asarray(array[where])
-    except LCAError:  # the store cannot be reached, which says nothing about its content
+        yield
+    except (LCAError, MemoryError):  # the store cannot be reached, which says nothing about its content
         raise
     except Exception as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
-        raise DamagedError(f"{name} is damaged: {error}", remedy=remedy) from error
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise DamagedError(f"{name} is damaged: {why}", remedy=remedy) from error
+
+
+def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
+    """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
+    with detect_damage(name, remedy):
+        return np.asarray(array[where])
+
+
+def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, ndim: int) -> Array:
+    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has other dimensions."""
+    with detect_damage(where, remedy):
+        array = group[name]
+        if not isinstance(array, zarr.Array) or array.ndim != ndim:
+            raise ValueError(f"expected an array with {ndim} dimensions")
+        return array
 
 
 def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import zarr
 
-from lca.errors import LCAError
-from lca.store.paths import Location
+from lca.errors import Call, DamagedError, LCAError
+from lca.store.chunks import detect_damage
+from lca.store.paths import ROOT, Location
 
 _UNKNOWN_FILE = "Object at .* is not recognized"  # zarr's warning about other files, such as a half-written one
 
@@ -26,7 +27,13 @@ def write(path: Location) -> None:
     finishes.
     """
     with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
-        zarr.consolidate_metadata(path.zarr_store())  # marked as optional, so other readers may ignore it
+        try:
+            zarr.consolidate_metadata(path.zarr_store())  # marked as optional, so other readers may ignore it
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DamagedError(
+                f"the metadata below {path} are damaged: {error}",
+                remedy=("To find the damaged file, use ", Call("verify", path), "."),
+            ) from error
     if not is_current(path):
         drop(path)
 
@@ -47,9 +54,17 @@ def ensure(path: Location) -> None:
 
 
 def drop(path: Location) -> None:
-    """Remove the consolidated metadata from the root, if there are any."""
-    if read_metadata(path) is not None:
-        open_root(path, "r+").update_attributes({})  # rewrites the root's metadata without the copy
+    """Remove the consolidated metadata from the root, if there are any or they are damaged."""
+    try:
+        exist = read_metadata(path) is not None
+    except LCAError:
+        raise
+    except Exception:  # zarr raises many types of exceptions for damaged metadata
+        exist = True
+    if exist:
+        with detect_damage(f"{path}/{ROOT}"):
+            root = open_root(path, "r+")
+        root.update_attributes({})  # rewrites the root's metadata without the copy
 
 
 def open_root(path: Location, mode: str) -> zarr.Group:
@@ -59,7 +74,12 @@ def open_root(path: Location, mode: str) -> zarr.Group:
 
 def is_current(path: Location) -> bool:
     """Return whether the consolidated metadata are missing or equal to the metadata of all arrays and groups."""
-    copied = read_metadata(path)
+    try:
+        copied = read_metadata(path)
+    except LCAError:
+        raise
+    except Exception:  # zarr raises many types of exceptions for damaged metadata
+        return False
     if copied is None:
         return True
     with _ignore_warnings(_UNKNOWN_FILE):

@@ -14,11 +14,11 @@ from lca.errors import Call, LCAError, Remedy, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.blocks import Blocks
-from lca.store.chunks import Array, read_part
+from lca.store.chunks import Array, detect_damage, open_array, read_part
 from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
-from lca.store.schema import SCHEMA, SPLITS
+from lca.store.schema import RUN_ATTRIBUTES, SCHEMA, SPLITS, require_attributes
 from lca.text import facts, html_facts, pluralize, size
 
 if TYPE_CHECKING:
@@ -42,20 +42,21 @@ class Run:
 
     def __init__(self, path: Location, group: zarr.Group) -> None:
         self.path, self.group = path, group
-        self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
-        self.parameters = ParameterTable.from_json(self.attributes["parameters"])
+        with detect_damage(f"{path}/{ROOT}"):
+            self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+            self.parameters = ParameterTable.from_json(self.attributes["parameters"])
+            require_attributes(self.attributes, RUN_ATTRIBUTES)
 
     @cached_property
     def weights(self) -> Array:
         """All iterates, with shape (parameter, iterate) and dtype float32, or float64 if the model is in float64."""
-        array = self.group["weights"]
-        assert isinstance(array, zarr.Array)
-        return array
+        return open_array(self.group, "weights", f"{self.path}/weights", verify_remedy(self.path), 2)
 
     @property
     def training(self) -> dict[str, Array]:
         """Arrays with one value per iteration of the training, by name, such as "loss" and "learning_rate"."""
-        return dict(subgroup(self.group, "training").arrays())
+        with detect_damage(f"{self.path}/training", verify_remedy(self.path)):
+            return dict(subgroup(self.group, "training").arrays())
 
     @property
     def status(self) -> str:
@@ -86,16 +87,20 @@ class Run:
     def n_unmoved(self) -> int:
         """The number of iterations that changed no parameter, such as steps that a gradient scaler skipped."""
         moved = self.training.get("moved")
-        return 0 if moved is None else int((np.asarray(moved[:]) == 0).sum())
+        if moved is None:
+            return 0
+        values = read_part(moved, slice(None), f"{self.path}/training/moved", verify_remedy(self.path))
+        return int((values == 0).sum())
 
     @property
     def allocations(self) -> list[str]:
         """The names of the allocations in the store."""
-        if "lca" not in self.group:
-            return []
         # An allocation whose creation was interrupted does not count.
-        groups = subgroup(self.group, "lca").groups()
-        return sorted(name for name, group in groups if _status(group) != "creating")
+        with detect_damage(f"{self.path}/lca", verify_remedy(self.path)):
+            if "lca" not in self.group:
+                return []
+            groups = subgroup(self.group, "lca").groups()
+            return sorted(name for name, group in groups if _status(group) != "creating")
 
     def allocation(self, name: str = "train") -> Allocation:
         """Open an allocation of this run.
@@ -246,7 +251,9 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
             raise UsageError(f"{path} does not exist", remedy=("Create a run with ", Call("train", path), "."))
         raise UsageError(f"{path} is not a run store", expected="a zarr.json with the attribute 'lca'", found="none")
     path.require_plain()
-    run = Run(path, consolidated.open_root(path, mode))
+    with detect_damage(f"{path}/{ROOT}"):
+        group = consolidated.open_root(path, mode)
+    run = Run(path, group)
     if run.attributes.get("schema") != SCHEMA:
         raise LCAError(
             f"the schema of {path}",

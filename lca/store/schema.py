@@ -9,12 +9,15 @@
 docs/reference/store.md describes the store for readers who do not use lca.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 from lca.errors import Argument
 
 SCHEMA = 3
 NAN = float("nan")
+LARGEST = 10**11  # largest number of iterates in a run
 
 SPLITS = ("train", "val", "test")
 RULES = ("simpson", "trapezoid", "adaptive", "first-order")
@@ -66,3 +69,21 @@ OPTIONAL = {
     "class_lca": Argument("by_class", True),
     "gradient_sign": Argument("gradient_signs", True),
 }
+
+# The attributes that every run and every allocation must have, with their types and smallest values.
+RUN_ATTRIBUTES: dict[str, tuple[type, int | None]] = {
+    "status": (str, None),
+    "iterates": (int, 0),
+    "block": (int, 1),
+    "codec": (str, None),
+}
+ALLOCATION_ATTRIBUTES: dict[str, tuple[type, int | None]] = {"status": (str, None)}
+
+
+def require_attributes(attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]) -> None:
+    """Raise ValueError unless all required attributes exist with the right types and values."""
+    for name, (kind, smallest) in required.items():
+        value: Any = attributes.get(name)
+        fits = type(value) is kind
+        if not fits or (smallest is not None and not smallest <= value <= LARGEST):
+            raise ValueError(f"the attribute {name} is {value!r}")

@@ -17,7 +17,7 @@ from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.checked_file import read_checked
-from lca.store.chunks import Array, find_missing_files, read_part
+from lca.store.chunks import Array, detect_damage, find_missing_files, read_part
 from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
@@ -99,10 +99,14 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
         what = "neither a file nor a folder, so that nothing was read"
         return Verdict(str(run.path), [Finding(name, f"{kind}, {what}") for name, kind in special.items()], [], 0)
     with RunWriter(run).lock() if repair else nullcontext():
-        findings = [*_check_table(run), *_check_training(run), *_check_weights(run, remarks), *_check_state(run)]
-        for name in run.allocations:
-            findings += _check_allocation(run.allocation(name))
-        findings += _check_consolidated(run)
+        findings = [
+            *_check_table(run),
+            *_until_damaged("training", lambda: _check_training(run)),
+            *_until_damaged("weights", lambda: _check_weights(run, remarks)),
+            *_check_state(run),
+            *_until_damaged("lca", lambda: _check_allocations(run)),
+            *_until_damaged(ROOT, lambda: _check_consolidated(run)),
+        ]
         if repair:
             for finding in findings:
                 if finding.repair:
@@ -117,6 +121,20 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
 def repair_call(verdict: Verdict) -> Call:
     """Return the call that marks damaged parts as missing, for the remedy of an error."""
     return Call("verify", verdict.path, repair=True)
+
+
+def _until_damaged(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of a check. If damage prevents it from going on, yield this as the last one."""
+    try:
+        with detect_damage(where):
+            yield from check()
+    except DamagedError as error:
+        yield Finding(where, str(error))
+
+
+def _check_allocations(run: Run) -> Iterator[Finding]:
+    for name in run.allocations:
+        yield from _until_damaged(f"lca/{name}", lambda name=name: _check_allocation(run.allocation(name)))  # type: ignore[misc]
 
 
 def _check_table(run: Run) -> Iterator[Finding]:
@@ -215,15 +233,12 @@ def _check_moved(run: Run, unmoved: list[int]) -> Iterator[Finding]:
 
 def _check_allocation(allocation: Allocation) -> Iterator[Finding]:
     prefix, writer, blocks = f"lca/{allocation.name}", AllocationWriter(allocation), allocation.blocks_of_run
-    sizes = allocation.sizes
-    for name in allocation.arrays:
-        yield from _check_shape(f"{prefix}/{name}", getattr(allocation, name), tuple(sizes[d] for d in ARRAYS[name][1]))
     missing = {
         (name, coordinates[ARRAYS[name][1][0] in ("parameter", "packed")])
         for name in allocation.arrays
         for coordinates in find_missing_files(allocation.path / name, getattr(allocation, name))
     }
-    done = allocation.read("blocks")
+    done = np.asarray(allocation.blocks[:])
     if allocation.complete and not done.all():
         missing_blocks = pluralize(int((done == 0).sum()), "unfinished block")
         yield Finding(prefix, f"marked as complete, but has {missing_blocks}", writer.reopen)

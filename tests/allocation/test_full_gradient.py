@@ -63,12 +63,12 @@ def test_bfloat16_rounds_gradients_but_not_the_loss_of_an_iterate():
 def test_compiled_model_gives_the_same_allocation(run, problem):
     for compiled in (False, True):
         config = lca.AllocateConfig(
-            name=f"compile {compiled}", compile=compiled, iterations="0:5", audit=0, batch_size=25, device="cpu"
+            name=f"compile-{compiled}", compile=compiled, iterations="0:5", audit=0, batch_size=25, device="cpu"
         )
         given = problem()
         lca.allocate(run, given, config)
         assert set(given.model.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
-    eager, compiled = (lca.open(run).allocation(f"compile {c}") for c in (False, True))
+    eager, compiled = (lca.open(run).allocation(f"compile-{c}") for c in (False, True))
     assert compiled.attributes["compile"]
     np.testing.assert_allclose(compiled.lca[:, :5], eager.lca[:, :5], rtol=1e-3, atol=1e-7)
 
