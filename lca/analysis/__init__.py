@@ -1,12 +1,13 @@
 """Questions about allocated runs.
 
 Each question is a function that takes a path or an ``lca.Run`` and returns a frozen dataclass of arrays and numbers.
-For a sequence of runs it returns a ``Results``, a tuple with one result per run. The ``repr()`` of both shows tables,
-notebooks show them as HTML, and ``to_frame()`` converts a table to a ``pandas.DataFrame``. LCA is in units of the loss
-(nats for cross-entropy). Below 0 it lowers the loss (helps), above 0 it raises the loss (hurts).
+For a sequence of runs, it returns ``Results``, a tuple with one result per run. (``compare`` and ``trend`` always take
+several runs and return a single result.) The ``repr()`` of a result or of ``Results`` shows tables, notebooks show them
+as HTML, and ``to_frame()`` converts a table to a ``pandas.DataFrame``. LCA is in units of the loss (nats for
+cross-entropy). LCA below 0 lowers the loss (helps), and LCA above 0 raises it (hurts).
 
 Large arrays are read piece by piece, so memory use is bounded regardless of the number of parameters K and iterations
-T. Iterations that are not allocated or not finite are excluded and reported, never read as 0.
+T. Iterations that are not allocated or not finite are excluded and reported. They are never read as 0.
 """
 
 from lca.analysis._compare import Comparison, compare

@@ -88,7 +88,7 @@ def compare(
 ) -> Comparison:
     """Compare two groups of runs by the total LCA of each layer and by their final losses.
 
-    If both groups have the same seeds, each of them once, the p-values are from paired t-tests of the differences
+    If both groups have the same seeds, each exactly once, the p-values are from paired t-tests of the differences
     between runs with the same seed. Otherwise they are from Welch's t-tests, which allow different variances.
 
     Source: arXiv 1909.01440, section 4, figures 4 and S13.
@@ -99,7 +99,8 @@ def compare(
         name: Name of the allocation.
 
     Returns:
-        The LCA and the losses of both groups, in units of the loss (nats for cross-entropy), with p-values.
+        The total LCA of each layer and the final losses of both groups, in units of the loss (nats for cross-entropy),
+        with p-values.
 
     Raises:
         LCAError: If the runs have different models, or a run has no such allocation or no usable iteration in it.
@@ -127,7 +128,7 @@ def compare(
 
 
 def _has_final_loss(run: Run, split: str) -> bool:
-    """Return whether the allocation named after a split has the loss of the last iterate over all its examples."""
+    """Return whether the allocation named after a split has a finite loss of the last iterate over the whole split."""
     if split not in run.allocations:
         return False
     allocation = run.allocation(split)

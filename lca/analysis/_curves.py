@@ -18,16 +18,14 @@ from lca.store.parameters import ParameterTable
 from lca.store.run import Run, verify_remedy
 
 N_SELECTED = 5  # number of parameters that each of "best", "worst" and "random" selects
-MAX_CURVES = 1_000
+MAX_CURVES = 1_000  # largest number of parameters that can be selected
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
 class Curves(Result):
-    """The LCA of selected parameters over time.
-
-    For several runs, there is one table per run.
+    """The LCA of selected parameters over time. For several runs, there is one table per run.
 
     Attributes:
         run: Path of the run.
@@ -84,9 +82,9 @@ def curves(
 
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
-        parameters: The parameters to select. "best", "worst" and "random" each select five parameters: with the lowest
-            total LCA, with the highest, or at random. Other values select an index into θ ("4"), a whole tensor
-            ("fc1.weight"), or one parameter of a tensor ("fc1.weight[3, 7]").
+        parameters: The parameters to select. "best", "worst" and "random" each select five parameters: those with the
+            lowest total LCA, those with the highest, or a random choice. Other values select an index into θ ("4"), a
+            whole tensor ("fc1.weight"), or one parameter of a tensor ("fc1.weight[3, 7]").
         name: Name of the allocation. It must contain the LCA of each parameter.
         seed: Random seed for "random".
 
@@ -94,7 +92,8 @@ def curves(
         The LCA of each selected parameter in every iteration, in units of the loss (nats for cross-entropy).
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
+        LCAError: If the run has no such allocation, or the allocation lacks the LCA of each parameter or has no usable
+            iteration.
         UsageError: If a parameter is unknown, or more than 1,000 are selected.
 
     Example:
@@ -145,7 +144,7 @@ def name_parameter(index: int, table: ParameterTable) -> str:
 
 
 def _find_indices(text: str, table: ParameterTable) -> list[int]:
-    """Return the indices into θ that are selected by an index, a tensor name or an element of a tensor."""
+    """Return the indices into θ that "4", "fc1.weight" or "fc1.weight[3, 7]" selects."""
     tensor, bracket, at = text.partition("[")
     found = next((p for p in table if p.name == tensor), None)
     try:
@@ -156,7 +155,7 @@ def _find_indices(text: str, table: ParameterTable) -> list[int]:
         if found:
             place = tuple(int(part) for part in at.removesuffix("]").split(","))
             return [found.offset + int(np.ravel_multi_index(place, found.shape))]
-    except ValueError:  # not numbers, the wrong number of them, or out of range
+    except ValueError:  # indices that are not numbers, too many or too few, or out of range
         pass
     shapes = ", ".join(f"{p.name}{list(p.shape)}" for p in table)
     raise UsageError(

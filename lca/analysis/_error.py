@@ -25,9 +25,9 @@ class Errors(Result):
     Iterations that did not converge are included, because their error is part of the answer.
 
     Attributes:
-        summaries: The ``lca.Summary`` of each allocation, by its name.
-        rules: The quadrature rule of each allocation, by its name.
-        iterations: The iterations that were used in each allocation, by its name.
+        summaries: The certificate of each allocation, an ``lca.Summary``, by name of the allocation.
+        rules: The quadrature rule of each allocation, by name of the allocation.
+        iterations: The iterations that were used in each allocation, by name of the allocation.
     """
 
     summaries: dict[str, Summary]
@@ -45,9 +45,9 @@ class Errors(Result):
             )
         notes = [
             "|Σ A − ΔL|: cumulative residual, where ΔL is the loss change over all finite iterations.",
-            "largest residual: in a single iteration. gradients: full-set gradients per iteration.",
-            "part error %: Σ|A − exact| / Σ|A|. wrong signs %: parameters whose LCA has the wrong sign. Both are means "
-            "over all iterations, estimated from the audited ones, and shown as – if there was no audit.",
+            "largest residual: largest absolute residual of an iteration. gradients: full-set gradients per iteration.",
+            "part error %: Σ|A − exact| / Σ|exact|. wrong signs %: parameters whose LCA has the wrong sign. Both are "
+            "means over all iterations, estimated from the audited ones, and shown as – if there was no audit.",
         ]
         most = [max(result.iterations.values(), key=lambda chosen: chosen.n) for result in results]
         return Answer("error", [_tabulate_errors(results, names)], most, notes)
@@ -61,7 +61,7 @@ class LossCurve(Result):
         loss: L(θ_t) at every iterate, shape (T + 1,).
         allocated: Σ A of every iteration, shape (T,). NaN if the iteration is not allocated or not finite.
         residual: Σ A − ΔL of every iteration, shape (T,). NaN if the iteration is not allocated or not finite.
-        tolerance: Largest residual allowed in an iteration.
+        tolerance: Largest absolute residual allowed in an iteration.
         iterations: The iterations that were used.
     """
 
@@ -73,7 +73,7 @@ class LossCurve(Result):
 
     @property
     def stretches(self) -> list[NDArray[np.int64]]:
-        """Arrays of successive iterates, one for each contiguous range of allocated and finite iterations."""
+        """Indices of the iterates of each contiguous range of allocated and finite iterations, one array per range."""
         finite = np.flatnonzero(np.isfinite(self.allocated))
         parts = np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1)
         return [np.append(part, part[-1] + 1) for part in parts if len(part)]
@@ -100,7 +100,7 @@ class LossCurve(Result):
         of_runs = [figures(result) for result in results]
         column = Column(np.array([list(of_run.values()) for of_run in of_runs]), text=number)
         table = Table("quantity", list(of_runs[0]), {results[0].unit: column})
-        notes = ["Σ A: allocated loss change. ΔL: change of the loss. Below 0 the loss falls."]
+        notes = ["Σ A: allocated loss change. ΔL: change of the loss. Values below 0 mean that the loss fell."]
         return Answer("loss_curve", [table], [result.iterations for result in results], notes)
 
 
@@ -119,7 +119,7 @@ def loss_curve(run: Run, *, name: str = "train") -> LossCurve:
         cross-entropy). Iterations that did not converge are included.
 
     Raises:
-        LCAError: If the run has no such allocation, or none of its iterations is allocated.
+        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
 
     Example:
         >>> lca.analysis.loss_curve("run.zarr").loss
@@ -133,7 +133,7 @@ def loss_curve(run: Run, *, name: str = "train") -> LossCurve:
 
 @question
 def error(run: Run, *, names: Sequence[str] = ()) -> Errors:
-    """Report how exact the sum and the parts of allocations are.
+    """Report how exact the allocations of a run are, in their sums and in their parts.
 
     Source: arXiv 1909.01440, table S1.
 

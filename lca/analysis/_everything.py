@@ -41,8 +41,8 @@ class Everything(Result):
 
     Attributes:
         run: Path of the run.
-        answers: Results by question, equal to the results of asking each question separately.
-        unanswered: For each question without a result, an error that states the reason and the remedy.
+        answers: Results by question. They equal the results of asking each question separately.
+        unanswered: For each question, or part of a question, without a result: an error with the reason and the remedy.
     """
 
     run: str
@@ -70,7 +70,8 @@ class Combined:
 
     Attributes:
         answers: Answers to the questions that every run can answer.
-        unanswered: For each of the other questions, an error that states the reason and the remedy.
+        unanswered: For each question, or part of a question, that some run cannot answer: an error with the reason and
+            the remedy.
     """
 
     answers: list[Answer]
@@ -87,13 +88,15 @@ def everything(
 ) -> Everything:
     """Ask every question for which the run has the arrays, with the default options of each question.
 
-    This reads each large array once, which is faster than asking the questions one by one.
+    The result of ``synchrony`` includes LCA by class if the allocation has it. ``overfit`` uses the allocation "val",
+    or "test" if "val" is missing or incomplete. Asking all questions at once is faster than asking them one by one,
+    because each large array is read only once.
 
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        max_cells: Largest number of values (8 bytes each) kept for LCA by neuron and time, for all runs together.
-        subsets: Whether to analyze allocations over subsets of the examples too, which reads large arrays again.
+        max_cells: Largest number of values (8 bytes each) to keep for ``neurons``, for all runs together.
+        subsets: Whether to ask ``subset`` too, which reads the LCA of each parameter once more.
 
     Returns:
         The results by question, and the reasons why other questions have none.
@@ -110,7 +113,7 @@ def everything(
     unanswered = _find_lacking(run, allocation)
 
     def ask(asked: str, find: Callable[[], Result]) -> None:
-        """Store the result or the error, so that a failure does not affect the other questions."""
+        """Ask a question and store its result or its error, so that a failure does not affect the other questions."""
         if asked not in unanswered:
             try:
                 answers[asked] = find()
@@ -165,7 +168,7 @@ def combine(results: Sequence[Everything]) -> Combined:
 
 
 def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
-    """Return the error with a remark that it applies to other runs too."""
+    """Return the error with an added sentence that names the other runs it applies to."""
     if not others:
         return lacking
     parts = (lacking.remedy,) if isinstance(lacking.remedy, str) else lacking.remedy
@@ -174,7 +177,7 @@ def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
 
 
 def _ask_parts(run: Run, allocation: Allocation, max_cells: int, others: Sequence[Consumer]) -> dict[str, Result]:
-    """Answer the questions that need the LCA of each parameter in one pass, which also feeds the other consumers."""
+    """Read the LCA of each parameter once to answer all questions that need it, and feed the other consumers too."""
     chosen = choose_iterations(allocation)
     signs, sums = SignCounts(run.parameters, chosen), NeuronSums(run, allocation, chosen, max_cells)
     distribution = Distribution(allocation, chosen)
@@ -198,7 +201,7 @@ def _find_held_out(run: Run, allocation: Allocation) -> str | None:
 
 
 def _find_lacking(run: Run, allocation: Allocation) -> dict[str, LCAError]:
-    """Return an error for each question that cannot be answered, with the call that makes it answerable."""
+    """Return an error for each question that cannot be answered, with the call that would make it possible."""
 
     def replace_with(argument: Argument) -> Remedy:
         return ("Replace the allocation with ", allocation.remake(argument), ".")

@@ -42,7 +42,7 @@ class Shares:
 
 @dataclass(frozen=True, repr=False)
 class Helping(Result):
-    """The number of parameters that help, hurt or have no effect.
+    """The number of parameters that help, hurt or have no effect in each iteration.
 
     Attributes:
         helped: Number of parameters with LCA below 0 in each iteration and tensor, shape (T, tensors). 0 in excluded
@@ -81,12 +81,12 @@ class Helping(Result):
 
     @property
     def percentage_by_tensor(self) -> Floats:
-        """``percentage`` of each tensor, shape (tensors,). NaN for a tensor whose LCA is always 0."""
+        """The value of ``percentage`` for each tensor, shape (tensors,). NaN for a tensor whose LCA is always 0."""
         return np.array([_mean_percentage(a, b) for a, b in zip(self.helped.T, self.hurt.T, strict=True)])
 
     @property
     def percentage_by_layer(self) -> Floats:
-        """``percentage`` of each layer, shape (layers,)."""
+        """The value of ``percentage`` for each layer, shape (layers,). NaN for a layer whose LCA is always 0."""
         members = [self.layer == i for i in range(len(self.layers))]
         return np.array([_mean_percentage(self.helped[:, m].sum(1), self.hurt[:, m].sum(1)) for m in members])
 
@@ -185,7 +185,8 @@ def helping(run: Run, *, name: str = "train") -> Helping:
         non-zero LCA that help.
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
+        LCAError: If the run has no such allocation, or the allocation lacks the LCA of each parameter or has no usable
+            iteration.
 
     Example:
         >>> lca.analysis.helping(["run-0.zarr", "run-1.zarr"])

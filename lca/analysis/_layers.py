@@ -16,10 +16,10 @@ from lca.store.allocation import Allocation
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
 
-CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which cumulative LCA is shown
-N_CUMULATIVE_POINTS = 200  # largest number of iterations for which cumulative LCA is written to JSON
+CUMULATIVE_PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # fractions of the iterations after which cumulative LCA is shown
+N_CUMULATIVE_POINTS = 200  # largest number of iterations whose cumulative LCA is written to JSON
 ALL_OF_KIND = {"kernel": "all kernels", "bias": "all biases", "norm": "all norms"}
-MAX_CLASS_COLUMNS = 20  # largest number of classes that are shown as a table
+MAX_CLASS_COLUMNS = 20  # largest number of classes for which LCA by class is tabulated
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Layers(Result):
         by_tensor: LCA of each tensor in each iteration, shape (T, tensors). NaN in excluded iterations.
         iterations: The iterations that were used.
         classes: Names of the classes. Empty if the allocation has no LCA by class.
-        by_class: Total LCA of each layer for the part of the loss that belongs to each class, shape (classes, layers).
+        by_class: Total LCA of each layer for each class's contribution to the loss, shape (classes, layers).
     """
 
     table: ParameterTable
@@ -93,7 +93,8 @@ class Layers(Result):
 def layers(run: Run, *, name: str = "train") -> Layers:
     """Sum LCA over the parameters of each layer, in every iteration.
 
-    The LCA of a layer is the sum over its kernel, bias and norm. Below 0 the layer helped, above 0 it hurt.
+    The LCA of a layer is the sum over its kernel, bias and norm. A layer whose LCA is below 0 helped, and a layer
+    whose LCA is above 0 hurt.
 
     Source: arXiv 1909.01440, section 4, figures 4 and S11 to S14.
 
@@ -119,7 +120,7 @@ def layers(run: Run, *, name: str = "train") -> Layers:
 
 
 def take_after(part: float, cumulative: Sequence[Floats]) -> Floats:
-    """Return the cumulative values of each layer, and their sum, after the first fraction `part` of the iterations.
+    """Return the cumulative LCA of each layer, and its sum over layers, after a fraction `part` of the iterations.
 
     `cumulative` contains one array of shape (T, layers) per run, where T may differ. Returns shape (runs, layers + 1).
     """

@@ -19,15 +19,15 @@ from lca.store.blocks import ceil_div
 from lca.store.run import Run
 from lca.store.units import Units
 
-N_NAMED = 10  # number of neurons shown that help most, and that hurt most
-MAX_CELLS = 2**23  # largest number of neurons × iterations (64 MB) before iterations are summed in bins
+N_NAMED = 10  # number of neurons listed at each end: those that help most and those that hurt most
+MAX_CELLS = 2**23  # number of neurons × iterations (64 MB) above which iterations are summed in bins
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
 class Neurons(Result):
-    """LCA by neuron or output channel: its slice of the kernel, its bias and its norm.
+    """LCA by neuron or output channel, summed over its slice of the kernel, its bias and its part of the norm.
 
     Attributes:
         run: Path of the run.
@@ -54,10 +54,10 @@ class Neurons(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show the fraction of neurons of each layer that help, and the neurons that help and hurt most.
+        """Show the percentage of neurons of each layer that help, and the neurons that help and hurt most.
 
-        Neurons of runs with different initializations do not correspond, so the neurons of each run have their own
-        table.
+        Neurons of runs with different initializations do not correspond to each other, so each run has its own table of
+        neurons.
         """
         return Answer(
             "neurons",
@@ -99,7 +99,7 @@ def neurons(run: Run, *, name: str = "train", max_cells: int = MAX_CELLS) -> Neu
 
     Source: arXiv 1909.01440, section 2.2, figure S2.
 
-    The LCA of a neuron is the sum over its slice of the kernel, its bias and its norm.
+    The LCA of a neuron is the sum over its slice of the kernel, its bias and its part of the norm.
 
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
@@ -111,7 +111,8 @@ def neurons(run: Run, *, name: str = "train", max_cells: int = MAX_CELLS) -> Neu
         The LCA of each neuron over time, in units of the loss (nats for cross-entropy).
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
+        LCAError: If the run has no such allocation, or the allocation lacks the LCA of each parameter or has no usable
+            iteration.
 
     Example:
         >>> lca.analysis.neurons("run.zarr").total

@@ -23,11 +23,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Changes:
-    """Numbers of sign changes.
+    """The number of sign changes of a quantity, and the number of iterations in which they were observed.
 
     Attributes:
         counts: Number of sign changes in each tensor, summed over its parameters, shape (tensors,).
-        n: Number of iterations at which a sign change could be observed.
+        n: Number of iterations in which a sign change could be observed.
     """
 
     counts: Counts
@@ -38,16 +38,16 @@ class Changes:
 class Oscillation(Result):
     """Sign changes of weight updates, gradients and LCA from one iteration to the next.
 
-    Only parameters that move are counted. Others, such as those of frozen layers or of dead neurons, never change
-    anything.
+    Only parameters that move are counted. The others, such as those of frozen layers or dead neurons, have no direction
+    that could change.
 
     Attributes:
         table: The parameter table of the run.
         moving: Number of parameters of each tensor whose weight changes at least once, shape (tensors,).
         turns: Sign changes between successive weight updates. An update of 0 has no sign.
         of_lca: Sign changes of LCA between successive iterations that are both used. An LCA of 0 has no sign.
-        crossings: Changes of the gradient between successive iterates from positive to not positive, or back. None if
-            they were not counted.
+        crossings: Sign changes of the gradient between successive iterates, from positive to not positive or back.
+            None if they were not counted.
         iterations: The iterations that were used.
     """
 
@@ -79,7 +79,7 @@ class Oscillation(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show iterations per sign change, of all parameters and by layer, as in figure S7 of the paper."""
+        """Show iterations per sign change, for all parameters and by layer, as in figure S7 of the paper."""
         kinds = {"weight update": "turns", "gradient": "crossings", "LCA": "of_lca"}
         columns = {"moving parameters": Column(np.array([r._sum(r.moving) for r in results]), text=format_whole)}
         columns |= {
@@ -97,12 +97,12 @@ class Oscillation(Result):
 
 
 class SignChanges:
-    """Counts sign changes between successive columns of each row, 64 columns at a time."""
+    """Counts sign changes between successive columns of each row of an array, 64 columns at a time."""
 
     def __init__(self, table: ParameterTable) -> None:
         self.segments = Segments.of_tensors(table)
         self.counts = np.zeros(len(table), np.int64)
-        self._last: dict[int, tuple[Words, Words]] = {}  # by strip: flags of the last column below and above 0
+        self._last: dict[int, tuple[Words, Words]] = {}  # by strip: whether the last values are below and above 0
 
     def accumulate(self, tile: Tile, below: Words, above: Words) -> None:
         """Add a tile whose values below and above 0 are given as bit flags, one word per row."""
@@ -164,7 +164,7 @@ class Crossings:
     def __init__(self, table: ParameterTable, moving: NDArray[np.uint8]) -> None:
         self.bounds, self.moving = Segments.of_tensors(table).bounds, moving
         self.counts = np.zeros(len(table), np.int64)
-        # By strip: the signs at the last iterate of the previous tile, and whether its gradient is known.
+        # By strip: the signs at the last iterate of the previous tile, and whether they are known.
         self._before: dict[int, tuple[NDArray[np.uint8], bool]] = {}
 
     def add(self, tile: Tile) -> None:
@@ -182,23 +182,23 @@ class Crossings:
 
 
 def count_bits_by_tensor(bits: NDArray[np.uint8], rows: slice, bounds: Counts) -> Counts:
-    """Count the bits of some bytes, shape (rows, …), in each tensor. `bounds` contains the first bit of each tensor.
+    """Count the set bits of each tensor in a range `rows` of an array that holds eight parameters per byte.
 
-    The count is the difference between the numbers of bits before the two ends of a tensor, which may lie within a
-    byte.
+    `bits` contains the bytes of these rows, shape (rows, …). `bounds` contains the index of the first parameter of each
+    tensor and the end of the last one. The count is the difference between the numbers of set bits before the two ends
+    of a tensor, which may lie within a byte.
     """
     before = np.append(0, np.cumsum(np.bitwise_count(bits).sum(axis=1, dtype=np.int64)))
     ends = np.clip(bounds - 8 * rows.start, 0, 8 * len(bits))
     whole, rest = np.divmod(ends, 8)
-    first_bits = (0xFF00 >> rest & 0xFF).astype(
-        np.uint8
-    )  # numpy.packbits stores the first parameter in the highest bit
+    # The first parameter is in the highest bit, as numpy.packbits stores it.
+    first_bits = (0xFF00 >> rest & 0xFF).astype(np.uint8)
     within = np.bitwise_count(bits[np.minimum(whole, len(bits) - 1)] & first_bits[:, None])
     return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
 
 
 class Directions:
-    """The consumers that count all sign changes of a run. `crossings` is None unless requested."""
+    """The consumers that count the sign changes of a run. `crossings` is None unless requested."""
 
     def __init__(self, run: Run, name: str, chosen: Iterations, crossings: bool) -> None:
         self.allocation = run.allocation(name)
@@ -209,7 +209,7 @@ class Directions:
         self.crossings = Crossings(self.table, self.turns.moving) if crossings else None
 
     def feed_others(self) -> None:
-        """Read the weights and, if requested, the signs of the gradient. The caller reads LCA."""
+        """Read the weights and, if requested, the signs of the gradient. The caller has to read the LCA itself."""
         feed(self.run, self.run.weights, np.append(True, self.finite), [self.turns])
         if self.crossings:
             feed(self.run, self.allocation.gradient_sign, self.known, [self.crossings])
@@ -238,10 +238,12 @@ def oscillation(run: Run, *, name: str = "train", crossings: bool = True) -> Osc
         crossings: Whether to count sign changes of the gradient. The allocation must contain the signs of the gradient.
 
     Returns:
-        The number of sign changes by tensor. Its method ``iterations_per`` converts them to iterations per sign change.
+        The number of sign changes by tensor. The method ``iterations_per`` of the result converts it to iterations per
+        sign change.
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation lacks an array or has no usable iteration.
+        LCAError: If the run has no such allocation, or the allocation lacks one of these arrays or has no usable
+            iteration.
 
     Example:
         >>> result = lca.analysis.oscillation("run.zarr", crossings=False)

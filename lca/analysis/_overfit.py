@@ -21,7 +21,7 @@ from lca.analysis.statistics import differs_in_pairs
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.run import Run
 
-GAP_PARTS = (0.03, 0.1, 0.3, 1.0)  # fractions of the iterations at which the cumulative gap is shown
+GAP_PARTS = (0.03, 0.1, 0.3, 1.0)  # fractions of the iterations after which the cumulative gap is shown
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Overfit(Result):
         neurons: Names of the neurons. None if one of the allocations contains only sums over tensors.
         neuron_train: Total LCA of each neuron on the training split, shape (neurons,), or None.
         neuron_held_out: Total LCA of each neuron on the held-out split, shape (neurons,), or None.
-        names: Names of the two allocations.
+        names: Names of the allocations of the training split and of the held-out split.
         iterations: The iterations that are used in both allocations.
     """
 
@@ -56,7 +56,7 @@ class Overfit(Result):
     def gap(self) -> Floats:
         """LCA on the held-out split minus LCA on the training split, shape (T, layers).
 
-        It is above 0 if the layer lowered the held-out loss less than the training loss.
+        The gap is above 0 if the layer lowered the held-out loss less than the training loss.
         """
         return self.held_out - self.train
 
@@ -95,7 +95,8 @@ class Overfit(Result):
             ],
             [result.iterations for result in results],
             [
-                f"gap: LCA on {held_out} minus LCA on {train}. Above 0, the layer lowered the {held_out} loss less.",
+                f"gap: LCA on {held_out} minus LCA on {train}. A gap above 0 means that the layer lowered the "
+                f"{held_out} loss less than the {train} loss.",
                 f"gap %: the gap in % of the decrease of the {train} loss, or – if the layer did not lower it.",
                 f"best iterate: the iterate at which the cumulative LCA on {held_out} is lowest.",
             ],
@@ -103,7 +104,7 @@ class Overfit(Result):
 
 
 class Pair:
-    """Two allocations of a run, and the consumers that sum the LCA of the neurons in each.
+    """Two allocations of a run, and the consumers that sum the LCA of each neuron in each allocation.
 
     `sums` is empty if one of the allocations lacks the LCA of each parameter.
     """
@@ -157,7 +158,7 @@ def overfit(run: Run, *, name: str = "train", against: str = "val") -> Overfit:
 
     Returns:
         The LCA of each layer on both splits, in units of the loss (nats for cross-entropy). If both allocations contain
-        the LCA of each parameter, the result includes neurons.
+        the LCA of each parameter, the result includes the total LCA of each neuron.
 
     Raises:
         LCAError: If the run lacks one of the allocations, or no iteration is usable in both.

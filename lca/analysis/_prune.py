@@ -19,14 +19,14 @@ from lca.analysis.tiles import feed
 from lca.errors import UsageError
 from lca.store.run import Run
 
-PRUNED = (0.5, 0.8, 0.9, 0.95, 0.98)
+PRUNED = (0.5, 0.8, 0.9, 0.95, 0.98)  # default fractions of the kernel weights to set to 0
 CRITERIA = ("LCA", "magnitude", "random")
 
 Floats = NDArray[np.float64]
 
 
 class Measured(Protocol):
-    """The result of evaluating a model on a split.
+    """The loss and accuracy of a model on a split.
 
     Attributes:
         loss: Mean loss over the examples of the split.
@@ -61,10 +61,10 @@ class Pruned(Result):
     Attributes:
         pruned: Fractions of the kernel weights that are set to 0, beginning with 0, shape (fractions,).
         criteria: Names of the pruning criteria.
-        loss: Loss by split, each of shape (criteria, fractions), in units of the loss.
-        accuracy: Accuracy from 0 to 1 by split, each of shape (criteria, fractions). NaN if the problem does not define
-            accuracy.
-        iterations: The iterations that were used to compute total LCA.
+        loss: Loss of the pruned models by split, in arrays of shape (criteria, fractions).
+        accuracy: Accuracy of the pruned models, from 0 to 1, by split, in arrays of shape (criteria, fractions). NaN if
+            the problem does not define accuracy.
+        iterations: The iterations over which the LCA of each weight was summed.
     """
 
     pruned: Floats
@@ -112,8 +112,8 @@ def prune(
         The loss (in nats for cross-entropy) and the accuracy by split, criterion and fraction.
 
     Raises:
-        LCAError: If the run has no such allocation, the allocation has no usable iteration, or the model differs from
-            the one in the run.
+        LCAError: If the run has no such allocation, the allocation lacks the LCA of each parameter or has no usable
+            iteration, or the model differs from the one in the run.
         UsageError: If a fraction is not between 0 and 1.
 
     Example:

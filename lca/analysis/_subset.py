@@ -28,15 +28,18 @@ Floats = NDArray[np.float64]
 class Agreement:
     """The agreement of an allocation over a subset of the examples with the allocation over all examples.
 
-    Both are compared in the iterations that are used in all of the allocations.
+    They are compared in the iterations that are used in all of the allocations. A is the LCA of every parameter in
+    every iteration.
 
     Attributes:
         examples: Number of examples in the subset.
         correlation: Pearson correlation of A over all parameters and iterations.
         of_parameters: Pearson correlation of the total LCA of the parameters.
-        same_sign: Fraction, from 0 to 1, of the non-zero values of A whose sign is the same in both allocations.
-        layer_error: ``Σ|subset − all| / Σ|all|`` over the total LCA of the layers.
-        helping_error: Difference (subset − all) of the percentage of parameters that help, in percentage points.
+        same_sign: Of the values of A that are non-zero over all examples, the fraction, from 0 to 1, whose sign over
+            the subset is the same.
+        layer_error: Relative error ``Σ|subset − all| / Σ|all|`` of the total LCA of the layers, as a fraction.
+        helping_error: Percentage of parameters that help over the subset minus the percentage over all examples, in
+            percentage points.
     """
 
     examples: int
@@ -52,9 +55,9 @@ class Subset(Result):
     """The agreement of allocations over subsets of the examples with the allocation over all examples.
 
     Attributes:
-        agreements: Agreement by name of the allocation, in ascending order of the size of the subset.
+        agreements: Agreement by name of the subset's allocation, in ascending order of the number of examples.
         n_examples: Number of examples of the allocation over all examples.
-        iterations: The iterations that are used in all of the allocations.
+        iterations: The iterations that are used in all compared allocations.
     """
 
     agreements: dict[str, Agreement]
@@ -86,9 +89,10 @@ class Subset(Result):
         }
         notes = [
             f"Each subset is compared with the allocation over all {first.n_examples:,} examples.",
-            "correlation: LCA of all parameters and iterations. correlation of totals: total LCA of the parameters.",
-            "layer error %: Σ|subset − all| / Σ|all| of the layers' total LCA.",
-            "helping error: difference of the percentage of parameters that help.",
+            "correlation: of the LCA of every parameter and iteration. correlation of totals: of each parameter's "
+            "total LCA.",
+            "layer error %: Σ|subset − all| / Σ|all|, summed over the total LCA of the layers.",
+            "helping error: percentage of parameters that help over the subset minus the percentage over all examples.",
         ]
         iterations = [result.iterations for result in results]
         return Answer("subset", [Table("subset", names, columns)], iterations, notes)
@@ -121,13 +125,15 @@ def subset(run: Run, *, name: str = "train", against: Sequence[str] = ()) -> Sub
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation over all examples. It must contain the LCA of each parameter.
-        against: Names of allocations over subsets of the same split. If empty, all complete ones are compared.
+        against: Names of allocations over subsets of the same split. If empty, all complete ones with the LCA of each
+            parameter are compared.
 
     Returns:
         The agreement of each subset with the allocation over all examples, in ascending order of size.
 
     Raises:
-        LCAError: If the run has no allocation over a subset, or an allocation has no usable iteration.
+        LCAError: If the run has no allocation over a subset, or an allocation lacks the LCA of each parameter or has no
+            usable iteration.
         UsageError: If an allocation belongs to a different split.
 
     Example:
@@ -174,7 +180,7 @@ def find_subsets(run: Run, name: str) -> list[str]:
 
 @dataclass
 class _Sums:
-    """Sums over the tiles of two allocations, one over all examples and one over a subset.
+    """Sums over the tiles of an allocation over all examples and of an allocation over a subset.
 
     `moved` counts the values that are not 0 over all examples, `same` those with the same sign in both allocations.
     """

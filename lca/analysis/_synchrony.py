@@ -3,8 +3,9 @@
 A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
 deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer.
 
-With many layers, hardly any iteration is a peak of all of them, whether the layers are synchronized or not. Therefore
-the peaks that pairs of layers share are counted too. With two layers, both counts are the same.
+With many layers, hardly any iteration is a peak of all of them, whether the layers are synchronized or not. Therefore,
+the peaks that two layers share are counted too, and summed over all pairs of layers. With two layers, both counts are
+the same.
 
 The baseline of both counts is their value after shifting the layers against each other at random, by default by at most
 two iterations each.
@@ -35,8 +36,8 @@ from lca.errors import LCAError, UsageError
 from lca.store.allocation import Allocation
 from lca.store.run import Run
 
-SHIFTS = (-2, -1, 0, 1, 2)
-REPEATS = 1_000
+SHIFTS = (-2, -1, 0, 1, 2)  # shifts of a layer, in iterations, from which the baseline is drawn
+REPEATS = 1_000  # number of random shifts
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -88,7 +89,7 @@ class Synchrony(Result):
         still: Names of the layers that are excluded because they have no peak, such as frozen layers.
         classes: Names of the classes.
         shifts: Shifts in time, in iterations, from which the baseline is drawn.
-        seed: Random seed of the baseline.
+        seed: Random seed that the shifts of the baseline were drawn with.
         iterations: The iterations that were used.
     """
 
@@ -102,7 +103,7 @@ class Synchrony(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show the number of synchronized iterations and of peaks shared by pairs of layers, and both by chance.
+        """Show the numbers of synchronized iterations and of peaks that two layers share, and both numbers by chance.
 
         The p-values belong to the sums over all runs.
         """
@@ -147,18 +148,19 @@ def synchrony(
         seed: Random seed for the shifts.
 
     Returns:
-        The 20 deepest peaks of each layer, the iterations that all layers share, the number of peaks that pairs of
-        layers share, and both numbers by chance.
+        The 20 deepest peaks of each layer, the iterations in which all layers have a peak, the number of peaks that two
+        layers share, summed over all pairs, and both numbers after random shifts.
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation has no three successive usable iterations.
+        LCAError: If the run has no such allocation, the allocation does not have three successive usable iterations, or
+            no layer has a peak.
         UsageError: If there are fewer than two repeats, or no shifts.
 
     Example:
         >>> lca.analysis.synchrony("run.zarr", by_class=True).series["LCA"].synchronized
     """
     if repeats < 2 or not shifts:
-        expected, found = "at least two repeats and one shift", f"{repeats} and {list(shifts)}"
+        expected, found = "at least two repeats and one shift", f"{repeats} and {len(shifts)}"
         raise UsageError("repeats and shifts", expected=expected, found=found)
     allocation = run.allocation(name)
     chosen = choose_iterations(allocation)
@@ -188,17 +190,18 @@ def _find_series(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) 
 def _require_successive_iterations(allocation: Allocation, chosen: Iterations) -> None:
     if not np.any(chosen.mask[:-2] & chosen.mask[1:-1] & chosen.mask[2:]):
         raise LCAError(
-            f"{allocation.path} has no three successive usable iterations, which a peak needs",
-            remedy=("Allocate every iteration of a longer run with ", allocation.remake(), "."),
+            f"{allocation.path} has no three successive usable iterations, but a peak needs two neighbors",
+            remedy=("Allocate all iterations with ", allocation.remake(), ". The run must have at least three."),
         )
 
 
 def _find_peaks(
     allocation: Allocation, chosen: Iterations, by_class: bool
 ) -> tuple[dict[str, Counts], NDArray[np.bool_]]:
-    """Find the peaks of each quantity in the layers whose LCA has any, each of shape (classes, layers, 20).
+    """Find the peaks of each quantity, and the layers whose LCA has any peak.
 
-    The second array, of shape (layers,), marks these layers.
+    Returns the peaks by quantity in these layers only, as arrays of shape (classes, layers, 20), and flags of shape
+    (all layers,) that mark these layers.
     """
     table, mask = allocation.parameters, chosen.mask[:, None]
 
@@ -210,7 +213,7 @@ def _find_peaks(
     moving = np.asarray((of_lca >= 0).any(axis=1))
     if not moving.any():
         raise LCAError(
-            f"no layer of {allocation.path} has a peak: its LCA has no local minimum",
+            f"no layer of {allocation.path} has a peak, because the LCA of no layer has a local minimum",
             remedy="Analyze a longer run.",
         )
     peaks = {
@@ -282,8 +285,8 @@ def _describe(results: Sequence[Synchrony]) -> list[str]:
     notes = [
         f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
         f"shared: iterations that are among the {N_PEAKS} deepest peaks of both layers of a pair.",
-        f"chance: each layer is shifted in time by a random choice of {shifts} iterations, not all by the same, "
-        f"{repeats:,} times.",
+        f"chance: each layer is shifted in time by a random choice of {shifts} iterations, not all by the same "
+        f"amount, {repeats:,} times.",
     ]
     still = list(dict.fromkeys(layer for result in results for layer in result.still))
     return [*notes, *([f"Layers excluded because they have no peak: {', '.join(still)}."] if still else [])]

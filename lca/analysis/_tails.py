@@ -20,9 +20,9 @@ from lca.store.blocks import ceil_div
 from lca.store.run import Run
 
 N_LOG_BINS = 100  # bins of the histogram written to JSON
-N_SAMPLE = 2**18  # values to which the Weibull distribution is fitted, for a relative error of k of 0.2 %
-DEVIATIONS = (1, 2, 3)
-TOP = (0.01, 0.1)
+N_SAMPLE = 2**18  # approximate size of the sample for the Weibull fits, for which k has a relative error of 0.2 %
+DEVIATIONS = (1, 2, 3)  # multiples of the standard deviation beyond which the tails are measured
+TOP = (0.01, 0.1)  # fractions of the values, from the largest down, whose share of Σ|LCA| is shown
 
 Floats = NDArray[np.float64]
 Describe = Callable[["Tails", str], dict[str, float]]
@@ -32,11 +32,11 @@ Describe = Callable[["Tails", str], dict[str, float]]
 class Weibull:
     """Shapes k of Weibull distributions fitted by maximum likelihood to the values above a cut.
 
-    Very small values determine k as much as large ones do, so k depends on the cut.
+    Very small values affect k as much as large ones do, so k depends on the cut.
 
     Attributes:
-        cut: Only values whose magnitude is above it are used, in units of the loss. If it is not 0, the fitted
-            distributions are truncated there.
+        cut: Magnitude, in units of the loss, above which values are used. If it is not 0, the fitted distributions are
+            truncated at this magnitude.
         helped: k of the values below 0.
         hurt: k of the values above 0.
         n_helped: Number of values below 0 that were used.
@@ -51,7 +51,7 @@ class Weibull:
 
     @classmethod
     def fit(cls, sample: Floats, cut: float) -> Self:
-        """Fit the distributions to a sample of LCA."""
+        """Fit the distributions to a sample of LCA of shape (n,)."""
         below, above = -sample[sample < -cut], sample[sample > cut]
         return cls(cut, fit_weibull_shape(below, cut), fit_weibull_shape(above, cut), len(below), len(above))
 
@@ -63,13 +63,13 @@ class Tails(Result):
     Attributes:
         helped: Magnitudes of the values below 0.
         hurt: Magnitudes of the values above 0.
-        n_zero: Number of values equal to 0. No other attribute includes them.
-        beyond_by_iteration: For the keys "helped", "hurt" and "both", the share of Σ|LCA| of each iteration beyond 1, 2
-            and 3 of its own standard deviations, divided by its value for a Gaussian, shape (T, 3). NaN in excluded
-            iterations. See ``beyond`` for the same over all iterations.
-        weibull: The Weibull distributions fitted to all values except for 0.
+        n_zero: Number of values equal to 0. All other statistics describe the non-zero values only.
+        beyond_by_iteration: For the keys "helped", "hurt" and "both", the share of Σ|LCA| of an iteration that values
+            beyond 1, 2 and 3 standard deviations of this iteration contribute, divided by the share for a Gaussian,
+            shape (T, 3). NaN in excluded iterations. ``beyond`` returns the same for all iterations together.
+        weibull: The Weibull distributions fitted to all non-zero values.
         weibull_above: The Weibull distributions fitted to the values above the rounding floor: the machine epsilon of
-            the allocation times Σ|LCA| of an average iteration. Smaller values are lost in the rounding of this sum.
+            the allocation times Σ|LCA| of an average iteration. Smaller values are lost when this sum is rounded.
         sample_step: The Weibull distributions are fitted to every ``sample_step``-th of the K × T values.
         cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
         iterations: The iterations that were used.
@@ -87,7 +87,7 @@ class Tails(Result):
 
     @property
     def both(self) -> Magnitudes:
-        """Magnitudes of all values except for 0."""
+        """Magnitudes of all non-zero values."""
         values, where = np.unique(np.append(self.helped.values, self.hurt.values), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
         np.add.at(counts, where, np.append(self.helped.counts, self.hurt.counts))
@@ -114,10 +114,10 @@ class Tails(Result):
         return self.central_moment(4) / variance**2 - 3 if variance > 0 else float("nan")
 
     def beyond(self, magnitudes: Magnitudes, deviations: float) -> float:
-        """Return the share of the total beyond a number of standard deviations, divided by its value for a Gaussian.
+        """Return the share of the total that values beyond k standard deviations contribute, relative to a Gaussian.
 
-        For a Gaussian with mean 0, ``E[|x|; |x| > kσ] / E|x| = exp(−k²/2)``. The same holds for the values below 0 and
-        for the values above 0.
+        For a Gaussian with mean 0, this share is ``E[|x|; |x| > kσ] / E|x| = exp(−k²/2)``, also among the values below
+        0 and among the values above 0 alone.
 
         Args:
             magnitudes: One of the attributes ``helped``, ``hurt`` and ``both``.
@@ -193,7 +193,7 @@ class Distribution:
 
 
 def choose_sample_step(n_values: int, T: int) -> int:
-    """Return the step that samples about N_SAMPLE of n values evenly over all T iterations."""
+    """Return the step at which to sample about N_SAMPLE of the values so that every iteration is sampled equally."""
     step = max(n_values // N_SAMPLE, 1)
     while gcd(step, T) > 1:
         step += 1
@@ -215,7 +215,8 @@ def tails(run: Run, *, name: str = "train") -> Tails:
         cross-entropy): histograms with bins at most 0.4 % wide, and the shapes of fitted Weibull distributions.
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation has no usable iteration.
+        LCAError: If the run has no such allocation, or the allocation lacks the LCA of each parameter or has no usable
+            iteration.
 
     Example:
         >>> lca.analysis.tails("run.zarr").both.share_of_top(0.01)
@@ -274,7 +275,7 @@ def _column(values: Sequence[float], digits: int) -> Column:
 
 
 def _describe(result: Tails, name: str) -> dict[str, float]:
-    """Return the statistics of the values called "helped", "hurt" or "both", by label."""
+    """Return statistics of one of the attributes "helped", "hurt" and "both", by label."""
     n, part = result.both.n, getattr(result, name)
     return {
         "fraction of values %": 100 * part.n / n if n else float("nan"),
@@ -284,7 +285,7 @@ def _describe(result: Tails, name: str) -> dict[str, float]:
 
 
 def _describe_beyond(result: Tails, name: str) -> dict[str, float]:
-    """Return how heavy the tails of the values called "helped", "hurt" or "both" are, by label."""
+    """Return measures of the tails of one of the attributes "helped", "hurt" and "both", by label."""
     part, by_iteration = getattr(result, name), result.beyond_by_iteration[name]
     return {
         **{f"{k} sd of all iterations": result.beyond(part, k) for k in DEVIATIONS},

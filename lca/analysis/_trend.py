@@ -2,7 +2,7 @@
 
 If there is a run with every seed at every value of the option, the runs with the same seed form a block. Each block has
 a slope of its own, and the test asks whether the mean of these slopes is 0. Their mean is also the slope of the line
-through all runs. Unlike the test of that line, this one does not count the variation that the runs of a block share as
+through all runs. Unlike the test of that line, this test does not treat the variation shared by the runs of a block as
 noise, and it remains valid if the seeds respond differently. For two values, it is the paired t-test of `compare`.
 """
 
@@ -36,7 +36,7 @@ class Trend(Result):
 
     Attributes:
         option: Name of the option.
-        x: Value of the option in each run, shape (runs,).
+        x: Value of the option, or of the delay, in each run, shape (runs,).
         layers: Names of the layers.
         lca: Total LCA of each layer in each run, in units of the loss, shape (runs, layers).
         slope: Slope of each least-squares line, in units of the loss per unit of the option, shape (layers,).
@@ -44,8 +44,9 @@ class Trend(Result):
         r_squared: Coefficient of determination of each line, shape (layers,). NaN for two runs.
         seeds: The seeds of the runs, ascending, if there is a run with every seed at every value of the option, and
             more than one seed. Otherwise None.
-        p: p-value of the test that the slope is 0, shape (layers,): of a one-sample t-test of the slopes of each seed
-            if there are ``seeds``, otherwise of the t-test of the line through all runs. NaN for two runs.
+        p: p-value of the hypothesis that the slope is 0, shape (layers,). If there are ``seeds``, it is from a
+            one-sample t-test of the slopes of the seeds, otherwise from the t-test of the line through all runs. NaN
+            for two runs.
         iterations: The iterations that were used, for each run.
     """
 
@@ -95,7 +96,7 @@ def trend(
     """Fit the total LCA of each layer as a linear function of a training option.
 
     If there is a run with every seed at every value of the option, the p-values are from t-tests of the slopes of the
-    seeds. Otherwise they are from the line through all runs.
+    seeds. Otherwise they are from the t-test of the slope of the line through all runs.
 
     Source: arXiv 1909.01440, section 4, figure 5.
 
@@ -153,9 +154,10 @@ def _convert_to_delay(option: str, momentum: Floats) -> Floats:
 
 
 def _test_slopes(x: Floats, y: Floats, blocks: NDArray[np.int64]) -> Floats:
-    """Test whether the slopes of the lines through y(x) of each seed have mean 0. Returns shape (layers,).
+    """Test whether the slope of y(x), fitted for each seed separately, has mean 0. Returns p-values, shape (layers,).
 
-    x has shape (runs,) and y (runs, layers). `blocks` contains the runs of each seed by ascending x, (seeds, values).
+    x has shape (runs,) and y (runs, layers). `blocks` contains the indices of the runs of each seed by ascending x,
+    shape (seeds, values).
     """
     centered = x[blocks[0]] - x[blocks[0]].mean()  # the same for all seeds
     slopes = np.einsum("v,svl->sl", centered, y[blocks]) / (centered @ centered)
@@ -163,7 +165,7 @@ def _test_slopes(x: Floats, y: Floats, blocks: NDArray[np.int64]) -> Floats:
 
 
 def _fit_line(x: Floats, y: Floats) -> tuple[float, ...]:
-    """Return slope, intercept, R² and p of the line through y(x), or NaN if all values of y are equal."""
+    """Return slope, intercept, R² and p-value of the line through y(x), all NaN if all values of y are equal."""
     if not np.ptp(y):
         return (float("nan"),) * 4
     line = scipy.stats.linregress(x, y)
@@ -184,7 +186,7 @@ def read_option(run: Run, option: str) -> float:
     if train is None:
         raise LCAError(
             f"{run.path} was recorded from a custom training loop, so its training options are unknown",
-            remedy="Pass runs that lca trained.",
+            remedy="Pass runs that were trained by lca.",
         )
     layer, _, name = option.rpartition(":")
     name = LAYER_OPTIONS.get(name, name)

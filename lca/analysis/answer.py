@@ -39,7 +39,8 @@ class Column:
     Attributes:
         values: One value per run and row, shape (runs, rows). The shape is (1, rows) if the values describe all runs
             together.
-        digits: Number of decimals shown. By default, the largest value of the column has five significant digits.
+        digits: Number of decimals shown. By default, the largest value of the column is shown with five significant
+            digits.
         text: Function that formats the mean of a row. Without it, the mean is shown with ``digits`` decimals and, for
             several runs, the standard deviation.
         signed: Whether the values are LCA, so that values below 0 help and values above 0 hurt.
@@ -70,7 +71,7 @@ class Column:
 
     @property
     def cells(self) -> list[str]:
-        """The text of each row."""
+        """The formatted mean of each row, with the standard deviation if there are several runs."""
         means, deviations = mean_and_deviation(self.values)
         return [self.format(float(mean), float(deviation)) for mean, deviation in zip(means, deviations, strict=True)]
 
@@ -102,7 +103,7 @@ class Column:
 
 
 def list_p_values(test: str, p: ArrayLike) -> dict[str, Column]:
-    """Return a column with the p-values of a test, and one with the values corrected for the number of rows."""
+    """Return two columns by heading: the p-values of a test, and the same values corrected for the number of rows."""
     values = {f"p ({test})": p, "p (Holm)": correct_for_rows(p)}
     return {heading: Column.of(each, text=format_p) for heading, each in values.items()}
 
@@ -124,7 +125,7 @@ class Table:
     title: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the title and, for each column and row, the mean, the standard deviation and the values by run."""
+        """Return the title and, by column and row, the mean, the standard deviation and the value of every run."""
 
         def cell(values: NDArray[np.float64]) -> dict[str, Any]:
             mean, deviation = mean_and_deviation(values)
@@ -166,7 +167,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The text of each row, beginning with its label."""
+        """The text of the cells of each row, beginning with the label of the row."""
         return [list(row) for row in zip(self.rows, *(column.cells for column in self.columns.values()), strict=True)]
 
     def _repr_html_(self) -> str:
@@ -196,7 +197,7 @@ class Answer:
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as plain values. Numbers that are not finite become None."""
+        """Return the answer as a dictionary of plain values for JSON. Numbers that are not finite become None."""
         return {
             "question": self.question,
             "runs": len(self.iterations),
@@ -208,10 +209,10 @@ class Answer:
         }
 
     def to_frame(self, table: int | str = 0) -> "DataFrame":
-        """Return one of the tables as a ``pandas.DataFrame``, see ``Table.to_frame``.
+        """Return one of the tables as a ``pandas.DataFrame``, as described in ``Table.to_frame``.
 
         Args:
-            table: Position or title of the table.
+            table: Position, counted from 0, or title of the table.
 
         Raises:
             UsageError: If there is no such table, or pandas is not installed.
@@ -219,13 +220,13 @@ class Answer:
         found = [each for i, each in enumerate(self.tables) if table == i or (each.title and table == each.title)]
         if not found:
             titles = ", ".join(repr(each.title) for each in self.tables if each.title)
-            expected = f"a number below {len(self.tables)}" + (f" or a title ({titles})" if titles else "")
+            expected = f"a position from 0 to {len(self.tables) - 1}" + (f" or a title ({titles})" if titles else "")
             raise UsageError("table", expected=expected, found=repr(table))
         return found[0].to_frame()
 
     @property
     def footer(self) -> list[str]:
-        """The lines below the tables: the notes, the meaning of the sign of LCA, and the runs and iterations used."""
+        """The lines below the tables: notes, the meaning of the sign of LCA, and the number of runs and iterations."""
         signed = any(column.signed for table in self.tables for column in table.columns.values())
         lengths = " or ".join(f"{T:,}" for T in sorted({len(run.mask) for run in self.iterations}))
         used = f"{pluralize(len(self.iterations), 'run')} of {lengths} iterations"

@@ -1,14 +1,14 @@
-"""Biases that BatchNorm cancels, whose LCA is 0 and is stored as rounding errors.
+"""Biases that BatchNorm cancels. Their LCA is 0, but rounding errors are stored in its place.
 
 BatchNorm subtracts the mean over the batch, so a constant that is added before it has no effect, and the gradient of
-such a bias is exactly 0. In floating-point arithmetic, the terms of its sum over the examples cancel except for
-rounding errors. These have signs and magnitudes that mean nothing, so the LCA of such a bias counts as 0.
+such a bias is exactly 0. In floating-point arithmetic, the terms of the sum over the examples cancel except for
+rounding errors. The signs and magnitudes of rounding errors mean nothing, so the LCA of such a bias counts as 0.
 
 A bias is recognized by its gradient. The gradient of a bias sums the derivatives with respect to the outputs of the
 layer, and the gradient of the kernel sums the same derivatives times the inputs. The norm of the former is therefore of
 the order of the largest norm in its layer (7 to 57 % of it in the networks we tried), unless the sum cancels (2e-5 of
-it or less, in single precision). The limit in between is √ε, with ε the machine epsilon of the allocation. Norms are
-root mean squares over all iterates, because a bias cancels in all of them or in none.
+it or less, in single precision). The limit in between is √ε, with ε the machine epsilon of the allocation. The norms
+are root mean squares over all iterates, because a bias cancels at all of them or at none.
 
 Gradients that are small for other reasons are not affected. If the gradient of a whole layer vanishes, that of its bias
 is still of the same order as that of its kernel. In models without BatchNorm, no bias counts as 0, because the gradient
@@ -27,7 +27,7 @@ from lca.store.allocation import Allocation
 from lca.store.parameters import Parameter
 from lca.store.run import Run
 
-N_LISTED = 3  # names in the note below a table
+N_LISTED = 3  # number of names in the note below a table
 
 
 def find_cancelled(allocation: Allocation) -> list[Parameter]:
@@ -54,7 +54,7 @@ def feed_lca(run: Run, allocation: Allocation, mask: NDArray[np.bool_], consumer
 
 
 def iterate_lca(run: Run, allocation: Allocation, mask: NDArray[np.bool_]) -> Iterator[Tile]:
-    """Yield the tiles of the LCA of an allocation. The LCA of biases that BatchNorm cancels is 0."""
+    """Yield the tiles of the LCA of an allocation. The LCA of biases that BatchNorm cancels is set to 0."""
     cancelled = [parameter.span for parameter in find_cancelled(allocation)]
     for tile in iterate_tiles(run, allocation.lca, mask):
         inside = [span for span in cancelled if span.start < tile.rows.stop and span.stop > tile.rows.start]
@@ -70,6 +70,6 @@ def _set_to_zero(tile: Tile, spans: Sequence[slice]) -> Tile:
 
 
 def describe_cancelled(names: Sequence[str]) -> list[str]:
-    """Return a note that lists the biases that BatchNorm cancels. It is empty if there are none."""
+    """Return a list with a note that names the biases that BatchNorm cancels, empty if there are none."""
     listed = ", ".join(names[:N_LISTED]) + (f" and {len(names) - N_LISTED:,} more" if len(names) > N_LISTED else "")
     return [f"Counted as 0, because BatchNorm cancels them except for rounding errors: {listed}."] if names else []

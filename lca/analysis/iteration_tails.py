@@ -1,6 +1,6 @@
 """The tails of the distribution of LCA within each iteration.
 
-Pooled over iterations of different scale, even Gaussian values have heavy tails. Within an iteration they do not.
+If iterations of different scale are pooled, even Gaussian values have heavy tails. Within an iteration they do not.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ Floats = NDArray[np.float64]
 
 
 def expect_beyond(deviations: float) -> float:
-    """Return E[|x|; |x| > kσ] / E|x| of a Gaussian x with mean 0, which is exp(−k²/2)."""
+    """Return the share of E|x| that is due to |x| > kσ, for a Gaussian x with mean 0: exp(−k²/2)."""
     return float(np.exp(-(deviations**2) / 2))
 
 
 class IterationTails:
     """Collects a histogram of the LCA of each iteration, from the tiles of `lca`.
 
-    The histograms have shape (N_BINS, T). The bins of values that do not occur take up no memory, because the system
-    provides the memory of zeros only when they are changed.
+    The histograms have shape (N_BINS, T). Bins that remain empty take up no memory, because the operating system
+    allocates the pages of an array of zeros only when they are written.
     """
 
     def __init__(self, chosen: Iterations) -> None:
@@ -45,10 +45,12 @@ class IterationTails:
             self.counts[occupied[:, None], columns] += found[:, occupied].T
 
     def measure(self, deviations: Sequence[float]) -> dict[str, Floats]:
-        """Return the share of Σ|LCA| of an iteration beyond numbers of its standard deviations, relative to a Gaussian.
+        """Return how much the values beyond k standard deviations contribute to Σ|LCA|, relative to a Gaussian.
 
-        The keys are "helped", "hurt" and "both". The values have shape (T, len(deviations)), and are NaN in iterations
-        that are excluded or have no such values. Magnitudes below 1e-39 count as 0.
+        `deviations` contains the values of k, and every iteration has its own standard deviation. The keys are
+        "helped", "hurt" and "both", for the values below 0, above 0 and all of them. Each array has shape
+        (T, len(deviations)) and contains the share of Σ|LCA| divided by the share for a Gaussian. It is NaN in
+        iterations that are excluded or have no values of that sign. Magnitudes below 1e-39 count as 0.
         """
         occupied = np.flatnonzero(self.counts.any(axis=1))
         codes = np.unique(occupied % N_MAGNITUDES).astype(np.uint32)
@@ -56,7 +58,7 @@ class IterationTails:
         low, high = ((code << DROPPED_BITS).view(np.float32).astype(np.float64) for code in (codes, codes + 1))
         above, below = self.counts[codes].astype(np.float64), self.counts[codes + N_MAGNITUDES].astype(np.float64)
         both, centers = below + above, (low + high) / 2
-        with np.errstate(invalid="ignore"):  # an iteration without values
+        with np.errstate(invalid="ignore"):  # n is 0 in an iteration without values
             n = both.sum(axis=0)
             deviation = np.sqrt(np.maximum(centers**2 @ both / n - (centers @ (above - below) / n) ** 2, 0))
         found = {part: np.full((len(n), len(deviations)), np.nan) for part in ("helped", "hurt", "both")}
@@ -70,9 +72,10 @@ class IterationTails:
 
 
 def sum_beyond(limit: float, low: Floats, high: Floats, sums: Floats) -> float:
-    """Return the sum of the magnitudes beyond a limit. `sums` contains the sum of the magnitudes in each bin.
+    """Return the sum of the magnitudes beyond a limit, given their sum in each bin and the edges of the bins.
 
-    Within a bin, the sum beyond the limit is taken to fall exponentially, because the density of a tail is steep.
+    Within the bin that contains the limit, the sum beyond it is assumed to fall exponentially as the limit rises,
+    because the density of a tail is steep.
     """
     at = int(np.searchsorted(high, limit, "right"))
     if at == len(sums):

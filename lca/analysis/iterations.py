@@ -70,7 +70,7 @@ class Iterations:
 
     @property
     def change(self) -> float:
-        """The loss change that the sum of the parts is compared with.
+        """The loss change that Σ A is compared with.
 
         L(θ_T) − L(θ_0) if all iterations are allocated and both losses are finite. Otherwise, the sum of the loss
         changes of the iterations that are used.
@@ -81,7 +81,7 @@ class Iterations:
         return float((self.allocated - self.residual)[self.mask].sum())
 
     def __and__(self, other: Self) -> "Iterations":
-        """Return the iterations that are used in both of two allocations of the same run."""
+        """Return the iterations that are used in both this and another allocation of the same run."""
         return replace(self, status=np.where(self.mask & ~other.mask, other.status, self.status))
 
 
@@ -103,14 +103,14 @@ def choose_iterations(allocation: Allocation) -> Iterations:
 
 
 def describe_exclusions(runs: Sequence[Iterations]) -> str:
-    """Return "excluded: 3 not allocated, 1 not finite", summed over all runs, or "" if no iteration is excluded."""
+    """Return a text such as "excluded: 3 not allocated, 1 not finite", summed over runs. Empty if none is excluded."""
     totals = {reason: sum(run.exclusions.get(reason, 0) for run in runs) for reason in REASONS.values()}
     listed = _list_exclusions({reason: n for reason, n in totals.items() if n})
     return f"excluded: {listed}" if listed else ""
 
 
 def describe_totals(runs: Sequence[Iterations]) -> list[str]:
-    """Compare Σ A with the loss change, averaged over the runs. The second sentence is a warning if they differ."""
+    """Return a sentence that states Σ A and the loss change, averaged over runs, and a warning if they differ."""
     parts, change = (float(np.mean(values)) for values in zip(*((r.sum_of_parts, r.change) for r in runs), strict=True))
     everything = all(run.mask.all() for run in runs)
     name = "L_T − L_0" if everything else "the loss change"
@@ -118,16 +118,16 @@ def describe_totals(runs: Sequence[Iterations]) -> list[str]:
     worst = max(runs, key=lambda run: abs(run.sum_of_parts - run.change) / (abs(run.change) or np.inf))
     difference = abs(worst.sum_of_parts - worst.change)
     if difference > SAME_TOTAL * abs(worst.change) and difference > NOISE * np.nanmax(np.abs(worst.loss)):
-        share = f"{100 * difference / abs(worst.change):.2g} % of it" if worst.change else "not zero"
+        fraction = f"{100 * difference / abs(worst.change):.2g} % of this change" if worst.change else "which is 0"
         sentences.append(
-            f"WARNING: Σ A and the loss change differ by {number(difference, 3)} {worst.unit} ({share}). Sums over "
-            "iterations are off by as much."
+            f"WARNING: Σ A and the loss change differ by {number(difference, 3)} {worst.unit} ({fraction}). Sums "
+            "over iterations are off by as much."
         )
     return sentences
 
 
 def describe_unconverged(runs: Sequence[Iterations]) -> list[str]:
-    """State how many iterations did not converge, and how far off they are. Empty if all converged."""
+    """Return a sentence with the number of unconverged iterations and their total residual, or [] if all converged."""
     n = sum(int(run.unconverged.sum()) for run in runs)
     if not n:
         return []

@@ -44,7 +44,7 @@ class Magnitudes:
         return float(self.values[at]) if self.n else float("nan")
 
     def histogram(self, edges: Floats) -> Floats:
-        """Count the values between successive edges. A bin that contains an edge is divided in proportion."""
+        """Count the values between successive edges, with a bin that contains an edge divided in proportion."""
         if not self.n:
             return np.zeros(len(edges) - 1)
         _, exponents = np.frexp(self.values)
@@ -55,7 +55,7 @@ class Magnitudes:
         return np.asarray(np.diff(np.interp(edges, ends, below)))
 
     def share_of_top(self, part: float) -> float:
-        """Return the share of the total that the largest values contribute. ``part`` is the fraction of values."""
+        """Return the share of the total that the largest values contribute. ``part`` is the fraction taken."""
         counts, values = self.counts[::-1], self.values[::-1]
         before = np.cumsum(counts) - counts
         taken = np.clip(part * self.n - before, 0, counts)
@@ -68,7 +68,7 @@ class Magnitudes:
 
     @property
     def gini(self) -> float:
-        """The Gini coefficient: 0 if all values are equal, 1 if a single value makes up the whole total.
+        """The Gini coefficient: 0 if all values are equal, near 1 if few values make up most of the total.
 
         It equals 1 minus twice the area under the Lorenz curve.
         """
@@ -80,7 +80,7 @@ class Magnitudes:
 
 
 def count_by_size(values: NDArray[np.floating]) -> Counts:
-    """Count the values in each of the N_FLOAT_BINS bins. Negative values are in the second half of the bins."""
+    """Count the values in each of the N_FLOAT_BINS bins. The second half of the bins is for negative values."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return np.bincount((bits >> DROPPED_BITS).ravel(), minlength=N_FLOAT_BINS)
 
@@ -104,13 +104,13 @@ def split_by_sign(counts: Counts, n_below: int, n_above: int) -> tuple[Magnitude
 def fit_weibull_shape(values: Floats, cut: float = 0.0) -> float:
     """Fit the shape k of a Weibull distribution to positive values by maximum likelihood.
 
-    If only the values above a cut c > 0 are given, this fits a Weibull distribution truncated there. k solves
+    If `cut` is c > 0, the values must lie above it, and this fits a Weibull distribution truncated at c. k solves
 
         (Σ xᵏ ln x / n − cᵏ ln c) / (Σ xᵏ / n − cᵏ) − 1/k = Σ ln x / n,
 
     without the terms in c if c = 0.     [Johnson, Kotz, Balakrishnan 1994, ch. 21; Wingo 1989 for the truncated form]
 
-    Returns NaN if there are fewer than two distinct values, and 0 if the tail is at least as heavy as a power law.
+    Returns NaN if there are fewer than two distinct values, and 0 if the tail is as heavy as that of a power law.
     """
     if len(values) < 2 or np.ptp(values) == 0:
         return float("nan")

@@ -1,6 +1,6 @@
-"""The deepest minima of time series, and the number of minima that coincide by chance.
+"""The deepest minima of time series, called peaks, and the number of peaks that coincide by chance.
 
-Layers coincide in two ways: all of them may have a peak in the same iteration, or only pairs of them.
+Coincidences are counted in two ways: iterations in which all layers have a peak, and peaks that two layers share.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-N_PEAKS = 20
+N_PEAKS = 20  # number of peaks of each layer that are used
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,8 +20,8 @@ Counts = NDArray[np.int64]
 def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
     """Find the n deepest local minima of each series of `values`, shape (T, …), deepest first.
 
-    A local minimum is lower than both of its neighbors, so the ends of a series and the neighbors of NaN never are.
-    Returns the iterations, shape (…, n), padded with −1.
+    A local minimum is lower than both of its neighbors, so the ends of a series and the neighbors of NaN are never
+    minima. Returns the iterations, shape (…, n), padded with −1.
     """
     peaks = Peaks(values.shape[1:], n)
     peaks.add(0, values)
@@ -29,7 +29,10 @@ def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
 
 
 class Peaks:
-    """Collects the deepest minima of time series whose values are added piece by piece, in order of time."""
+    """Collects the deepest minima of time series whose values are added piece by piece, in order of time.
+
+    `shape` is the shape of the values of one iteration. `iterations` has shape (*shape, n), padded with −1.
+    """
 
     def __init__(self, shape: tuple[int, ...], n: int = N_PEAKS) -> None:
         self.iterations = np.full((*shape, n), -1)
@@ -63,9 +66,9 @@ def find_synchronized(peaks: Counts) -> list[int]:
 def draw_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) -> Counts:
     """Count the peaks that all layers share after random shifts in time. `peaks` has shape (classes, layers, n).
 
-    In each repeat, every layer of every class is shifted by a random element of `shifts`, but not all layers by the
-    same, because that would reproduce the count that the baseline is compared with. Returns the counts summed over
-    classes, shape (repeats,).
+    In each repeat, every layer of every class is shifted by a random element of `shifts`. The layers of a class are
+    never all shifted by the same amount, because that would reproduce the count that the baseline is compared with.
+    Returns the counts summed over classes, shape (repeats,).
 
     A peak of the first layer is shared if every other layer has a peak at a distance equal to the difference between
     the two layers' shifts.
@@ -118,7 +121,10 @@ def draw_pair_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed:
 
 
 def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Counts:
-    """Draw elements of `shifts`. Along the last axis, the layers, not all are equal, unless they have to be."""
+    """Draw random elements of `shifts` in an array of the given shape, whose last axis is the layers.
+
+    The layers are never all shifted by the same amount, unless there is only one layer or only one shift.
+    """
     rng = np.random.default_rng(seed)
     draws = rng.choice(np.asarray(shifts), shape)
     while shape[-1] > 1 and len(set(shifts)) > 1 and (equal := (draws == draws[..., :1]).all(axis=-1)).any():
@@ -127,13 +133,16 @@ def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Co
 
 
 def compute_p(observed: int, baseline: Counts | Floats) -> float:
-    """Return the one-sided p-value of the observed count, which is never 0     [Phipson and Smyth 2010]"""
+    """Return the one-sided p-value of an observed count. It is never 0.     [Phipson and Smyth 2010]
+
+    `baseline` contains the counts after random shifts.
+    """
     return float((1 + np.sum(baseline >= observed)) / (1 + len(baseline)))
 
 
 @dataclass(frozen=True)
 class Coincidences:
-    """Numbers of coincident peaks and their baselines, one per run, and the p-value of the sum of the numbers."""
+    """The number of coincident peaks in each run, its baseline, and the p-value of the sum over runs."""
 
     observed: list[float]
     chance: list[Floats]
@@ -148,5 +157,5 @@ class Coincidences:
         return cls([float(n) for n in observed], [baseline.astype(np.float64) for baseline in baselines], p)
 
     def __truediv__(self, n: int) -> Self:
-        """Return the counts per class or per pair of layers. The p-value remains the same."""
+        """Divide the counts by the number of classes or of pairs of layers. The p-value remains the same."""
         return replace(self, observed=[m / n for m in self.observed], chance=[b / n for b in self.chance])

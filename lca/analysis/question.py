@@ -50,7 +50,7 @@ class Result:
         """Return a table of this result as a ``pandas.DataFrame`` of numbers, indexed by the labels of its rows.
 
         Args:
-            table: Position or title of the table, by default the first one.
+            table: Position, counted from 0, or title of the table. By default, the first table.
 
         Raises:
             UsageError: If there is no such table, or pandas is not installed.
@@ -84,7 +84,7 @@ class Results(tuple[Found, ...], Generic[Found]):
         describes a single run has only the first level.
 
         Args:
-            table: Position or title of the table, by default the first one.
+            table: Position, counted from 0, or title of the table. By default, the first table.
 
         Raises:
             UsageError: If there is no such table, or pandas is not installed.
@@ -151,7 +151,7 @@ def as_run(run: RunLike) -> Run:
 
 
 def open_runs(runs: RunLike | Sequence[RunLike]) -> list[Run]:
-    """Open one or several runs. Raises if their models differ, because such runs cannot be averaged."""
+    """Open one or several runs. Raises LCAError if their models differ, because such runs cannot be averaged."""
     if isinstance(runs, Path | str) or not isinstance(runs, Iterable):
         runs = [runs]
     opened = [as_run(run) for run in runs]

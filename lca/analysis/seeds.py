@@ -12,9 +12,9 @@ from lca.store.run import Run
 def find_blocks(runs: Sequence[Run], conditions: NDArray[Any]) -> dict[int, list[int]]:
     """Group runs by seed if every seed occurs once under every condition, such as every value of an option.
 
-    `conditions` contains a value for each run. Returns, for each seed, ascending, the indices of its runs in the order
-    of their conditions. Returns an empty dictionary if the runs do not form such blocks, if there is only one seed, or
-    if a seed is unknown because the run was recorded from a custom training loop.
+    `conditions` contains a value for each run. Returns a dictionary from each seed, in ascending order, to the indices
+    of its runs, in ascending order of their conditions. The dictionary is empty if the runs do not form such blocks, if
+    there is only one seed, or if a seed is unknown because the run was recorded from a custom training loop.
     """
     seeds: list[Any] = [(run.attributes.get("train") or {}).get("seed") for run in runs]
     values = conditions.tolist()

@@ -1,4 +1,4 @@
-"""Means and significance tests over runs. A test returns one p-value per row, NaN if it is not possible."""
+"""Means and significance tests over runs. A test returns one p-value per row, or NaN if it cannot be computed."""
 
 import warnings
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-LARGEST_SHARE = 10  # parts that are larger than this multiple of the total have no share
+LARGEST_SHARE = 10  # a share is NaN if the part is at least this multiple of the total
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
@@ -21,7 +21,10 @@ def mean_and_deviation(values: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def share(part: ArrayLike, of: ArrayLike) -> Floats:
-    """Return `part` in percent of `of`, or NaN if `of` is nearly nothing beside it, so that the share means nothing."""
+    """Return `part` as a percentage of `of`.
+
+    The result is NaN if |part| is at least LARGEST_SHARE times |of|, because a share of nearly nothing is meaningless.
+    """
     part, of = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(of, np.float64))
     means_something = np.abs(part) < LARGEST_SHARE * np.abs(of)
     return np.asarray(np.divide(100 * part, of, out=np.full(part.shape, np.nan), where=means_something))
@@ -57,7 +60,7 @@ def correct_for_rows(p: ArrayLike) -> Floats:
 def _by_row(test: Callable[..., float], *groups: ArrayLike) -> Floats:
     """Apply a test to each row.
 
-    The result is NaN if a group has fewer than two runs, or if neither group varies, as in a frozen layer.
+    The result is NaN if a group has fewer than two runs, or if no group varies, as with a frozen layer.
     """
     arrays = [np.asarray(group, np.float64) for group in groups]
     p = np.full(arrays[0].shape[1], np.nan)

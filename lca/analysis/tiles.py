@@ -1,7 +1,8 @@
 """Reads the large arrays of a run in tiles: strips of parameters, 64 iterations at a time, in order of time.
 
-Each file is read once, while the previous one is processed. Memory use is bounded by two pieces of 64 iterations by the
-rows of one file, whatever K and T are. The tiles of neighboring strips in the same file are interleaved.
+Everything is read once, in pieces of 64 iterations by the rows of one file. One piece is read while the previous one is
+processed, so at most two pieces are in memory, regardless of K and T. The tiles of neighboring strips in the same file
+are interleaved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from lca.store.run import Run, verify_remedy
 from lca.text import pluralize
 
 STRIP_ROWS = 8_192  # parameters per tile, few enough for a tile to stay in the processor's cache
-# Columns per tile: the number of bits in a word. The block length is a power of two up to 64, so it divides the tile.
+# Columns per tile: the number of bits in a word. It is a multiple of the block length, a power of two up to 64.
 WINDOW = 64
 
 Words = NDArray[np.uint64]
@@ -28,11 +29,11 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Tile:
-    """A block of at most 64 successive columns of a strip of an array (parameter, iteration) or (parameter, iterate).
+    """A part of an array (parameter, iteration) or (parameter, iterate): up to 64 successive columns of a strip.
 
     `rows` and `columns` locate the tile in the array. `values` has shape (rows, columns). `first` and `last` mark the
-    first and last tile of a strip: consumers that carry state along a strip, stored under rows.start, create and delete
-    it there. `mask`, shape (columns,), is True for the columns that are used.
+    first and last tile of a strip. A consumer that needs state along a strip keeps it under rows.start, from the first
+    tile to the last. `mask`, shape (columns,), is True for the columns that are used.
     """
 
     rows: slice
@@ -44,12 +45,12 @@ class Tile:
 
     @cached_property
     def negative(self) -> NDArray[np.bool_]:
-        """True where a value is below 0, shape (rows, 64). False in unused columns and in the padding."""
+        """True where a value is below 0, shape (rows, 64). False in unused columns and beyond the end of the tile."""
         return self._flags(np.less)
 
     @cached_property
     def positive(self) -> NDArray[np.bool_]:
-        """True where a value is above 0, shape (rows, 64). False in unused columns and in the padding."""
+        """True where a value is above 0, shape (rows, 64). False in unused columns and beyond the end of the tile."""
         return self._flags(np.greater)
 
     @cached_property
@@ -64,7 +65,7 @@ class Tile:
 
     @cached_property
     def used_values(self) -> NDArray[Any]:
-        """The values in the columns that are used."""
+        """The values in the columns that are used, shape (rows, used columns)."""
         return self.values if self.mask.all() else self.values[:, self.mask]
 
     def _flags(self, compare: np.ufunc) -> NDArray[np.bool_]:
@@ -94,7 +95,8 @@ def iterate_tiles(run: Run, array: Array, mask: NDArray[np.bool_] | None = None)
 
     `mask`, shape (columns,), selects the columns that are used. None selects all of them.
 
-    Raises DamagedError if a file is damaged or missing, because zarr reads a missing file as fill values.
+    Raises DamagedError if a file is damaged or missing. Without this check, zarr would read a missing file as fill
+    values.
     """
     height, length = array.shape
     mask = np.ones(length, bool) if mask is None else mask
@@ -129,9 +131,9 @@ def pack_words(flags: NDArray[np.bool_]) -> Words:
 
 
 class Segments:
-    """A division of the parameters into contiguous segments, such as tensors, which may be empty.
+    """A division of the parameters into contiguous segments, such as tensors. Segments may be empty.
 
-    `bounds` contains the first parameter of each segment and the end of the last one, ascending.
+    `bounds` contains the index of the first parameter of each segment and the end of the last one, ascending.
     """
 
     def __init__(self, bounds: ArrayLike) -> None:

@@ -10,7 +10,7 @@ from lca.analysis.iterations import choose_iterations
 from lca.errors import UsageError
 
 
-def test_answer_as_text_and_json(tmp_path):
+def test_text_and_json_contain_tables_and_notes(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.ones((7, 2)))
     counted = [choose_iterations(run.allocation("train"))] * 2
     columns = {
@@ -102,9 +102,9 @@ def test_frame_of_another_table_is_chosen_by_position_or_title(tmp_path):
     by_tensor = result.to_frame(1)
     assert by_tensor.loc["all kernels", "LCA (nats)"] == -3
     assert result.to_frame("by tensor: kernels, biases and norms separately").equals(by_tensor)
-    with pytest.raises(UsageError, match="table: expected a number below 3 or a title .*, found 'tensors'"):
+    with pytest.raises(UsageError, match="table: expected a position from 0 to 2 or a title .*, found 'tensors'"):
         result.to_frame("tensors")
-    with pytest.raises(UsageError, match="table: expected a number below 3 .*, found 3"):
+    with pytest.raises(UsageError, match="table: expected a position from 0 to 2 .*, found 3"):
         result.to_frame(3)
 
 
@@ -127,7 +127,7 @@ def test_html_contains_tables_and_footer(tmp_path):
     assert "-3.0000" in layers(runs[0])._repr_html_()
 
 
-def test_html_is_escaped():
+def test_html_escapes_special_characters():
     table = Table("<row>", ["a & b"], {"|x| < 1": Column.of([1.0])}, "<title>")
     answer = Answer("question", [table], [], ["p < 0.05"])
     html = answer._repr_html_()

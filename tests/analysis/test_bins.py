@@ -18,14 +18,14 @@ def test_bins_cover_all_items_and_respect_the_maximum(n, at_most):
     assert 0 < lengths[-1] <= lengths[0]
 
 
-def test_bins_of_fixed_length():
+def test_last_bin_of_fixed_length_may_be_shorter():
     assert make_edges_every(10, 4).tolist() == [0, 4, 8, 10]
     assert find_centers(np.array([0, 4, 8, 10])).tolist() == [1.5, 5.5, 8.5]
     assert count_in_bins(np.array([1, 0, 1, 1, 0], bool), np.array([0, 2, 3, 5])).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_means_ignore_nan(axis):
+def test_means_in_bins_ignore_nan(axis):
     values = np.random.default_rng(0).normal(size=(12, 12))
     values[np.random.default_rng(1).random((12, 12)) < 0.4] = np.nan
     values[:4, :4] = np.nan

@@ -95,14 +95,14 @@ def test_only_biases_that_are_small_in_their_layer_count_as_zero(tmp_path, sizes
     assert tails(run).n_zero == (10 if cancelled else 0)
 
 
-def test_strips_that_divide_a_tensor(tmp_path, monkeypatch):
+def test_bias_that_strips_divide_counts_as_zero(tmp_path, monkeypatch):
     monkeypatch.setattr("lca.analysis.tiles.STRIP_ROWS", 1)
     attributes = {"batchnorm": "batch statistics"}
     run = make_run(tmp_path / "run.zarr", random_lca(0), gradient_norm=norms_of((1, 1, 1, 1e-6)), attributes=attributes)
     assert helping(run).zero.sum(axis=0).tolist() == [0, 0, 0, 20]
 
 
-def test_long_lists_of_names_are_shortened(tmp_path):
+def test_note_shortens_a_long_list_of_names(tmp_path):
     model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
     attributes = {"batchnorm": "batch statistics"}
     lca_values = np.ones((10, 4))

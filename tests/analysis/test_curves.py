@@ -47,7 +47,7 @@ def test_too_many_parameters_are_rejected(tmp_path, monkeypatch):
         curves(run, parameters=["0.weight"])
 
 
-def test_parameter_names_contain_their_position(tmp_path):
+def test_parameter_names_contain_the_position_in_the_tensor(tmp_path):
     table = make_run(tmp_path / "run.zarr", LCA).parameters
     names = [name_parameter(i, table) for i in (0, 1, 2, 4, 6)]
     assert names == ["0.weight[0, 0]", "0.weight[0, 1]", "0.bias[0]", "1.weight[1, 0]", "1.bias[1]"]

@@ -21,7 +21,7 @@ def with_rules(path, scale=1.0):
     return run
 
 
-def test_error_of_each_rule(tmp_path):
+def test_table_has_a_row_for_each_allocation(tmp_path):
     answer = Errors.tabulate([error(with_rules(tmp_path / "run.zarr"))])
     columns = columns_of(answer)
     assert list(columns["% of ΔL"]) == ["first, first-order", "train, simpson"]
@@ -36,7 +36,7 @@ def test_error_of_each_rule(tmp_path):
     assert "excluded" not in str(answer)
 
 
-def test_error_of_several_runs_shows_common_allocations(tmp_path):
+def test_several_runs_show_only_common_allocations(tmp_path):
     a, b = with_rules(tmp_path / "a.zarr"), with_rules(tmp_path / "b.zarr", scale=2)
     other = make_run(tmp_path / "c.zarr", np.zeros((7, 3)))
     rows = columns_of(Errors.tabulate([error(a), error(b)]))["largest residual (nats)"]
@@ -54,7 +54,7 @@ def test_error_requires_a_complete_allocation(tmp_path):
         error(run)
 
 
-def test_loss_curve_table(tmp_path):
+def test_loss_curve_shows_losses_and_residuals(tmp_path):
     result = loss_curve(with_rules(tmp_path / "run.zarr"))
     values = {row: cell["mean"] for row, cell in columns_of(result)["nats"].items()}
     assert values == pytest.approx(

@@ -8,7 +8,7 @@ from scipy import stats
 from lca.analysis import Helping, helping, layers
 
 
-def test_helping_counts(tmp_path):
+def test_counts_and_percentages_equal_those_by_hand(tmp_path):
     result = helping(make_run(tmp_path / "run.zarr", LCA, status=CONVERGED))
     assert result.helped.tolist() == [[2, 0, 1, 0], [1, 0, 2, 2], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert result.hurt.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
@@ -46,7 +46,7 @@ def test_shares_refer_to_all_parameters_and_are_nan_if_excluded(tmp_path):
     np.testing.assert_allclose(zero, [200 / 7, 100 / 7, 600 / 7, NAN])
 
 
-def test_helping_tables_and_notes(tmp_path):
+def test_tables_and_notes_show_percentages_and_audit(tmp_path):
     audit = make_audit([0, 1], [0.01, 0.01], [0.0, 0.0], [0.02, 0.04], [0.5, 0.7]).to_json()
     a = make_run(tmp_path / "a.zarr", LCA, status=CONVERGED, attributes={"audit_result": audit})
     b = make_run(tmp_path / "b.zarr", np.negative(LCA), status=CONVERGED)

@@ -19,7 +19,7 @@ def test_layer_includes_its_bias(tmp_path):
     assert result.iterations.exclusions == {"not finite": 1}
 
 
-def test_lca_by_class(tmp_path):
+def test_classes_have_their_own_table(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(7, 4))
     class_lca = rng.normal(size=(4, 3, 4))
@@ -40,7 +40,7 @@ def test_lca_by_class(tmp_path):
     assert title not in [table.title for table in Layers.tabulate([result, layers(without)]).tables]
 
 
-def test_layer_tables(tmp_path):
+def test_tables_equal_sums_and_tests_over_runs(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(-1, 1, (3, 7, 10))
     runs = [make_run(tmp_path / f"{i}.zarr", v) for i, v in enumerate(values)]

@@ -7,12 +7,12 @@ from scipy import stats
 from lca.analysis.magnitudes import Magnitudes, count_by_size, fit_weibull_shape, split_by_sign
 
 
-def test_shares_computed_by_hand():
+def test_shares_and_gini_equal_values_computed_by_hand():
     magnitudes = Magnitudes(np.array([1.0, 2.0, 10.0]), np.array([6, 3, 1]))
     assert (magnitudes.n, magnitudes.total) == (10, 22)
     assert magnitudes.share_of_top(0.1) == pytest.approx(10 / 22)
     assert magnitudes.share_of_top(0.2) == pytest.approx(12 / 22)
-    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # half of the third value
+    assert magnitudes.share_of_top(0.25) == pytest.approx(13 / 22)  # half of the third-largest value
     assert magnitudes.share_beyond(1.5) == pytest.approx(16 / 22)
     assert magnitudes.share_beyond(2.0) == pytest.approx(10 / 22)
     # mean absolute difference over twice the mean: Σ|x_i − x_j| = 2 (6·3·1 + 6·1·9 + 3·1·8) = 192
@@ -29,7 +29,7 @@ def test_weibull_shape_equals_scipy(k, scale):
     fitted, _, _ = stats.weibull_min.fit(values / values.mean(), floc=0)
     assert shape == pytest.approx(fitted, rel=1e-3)
 
-    def likelihood(c):  # with the best scale for this shape
+    def likelihood(c):  # log-likelihood at the best scale for shape c
         return stats.weibull_min.logpdf(values, c, scale=(values**c).mean() ** (1 / c)).sum()
 
     assert likelihood(shape) > max(likelihood(shape * 1.01), likelihood(shape / 1.01))
@@ -44,7 +44,7 @@ def test_truncated_weibull_shape_does_not_depend_on_the_cut(k):
         shape = fit_weibull_shape(kept, cut)
         assert shape == pytest.approx(k, rel=0.05)
 
-        def likelihood(c, kept=kept, cut=cut):  # of the truncated distribution, with the best scale for this shape
+        def likelihood(c, kept=kept, cut=cut):  # of the truncated distribution, at the best scale for shape c
             scale = (np.mean(kept**c) - cut**c) ** (1 / c)
             each = stats.weibull_min.logpdf(kept, c, scale=scale) - stats.weibull_min.logsf(cut, c, scale=scale)
             return each.sum()

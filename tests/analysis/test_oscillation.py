@@ -46,7 +46,7 @@ POSITIVE = np.array(
 )
 
 
-def test_sign_changes_by_tensor_and_layer(tmp_path):
+def test_sign_changes_equal_counts_by_hand(tmp_path):
     result = oscillation(make_run(tmp_path / "run.zarr", LCA, weights=WEIGHTS, gradient_positive=POSITIVE))
     assert result.turns.counts.tolist() == [3, 0, 5, 2]  # by tensor; the tensors have 2, 1, 2 and 2 parameters
     assert result.of_lca.counts.tolist() == [5, 1, 0, 4]
@@ -91,7 +91,7 @@ def test_isolated_iterations_have_no_sign_changes(tmp_path):
     assert list(columns) == ["moving parameters", "weight update", "LCA"]
 
 
-def test_without_sign_changes_the_interval_is_infinite(tmp_path):
+def test_iterations_per_change_are_infinite_without_sign_changes(tmp_path):
     weights = np.tile(np.arange(7), (7, 1))
     result = oscillation(make_run(tmp_path / "run.zarr", -np.ones((7, 6)), weights=weights), crossings=False)
     assert np.isinf(result.iterations_per(result.turns)).all()
@@ -114,7 +114,7 @@ def test_table_shows_quantities_common_to_all_runs(tmp_path):
 
 
 def test_frozen_layer_is_not_counted(tmp_path):
-    """Layer 0 does not move, but its gradient changes its sign in every iteration."""
+    """Layer 0 does not move, but its gradient changes sign in every iteration."""
     weights, positive = np.array(WEIGHTS), POSITIVE.copy()
     weights[:3] = 1
     positive[:3, ::2] ^= True

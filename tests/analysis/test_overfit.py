@@ -9,7 +9,7 @@ from lca.analysis import Overfit, overfit
 from lca.errors import LCAError, UsageError
 
 
-def test_gap_of_layers_and_neurons(tmp_path):
+def test_gaps_equal_sums_over_hand_made_arrays(tmp_path):
     train, val = np.zeros((2, 7, 4))
     train[0] = [-4, -2, -1, -1]  # layer 0 overfits from the third iteration on
     val[0] = [-4, -2, 1, 2]
@@ -36,7 +36,7 @@ def test_gap_of_layers_and_neurons(tmp_path):
     assert "excluded: 1 not finite" in str(answer)
 
 
-def test_several_runs_have_a_paired_test(tmp_path):
+def test_several_runs_are_tested_in_pairs(tmp_path):
     runs = [make_run(tmp_path / f"{i}.zarr", random_lca(i, shift=-1)) for i in range(4)]
     for i, run in enumerate(runs):
         add_allocation(run, "val", random_lca(10 + i), attributes={"split": "val"}, keep=False)

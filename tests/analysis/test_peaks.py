@@ -24,7 +24,7 @@ def minima(values, n):
     return best + [-1] * (n - len(best))
 
 
-def test_minima_by_hand():
+def test_minima_equal_those_found_by_hand():
     values = np.array([-9.0, -1, -5, -2, -7, -7, -1, -3, -2, -8])
     # −9 and −8 are at the ends, and −7, −7 is flat
     assert find_deepest_minima(values, 3).tolist() == [2, 7, -1]
@@ -85,7 +85,7 @@ def test_pair_baseline_equals_count_after_shifting():
         assert found[r] == sum(map(share_by_hand, moved))
 
 
-def test_two_layers_share_the_same_peaks_in_both_counts():
+def test_both_counts_are_equal_for_two_layers():
     rng = np.random.default_rng(2)
     peaks = np.array([[rng.choice(50, 20, replace=False) for _ in range(2)] for _ in range(3)])
     assert [count_pairs(of_class) for of_class in peaks] == [len(find_synchronized(of_class)) for of_class in peaks]
@@ -94,7 +94,7 @@ def test_two_layers_share_the_same_peaks_in_both_counts():
 
 
 def draw_p_values(n, rng, common=0):
-    """Return p-values of the pair count for n sets of 18 layers, whose series share a fraction of their variance."""
+    """Return p-values of the pair count for n sets of 18 series that share the fraction `common` of their variance."""
     values = np.sqrt(1 - common) * rng.normal(size=(300, n, 18)) + np.sqrt(common) * rng.normal(size=(300, n, 1))
     peaks = find_deepest_minima(values)
     shifts = (-2, -1, 0, 1, 2)
@@ -116,8 +116,8 @@ def test_synchrony_of_many_layers_is_found_in_pairs_although_no_peak_is_common_t
     assert find_synchronized(find_deepest_minima(values)) == []
 
 
-def test_layers_are_never_all_shifted_by_the_same():
-    """Equal shifts would reproduce the count: with two layers and three shifts, in one of three repeats."""
+def test_layers_are_never_all_shifted_by_the_same_amount():
+    """Equal shifts would reproduce the observed count, in a third of the repeats with two layers and three shifts."""
     draws = _draw_shifts((-1, 0, 1), (3_000, 1, 2), seed=0)
     pairs, counts = np.unique(draws[:, 0], axis=0, return_counts=True)
     assert pairs.tolist() == [[-1, 0], [-1, 1], [0, -1], [0, 1], [1, -1], [1, 0]]

@@ -62,7 +62,7 @@ def test_loss_and_accuracy_equal_the_masked_model(allocated_run, problem):
     assert again.loss["train"][2, 1] != result.loss["train"][2, 1]
 
 
-def test_one_table_per_split(allocated_run, problem):
+def test_each_split_has_a_table(allocated_run, problem):
     answer = prune(allocated_run, evaluator(problem())).to_answer()
     assert [table.title for table in answer.tables] == [
         "train loss (nats) and accuracy of the pruned model, by criterion",

@@ -14,7 +14,7 @@ from lca.analysis.statistics import (
 )
 
 
-def test_mean_and_sample_deviation():
+def test_deviation_is_the_sample_standard_deviation():
     mean, deviation = mean_and_deviation([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
     np.testing.assert_allclose(mean, [3, 10])
     np.testing.assert_allclose(deviation, [7**0.5, 0])
@@ -32,12 +32,12 @@ def test_p_values_equal_scipy():
 
 
 def test_p_values_are_corrected_for_the_number_of_rows():
-    """The example has p = 0.01, 0.02, 0.03 and 0.04 [Holm's method: times 4, 3, 2 and 1, and never decreasing]."""
+    """Holm's method multiplies p = 0.01, 0.02, 0.03 and 0.04 by 4, 3, 2 and 1, and lets no result decrease."""
     np.testing.assert_allclose(correct_for_rows([0.03, 0.01, np.nan, 0.04, 0.02]), [0.06, 0.04, np.nan, 0.06, 0.06])
     np.testing.assert_allclose(correct_for_rows([0.5, 0.9]), [1, 1])
 
 
-def test_a_share_of_nearly_nothing_has_no_value():
+def test_share_of_nearly_zero_is_nan():
     np.testing.assert_allclose(share([1.0, -3.0, 9.9, 11.0], 1.0), [100, -300, 990, np.nan])
     np.testing.assert_allclose(share([1.0, 0.0], [0.0, 0.0]), [np.nan, np.nan])
 

@@ -27,7 +27,7 @@ def make_peaks(path, **options):
     class_lca[:, 0, 0], class_lca[:, 0, 2] = series(), series()
     class_lca[:, 1, 1], class_lca[:, 1, 3] = series(), series(2)
     norms = np.ones((T + 1, 4))
-    norms[:T, 0] -= series()  # the peaks of a norm are its maxima
+    norms[:T, 0] -= series()  # negated, because the peaks of a norm are its maxima
     norms[:T, 2] -= series(3)
     motion = np.ones((T, 4))
     motion[:, 1] -= series()
@@ -36,7 +36,7 @@ def make_peaks(path, **options):
     return make_run(path, lca, **arrays), peaks
 
 
-def test_peaks_and_baseline(tmp_path):
+def test_peaks_and_baseline_equal_counts_by_hand(tmp_path):
     run, peaks = make_peaks(tmp_path / "run.zarr")
     deepest = peaks[-20:]
     result = synchrony(run, by_class=True)
@@ -105,7 +105,7 @@ def test_single_layer_has_no_pairs(tmp_path):
     assert [table.title for table in result.to_answer().tables] == [""]
 
 
-def test_smallest_p_value_is_shown_as_a_bound(tmp_path):
+def test_smallest_p_value_is_shown_as_an_upper_bound(tmp_path):
     run, _ = make_peaks(tmp_path / "run.zarr")
     result = synchrony(run)
     never = {what: replace(series, baseline=np.zeros(1000)) for what, series in result.series.items()}
@@ -134,7 +134,7 @@ def test_missing_requirements_are_reported(tmp_path):
         LCAError, match=r"no class_lca. Replace it with .*other.zarr', problem, by_class=True, overwrite=True\)"
     ):
         synchrony(run, by_class=True)
-    with pytest.raises(UsageError, match="expected at least two repeats and one shift, found 1 and"):
+    with pytest.raises(UsageError, match="expected at least two repeats and one shift, found 1 and 5"):
         synchrony(run, repeats=1)
 
 

@@ -149,7 +149,7 @@ def test_note_states_the_sample_size(tmp_path, heavy):
     assert percent[-1] == result.both.gini
 
 
-def test_run_without_hurting_values(tmp_path):
+def test_run_without_hurting_values_has_no_hurting_statistics(tmp_path):
     result = tails(make_run(tmp_path / "run.zarr", -np.arange(1, 71).reshape(7, 10)))
     assert result.hurt.n == 0
     assert np.isnan([result.hurt.gini, result.hurt.share_of_top(0.1), result.weibull.hurt]).all()
