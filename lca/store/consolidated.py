@@ -17,6 +17,7 @@ from lca.errors import Call, DamagedError, LCAError
 from lca.store.chunks import detect_damage
 from lca.store.paths import ROOT, Location
 
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)  # what zarr raises for damaged metadata
 _UNKNOWN_FILE = "Object at .* is not recognized"  # zarr's warning about other files, such as a half-written one
 
 
@@ -29,7 +30,7 @@ def write(path: Location) -> None:
     with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
         try:
             zarr.consolidate_metadata(path.zarr_store())  # marked as optional, so other readers may ignore it
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise DamagedError(
                 f"the metadata below {path} are damaged: {error}",
                 remedy=("To find the damaged file, use ", Call("verify", path), "."),
@@ -57,9 +58,7 @@ def drop(path: Location) -> None:
     """Remove the consolidated metadata from the root, if there are any or they are damaged."""
     try:
         exist = read_metadata(path) is not None
-    except LCAError:
-        raise
-    except Exception:  # zarr raises many types of exceptions for damaged metadata
+    except DamagedError:
         exist = True
     if exist:
         with detect_damage(f"{path}/{ROOT}"):
@@ -76,9 +75,7 @@ def is_current(path: Location) -> bool:
     """Return whether the consolidated metadata are missing or equal to the metadata of all arrays and groups."""
     try:
         copied = read_metadata(path)
-    except LCAError:
-        raise
-    except Exception:  # zarr raises many types of exceptions for damaged metadata
+    except DamagedError:
         return False
     if copied is None:
         return True
@@ -90,8 +87,11 @@ def is_current(path: Location) -> bool:
 
 
 def read_metadata(path: Location) -> Any:
-    """Return the consolidated metadata of the run, or None if there are none."""
-    return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
+    """Return the consolidated metadata of the run, or None. Raise DamagedError if they cannot be read."""
+    try:
+        return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
+    except UNREADABLE as error:
+        raise DamagedError(f"{path}/{ROOT} is damaged: {error}") from error
 
 
 @contextmanager

@@ -193,14 +193,12 @@ class Run:
         raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
         planned = f" of {train['iterations'] + 1:,}" if self.status != "complete" and "iterations" in train else ""
         diverged = "diverged_at" in attributes
+        problem = attributes.get("problem", "unknown") + describe_options(attributes.get("problem_options", {}))
         recorded = f"{self.n_iterates:,}{planned} iterates" if planned else pluralize(self.n_iterates, "iterate")
         tensors, unmoved = pluralize(len(self.parameters), "tensor"), self.n_unmoved
         rows = [
             ("run", f"{self.path}, {self.status}"),
-            (
-                "problem",
-                attributes.get("problem", "unknown") + describe_options(attributes.get("problem_options", {})),
-            ),
+            ("problem", problem),
             ("training", describe_training(train) or describe_origin(attributes)),
             *([("started", "from iterate {iterate:,} of {run}".format(**initial))] if initial else []),
             ("iterates", f"{recorded}; {self.parameters.size:,} parameters in {tensors}"),
