@@ -41,7 +41,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def keep_buffers(model: nn.Module) -> Iterator[None]:
-    """Restore all buffers of the model at the end, even if a forward pass has changed them."""
+    """Restore all buffers of the model on exit, even if a forward pass has changed them."""
     before = [
         (module, name, x, None if x is None else x.clone())
         for module in model.modules()
@@ -82,7 +82,10 @@ def is_narrower(x: Tensor, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def bind_parameters(model: nn.Module, thetas: list[Tensor], gradients: list[Tensor]) -> Iterator[None]:
-    """Let the trainable parameters and their gradients use the memory of other tensors, such as views of a vector."""
+    """Let the trainable parameters and their gradients share the memory of `thetas` and `gradients`.
+
+    Both lists are in the order of θ and have the shapes of the parameters. They usually contain views of a vector.
+    """
     tensors = get_trainable(model).values()
     before = [(tensor.data, tensor.grad) for tensor in tensors]
     for tensor, theta, gradient in zip(tensors, thetas, gradients, strict=True):

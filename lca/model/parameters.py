@@ -22,8 +22,8 @@ NORMS = (
 def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> ParameterTable:
     """Build the parameter table of a model.
 
-    `tensors` maps the names of the parameters to include to these parameters, and defaults to all trainable ones.
-    Raises LCAError if there are none.
+    `tensors` contains the parameters to include, by name. The default is all trainable parameters. Raises LCAError if
+    there are no parameters to include.
     """
     tensors = get_trainable(model) if tensors is None else tensors
     owners = {id(tensor): module for module in model.modules() for tensor in module._parameters.values()}
@@ -34,7 +34,7 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
         kind = _classify(owners[id(tensor)], leaf)
         if kind == "kernel" or not layer:
             layer = owner or type(owners[id(tensor)]).__name__
-        # A bias belongs to the layer of its module, even if the kernel of another module comes between them.
+        # A bias belongs to the layer of its module, even if another module's kernel comes between.
         home = layer if kind != "bias" or not owner else owner
         entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
         offset += tensor.numel()
@@ -76,7 +76,7 @@ def get_named_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def get_fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the frozen parameters and buffers by name. Omit running statistics, which L does not use."""
+    """Return the frozen parameters and buffers by name, without running statistics, on which L does not depend."""
     running = {
         id(buffer)
         for module in model.modules()

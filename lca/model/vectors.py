@@ -19,18 +19,18 @@ def choose_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
 
 
 def sum_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
-    """Sum the vector (K,) over each tensor, given the sizes of the tensors. The sums have shape (tensor,)."""
+    """Return the sum of the vector (K,) over each tensor. `lengths` and the result have shape (n_tensors,)."""
     # unsafe=True skips a check of `lengths`, which would synchronize with the device.
     return torch.segment_reduce(vector, "sum", lengths=lengths, unsafe=True)
 
 
 def norm_by_tensor(vector: Tensor, lengths: Tensor) -> Tensor:
-    """Return the L2 norm of the vector (K,) over each tensor, given the sizes of the tensors, in float64."""
+    """Return the L2 norm of the vector (K,) over each tensor, in float64. `lengths` is as in `sum_by_tensor`."""
     return sum_by_tensor(vector.to(torch.float64, copy=True).square_(), lengths).sqrt()
 
 
 @torch.no_grad()
 def assign(tensors: Iterable[Tensor], theta: Tensor, table: ParameterTable) -> None:
-    """Copy theta (K,) into tensors, which must be in the order of the table."""
+    """Copy `theta`, (K,), into `tensors`, which must be in the order of the table."""
     for tensor, value in zip(tensors, make_views(theta, table), strict=True):
         tensor.copy_(value)

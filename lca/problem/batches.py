@@ -1,4 +1,4 @@
-"""Functions on batches: tensors whose first dimension is the example, in arbitrarily nested tuples, lists and dicts."""
+"""Functions on batches: tensors whose first dimension indexes the examples, in nested tuples, lists and dicts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -68,7 +68,10 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
 
 
 def scale_batch(scale: Callable[[Batch], Batch] | None, batch: Batch, wide: torch.dtype | None) -> Batch:
-    """Scale a batch and widen its tensors to `wide`, the dtype that the model was widened to (None if it was not)."""
+    """Apply `scale` to a batch, if it is not None, and convert floating-point tensors that are narrower than `wide`.
+
+    `wide` is the dtype to which the 16-bit tensors of the model were converted. If it is None, nothing is converted.
+    """
     batch = scale(batch) if scale else batch
     return map_tensors(batch, lambda x: x.to(wide) if is_narrower(x, wide) else x) if wide else batch
 

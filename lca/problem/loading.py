@@ -1,4 +1,4 @@
-"""Loading of problems by name: built-in ones, those that a plug-in adds, and those that the user's code defines."""
+"""Loading of problems by name: built-in problems, problems added by plug-ins, and problems in the user's code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ def load(
         options: Problem options that differ from their defaults, such as ``{"layers": 4}``.
         data_dir: Folder of the datasets. The default is the environment variable ``LCA_DATA``, or ``~/.cache/lca`` if
             it is not set.
-        download: Whether to download the dataset into this folder if it is missing.
+        download: Whether to download the dataset into ``data_dir`` if it is missing.
         seed: Random seed of the weights.
 
     Returns:
@@ -68,5 +68,5 @@ def load(
 
 
 def is_problem(name: str) -> bool:
-    """Return whether this is the name of a problem, or the location of a function that returns one, and no URL."""
+    """Return whether `name` is that of a problem or the location of a function that returns one. A URL is neither."""
     return name in presets.PRESETS or (user_code.is_factory(name) and "://" not in name)

@@ -1,4 +1,4 @@
-"""Calls of a problem's functions on a batch, with checks of the losses, weights and labels that they return."""
+"""Evaluation of a problem's functions on a batch, with checks of the losses, weights and labels that they return."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +52,10 @@ def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weigh
 
 @contextmanager
 def explain_casts(wide: torch.dtype | None) -> Iterator[None]:
-    """Explain the error of a loss that casts to 16 bits, if the model was widened to the dtype `wide`."""
+    """Replace the dtype error of a loss that casts to a 16-bit dtype with an LCAError that explains the cause.
+
+    `wide` is the dtype to which the model was converted. If it is None, no error is replaced.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -85,9 +88,9 @@ def _suggest(losses: object, n: int, weighed: bool) -> str:
 
 
 def compute_weights(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Tensor | None:
-    """Return the weights of a batch, or None if `weigh` is None. Raise LCAError if they are invalid.
+    """Return the weights of a batch, with shape (B,) or (B, S), or None if `weigh` is None.
 
-    A boolean mask becomes ones and zeros.
+    A boolean mask becomes ones and zeros. Raises LCAError if the weights are invalid.
     """
     if weigh is None:
         return None
@@ -102,7 +105,7 @@ def compute_weights(weigh: Callable[[Batch], Tensor] | None, batch: Batch) -> Te
 
 
 def compute_labels(groups: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-    """Return the labels of a batch. Raise LCAError if they are invalid."""
+    """Return the integer labels of a batch, with shape (B,) or (B, S). Raise LCAError if they are invalid."""
     labels, n = groups(batch), length(batch)
     whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
     if not whole or labels.ndim == 0 or len(labels) != n:
@@ -116,7 +119,7 @@ def compute_labels(groups: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
 
 
 def describe_value(value: object) -> str:
-    """Describe a value for an error message."""
+    """Return a phrase that describes a value in an error message, such as "a tensor of shape (3,)" or "an int"."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if value is None:

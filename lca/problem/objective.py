@@ -19,9 +19,9 @@ from lca.problem.streaming import StreamedDataset, count_examples, iterate_piece
 from lca.runtime.device import get_memory_bytes
 
 MAX_CLASSES = 1_000
-SCALED_SHARE = 0.25  # largest fraction of memory for the scaled split; otherwise each batch is scaled
+SCALED_SHARE = 0.25  # largest fraction of memory for the scaled split; a larger one is scaled batch by batch
 SAME_LOSS = 1e-4  # relative difference allowed between losses in batches of different sizes, which round differently
-DEVICE_SHARE = 0.5  # largest fraction of CUDA memory for a split; otherwise it stays on the host
+DEVICE_SHARE = 0.5  # largest fraction of CUDA memory for a split; a larger one stays on the host
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Objective:
     labels are not needed, or if the parts of an example have separate labels. `n_of_class` maps each label to its
     number of examples in the whole split. `data` may be a subset of the split.
 
-    `batch_dependence` is the relative change of an example's loss that was measured when its batch was halved.
+    `batch_dependence` is the relative change of the losses of a few examples that was measured when their batch was
+    halved.
     """
 
     model: nn.Module
@@ -88,9 +89,10 @@ def prepare(
 ) -> Objective:
     """Prepare the objective over a split, or over a subset of it, for passes on the device.
 
-    `n_examples` is the size of the subset, which is drawn by `seed` and stratified by the problem's groups. If examples
-    have no single label, it is drawn uniformly. `by_class` distinguishes classes. Examples in memory are then sorted by
-    class, unless BatchNorm or `batch_dependence` shows that an example's loss depends on the others in its batch.
+    `n_examples` is the size of the subset, which is drawn with the random seed `seed` and stratified by the problem's
+    groups. If the problem has no groups, or if the parts of an example have separate labels, the subset is drawn
+    uniformly. `by_class` distinguishes classes. Examples in memory are then sorted by class, unless BatchNorm or
+    `batch_dependence` shows that an example's loss depends on the others in its batch.
     """
     data = problem.split(split)
     N = count_examples(data)
@@ -145,7 +147,8 @@ def move_to_device(
 ) -> "tuple[Batch | StreamedDataset, Callable[[Batch], Batch] | None]":
     """Move data to the device if they fit there, and scale them if the result fits as well.
 
-    Returns the data and the function that must still be applied to each batch, or None if the data are scaled.
+    Streamed data are returned unchanged. The second result is the function that must still be applied to each batch, or
+    None if the data are scaled.
     """
     if isinstance(data, StreamedDataset):
         return data, scale
@@ -163,7 +166,7 @@ def move_to_device(
 def _find_labels(problem: Problem, data: "Batch | StreamedDataset") -> tuple[NDArray[np.int64] | None, list[int]]:
     """Return the label of each example, with shape (N,), and the sorted labels that occur with a positive weight.
 
-    The former are None if the parts of an example have separate labels.
+    The first result is None if the parts of an example have separate labels.
     """
     assert problem.groups is not None
     found, classes = [], set()

@@ -41,7 +41,7 @@ def prefetch(batches: Iterable[tuple[Batch, T]], device: torch.device) -> Iterat
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return one stream for all passes, because memory allocated on one stream is not reused on another."""
+    """Return the copy stream of a device. All passes share it, because memory is not reused across streams."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 

@@ -21,10 +21,10 @@ CUSTOM = "custom"  # name of a problem that cannot be loaded by name
 class Problem:
     """A model, a function that returns one loss per example, and the data.
 
-    Data are tensors whose first dimension is the example, in arbitrarily nested tuples, lists and dicts. A batch has
-    the same structure. The data can also be a torch ``Dataset`` or ``DataLoader``. Its examples are read in the order
-    of the dataset: into memory if they fit, and otherwise again in every pass. The dataset, ``collate_fn`` and workers
-    of a ``DataLoader`` are used, but its batch size and its order are not.
+    Data are tensors whose first dimension indexes the examples, in arbitrarily nested tuples, lists and dicts. A batch
+    has the same structure. The data can also be a torch ``Dataset`` or ``DataLoader``. Its examples are read in the
+    order of the dataset: into memory if they fit, and otherwise again in every pass. The dataset, ``collate_fn`` and
+    workers of a ``DataLoader`` are used, but its batch size and its order are not.
 
     The loss of a split is the mean of ``losses`` over all its examples. With ``weigh``, it is Σ wℓ / Σ w.
 

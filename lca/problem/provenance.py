@@ -19,8 +19,8 @@ from lca.store.run import Run
 def compute_digest(data: "Batch | StreamedDataset") -> str:
     """Return the SHA-256 digest of a split.
 
-    It covers the number of examples and the path, dtype, example shape and bytes of each tensor. Data in memory and
-    streamed data have the same digest.
+    It covers the number of examples and the path, dtype, example shape and bytes of each tensor. It does not depend on
+    whether the data are in memory or streamed.
     """
     of_tensor: dict[str, Any] = {}
     for batch in iterate_pieces(data):
@@ -39,9 +39,9 @@ def _get_bytes(tensor: Tensor) -> Any:
 
 
 def describe_fixed(model: nn.Module) -> dict[str, str]:
-    """Return a truncated SHA-256 digest of each frozen parameter and buffer.
+    """Return a truncated SHA-256 digest of each frozen parameter and buffer, by name.
 
-    Runs do not store these tensors, but L depends on them.
+    Runs do not store these tensors, but L depends on them. Running statistics, on which L does not depend, are omitted.
     """
     found = {}
     for name, x in get_fixed_tensors(model).items():
@@ -71,9 +71,10 @@ class ChangedBuffers:
 
     Attributes:
         during: Buffers that changed while the run was recorded.
-        since: Buffers that did not, but differ now.
-        are_final: Whether the buffers in `during` have the values that they had when the recording ended.
-        are_first: Whether they have the values that they had when it began.
+        since: Buffers that did not change while the run was recorded, but have changed since.
+        are_final: Whether the buffers in `during` have the values that they had when recording ended. False if there
+            are none.
+        are_first: Whether the buffers in `during` have the values that they had when recording began.
     """
 
     during: list[str]
@@ -98,7 +99,7 @@ class ChangedBuffers:
 
     def describe_during(self) -> str:
         """Return a remark on the buffers that changed while the run was recorded."""
-        values = "the final values" if self.are_final else "other values than the initial or the final ones"
+        values = "the final values" if self.are_final else "values that are neither the initial nor the final ones"
         values = "the initial values" if self.are_first else values
         return f"training changed {list_buffers(self.during)}. The allocated loss is computed with {values}."
 

@@ -1,7 +1,7 @@
 """The reference loss: the loss of a few training examples, which a run stores for its first and last iterate.
 
 It differs if the model or its loss has changed since the recording. It also differs if training changed a buffer that
-the loss depends on, because a run stores the parameters alone.
+the loss depends on, because a run stores only the parameters.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,15 +25,15 @@ from lca.runtime.precision import use_precision
 from lca.store.run import Run
 
 N_EXAMPLES = 16  # few, so that they fit into memory for any model
-SAME_LOSS = 1e-3  # relative difference allowed, since devices round differently
+SAME_LOSS = 1e-3  # relative difference allowed, because devices round differently
 ROUNDING = 1e-5  # allowed in addition, as a fraction of the larger reference loss of the run
 
 
 def compute_reference_loss(problem: Problem) -> float | None:
     """Return the mean loss of the first training examples at the current parameters, or None if it is not finite.
 
-    The model is evaluated as in an allocation: in float32, without dropout, and with the batch statistics of BatchNorm.
-    The model and torch's random state are left as they were.
+    The model is evaluated as in an allocation: in float32 (or float64 if the model is in float64), without dropout, and
+    with batch statistics in BatchNorm. The model and torch's random state are left as they were.
     """
     losses, weights = _compute_sample(problem, "train", N_EXAMPLES)
     loss = float(losses.sum() / weights)
@@ -53,7 +53,7 @@ def measure_batch_dependence(problem: Problem, split: str) -> float:
 
 @dataclass(frozen=True)
 class ReferenceLosses:
-    """The reference losses of a problem at the first and the last iterate of a run. None if not finite."""
+    """The reference losses of a problem at the first and the last iterate of a run. A loss is None if not finite."""
 
     start: float | None
     end: float | None
@@ -68,7 +68,10 @@ class ReferenceLosses:
         return cls(*losses)
 
     def compare(self, recorded: Mapping[str, float | None], T: int) -> dict[int, str]:
-        """Describe the differences from recorded losses by iterate, 0 or T. A loss that was not recorded is skipped."""
+        """Return a description of each difference from the recorded losses, by iterate (0 or T).
+
+        Losses that were not recorded are skipped.
+        """
         rounding = ROUNDING * max((abs(loss) for loss in recorded.values() if loss), default=0.0)
         differences = {}
         for t, end in ((0, "start"), (T, "end")):
@@ -77,7 +80,8 @@ class ReferenceLosses:
                 continue
             now = "not finite" if found is None else f"{found:.6g}"
             differences[t] = (
-                f"at iterate {t:,}, the loss of the first training examples was {expected:.6g} in training and is {now}"
+                f"at iterate {t:,}, the loss of the first training examples was {expected:.6g} in training "
+                f"and is now {now}"
             )
         return differences
 
@@ -114,7 +118,7 @@ def _refuse(run: Run, differences: dict[int, str], buffers: ChangedBuffers) -> L
         )
     return LCAError(
         f"the loss is not the one that {run.path} was recorded with: {differences[t]}",
-        remedy=("Pass the model, losses and data of the training. ", *other),
+        remedy=("Pass the model, losses and data that were used for training. ", *other),
     )
 
 

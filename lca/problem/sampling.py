@@ -27,7 +27,7 @@ def estimate_standard_error(
     labels: NDArray[np.int64] | None,
     n_of_class: dict[int, int],
 ) -> float:
-    """Return the standard error of L = Σ losses / Σ weights over a subset, as an estimate of L over the whole split.
+    """Return the standard error with which L over a subset, Σ losses / Σ weights, estimates L over the whole split.
 
     `losses` contains the weighted loss of each example, `weights` its weight, and `labels` its class. All three have
     shape (n,), and `labels` is None if there is a single class. `n_of_class` maps each label to its number of examples
@@ -35,9 +35,8 @@ def estimate_standard_error(
 
         √(Σ_c (N_c/N)² (1 − n_c/N_c) s_c²/n_c)     [Cochran 1977, Sampling Techniques, eq. 5.9; for a ratio, eq. 6.13]
 
-    s_c² is the variance, within a class, of each example's share in the deviation from L,
-    (loss − L · weight) / mean weight. If a class has a single example in the subset, the variance over all examples is
-    used.
+    s_c² is the variance of (loss − L · weight) / mean weight over the examples of class c. If a class has a single
+    example in the subset, the variance over all examples is used.
     """
     labels = np.zeros(len(losses), np.int64) if labels is None else labels
     deviations = (losses - losses.sum() / weights.sum() * weights) / weights.mean()

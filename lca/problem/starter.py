@@ -16,7 +16,7 @@ import lca
 
 
 def problem(hidden: int = 32) -> lca.Problem:
-    """Return the problem. Its arguments are options: `--set hidden=64` makes the hidden layer wider."""
+    """Return the problem. The function's arguments are options: `--set hidden=64` makes the hidden layer wider."""
     # The initial weights are reproducible, because lca seeds torch (see `--seed`) before it calls this function.
     model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))
     return lca.Problem(

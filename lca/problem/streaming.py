@@ -1,4 +1,4 @@
-"""Datasets, which are read into memory if they fit, and otherwise streamed in order on every pass."""
+"""Torch datasets, which are read into memory if they fit, and otherwise streamed in order on every pass."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ from lca.runtime.device import get_memory_bytes
 from lca.runtime.workers import count_sharing
 
 READ_AT_ONCE = 128  # examples per read of a dataset; every worker keeps several such batches ready
-PIECE = 1_024  # examples in memory that are scaled at once when no gradient is needed
+PIECE = 1_024  # number of in-memory examples that are scaled at once in passes without gradients
 HOST_SHARE = 0.25  # largest fraction of the host's memory for datasets; beyond it, a dataset is streamed
 
 # Samplers that yield each example once. Their order and their division among processes are ignored.
@@ -78,7 +78,7 @@ class StreamedDataset:
         self._length = 0 if self.is_iterable else len(dataset)
 
     def __len__(self) -> int:
-        """Return the number of examples. For an iterable dataset, it is known after the first read."""
+        """Return the number of examples. For an iterable dataset, it is 0 until the first complete read."""
         return self._length if self.selected is None else len(self.selected)
 
     def batches(self, size: int, *, often: bool = False) -> Iterable[Batch]:
@@ -86,13 +86,13 @@ class StreamedDataset:
 
         Args:
             size: Number of examples per batch.
-            often: Whether to keep the workers alive between two passes.
+            often: Whether to keep the workers alive between passes.
         """
         how = {**self._workers, "persistent_workers": often and bool(self._workers)}
         return self._load(**self._order(size), **how)
 
     def draw(self, indices: Iterable[Tensor]) -> Iterable[Batch]:
-        """Return batches of the examples with the given indices. They can be iterated once.
+        """Return batches of the examples with the given indices, as an object that can be iterated once.
 
         Args:
             indices: Indices of the examples of each batch, with shape (B,), in any order.
@@ -120,7 +120,7 @@ class StreamedDataset:
         if first is None:
             raise LCAError(
                 "the dataset yields no examples when it is read again",
-                remedy="Let its __iter__ start from the beginning every time.",
+                remedy="Make its __iter__ start from the beginning on every call.",
             )
         return first
 
@@ -155,6 +155,7 @@ class StreamedDataset:
 
         Raises:
             UsageError: If example 0 differs between two reads.
+            ValueError: If the tensors of a batch have different numbers of examples.
         """
         self._require_fixed_examples()
         host = torch.device("cpu")
@@ -258,9 +259,9 @@ def iterate_pieces(data: "Batch | StreamedDataset", scale: Callable[[Batch], Bat
 
 
 def _start_worker(own: Callable[[int], None] | None, number: int) -> None:
-    """Make a worker ignore Ctrl-C, and call the user's function.
+    """Make a worker ignore Ctrl-C, and call `own`, the user's worker_init_fn, with the number of the worker.
 
-    The main process handles Ctrl-C, and may still read until it stops cleanly.
+    The main process handles Ctrl-C. It may need further batches from the workers before it stops cleanly.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if own:

@@ -33,10 +33,10 @@ def list_plugins() -> dict[str, str]:
 
 
 def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Problem:
-    """Return the problem that the function called `name` makes. The caller's random state does not change.
+    """Call the function that `name` refers to, and return the problem that it creates.
 
-    `options` are the arguments of the function. Text is converted to the type of the argument's default. `seed` is the
-    random seed with which the function is called.
+    `options` are the arguments of the function. Text is converted to the type of the argument's default. The random
+    state of torch is seeded with `seed` for the call, and restored afterwards.
 
     Raises UsageError if the file, the module, the function or an option does not exist. Raises LCAError, with the
     traceback, if the user's code raises an exception.
@@ -60,7 +60,7 @@ def make_problem(name: str, options: Mapping[str, Any], seed: int = 0) -> Proble
         except LCAError:
             raise
         except (Exception, SystemExit) as error:
-            raise LCAError(f"{name} raised:\n\n{_format_traceback(error)}") from error
+            raise LCAError(f"{name} raised an exception:\n\n{_format_traceback(error)}") from error
     if not isinstance(problem, Problem):
         raise LCAError(f"the return value of {name}", expected="an lca.Problem", found=describe_value(problem))
     return replace(problem, name=name, options=arguments)
@@ -86,7 +86,7 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise LCAError(f"{path} raised on import:\n\n{_format_traceback(error)}") from error
+        raise LCAError(f"{path} raised an exception on import:\n\n{_format_traceback(error)}") from error
     return module
 
 
@@ -100,9 +100,9 @@ def _import_module(name: str) -> ModuleType:
                 f"module {error.name!r} is neither installed nor in {Path.cwd()}",
                 remedy=f"Name the problem as {EXAMPLE}.",
             ) from None
-        raise LCAError(f"{name} raised on import:\n\n{_format_traceback(error)}") from error
+        raise LCAError(f"{name} raised an exception on import:\n\n{_format_traceback(error)}") from error
     except (Exception, SystemExit) as error:
-        raise LCAError(f"{name} raised on import:\n\n{_format_traceback(error)}") from error
+        raise LCAError(f"{name} raised an exception on import:\n\n{_format_traceback(error)}") from error
 
 
 def _make_importable(folder: Path) -> None:

@@ -20,7 +20,7 @@ from lca.errors import Argument, LCAError
 from lca.recording import resume_state
 from lca.store.run_writer import RunWriter
 
-# Training fills one buffer while the other is written. It waits if it is faster than the disk.
+# Training fills one buffer while the other is written. If training is faster than the disk, it waits.
 N_BUFFERS = 2
 
 Scalars = Sequence[Mapping[str, float | Tensor]]
@@ -30,9 +30,9 @@ Floats = NDArray[np.floating[Any]]
 class BlockWriter:
     """Writes blocks in a background thread.
 
-    Jobs run in order, so that iterates reach the disk before their number and the state for resuming. After an
-    error in the thread, such as a full disk, nothing more is written, and the next call of `buffer` or `close` raises
-    the error.
+    Jobs run in order, so that iterates reach the disk before the number of iterates and the state for resuming. After
+    an error in the thread, such as a full disk, nothing more is written, and the next call of `buffer` or `close`
+    raises the error.
     """
 
     def __init__(self, writer: RunWriter, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class BlockWriter:
         self._thread.start()
 
     def buffer(self) -> Tensor:
-        """Return a buffer of shape (block length, K), as soon as one is free."""
+        """Wait until a buffer is free, and return it. Its shape is (block length, K)."""
         buffer = self._free.get()
         self._raise_error()
         return buffer
@@ -77,7 +77,7 @@ class BlockWriter:
         """Finish the remaining jobs and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
-        del self._free, self._last  # as large as whole blocks
+        del self._free, self._last  # the buffers take as much memory as whole blocks
         self._raise_error()
 
     def _raise_error(self) -> None:
@@ -112,7 +112,7 @@ class BlockWriter:
             if self._last is None and begin:
                 self._last = self.run.iterate(begin - 1)
             self._moved += find_moved(self._last, rows)
-            if self.first_not_finite is None and not np.isfinite(rows[-1]).all():  # such a parameter remains so
+            if self.first_not_finite is None and not np.isfinite(rows[-1]).all():  # it never becomes finite again
                 self.first_not_finite = begin + int(np.argmin(np.isfinite(rows).all(axis=1)))
             self._last = rows[-1].copy()
             runner.run(self.writer.write_iterates(begin, rows))

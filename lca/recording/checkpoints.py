@@ -126,7 +126,7 @@ def _read_tensors(file: Path) -> Mapping[str, Tensor]:
         loaded: Any = _load(file)
     except UnpicklingError as error:
         raise LCAError(
-            f"{file} contains objects other than tensors. Loading them could run code, so it was not read",
+            f"{file} contains objects other than tensors. Loading them could run code, so the file was not read",
             remedy="Save only model.state_dict().",
         ) from error
     except Exception as error:  # damaged files raise many types of exceptions
@@ -156,7 +156,7 @@ def _load(file: Path) -> Any:
 def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
     """Set the model's parameters to those of a checkpoint.
 
-    All names in the checkpoint may have a prefix, which wrappers of a model add.
+    All names in the checkpoint may share a prefix, such as those that model wrappers add.
     """
     prefix = _find_prefix(parameters, found)
     missing = [name for name in parameters if prefix + name not in found]
@@ -187,11 +187,11 @@ def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tenso
 
 
 def _describe_unusable(value: Tensor) -> str:
-    """Say why the values of a tensor cannot become parameters. Empty if they can."""
+    """Return a phrase that says why a tensor cannot become a parameter, or an empty string if it can."""
     for kind, is_so in (
         ("a complex tensor", value.is_complex()),
         ("a sparse tensor", value.layout != torch.strided),
-        ("a tensor without data, on the device meta", value.is_meta),
+        ("a tensor without data (on the meta device)", value.is_meta),
         ("a quantized tensor", value.is_quantized),
     ):
         if is_so:
@@ -219,7 +219,7 @@ def _require_same_fixed(model: nn.Module, files: Sequence[Path]) -> None:
 
 
 def _find_prefix(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Return the prefix of the parameter names in a checkpoint, such as "module."."""
+    """Return the prefix of the parameter names in a checkpoint, such as "module.", or an empty string."""
     first = next(iter(parameters))
     prefixes = (name.removesuffix(first) for name in found if name == first or name.endswith(f".{first}"))
     return next((p for p in prefixes if all(p + name in found for name in parameters)), "")

@@ -1,4 +1,4 @@
-"""What a run stores, besides the parameters, of the model at the start and at the end of the recording."""
+"""Attributes of a run that describe the model when recording starts and ends, such as digests of its buffers."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Endpoints:
         self._in_eval_mode: list[str] | None = None
 
     def describe_start(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Return the attributes of a new run. `known` contains those that need not be computed."""
+        """Return the attributes of a new run, including those in `known`, which need not be computed."""
         attributes: dict[str, Any] = {"fixed": describe_fixed(self.model)}
         if self.problem:
             attributes |= {} if "splits" in known else describe_problem(self.problem)
@@ -40,7 +40,7 @@ class Endpoints:
         return {**attributes, **known}
 
     def observe_modes(self) -> None:
-        """Note which BatchNorm modules are in eval mode. Called after an optimizer step. Only the first call counts."""
+        """Remember which BatchNorm modules are in eval mode at the first optimizer step. Later calls do nothing."""
         if self._in_eval_mode is None:
             self._in_eval_mode = [
                 name

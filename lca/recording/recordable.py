@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lca.errors import LCAError
 from lca.model.parameters import get_named_parameters
 
-# The dtypes that a run stores without loss: float64 as it stands, and the others as float32.
+# The dtypes that a run stores without loss: float64 unchanged, and the others as float32.
 REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -42,7 +42,8 @@ def require_unchanged(model: nn.Module, chosen: Mapping[str, Tensor], frozen: Co
         if name in frozen and tensor.requires_grad:
             raise LCAError(
                 f"{name} was frozen when recording began and now requires a gradient, so its motion is not recorded",
-                remedy="Let it require a gradient from the start, and add it to the optimizer when it should move.",
+                remedy="Set requires_grad=True from the start, and add the parameter to the optimizer when its "
+                "training begins.",
             )
         if chosen.get(name, tensor) is not tensor:
             raise LCAError(

@@ -48,7 +48,7 @@ class Recorder:
         model: Model whose trainable parameters are recorded. Tied parameters are recorded once. The model may be
             compiled, or wrapped for data-parallel training, in which case only rank 0 records.
         problem: Problem that is trained. If given, the run stores digests of its data and the loss of a few examples
-            at the first and last iterate, by which `lca.allocate` recognizes another model, loss or dataset.
+            at the first and last iterate, by which `lca.allocate` detects a different model, loss or dataset.
         parameters: Regular expression. Only parameters whose names contain a match are recorded.
         codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
         attributes: Information to store with the run, such as its configuration.
@@ -133,8 +133,8 @@ class Recorder:
 
         Args:
             optimizer: Optimizer of the loop.
-            scaler: Gradient scaler of the loop, if any. It skips a step if gradients overflow, without calling the
-                optimizer. If it is passed, such an iteration is recorded as one without motion.
+            scaler: Gradient scaler of the loop, if any. If gradients overflow, a scaler skips the step without calling
+                the optimizer. With `scaler`, a skipped step is recorded as an iteration without motion.
 
         Raises:
             UsageError: If the optimizer is already attached.
@@ -187,7 +187,7 @@ class Recorder:
                 self._commit(with_state=clean)
             finally:
                 self._writer.close()
-                del self._staging, self._buffer  # a reference to the recorder must not keep whole blocks
+                del self._staging, self._buffer  # frees the blocks, even if the recorder is still referenced
             if exception is None:
                 self._run_writer.set_attributes(**self._endpoints.describe_end(self.run))
                 self._run_writer.finish()

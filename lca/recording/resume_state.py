@@ -17,12 +17,12 @@ from lca.store.schema import PREVIOUS_STATE, STATE_FILE
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
-    """Replace the stored state atomically, and keep the one before it. Both have a checksum."""
+    """Replace the stored state atomically, and keep the previous one. Both have a checksum."""
     write_checked(run.path / STATE_FILE, lambda file: torch.save(dict(state), file), PREVIOUS_STATE)
 
 
 def load(run: Run) -> dict[str, Any] | None:
-    """Return the stored state, or the one before it if that is damaged. Return None if there is none.
+    """Return the stored state, or the previous one if the stored state is damaged. Return None if there is none.
 
     It is loaded with weights_only=True, so it cannot run code. Raises LCAError if all states are damaged.
     """
@@ -69,7 +69,7 @@ def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) ->
         optimizer.load_state_dict(state["optimizer"])
         buffers = dict(model.named_buffers())
         if set(state["buffers"]) != set(buffers):
-            raise KeyError("the buffers have other names")
+            raise KeyError("the names of the buffers differ")
         for name, buffer in buffers.items():
             buffer.copy_(state["buffers"][name])
         torch.set_rng_state(state["rng"])

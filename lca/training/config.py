@@ -65,12 +65,12 @@ class TrainConfig:
         default=(),
         short="milestone",
         metavar="EPOCH",
-        help="Epoch at which the step schedule changes the rate. Repeatable.",
+        help="Epoch at which the step schedule changes the learning rate. Repeatable.",
         group="Learning-rate schedule",
     )
     gamma: float | None = option(
         default=None,
-        help="Factor by which the step schedule multiplies the rate.",
+        help="Factor by which the step schedule multiplies the learning rate at each milestone.",
         unset=f"{GAMMA} with the step schedule",
         metavar="FACTOR",
         group="Learning-rate schedule",
@@ -92,7 +92,7 @@ class TrainConfig:
     init_from: str | None = option(
         default=None,
         metavar="RUN[@ITERATE]",
-        help="Start from an iterate of another run; the default is its last iterate.",
+        help="Start from an iterate of another run (its last iterate if no number is given).",
         group="Layers and initial weights",
     )
     batch_size: int = option(

@@ -13,9 +13,10 @@ from lca.store.run import open_run
 
 
 def find_initial(source: str | None, target: Location) -> dict[str, Any] | None:
-    """Return the iterate that "RUN@ITERATE" names, as {"run": path, "iterate": number}, or None without a source.
+    """Return the iterate that `source` names, as {"run": path, "iterate": number}, or None if `source` is None.
 
-    "RUN" alone names the last iterate of the run, which must be complete. `target` is the location of the new run.
+    `source` has the form "RUN@ITERATE". "RUN" alone names the last iterate of the run, which must be complete. `target`
+    is the location of the new run.
     """
     if source is None:
         return None

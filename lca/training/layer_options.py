@@ -1,4 +1,4 @@
-"""Layers that are trained differently from the others: frozen, or with their own optimizer options."""
+"""Layers that are trained differently from the rest: frozen layers, and layers with their own optimizer options."""
 
 from collections.abc import Sequence
 

@@ -65,8 +65,8 @@ def train(
 ) -> Run:
     """Train the model of a problem in place and record every iterate.
 
-    Each epoch visits the examples of the training split in a new random order, and drops the last, incomplete
-    mini-batch. The same seed on the same device gives the same iterates, even if training is interrupted and resumed.
+    Each epoch visits the examples of the training split in a new random order. An incomplete last mini-batch is
+    dropped. The same seed on the same device gives the same iterates, even if training is interrupted and resumed.
     After SIGINT or SIGTERM, training stops at the end of the iteration and keeps the finished ones.
 
     Args:
@@ -84,7 +84,8 @@ def train(
 
     Raises:
         UsageError: If an option is invalid, or if the existing run was trained differently.
-        LCAError: If a parameter became NaN or infinite. Training stops soon after, and the run ends before.
+        LCAError: If a parameter became NaN or infinite. Training stops soon afterwards, and the run ends with the last
+            iterate that is finite.
         Interrupted: If a signal stopped the training.
 
     Example:
@@ -168,7 +169,7 @@ def _end_before(run: Run, t: int) -> None:
         writer.finish()
     raise LCAError(
         f"training diverged: iteration {t - 1:,} made a parameter NaN or infinite. {run.path} is complete and ends "
-        f"with the iterate before it, number {t - 1:,}",
+        f"with iterate {t - 1:,}, the last one that is finite",
         remedy="Lower the learning rate, or check the data and the loss for values that are not finite.",
     )
 
@@ -192,7 +193,7 @@ def count_iterations(config: TrainConfig, n_examples: int) -> int:
 
 
 def _plan(problem: Problem, config: TrainConfig) -> Plan:
-    """Resolve a training run. Raise UsageError if a freeze or a milestone comes after the last iteration."""
+    """Return the plan of a training run. Raise UsageError if a freeze or a milestone comes after the last iteration."""
     device, n_examples = resolve_device(config.device), count_examples(problem.train)
     T, n_batches = count_iterations(config, n_examples), n_examples // config.batch_size
     late = [f"freeze {text}" for text in config.freeze if Freeze.parse(text).start >= T]
@@ -201,13 +202,13 @@ def _plan(problem: Problem, config: TrainConfig) -> Plan:
         length = f"{T:,} iterations ({T / n_batches:.3g} epochs)"
         raise UsageError(
             f"{late[0]} is never reached, because training ends after {length}",
-            remedy="Leave it out, or train for longer.",
+            remedy="Leave it out, or train longer.",
         )
     attributes = {
         **describe_problem(problem),
         "train": {**asdict(config), "iterations": T, "device": str(device)},
     }
-    # Converted to what a store would return, so that they can be compared with those of an existing run.
+    # The conversion to JSON and back makes the attributes comparable with those read from an existing run.
     return Plan(problem, config, device, T, n_batches, json.loads(json.dumps(attributes)))
 
 

@@ -23,7 +23,7 @@ SHAPES = [X, (X, Y), [X, Y], {"x": X, "y": Y}, {"inputs": (X, {"mask": X > 3}), 
 
 
 class TwoInputs(nn.Module):
-    """A network with two inputs, tied weights, and a layer that both inputs pass through."""
+    """A network with two inputs, whose first layers share their weight. Their outputs are added."""
 
     def __init__(self):
         super().__init__()

@@ -40,7 +40,7 @@ def spectral():
 
 
 def record(path, given, **options):
-    """Record a training loop of the user's own."""
+    """Record 20 steps of a custom training loop."""
     optimizer = torch.optim.SGD(given.model.parameters(), 0.5)
     with lca.Recorder(path, given.model, **options) as recorder:
         recorder.attach(optimizer)
@@ -51,7 +51,7 @@ def record(path, given, **options):
 
 
 def test_reference_loss_is_the_mean_over_the_first_examples():
-    """The oracle is the weighted mean in evaluation mode, where dropout is off and BatchNorm uses the batch."""
+    """The oracle is the weighted mean in evaluation mode, where dropout is off and BatchNorm uses batch statistics."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
     weigh = lambda batch: batch[1] + 1.0
@@ -69,7 +69,7 @@ def test_reference_loss_is_the_mean_over_the_first_examples():
 
 
 def test_recording_a_random_loss_does_not_change_the_training(tmp_path):
-    """A loss that draws random numbers at every call would train differently if the reference loss advanced them."""
+    """If the reference loss advanced the random state, a loss that draws random numbers would train differently."""
 
     def noisy(model, batch):
         return cross_entropy(model, (batch[0] + 0.1 * torch.randn_like(batch[0]), batch[1]))
@@ -89,7 +89,7 @@ def test_recording_a_random_loss_does_not_change_the_training(tmp_path):
 
 @pytest.mark.parametrize("make", [Temperature, spectral])
 def test_loss_that_depends_on_a_buffer_changed_by_training_is_refused(tmp_path, make):
-    """A fresh model has the initial buffers, and therefore another loss at the last iterate than training had."""
+    """A new model has the initial buffers, so its loss at the last iterate differs from the one in training."""
     given, path = small_problem(model=make()), tmp_path / "run.zarr"
     lca.train(given, path, TRAIN)
     fresh = small_problem(model=make())
@@ -172,19 +172,19 @@ def test_parameters_changed_after_the_last_step_are_not_taken_for_the_last_itera
 
 
 def contrastive(model, batch):
-    """InfoNCE between two views: every example is told apart from all others in its batch."""
+    """InfoNCE between two views: each example is contrasted with all others in its batch."""
     a, b = nn.functional.normalize(model(batch[0])), nn.functional.normalize(model(batch[0] + 0.1))
     return nn.functional.cross_entropy(a @ b.T / 0.5, torch.arange(len(a)), reduction="none")
 
 
 def divided(model, batch):
-    """Losses that are divided by the batch size, as if for a sum."""
+    """Losses that are divided by the batch size, so that their sum is the mean."""
     return cross_entropy(model, batch) / len(batch[1])
 
 
 @pytest.mark.parametrize("losses", [contrastive, divided])
 def test_batch_size_is_fixed_if_the_loss_depends_on_it(tmp_path, losses, monkeypatch):
-    """The batch size is not chosen for speed. By class, batches mix the classes as they do without classes."""
+    """The batch size is not chosen for speed. With `by_class`, batches mix the classes as they do without it."""
     monkeypatch.setattr("lca.allocation.batch_size.choose_batch_size", lambda *_: pytest.fail("chosen for speed"))
     given = replace(small_problem(), losses=losses, groups=lambda batch: batch[1])
     assert measure_batch_dependence(given, "train") > 0.01
@@ -205,7 +205,7 @@ def test_ordinary_losses_do_not_depend_on_the_batch():
     assert measure_batch_dependence(small_problem(), "train") < 1e-5
 
 
-def test_batchnorm_in_eval_mode_is_remarked(tmp_path):
+def test_batchnorm_in_eval_mode_gives_a_remark(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     given = small_problem(model=model)

@@ -110,7 +110,7 @@ def test_dataset_too_large_for_memory_is_streamed(kind, no_memory):
     assert isinstance(streamed, StreamedDataset)
     assert len(streamed) == 11
     for size in (1, 4, 11, 50):
-        for _ in range(2):  # it can be iterated repeatedly
+        for _ in range(2):  # the result can be iterated repeatedly
             parts = list(streamed.batches(size))
             assert [length(part) for part in parts] == [min(size, 11 - i) for i in range(0, 11, size)]
             assert torch.equal(whole(parts)[0], X)

@@ -192,7 +192,7 @@ def test_damaged_safetensors_and_unusual_keys_are_reported(tmp_path, problem, ch
     [
         (lambda x: x + 1j, "a complex tensor"),
         (lambda x: x.to_sparse(), "a sparse tensor"),
-        (lambda x: x.to("meta"), "a tensor without data, on the device meta"),
+        (lambda x: x.to("meta"), r"a tensor without data \(on the meta device\)"),
         (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "a quantized tensor"),
         (lambda x: x * float("nan"), "values that are NaN or infinite"),
         (lambda x: x / 0, "values that are NaN or infinite"),

@@ -29,7 +29,7 @@ def often(monkeypatch):
 
 
 def stop(path, problem, after=150):
-    """Train until an exception stops the training after some iterations, so that it can be resumed."""
+    """Train until an exception stops the training after `after` iterations, so that it can be resumed."""
     calls = 0
 
     def losses(model, batch):
@@ -49,13 +49,13 @@ def read_weights(path):
 
 @pytest.fixture
 def whole(tmp_path, problem):
-    """The iterates of a training that was not interrupted."""
+    """The iterates of an uninterrupted training run."""
     lca.train(problem(), tmp_path / "whole.zarr", config())
     return read_weights(tmp_path / "whole.zarr")
 
 
 def test_a_flipped_bit_in_the_state_never_changes_the_iterates(tmp_path, problem, often, whole):
-    """Training resumes from the state before the damaged one, and computes the same iterates from there."""
+    """Training resumes from the state before the damaged one, and computes the same iterates again."""
     stop(tmp_path / "stopped.zarr", problem)
     content = (tmp_path / "stopped.zarr" / STATE_FILE).read_bytes()
     generator = np.random.default_rng(0)

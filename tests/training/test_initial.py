@@ -59,7 +59,7 @@ def test_resuming_from_a_state_does_not_read_the_source(tmp_path, run, problem):
 
 
 def test_resuming_starts_from_the_original_iterate_of_the_source(tmp_path, run, problem):
-    """This holds even if there is no state yet and the source has been replaced since."""
+    """This holds even if no state has been stored yet and the source has been replaced in the meantime."""
     path, config = tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, iterations=5, init_from=str(run))
     source = RunWriter(open_run(run, "r+"))
     source.truncate(38)

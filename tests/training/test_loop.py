@@ -1,4 +1,4 @@
-"""Training is reproducible, and a stopped training that is resumed ends with the same bytes."""
+"""Training is reproducible, and a run that is stopped and resumed ends with the same bytes."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def often(monkeypatch):
 
 
 class ActAt:
-    """Losses that perform an action in one of the training's calls."""
+    """A loss function that performs an action when training calls it for the `call`-th time."""
 
     def __init__(self, call, action):
         self.calls, self.call, self.action = 0, call, action
@@ -259,7 +259,7 @@ def test_resuming_with_other_data_or_another_problem_raises(tmp_path, problem):
 
 @pytest.mark.parametrize(("T", "at"), [(30, 7), (200, 70), (300, 129)])
 def test_training_that_diverges_stops_and_keeps_the_finite_iterates(tmp_path, problem, T, at):
-    """In call `at` the loss becomes NaN, so iterate `at` is the first with NaN parameters."""
+    """In call `at`, the loss is NaN, so iterate `at` is the first with NaN parameters."""
     path, reference = tmp_path / "run.zarr", tmp_path / "reference.zarr"
     options = {"batch_size": 20, "learning_rate": 0.1, "device": "cpu"}
     calls = 0
@@ -272,7 +272,7 @@ def test_training_that_diverges_stops_and_keeps_the_finite_iterates(tmp_path, pr
     message = f"training diverged: iteration {at - 1} made a parameter NaN or infinite. .* is complete and ends with"
     with pytest.raises(LCAError, match=message):
         lca.train(replace(problem(), losses=losses), path, **options, iterations=T)
-    assert calls <= at + 3 * lca.open(path).blocks.length  # it did not train until the end
+    assert calls <= at + 3 * lca.open(path).blocks.length  # training stopped before the end
     run = lca.train(problem(), reference, **options, iterations=at - 1)
     assert np.array_equal(recorded(path), recorded(reference))
     assert lca.open(path).status == "complete"

@@ -19,7 +19,7 @@ class Entry:
 
     `n_train`, `n_val` and `n_test` count examples. `pass_gflop` is the cost of the loss and its gradient over the
     training split, in 10⁹ floating-point operations. `recipe` contains the fields of `TrainConfig` that the problem
-    sets.
+    sets. `options` maps each option of the problem to its value, and `layers` lists the names of its layers.
     """
 
     problem: str

@@ -135,7 +135,8 @@ def _read_cifar(path: Path) -> Bytes:
     if not path.exists():
         raise LCAError(
             f"{path} is missing",
-            remedy="The official binary version consists of data_batch_1.bin to data_batch_5.bin and test_batch.bin.",
+            remedy="Download the official binary version again. It consists of data_batch_1.bin to data_batch_5.bin "
+            "and test_batch.bin.",
         )
     data = np.fromfile(path, np.uint8)
     if data.size == 0 or data.size % 3_073:
@@ -198,9 +199,9 @@ def _import_torchvision(name: str) -> Any:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError if it was built for a different torch
         raise LCAError(
-            f"reading {name} requires torchvision, which does not work with the installed torch "
+            f"reading {name} requires torchvision, which is missing or does not work with the installed torch "
             f"{torch.__version__} ({error})",
-            remedy="Install the torchvision that matches this torch (the extra `datasets` requires it), or "
+            remedy="Install the torchvision that matches this torch (the extra `datasets` includes it), or "
             "download the data yourself.",
         ) from error
     return datasets

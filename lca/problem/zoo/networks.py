@@ -83,7 +83,7 @@ def resnet(n_in: int, stages: Sequence[int], *, blocks: int, width: float = 1.0)
 
     `stages` lists the channels of each stage, and `blocks` is the number of blocks per stage. Every stage after the
     first halves the resolution. Three stages of 16, 32 and 64 channels with three blocks each are ResNet-20 [arXiv
-    1512.03385, section 4.2], here with biases and with convolutions as the shortcuts that change the shape.
+    1512.03385, section 4.2], here with biases, and with convolutional shortcuts where the shape changes.
     """
     if blocks < 1:
         raise UsageError("blocks", expected="at least 1", found=str(blocks))
@@ -107,7 +107,8 @@ def all_convolutional(*, width: float = 1.0) -> nn.Module:
     those two.
     """
     a, b = _scale_widths([96, 192], width)
-    # (channels, kernel size, stride, padding). Without padding in the seventh, the mean is over 6×6 as in the source.
+    # (channels, kernel size, stride, padding). The seventh convolution has no padding, so that the mean is over 6×6
+    # positions, as in the source.
     plan = [
         (a, 3, 1, 1),
         (a, 3, 1, 1),
@@ -134,10 +135,11 @@ def all_convolutional(*, width: float = 1.0) -> nn.Module:
 
 
 def vgg(stages: Sequence[Sequence[int]], dense: Sequence[int], *, width: float = 1.0) -> nn.Module:
-    """Return stages of 3×3 convolutions, each followed by a pool, and dense layers with dropout ½, for 32×32 pixels.
+    """Return stages of 3×3 convolutions, each followed by max pooling, and dense layers with dropout ½.
 
-    `stages` lists the channels of each convolution of each stage. The stages of cifar-vgg are the first four of network
-    A in [arXiv 1409.1556], at half its width.
+    The images have 32×32 pixels. `stages` lists the channels of each convolution of each stage, and `dense` the sizes
+    of the hidden dense layers. The stages of cifar-vgg are the first four of network A in [arXiv 1409.1556], at half
+    its width.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     n, i = 3, 0

@@ -1,6 +1,6 @@
-"""A text that every machine has: the source of Python's standard library, cut into windows of characters.
+"""A text that needs no download: the source of Python's standard library, cut into windows of characters.
 
-It differs between releases of Python. A run stores the SHA-256 digest of the text that it was trained on.
+The source differs between releases of Python. A run stores the SHA-256 digest of the text that it was trained on.
 """
 
 import sysconfig
@@ -15,7 +15,7 @@ from lca.errors import LCAError
 from lca.problem.batches import Batch
 from lca.problem.zoo.datasets import DataSet, Splits
 
-CONTEXT = 64  # predicted characters per window, each from the ones before it
+CONTEXT = 64  # number of characters that are predicted in a window, each from those before it
 N_TRAIN, N_VAL = 2_000, 500  # windows
 
 # Newline, the printable ASCII characters, and one character for all others.

@@ -1,4 +1,4 @@
-"""A small decoder-only transformer for text, with LayerNorm before each part, as in GPT-2 [Radford et al. 2019].
+"""A small decoder-only transformer for text, with LayerNorm before each sublayer, as in GPT-2 [Radford et al. 2019].
 
 The embedding and the output layer share their weights [arXiv 1608.05859].
 """
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and then two dense layers at each position, each with a residual connection around it."""
+    """Two sublayers with residual connections: self-attention, and two dense layers that act on each position."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class Transformer(nn.Module):
 def transformer(vocabulary: int, context: int, *, blocks: int = 4, width: float = 1.0) -> nn.Module:
     """Return a transformer with 64 · `width` channels.
 
-    The initial weights are normal with standard deviation 0.02, biases are 0 and norms are 1. The deviation of the last
-    weights in each part of a block is divided by √(2 · blocks), so that the sum over the blocks does not grow with
-    their number.
+    The initial weights are normal with standard deviation 0.02, biases are 0 and norms are 1. The standard
+    deviation of the last weights in each sublayer is divided by √(2 · blocks), so that the sum over the blocks does not
+    grow with their number.
     """
     channels = round(CHANNELS * width)
     if blocks < 1 or channels < HEADS or channels % HEADS:

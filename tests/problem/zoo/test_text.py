@@ -1,4 +1,4 @@
-"""The source of Python's standard library as a text, and the transformer that is trained on it."""
+"""The source of Python's standard library as a dataset, and the transformer that is trained on it."""
 
 import math
 
