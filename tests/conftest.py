@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 import lca
+from lca.store import chunks
+
+chunks.LONGEST_BLOCK = chunks.BLOCK  # so that the short runs of the tests have several blocks
 
 
 @pytest.fixture

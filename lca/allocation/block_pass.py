@@ -1,5 +1,6 @@
 """The main pass of an allocation: the processes integrate and write one block of iterations after another."""
 
+import time
 from collections.abc import Mapping
 from math import ceil, inf
 from typing import Any
@@ -10,7 +11,10 @@ from lca.allocation.steps import Arrival, Step
 from lca.allocation.task import Task
 from lca.allocation.write_behind import BlockRows, WriteBehind
 from lca.runtime.workers import Phase
+from lca.store.chunks import BLOCK
 from lca.store.schema import Status
+
+PARTIAL_S = 30.0  # seconds after which a block of more than BLOCK iterations is saved before it is complete
 
 
 class BlockPass:
@@ -44,6 +48,7 @@ class BlockPass:
         predictor = None
         if config.rule == "adaptive" and config.part_limit:
             predictor = TrapezoidPredictor(config.part_limit, allocation.attributes["factors"])
+        saved = time.monotonic()
         self.steps.theta.read_ahead(block)
         self.steps.theta.read_ahead(block + 1)
         for row, t in enumerate(span):
@@ -57,10 +62,12 @@ class BlockPass:
                 predictor.observe(share, estimate, int(n))
             team.advance(1, refined=n > ceil(UNREFINED[config.rule]))
             if team.stop.name:
-                writer.write(rows, done=False)
-                writer.wait()
+                writer.save(rows)
                 team.raise_if_stopped()
-        writer.write(rows, done=True)
+            if len(span) > BLOCK and time.monotonic() - saved >= PARTIAL_S:
+                writer.save(rows)
+                saved = time.monotonic()
+        writer.write(rows)
 
     def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool, curvature_limit: float) -> None:
         """Compute iteration t and store its values, and those of θ_t, in a row of the block.

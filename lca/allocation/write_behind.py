@@ -109,12 +109,17 @@ class WriteBehind:
         rows.begin(block)
         return rows
 
-    def write(self, rows: BlockRows, *, done: bool) -> None:
-        """Start to write a block after the previous one is written. `done` marks the block as complete."""
+    def write(self, rows: BlockRows) -> None:
+        """Start to write a complete block after the previous one is written."""
         arrays = rows.to_arrays()
         self.wait()
-        self._pending = self._pool.submit(self._write, rows.block, arrays, done)
+        self._pending = self._pool.submit(self._write, rows.block, arrays, True)
         self._rows.reverse()
+
+    def save(self, rows: BlockRows) -> None:
+        """Write a block that is only partly allocated, and wait for it."""
+        self.wait()
+        self._write(rows.block, rows.to_arrays(), False)
 
     def wait(self) -> None:
         """Wait until all blocks are written. Errors of the thread are raised here."""

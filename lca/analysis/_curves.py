@@ -15,7 +15,8 @@ from lca.errors import UsageError
 from lca.store.allocation import Allocation
 from lca.store.chunks import read_part
 from lca.store.parameters import ParameterTable
-from lca.store.run import Run, verify_remedy
+from lca.store.run import Run
+from lca.store.run_arrays import verify_remedy
 
 N_SELECTED = 5  # number of parameters that each of "best", "worst" and "random" selects
 MAX_CURVES = 1_000  # largest number of parameters that can be selected

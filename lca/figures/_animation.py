@@ -21,7 +21,8 @@ from lca.figures.encode import Frame, open_encoder
 from lca.figures.style import DEFAULT, Look, use_style
 from lca.store.allocation import Allocation
 from lca.store.chunks import read_part
-from lca.store.run import Run, verify_remedy
+from lca.store.run import Run
+from lca.store.run_arrays import verify_remedy
 
 
 @configuration

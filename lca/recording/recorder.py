@@ -22,6 +22,7 @@ from lca.recording.endpoints import Endpoints
 from lca.recording.recordable import require_recordable, require_unchanged
 from lca.recording.staging import Staging
 from lca.recording.step_hooks import unwrap, watch_steps
+from lca.store.chunks import BLOCK
 from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, locate
@@ -30,7 +31,9 @@ from lca.store.run_writer import RunWriter, create_run
 
 # The number of iterates and the state for resuming are stored at the end of a block, but at most once per COMMIT_S
 # seconds, and rarely enough to take at most the fraction COMMIT_SHARE of the time.
+# A block of more than 64 iterates is written and stored before it is full if the last time was PARTIAL_S seconds ago.
 COMMIT_S = 1.0
+PARTIAL_S = 30.0
 COMMIT_SHARE = 0.05
 
 Scalar = float | Tensor
@@ -116,7 +119,8 @@ class Recorder:
             self._writer = BlockWriter(self._run_writer, device)
             self._scalars: list[dict[str, Scalar]] = []
             self._committed = time.monotonic()
-            self._start_block()
+            self._length = self.run.blocks.length
+            self._buffer, self._n_rows = self._writer.buffer(), 0
             self._stack = stack.pop_all()
         self._recording = True
         if not self.n_iterates:
@@ -183,7 +187,7 @@ class Recorder:
         clean = exception is None or isinstance(exception, Interrupted)
         with self._stack:
             try:
-                self._write_block()
+                self._write_rows()
                 self._commit(with_state=clean)
             finally:
                 self._writer.close()
@@ -211,21 +215,14 @@ class Recorder:
         self._staging.take(self._buffer[self._n_rows])
         self._n_rows += 1
         self.n_iterates += 1
-        if self._n_rows == self.run.blocks.length:
-            self._write_block()
-            if time.monotonic() - self._committed >= max(COMMIT_S, self._writer.commit_s / COMMIT_SHARE):
+        age = time.monotonic() - self._committed
+        if self.n_iterates % self._length == 0 or (self._length > BLOCK and age >= PARTIAL_S):
+            self._write_rows()
+            if age >= max(COMMIT_S, self._writer.commit_s / COMMIT_SHARE):
                 self._commit()
-            self._start_block()
+            self._buffer = self._writer.buffer()
 
-    def _start_block(self) -> None:
-        """Start with an empty buffer, or with the part of the block that an earlier process recorded."""
-        self._buffer = self._writer.buffer()
-        self._n_rows = self.n_iterates % self.run.blocks.length
-        if self._n_rows:
-            recorded = self.run.weights[:, self.n_iterates - self._n_rows : self.n_iterates]
-            self._buffer[: self._n_rows] = torch.from_numpy(recorded).T
-
-    def _write_block(self) -> None:
+    def _write_rows(self) -> None:
         require_unchanged(self._model, self._chosen, self._frozen)
         if self._n_rows:
             begin = self.n_iterates - self._n_rows

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from lca.errors import Argument, Call, DamagedError, LCAError, Remedy
 from lca.store.blocks import Blocks, ceil_div
-from lca.store.chunks import WRITE_ALL, Array, detect_damage, open_array, read_part
+from lca.store.checksums import Array, FileTable, StoredLedger, checked_store
+from lca.store.chunks import CHECKSUMS, ArrayFormat, detect_damage, open_array, read_part
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
-from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, require_attributes
+from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, find_time_axis, read_attributes
 from lca.text import facts, html_facts
 
 
@@ -34,8 +35,7 @@ class Allocation:
     def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
         self.run_path, self.group, self.parameters, self.blocks_of_run = run_path, group, parameters, blocks
         with self._detect_damage("zarr.json"):
-            self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
-            require_attributes(self.attributes, ALLOCATION_ATTRIBUTES)
+            self.attributes = read_attributes(group.attrs, ALLOCATION_ATTRIBUTES)
 
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:
@@ -46,12 +46,7 @@ class Allocation:
                 f"lca/{self.name} of {self.run_path} has no {name}",
                 remedy=("Replace it with ", remake, ", or keep it and pass another ", Argument("name"), "."),
             )
-        where = f"{self.run_path}/lca/{self.name}/{name}"
-        array = open_array(self.group, name, where, self._remedy, len(ARRAYS[name][1]))
-        expected = tuple(self.sizes[dimension] for dimension in ARRAYS[name][1])
-        if array.shape != expected:
-            raise DamagedError(f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self._remedy)
-        return array.with_config(WRITE_ALL)  # zarr does not store this setting
+        return self._checked[name]
 
     def __dir__(self) -> list[str]:
         return sorted([*(name for name in super().__dir__() if not name.startswith("_")), *self.arrays])
@@ -66,6 +61,37 @@ class Allocation:
             where = f"{self.run_path}/lca/{self.name}/{missing[0]}"
             raise DamagedError(f"{where} is damaged: its metadata are missing", remedy=self._remedy)
         return names
+
+    @cached_property
+    def _opened(self) -> dict[str, Array]:
+        """The arrays by name, with metadata that agree with the schema and the run."""
+        return {name: self._open(name, ArrayFormat(*ARRAYS[name])) for name in self.arrays}
+
+    def _open(self, name: str, form: ArrayFormat) -> Array:
+        where = f"{self.run_path}/lca/{self.name}/{name}"
+        array = open_array(self.group, name, where, self._remedy, form)
+        expected = tuple(self.sizes.get(dimension, -1) for dimension in form.dimensions)
+        if -1 not in expected and array.shape != expected:
+            raise DamagedError(f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self._remedy)
+        return array
+
+    @property
+    def files(self) -> FileTable:
+        """The files of all arrays except `blocks`."""
+        return FileTable((self._opened[name], find_time_axis(name)) for name in self.arrays if name != "blocks")
+
+    @cached_property
+    def checksums(self) -> StoredLedger:
+        """The checksums of `files`."""
+        stored = self._open("checksums", CHECKSUMS)
+        with self._detect_damage("checksums"):
+            return StoredLedger(stored, self.files, ceil_div(self.n_iterations + 1, self.blocks_of_run.length))
+
+    @cached_property
+    def _checked(self) -> dict[str, Array]:
+        """The arrays by name. Every file that is read from them is compared with its checksum."""
+        checked_store(self.group).state.ledgers[self.group.path] = self.checksums
+        return self._opened
 
     def _is_required(self, name: str) -> bool:
         """Return whether the allocation was created with this array, according to its attributes."""
@@ -180,10 +206,8 @@ class Allocation:
         Returns:
             The slices that select the block, and the position of the iteration or iterate dimension.
         """
-        dimensions = ARRAYS[name][1]
         spans = {"iteration": self.blocks_of_run[block], "iterate": self.blocks_of_run.iterates(block)}
-        axis = next(i for i, d in enumerate(dimensions) if d in spans)
-        return tuple(spans.get(d, slice(None)) for d in dimensions), axis
+        return tuple(spans.get(d, slice(None)) for d in ARRAYS[name][1]), find_time_axis(name)
 
     def remake(self, *arguments: Argument) -> Call:
         """Return the call, with these further arguments, that replaces this allocation, for the remedy of an error."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lca.store import consolidated
 from lca.store.allocation import Allocation
+from lca.store.schema import write_attributes
 
 
 class AllocationWriter:
@@ -23,16 +24,21 @@ class AllocationWriter:
         block that is only partly allocated, pass `done=False`. `status` is written last, because it decides which
         iterations of such a block count.
         """
+        self.allocation.checksums.forget(self._rows(block))
         for name in (*(name for name in rows if name != "status"), *(["status"] if "status" in rows else [])):
             where, axis = self.allocation.place(name, block)
             self._write(name, where, np.moveaxis(rows[name], 0, axis))
         if done:
+            self.allocation.checksums.record(self._rows(block))
             self._write("blocks", block, 1)
 
     def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
-        """Replace the values of iteration t. `values` maps the names of arrays to values."""
+        """Replace the values of iteration t in a finished block. `values` maps the names of arrays to values."""
+        row, _ = self.allocation.blocks_of_run.locate(t)
+        self.allocation.checksums.forget([row])
         for name, value in values.items():
             self._write(name, (slice(None), t) if name == "lca" else t, value)
+        self.allocation.checksums.record([row])
 
     def note(self, name: str, value: Any) -> None:
         """Set an attribute of the allocation, or remove it if the value is None."""
@@ -41,7 +47,7 @@ class AllocationWriter:
         if value is None:
             del allocation.attributes[name]
         with consolidated.drop_for_changes(allocation.run_path):
-            allocation.group.attrs["lca"] = allocation.attributes
+            write_attributes(allocation.group.attrs, allocation.attributes)
 
     def finish(self) -> None:
         """Mark the allocation as complete."""
@@ -55,8 +61,14 @@ class AllocationWriter:
     def undo(self, block: int) -> None:
         """Mark a block as not allocated, so that it is computed again."""
         self.reopen()
+        self.allocation.checksums.forget(self._rows(block))
         self._write("blocks", block, 0)
         self._write("status", self.allocation.blocks_of_run[block], 0)
+
+    def _rows(self, block: int) -> list[int]:
+        """Return the rows of the array `checksums` that belong to a block. θ_T may be in a row of its own."""
+        blocks = self.allocation.blocks_of_run
+        return sorted({block, (blocks.iterates(block).stop - 1) // blocks.length})
 
     def _write(self, name: str, where: Any, values: Any) -> None:
         getattr(self.allocation, name)[where] = values

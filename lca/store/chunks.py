@@ -3,8 +3,10 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,14 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lca.errors import DamagedError, LCAError, Remedy, UsageError
 from lca.store.blocks import ceil_div
+from lca.store.checksums import Array, CheckedStore
 from lca.store.paths import Location
 from lca.store.schema import MANTISSA_BITS
 
 CHUNK_PARAMETERS = 16_384
 BLOCK = 64
+LONGEST_BLOCK = 1024
+SMALL_BLOCK_BYTES = 2**20
 BLOCK_BYTES = 256 * 2**20
 
 # If a block has more than MAX_CHUNK_FILES chunks, CHUNKS_PER_FILE of them share one file (a zarr shard).
@@ -28,8 +33,6 @@ CHUNKS_PER_FILE = 16
 
 # Write even the chunks that contain only the fill value, so that a missing file always means lost data.
 WRITE_ALL: Any = {"write_empty_chunks": True}
-
-Array = zarr.Array[Any]
 
 # The help of the codec option already says that pcodec is not part of the zarr specification, and zarr would warn about
 # it in every call.
@@ -56,10 +59,62 @@ CODECS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class ArrayFormat:
+    """The format of an array, which does not depend on its shape.
+
+    Attributes:
+        dtype: Name of the dtype.
+        dimensions: Names of the dimensions.
+        fill: Value of elements that have not been written.
+        codec: Name of the codec, one of CODECS.
+    """
+
+    dtype: str
+    dimensions: tuple[str, ...]
+    fill: float
+    codec: str = "zstd"
+
+    def create(self, group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Array:
+        """Create an array filled with `fill`, laid out so that no file spans two blocks."""
+        many = self.dimensions[0] in ("parameter", "packed") and ceil_div(shape[0], chunks[0]) > MAX_CHUNK_FILES
+        shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None
+        return self._create(group, name, shape, chunks, shards)
+
+    def require_same(self, array: Array) -> None:
+        """Raise ValueError if an array has another format. Only its shape, chunks and shards may be chosen freely."""
+        memory = zarr.create_group({})
+        expected = self._create(memory, "array", array.shape, array.chunks, array.shards).metadata.to_dict()
+        found = array.metadata.to_dict()
+        for key in expected.keys() | found.keys():
+            if repr(expected.get(key)) != repr(found.get(key)):  # repr, because NaN differs from itself
+                raise ValueError(f"expected {key} {expected.get(key)}, found {found.get(key)}")
+
+    def _create(self, group: zarr.Group, name: str, shape: Any, chunks: Any, shards: Any) -> Array:
+        return group.create_array(
+            name,
+            shape=shape,
+            dtype=self.dtype,
+            chunks=chunks,
+            shards=shards,
+            fill_value=self.fill,
+            dimension_names=self.dimensions,
+            config=WRITE_ALL,
+            **CODECS[self.codec](),
+        )
+
+
+CHECKSUMS = ArrayFormat("uint32", ("chunk", "file"), 0)
+SCALARS = ArrayFormat("float64", ("iteration",), float("nan"))  # recorded during training
+
+
 def block_length(K: int, itemsize: int = 4) -> int:
-    """Return the block length for K parameters: 64, or the largest smaller power of two that fits in 256 MiB."""
-    length = BLOCK
-    while length > 1 and itemsize * K * length > BLOCK_BYTES:
+    """Return the block length for K parameters, a power of two: the largest whose block of iterates fits in 256 MiB.
+
+    It is at most 64, unless K is so small that a longer block, of at most 1,024 iterates, fits in 1 MiB.
+    """
+    length = LONGEST_BLOCK
+    while length > 1 and itemsize * K * length > (SMALL_BLOCK_BYTES if length > BLOCK else BLOCK_BYTES):
         length //= 2
     return length
 
@@ -73,32 +128,6 @@ def require_codec(name: str) -> None:
             "the codec pcodec needs a package that is not installed",
             remedy="Install it with: pip install 'loss-change-allocation[pcodec]'",
         )
-
-
-def create_array(
-    group: zarr.Group,
-    name: str,
-    dtype: str,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dimensions: tuple[str, ...],
-    fill: float,
-    codec: str = "zstd",
-) -> None:
-    """Create an array filled with `fill`, laid out so that no file spans two blocks."""
-    many = dimensions[0] in ("parameter", "packed") and ceil_div(shape[0], chunks[0]) > MAX_CHUNK_FILES
-    shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        shards=shards,
-        fill_value=fill,
-        dimension_names=dimensions,
-        config=WRITE_ALL,
-        **CODECS[codec](),
-    )
 
 
 @contextmanager
@@ -119,13 +148,20 @@ def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArr
         return np.asarray(array[where])
 
 
-def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, ndim: int) -> Array:
-    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has other dimensions."""
+def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, form: ArrayFormat) -> Array:
+    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has another format."""
     with detect_damage(where, remedy):
         array = group[name]
-        if not isinstance(array, zarr.Array) or array.ndim != ndim:
-            raise ValueError(f"expected an array with {ndim} dimensions")
-        return array
+        if not isinstance(array, zarr.Array):
+            raise ValueError("expected an array, found a group")
+        if array.ndim != len(form.dimensions):
+            raise ValueError(f"expected {len(form.dimensions)} dimensions, found {array.ndim}")
+        require_codec(form.codec)
+        form.require_same(array)
+        if form.codec != "pcodec" and isinstance(group.store, CheckedStore):
+            size = prod(array.chunks) * array.dtype.itemsize
+            group.store.state.chunk_bytes[array.path] = size, array.shards is not None
+        return array.with_config(WRITE_ALL)  # zarr does not store this setting
 
 
 def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:

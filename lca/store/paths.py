@@ -23,7 +23,8 @@ from lca.store.locks import Lock
 from lca.store.plain_files import find_special_files, require_plain_file, require_plain_folder
 
 ROOT = "zarr.json"  # its presence makes a folder or a URL a store
-METADATA = {"weights/zarr.json", "training/zarr.json"}  # written before ROOT, and possibly left behind by a crash
+# Written before ROOT, and possibly left behind by a crash.
+METADATA = {"weights/zarr.json", "checksums/zarr.json", "training/zarr.json"}
 PARTIAL = ".partial"  # marks the name of a file that is being written
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -129,7 +130,11 @@ class Local:
 
     def zarr_store(self) -> Any:
         """Return the object to pass to zarr as the store."""
-        return self.path
+        from zarr.storage import LocalStore
+
+        from lca.store.checksums import CheckedStore
+
+        return CheckedStore(LocalStore(self.path), self)
 
 
 class Remote:
@@ -201,7 +206,9 @@ class Remote:
     def zarr_store(self) -> Any:
         from zarr.storage import FsspecStore
 
-        return FsspecStore(_AsyncFilesystem(self), path=self.path)
+        from lca.store.checksums import CheckedStore
+
+        return CheckedStore(FsspecStore(_AsyncFilesystem(self), path=self.path), self)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the filesystem, and turn its exceptions into LCAErrors.

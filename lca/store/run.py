@@ -10,15 +10,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from lca.errors import Call, LCAError, Remedy, UsageError
+from lca.errors import Call, LCAError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.blocks import Blocks
-from lca.store.chunks import Array, detect_damage, open_array, read_part
+from lca.store.checksums import Array, StoredLedger
+from lca.store.chunks import detect_damage, read_part
 from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
-from lca.store.schema import RUN_ATTRIBUTES, SCHEMA, SPLITS, require_attributes
+from lca.store.run_arrays import open_training, open_weights, subgroup, verify_remedy
+from lca.store.schema import RUN_ATTRIBUTES, SCHEMA, SPLITS, read_attributes
 from lca.text import facts, html_facts, pluralize, size
 
 if TYPE_CHECKING:
@@ -43,20 +45,27 @@ class Run:
     def __init__(self, path: Location, group: zarr.Group) -> None:
         self.path, self.group = path, group
         with detect_damage(f"{path}/{ROOT}"):
-            self.attributes: dict[str, Any] = dict(group.attrs["lca"])  # type: ignore[arg-type]
+            self.attributes = read_attributes(group.attrs, RUN_ATTRIBUTES)
             self.parameters = ParameterTable.from_json(self.attributes["parameters"])
-            require_attributes(self.attributes, RUN_ATTRIBUTES)
 
-    @cached_property
+    @property
     def weights(self) -> Array:
         """All iterates, with shape (parameter, iterate) and dtype float32, or float64 if the model is in float64."""
-        return open_array(self.group, "weights", f"{self.path}/weights", verify_remedy(self.path), 2)
+        return self._weights[0]
+
+    @property
+    def checksums(self) -> StoredLedger:
+        """The checksums of the files of `weights`."""
+        return self._weights[1]
+
+    @cached_property
+    def _weights(self) -> tuple[Array, StoredLedger]:
+        return open_weights(self.group, self.path, self.attributes["codec"])
 
     @property
     def training(self) -> dict[str, Array]:
         """Arrays with one value per iteration of the training, by name, such as "loss" and "learning_rate"."""
-        with detect_damage(f"{self.path}/training", verify_remedy(self.path)):
-            return dict(subgroup(self.group, "training").arrays())
+        return open_training(self.group, self.path, self.attributes.get("training_checksums", {}))
 
     @property
     def status(self) -> str:
@@ -175,7 +184,7 @@ class Run:
         if "class_lca" in allocation.arrays:
             coordinates["class"] = allocation.attributes["classes"]
         stored = open_zarr(self.path.zarr_store(), group=f"lca/{name}", consolidated=False, chunks=None)
-        data: Dataset = stored.assign_coords(coordinates)
+        data: Dataset = stored.drop_vars("checksums").assign_coords(coordinates)
         return data
 
     def disk_bytes(self, name: str = "") -> int:
@@ -251,15 +260,15 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
     path.require_plain()
     with detect_damage(f"{path}/{ROOT}"):
         group = consolidated.open_root(path, mode)
-    run = Run(path, group)
-    if run.attributes.get("schema") != SCHEMA:
+        schema = group.attrs["lca"]["schema"]  # type: ignore[call-overload, index]
+    if schema != SCHEMA:
         raise LCAError(
             f"the schema of {path}",
             expected=str(SCHEMA),
-            found=str(run.attributes.get("schema")),
+            found=str(schema),
             remedy="Record the run again, or use the release of lca that wrote it.",
         )
-    return run
+    return Run(path, group)
 
 
 def is_run(path: Location) -> bool:
@@ -270,17 +279,6 @@ def is_run(path: Location) -> bool:
         return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def verify_remedy(path: object) -> Remedy:
-    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
-    return ("To find all damaged parts, use ", Call("verify", path), ".")
-
-
-def subgroup(group: zarr.Group, name: str) -> zarr.Group:
-    child = group[name]
-    assert isinstance(child, zarr.Group)
-    return child
 
 
 def _status(group: zarr.Group) -> str:

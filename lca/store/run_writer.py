@@ -19,12 +19,17 @@ from lca.errors import Argument, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
-from lca.store.chunks import CHUNK_PARAMETERS, block_length, create_array, require_codec
+from lca.store.blocks import ceil_div
+from lca.store.checksums import FileTable, checked_store
+from lca.store.chunks import BLOCK, CHECKSUMS, CHUNK_PARAMETERS, SCALARS, ArrayFormat, block_length, require_codec
 from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, find_half_written, locate
-from lca.store.run import Run, is_run, open_run, subgroup
-from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA
+from lca.store.run import Run, is_run, open_run
+from lca.store.run_arrays import subgroup
+from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA, write_attributes
+
+SCALARS_CHUNK = 1024
 
 
 class RunWriter:
@@ -32,6 +37,7 @@ class RunWriter:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._written: dict[tuple[str, ...], dict[tuple[int, int], int]] = {}
 
     @contextmanager
     def lock(self, allocation: str = "") -> Iterator[None]:
@@ -73,28 +79,52 @@ class RunWriter:
         group = subgroup(self.run.group, "training")
         for name in training.keys() - set(group.array_keys()):
             require_name("name of a training scalar", name)
-            create_array(group, name, "float64", (0,), (1024,), ("iteration",), NAN)
-        for name, array in group.arrays():
+            SCALARS.create(group, name, (self.run.n_iterations,), (SCALARS_CHUNK,))[:] = NAN
+        for name, array in self.run.training.items():
             array.resize((T,))
             if name in training:
                 array[T - len(training[name]) :] = training[name]
-        self.set_attributes(iterates=n_iterates)
+        self.run.checksums.extend(n_iterates // self.run.blocks.length, self._collect(self.run.checksums.files))
+        self.set_attributes(iterates=n_iterates, training_checksums=self._add_training(T // SCALARS_CHUNK))
+
+    def _add_training(self, n_files: int) -> dict[str, list[int]]:
+        """Return the checksums of the first `n_files` files of each training scalar."""
+        arrays = self.run.training
+        files = FileTable((array, 0) for array in arrays.values())
+        written, store = self._collect(files), checked_store(self.run.group)
+        found = {name: list(self.run.attributes.get("training_checksums", {}).get(name, [])) for name in arrays}
+        for column, values in enumerate(found.values()):
+            for row in range(len(values), n_files):
+                values.append(written.pop((row, column), 0) or store.read_checksum(files.key(row, column)))
+        return found
+
+    def _collect(self, files: FileTable) -> dict[tuple[int, int], int]:
+        """Return the checksums of the files of a table that were written and whose checksums are not stored yet."""
+        written = self._written.setdefault(tuple(files.columns), {})
+        written |= checked_store(self.run.group).collect(files)
+        return written
 
     def truncate(self, n_iterates: int) -> None:
         """Delete all iterates after the first `n_iterates`, and all half-written files."""
-        self.set_attributes(iterates=n_iterates, status="training")
+        T = max(n_iterates - 1, 0)
+        known = self.run.attributes.get("training_checksums", {})
+        kept = {name: values[: T // SCALARS_CHUNK] for name, values in known.items()}
+        self.set_attributes(iterates=n_iterates, status="training", training_checksums=kept)
         self.run.weights.resize((self.run.parameters.size, n_iterates))
+        self.run.checksums.truncate(n_iterates // self.run.blocks.length)
         for array in self.run.training.values():
-            array.resize((max(n_iterates - 1, 0),))
+            array.resize((T,))
         for name in find_half_written(self.run.path):
             (self.run.path / name).remove()
 
     def finish(self) -> None:
         """Mark the run as complete."""
+        self.run.checksums.extend(len(self.run.iterate_blocks), self._collect(self.run.checksums.files))
+        checksums = self._add_training(ceil_div(self.run.n_iterations, SCALARS_CHUNK))
         consolidated.write(self.run.path)
-        self.run.attributes |= {"status": "complete"}
+        self.run.attributes |= {"status": "complete", "training_checksums": checksums}
         as_consolidated = zarr.open_group(self.run.path.zarr_store(), mode="r+")
-        as_consolidated.attrs["lca"] = self.run.attributes
+        write_attributes(as_consolidated.attrs, self.run.attributes)
 
     def reopen(self) -> None:
         """Mark the run as unfinished, so that training can be resumed."""
@@ -114,7 +144,7 @@ class RunWriter:
             AllocationWriter(run.allocation(name)).note("status", "creating")
         consolidated.drop(run.path)
         group = run.group.create_group(f"lca/{name}", overwrite=True)
-        group.attrs["lca"] = {**attributes, "status": "creating"}
+        write_attributes(group.attrs, {**attributes, "status": "creating"})
         allocation = Allocation(run.path, group, run.parameters, run.blocks)
         sizes, length = allocation.sizes, run.blocks.length
         chunks = {
@@ -128,14 +158,16 @@ class RunWriter:
         for array, (dtype, dimensions, fill) in ARRAYS.items():
             if array not in OPTIONAL or array in optional:
                 shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
-                create_array(group, array, dtype, shape, chunk, dimensions, fill)
+                ArrayFormat(dtype, dimensions, fill).create(group, array, shape, chunk)
+        width = allocation.files.width
+        CHECKSUMS.create(group, "checksums", (ceil_div(sizes["iterate"], length), width), (1, max(width, 1)))
         AllocationWriter(allocation).reopen()
         return allocation
 
     def set_attributes(self, **changes: Any) -> None:
         """Set attributes of the run and keep all others."""
         self.run.attributes |= changes
-        self.run.group.attrs["lca"] = self.run.attributes
+        write_attributes(self.run.group.attrs, self.run.attributes)
 
 
 def create_run(
@@ -165,9 +197,11 @@ def create_run(
     chunks = (min(CHUNK_PARAMETERS, K), length)
     with path.create_folder() as folder:  # appears as a whole, because half a store would block the next attempt
         group = zarr.create_group(folder)
-        create_array(group, "weights", dtype, (K, 0), chunks, ("parameter", "iterate"), NAN, codec)
+        weights = ArrayFormat(dtype, ("parameter", "iterate"), NAN, codec).create(group, "weights", (K, 0), chunks)
+        width = FileTable([(weights, 1)]).width
+        CHECKSUMS.create(group, "checksums", (0, width), (BLOCK, max(width, 1)))
         group.create_group("training")
-        group.attrs["lca"] = {
+        about = {
             "schema": SCHEMA,
             "versions": {name: version(name) for name in ("loss-change-allocation", "torch", "numpy", "zarr")},
             "status": "training",
@@ -177,6 +211,7 @@ def create_run(
             **attributes,
             "parameters": parameters.to_json(),
         }
+        write_attributes(group.attrs, about)
     return RunWriter(open_run(path, "r+"))
 
 

@@ -9,13 +9,15 @@
 docs/reference/store.md describes the store for readers who do not use lca.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
 from lca.errors import Argument
 
-SCHEMA = 3
+SCHEMA = 4
 NAN = float("nan")
 LARGEST = 10**11  # largest number of iterates in a run
 
@@ -80,7 +82,39 @@ RUN_ATTRIBUTES: dict[str, tuple[type, int | None]] = {
 ALLOCATION_ATTRIBUTES: dict[str, tuple[type, int | None]] = {"status": (str, None)}
 
 
-def require_attributes(attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]) -> None:
+def find_time_axis(name: str) -> int:
+    """Return the axis of an array of ARRAYS that counts iterations or iterates."""
+    dimensions = ARRAYS[name][1]
+    return next(i for i, dimension in enumerate(dimensions) if dimension in ("iteration", "iterate"))
+
+
+def write_attributes(zarr_attributes: Any, attributes: dict[str, Any]) -> None:
+    """Store the metadata of a run or an allocation, with a digest that reveals changes by anything but `lca`."""
+    zarr_attributes["lca"] = {**attributes, "digest": _digest(attributes)}
+
+
+def read_attributes(
+    zarr_attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]
+) -> dict[str, Any]:
+    """Return the metadata of a run or an allocation.
+
+    Raises:
+        ValueError: They were changed since they were stored, or a required attribute is missing or has a wrong type or
+            value.
+    """
+    attributes = dict(zarr_attributes["lca"])
+    digest = attributes.pop("digest", None)
+    _require_attributes(attributes, required)
+    if digest != _digest(attributes):
+        raise ValueError("the attributes were changed since they were stored")
+    return attributes
+
+
+def _digest(attributes: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_attributes(attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]) -> None:
     """Raise ValueError unless all required attributes exist with the right types and values."""
     for name, (kind, smallest) in required.items():
         value: Any = attributes.get(name)

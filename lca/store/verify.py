@@ -17,7 +17,8 @@ from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.checked_file import read_checked
-from lca.store.chunks import Array, detect_damage, find_missing_files, read_part
+from lca.store.checksums import Array
+from lca.store.chunks import detect_damage, find_missing_files, read_part
 from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter

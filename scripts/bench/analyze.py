@@ -29,7 +29,7 @@ from bench.machine import peak_resident, start_module
 from lca.analysis import everything
 from lca.model.parameters import build_table
 from lca.store.allocation_writer import AllocationWriter
-from lca.store.chunks import Array
+from lca.store.checksums import Array
 from lca.store.run import Run
 from lca.store.run_writer import create_run
 from lca.text import size, table

@@ -47,7 +47,7 @@ def test_rows_are_written_to_the_right_place(run, blocks_held):
                 rows["status", row] = 1
             rows["loss", 0] = torch.tensor(7.0 + block, dtype=torch.float64)
             rows["gradient_sign", 1] = torch.arange(7, dtype=torch.uint8)
-            writer.write(rows, done=True)
+            writer.write(rows)
     expected = np.concatenate([np.arange(64), 100 + np.arange(36)])
     np.testing.assert_array_equal(allocation.lca[:], np.tile(expected, (51, 1)))
     assert np.flatnonzero(np.isfinite(allocation.loss[:])).tolist() == [0, 64]
@@ -60,7 +60,7 @@ def test_error_of_the_writing_thread_is_raised(run, monkeypatch):
     allocation = RunWriter(lca.open(run, "r+")).create_allocation("train", {})
     monkeypatch.setattr(AllocationWriter, "write_block", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError), WriteBehind(allocation, CPU) as writer:
-        writer.write(writer.begin(0), done=True)
+        writer.write(writer.begin(0))
 
 
 def test_rows_contain_the_values_stored_by_an_interrupted_call(run):
@@ -68,7 +68,7 @@ def test_rows_contain_the_values_stored_by_an_interrupted_call(run):
     with WriteBehind(allocation, CPU) as writer:
         rows = writer.begin(0)
         rows["lca", 2], rows["status", 2], rows["intervals", 2] = torch.ones(51), 1, 2
-        writer.write(rows, done=False)
+        writer.save(rows)
     assert not allocation.blocks[0]
     reopened = BlockRows(allocation, CPU)
     reopened.begin(0)

@@ -21,7 +21,7 @@ def test_a_store_with_another_schema_is_refused(run):
     metadata = json.loads((run / "zarr.json").read_text())
     metadata["attributes"]["lca"]["schema"] = 99
     (run / "zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(LCAError, match="the schema of .*run.zarr: expected 3, found 99. Record the run again"):
+    with pytest.raises(LCAError, match="the schema of .*run.zarr: expected 4, found 99. Record the run again"):
         lca.open(run)
 
 

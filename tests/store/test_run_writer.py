@@ -64,7 +64,7 @@ def test_a_store_is_created_completely_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     with monkeypatch.context() as context:
-        context.setattr("lca.store.run_writer.create_array", fails)
+        context.setattr("lca.store.run_writer.ArrayFormat.create", fails)
         with pytest.raises(OSError, match="no space left"):
             empty(tmp_path / "new" / "run.zarr")
     assert list((tmp_path / "new").iterdir()) == []

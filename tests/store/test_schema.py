@@ -27,7 +27,7 @@ def test_a_store_has_the_arrays_and_attributes_of_the_schema(run):
     assert weights.chunks == (51, 64)
     assert np.isnan(weights.fill_value)
     assert group["training/loss"].shape == group["training/learning_rate"].shape == (100,)
-    assert set(group["lca/train"].array_keys()) == set(ARRAYS)
+    assert set(group["lca/train"].array_keys()) == {*ARRAYS, "checksums"}
     for name, (dtype, dimensions, _) in ARRAYS.items():
         array = group["lca/train"][name]
         sizes = {"parameter": 51, "iteration": 100, "iterate": 101, "tensor": 4, "block": 2, "class": 2, "packed": 7}

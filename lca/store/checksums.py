@@ -1,0 +1,244 @@
+"""Checksums of the chunk files of a run, stored apart from these files.
+
+The last four bytes of every chunk file are a CRC32C checksum of its content (in a shard, of its index), so that damage
+inside a file is detected when it is read. They do not reveal that two intact files have changed places or that a file
+is missing, which zarr reads as fill values. Each group therefore has an array `checksums` with a copy of these bytes,
+and CheckedStore compares every file that is read with its copy. A copy of 0 means that the file was not finished.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import SuffixByteRequest
+from zarr.storage import WrapperStore
+
+from lca.store.blocks import ceil_div
+
+Array = zarr.Array[Any]
+Checksums = NDArray[np.uint32]
+
+MAX_METADATA_BYTES = 64 * 2**20  # a table of 100,000 tensors takes about 20 MiB
+
+
+class FileTable:
+    """The files of some arrays of a group, and the cell of the array `checksums` that belongs to each.
+
+    The row of a file is its chunk along the time axis, and each array has a range of columns for its files in a row.
+
+    Args:
+        arrays: The arrays, each with its axis that counts iterations or iterates.
+    """
+
+    def __init__(self, arrays: Iterable[tuple[Array, int]]) -> None:
+        self.columns: dict[str, tuple[int, int]] = {}
+        self._axis: dict[str, int] = {}
+        self._ndim: dict[str, int] = {}
+        self.width = 0
+        for array, axis in arrays:
+            per_file = array.shards or array.chunks
+            others = [ceil_div(n, max(m, 1)) for i, (n, m) in enumerate(zip(array.shape, per_file, strict=True)) if i != axis]
+            n_files = max(others, default=1)  # no array has more than one other axis with several chunks
+            self.columns[array.path] = self.width, n_files
+            self._axis[array.path], self._ndim[array.path] = axis, array.ndim
+            self.width += n_files
+
+    def locate(self, key: str) -> tuple[int, int] | None:
+        """Return the row and column of the file with this key, or None if it belongs to another array."""
+        array, _, coordinates = key.partition("/c/")
+        if array not in self.columns:
+            return None
+        at = [int(coordinate) for coordinate in coordinates.split("/")]
+        row, file = at.pop(self._axis[array]), max(at, default=0)
+        return row, self.columns[array][0] + file
+
+    def key(self, row: int, column: int) -> str:
+        """Return the key of the file to which a cell belongs, the inverse of `locate`."""
+        array = next(path for path, (begin, n) in self.columns.items() if begin <= column < begin + n)
+        at = [0] * self._ndim[array]
+        if len(at) > 1:
+            at[0 if self._axis[array] else 1] = column - self.columns[array][0]
+        at[self._axis[array]] = row
+        return f"{array}/c/{'/'.join(map(str, at))}"
+
+
+@dataclass
+class Ledger:
+    """The checksums of the files of one group, as far as they are known.
+
+    Attributes:
+        files: The files of the group.
+        values: Their checksums, with shape (row, column). 0 if a file was not finished.
+    """
+
+    files: FileTable
+    values: Checksums
+
+    def find(self, key: str) -> int:
+        """Return the checksum of the file with this key, or 0 if it is unknown."""
+        at = self.files.locate(key)
+        return int(self.values[at]) if at and at[0] < len(self.values) else 0
+
+    async def reload(self, key: str) -> None:
+        """Read the checksum of the file with this key again, because another process may have changed the file."""
+
+
+class StoredLedger(Ledger):
+    """A ledger that is stored as the array `checksums` of its group."""
+
+    def __init__(self, stored: Array, files: FileTable, n_rows: int | None = None) -> None:
+        super().__init__(files, np.asarray(stored[:]))
+        self.stored = stored
+        self._before: dict[int, Checksums] = {}
+        expected = (len(self.values) if n_rows is None else n_rows, files.width)
+        if self.values.shape != expected:
+            raise ValueError(f"its shape is {self.values.shape}, not {expected}")
+
+    def forget(self, rows: list[int]) -> None:
+        """Set the checksums in these rows to 0, because their files are about to change."""
+        for row in rows:
+            before = np.asarray(self.stored[row])  # read again, because another process may have written the block
+            if before.any():
+                self._before[row] = before
+                self.stored[row] = 0
+            self.values[row] = 0
+
+    def record(self, rows: list[int]) -> None:
+        """Store the checksums of the files that were written in these rows, and of those that did not change."""
+        for row in rows:
+            self.values[row] = self._before.pop(row, 0)
+        for at, checksum in checked_store(self.stored).collect(self.files).items():
+            self.values[at] = checksum
+        for row in rows:
+            self._complete(self.values[row], row)
+            self.stored[row] = self.values[row]
+
+    def extend(self, n_rows: int, written: dict[tuple[int, int], int]) -> None:
+        """Append rows until there are `n_rows`, and remove the checksums that belong to them from `written`."""
+        begin = self.stored.shape[0]
+        if n_rows > begin:
+            rows = np.zeros((n_rows - begin, self.files.width), np.uint32)
+            for row, column in [at for at in written if at[0] < n_rows]:
+                checksum = written.pop((row, column))
+                if row >= begin:
+                    rows[row - begin, column] = checksum
+            for row, values in enumerate(rows, begin):
+                self._complete(values, row)
+            self.stored.resize((n_rows, self.files.width))
+            self.stored[begin:] = rows
+            self.values = np.concatenate([self.values[:begin], rows])
+
+    def _complete(self, values: Checksums, row: int) -> None:
+        """Read the missing checksums of a row from its files, which an interrupted process has written."""
+        for column in np.flatnonzero(values == 0):
+            values[column] = checked_store(self.stored).read_checksum(self.files.key(row, int(column)))
+
+    def truncate(self, n_rows: int) -> None:
+        """Remove all rows after the first `n_rows`."""
+        if n_rows < self.stored.shape[0]:
+            self.stored.resize((n_rows, self.files.width))
+        self.values = self.values[:n_rows]
+
+    async def reload(self, key: str) -> None:
+        at = self.files.locate(key)
+        if at and at[0] < len(self.values):
+            self.values[at[0]] = await self.stored.async_array.getitem(at[0])
+
+
+@dataclass
+class _State:
+    """What a CheckedStore knows, shared with its copies.
+
+    Attributes:
+        ledgers: The known checksums, by the path of the group.
+        chunk_bytes: The size of an uncompressed chunk of each array that is compressed with Blosc, by its path.
+        written: The checksums of the files that were written since they were last collected, by key.
+    """
+
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    chunk_bytes: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+
+
+class CheckedStore(WrapperStore[Any]):
+    """A zarr store that compares the files it reads with their checksums, and notes the checksums of those it writes.
+
+    Reading raises ValueError if a file is missing, is not the one that was written, or is larger than expected.
+    """
+
+    def __init__(self, store: Any, location: Any, state: _State | None = None) -> None:
+        super().__init__(store)
+        self.location, self.state = location, state or _State()
+
+    def _with_store(self, store: Any) -> Self:
+        return type(self)(store, self.location, self.state)
+
+    def find(self, key: str) -> int:
+        """Return the checksum of the file with this key, or 0 if it is unknown."""
+        if key in self.state.written:
+            return self.state.written[key]
+        return next((found for ledger in self.state.ledgers.values() if (found := ledger.find(key))), 0)
+
+    def read_checksum(self, key: str) -> int:
+        """Read the checksum at the end of a file. Return 0 if there is no such file."""
+        try:
+            with (self.location / key).open() as file:
+                return int.from_bytes(file.read()[-4:], "little")
+        except FileNotFoundError:
+            return 0
+
+    def collect(self, files: FileTable) -> dict[tuple[int, int], int]:
+        """Return the checksums of the files of a table that were written since the last call, by row and column."""
+        written = self.state.written
+        return {at: written.pop(key) for key in list(written) if (at := files.locate(key))}
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        content = await self._store.get(key, prototype, byte_range)
+        array, is_chunk, _ = key.partition("/c/")
+        if not is_chunk:
+            if content is not None and len(content) > MAX_METADATA_BYTES:
+                raise ValueError(f"{key} has {len(content):,} bytes, and at most {MAX_METADATA_BYTES:,} are allowed")
+            return content
+        if self._find_fault(key, content, byte_range):
+            self.state.written.pop(key, None)
+            for ledger in self.state.ledgers.values():
+                await ledger.reload(key)
+            content = await self._store.get(key, prototype, byte_range)
+            if fault := self._find_fault(key, content, byte_range):
+                raise ValueError(f"the file {key} is {fault}")
+        if content is None:
+            return None
+        size, sharded = self.state.chunk_bytes.get(array, (0, False))
+        if size and sharded == (byte_range is not None) and not isinstance(byte_range, SuffixByteRequest):
+            header = content[:8].to_bytes()  # of Blosc, with the uncompressed size in its second half
+            if (stated := int.from_bytes(header[4:], "little")) != size:
+                raise ValueError(f"a chunk in {key} has {stated:,} bytes uncompressed instead of {size:,}")
+        return content
+
+    def _find_fault(self, key: str, content: Any, byte_range: Any) -> str:
+        """Return how the content of a file disagrees with its checksum, or nothing if it does not or is incomplete."""
+        if not (expected := self.find(key)):
+            return ""
+        if content is None:
+            return "missing"
+        reads_end = byte_range is None or isinstance(byte_range, SuffixByteRequest)
+        return "not the one that was written" if reads_end and _read_checksum(content) != expected else ""
+
+    async def set(self, key: str, value: Any) -> None:
+        await self._store.set(key, value)
+        if "/c/" in key:
+            self.state.written[key] = _read_checksum(value)
+
+
+def checked_store(node: zarr.Group | Array) -> CheckedStore:
+    """Return the store of a group or an array of a run."""
+    store = node.store
+    assert isinstance(store, CheckedStore)
+    return store
+
+
+def _read_checksum(content: Any) -> int:
+    return int.from_bytes(content[len(content) - 4 :].to_bytes(), "little")

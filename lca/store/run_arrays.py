@@ -1,0 +1,58 @@
+"""Opening of the arrays of a run, with the checksums that their files are compared with."""
+
+import numpy as np
+import zarr
+
+from lca.errors import Call, Remedy
+from lca.store.checksums import Array, FileTable, Ledger, StoredLedger, checked_store
+from lca.store.chunks import CHECKSUMS, SCALARS, ArrayFormat, detect_damage, open_array
+from lca.store.paths import ROOT, Location
+from lca.store.schema import NAN
+
+
+def open_weights(group: zarr.Group, path: Location, codec: str) -> tuple[Array, StoredLedger]:
+    """Return the array `weights`, whose files are compared with their checksums when they are read, and these."""
+    remedy = verify_remedy(path)
+    with detect_damage(f"{path}/weights", remedy):
+        node = group["weights"]
+        dtype = "float64" if isinstance(node, zarr.Array) and node.dtype == np.float64 else "float32"
+    form = ArrayFormat(dtype, ("parameter", "iterate"), NAN, codec)
+    weights = open_array(group, "weights", f"{path}/weights", remedy, form)
+    where = f"{path}/checksums"
+    stored = open_array(group, "checksums", where, remedy, CHECKSUMS)
+    with detect_damage(where, remedy):
+        ledger = StoredLedger(stored, FileTable([(weights, 1)]))
+    checked_store(group).state.ledgers["weights"] = ledger
+    return weights, ledger
+
+
+def open_training(group: zarr.Group, path: Location, checksums: dict[str, list[int]]) -> dict[str, Array]:
+    """Return the arrays with one value per iteration of the training, by name.
+
+    `checksums` contains those of the finished files of each array, which are compared when the files are read.
+    """
+    where, remedy = f"{path}/training", verify_remedy(path)
+    with detect_damage(where, remedy):
+        child = subgroup(group, "training")
+        names = sorted(child.array_keys())
+    arrays = {name: open_array(child, name, f"{where}/{name}", remedy, SCALARS) for name in names}
+    with detect_damage(f"{path}/{ROOT}"):
+        values = np.zeros((max(map(len, checksums.values()), default=0), len(names)), np.uint32)
+        for column, name in enumerate(names):
+            values[: len(checksums.get(name, [])), column] = checksums.get(name, [])
+    files = FileTable((array, 0) for array in arrays.values())
+    checked_store(group).state.ledgers["training"] = Ledger(files, values)
+    return arrays
+
+
+def subgroup(group: zarr.Group, name: str) -> zarr.Group:
+    """Return a group in a group. Raise ValueError if it is an array."""
+    child = group[name]
+    if not isinstance(child, zarr.Group):
+        raise ValueError(f"expected {name} to be a group, found an array")
+    return child
+
+
+def verify_remedy(path: object) -> Remedy:
+    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
+    return ("To find all damaged parts, use ", Call("verify", path), ".")
