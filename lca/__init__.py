@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lca.store.audit import Audit as Audit
     from lca.store.audit import Interval as Interval
     from lca.store.audit import Stratum as Stratum
+    from lca.store.findings import Finding as Finding
     from lca.store.parameters import Parameter as Parameter
     from lca.store.parameters import ParameterTable as ParameterTable
     from lca.store.run import Run as Run
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from lca.store.schema import Status as Status
     from lca.store.summary import Summary as Summary
     from lca.store.summary import summarize as summarize
-    from lca.store.verify import Finding as Finding
     from lca.store.verify import Verdict as Verdict
     from lca.store.verify import verify as verify
     from lca.training.config import TrainConfig as TrainConfig
@@ -53,7 +53,7 @@ _HOMES = {
     "Call": "lca.errors",
     "DamagedError": "lca.errors",
     "Evaluator": "lca.allocation.evaluation",
-    "Finding": "lca.store.verify",
+    "Finding": "lca.store.findings",
     "Interrupted": "lca.errors",
     "Interval": "lca.store.audit",
     "LCAError": "lca.errors",

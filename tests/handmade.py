@@ -57,8 +57,10 @@ def add_allocation(
     lca = np.asarray(lca, np.float32)
     T = lca.shape[1]
     spans = [parameter.span for parameter in run.parameters]
+    steps = np.diff(run.weights[:, :], axis=1)
     values = {
         "lca": lca.T,
+        "motion_norm": np.stack([np.linalg.norm(steps[span], axis=0) for span in spans], axis=1),
         "tensor_lca": np.stack([lca[span].sum(0, dtype=np.float64) for span in spans], axis=1),
         "loss": 1 + np.append(0, np.cumsum(np.nan_to_num(lca.sum(0, dtype=np.float64)))),
         "residual": np.zeros(T),

@@ -1,7 +1,6 @@
 """Read-only access to one allocation of a run store."""
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -9,12 +8,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from lca.errors import Argument, Call, DamagedError, LCAError, Remedy
+from lca.errors import Argument, Call, LCAError
+from lca.store.allocation_arrays import AllocationArrays
 from lca.store.blocks import Blocks, ceil_div
-from lca.store.checksums import Array, FileTable, StoredLedger, checked_store
-from lca.store.chunks import CHECKSUMS, ArrayFormat, detect_damage, open_array, read_part
+from lca.store.checksums import Array
+from lca.store.chunks import detect_damage, read_part
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
+from lca.store.run_arrays import verify_remedy
 from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, find_time_axis, read_attributes
 from lca.text import facts, html_facts
 
@@ -34,7 +35,7 @@ class Allocation:
 
     def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
         self.run_path, self.group, self.parameters, self.blocks_of_run = run_path, group, parameters, blocks
-        with self._detect_damage("zarr.json"):
+        with detect_damage(f"{run_path}/lca/{group.basename}/zarr.json", verify_remedy(run_path)):
             self.attributes = read_attributes(group.attrs, ALLOCATION_ATTRIBUTES)
 
     def __getattr__(self, name: str) -> Array:
@@ -46,66 +47,22 @@ class Allocation:
                 f"lca/{self.name} of {self.run_path} has no {name}",
                 remedy=("Replace it with ", remake, ", or keep it and pass another ", Argument("name"), "."),
             )
-        return self._checked[name]
+        return self.opened.checked[name]
 
     def __dir__(self) -> list[str]:
         return sorted([*(name for name in super().__dir__() if not name.startswith("_")), *self.arrays])
 
-    @cached_property
+    @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that this allocation has."""
-        with self._detect_damage("its arrays"):
-            found = set(self.group.array_keys())
-        names = tuple(name for name in ARRAYS if name in found)
-        if missing := [name for name in ARRAYS if name not in found and self._is_required(name)]:
-            where = f"{self.run_path}/lca/{self.name}/{missing[0]}"
-            raise DamagedError(f"{where} is damaged: its metadata are missing", remedy=self._remedy)
-        return names
+        return self.opened.names
 
     @cached_property
-    def _opened(self) -> dict[str, Array]:
-        """The arrays by name, with metadata that agree with the schema and the run."""
-        return {name: self._open(name, ArrayFormat(*ARRAYS[name])) for name in self.arrays}
-
-    def _open(self, name: str, form: ArrayFormat) -> Array:
-        where = f"{self.run_path}/lca/{self.name}/{name}"
-        array = open_array(self.group, name, where, self._remedy, form)
-        expected = tuple(self.sizes.get(dimension, -1) for dimension in form.dimensions)
-        if -1 not in expected and array.shape != expected:
-            raise DamagedError(f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self._remedy)
-        return array
-
-    @property
-    def files(self) -> FileTable:
-        """The files of all arrays except `blocks`."""
-        return FileTable((self._opened[name], find_time_axis(name)) for name in self.arrays if name != "blocks")
-
-    @cached_property
-    def checksums(self) -> StoredLedger:
-        """The checksums of `files`."""
-        stored = self._open("checksums", CHECKSUMS)
-        with self._detect_damage("checksums"):
-            return StoredLedger(stored, self.files, ceil_div(self.n_iterations + 1, self.blocks_of_run.length))
-
-    @cached_property
-    def _checked(self) -> dict[str, Array]:
-        """The arrays by name. Every file that is read from them is compared with its checksum."""
-        checked_store(self.group).state.ledgers[self.group.path] = self.checksums
-        return self._opened
-
-    def _is_required(self, name: str) -> bool:
-        """Return whether the allocation was created with this array, according to its attributes."""
-        a = self.attributes
-        optional = {"lca": a.get("keep") == "lca", "class_lca": a.get("classes")}
-        optional |= {"gradient_sign": a.get("gradient_signs")}
-        return bool(optional.get(name, True))
-
-    @property
-    def _remedy(self) -> Remedy:
-        return ("To find all damaged parts, use ", Call("verify", self.run_path), ".")
-
-    def _detect_damage(self, name: str) -> AbstractContextManager[None]:
-        return detect_damage(f"{self.run_path}/lca/{self.group.basename}/{name}", self._remedy)
+    def opened(self) -> AllocationArrays:
+        """The arrays, and the checksums of their files."""
+        where = f"{self.run_path}/lca/{self.name}"
+        length, remedy = self.blocks_of_run.length, verify_remedy(self.run_path)
+        return AllocationArrays(self.group, where, self.attributes, self.sizes, length, remedy)
 
     @property
     def name(self) -> str:
@@ -177,7 +134,9 @@ class Allocation:
         Raises:
             DamagedError: The part cannot be read.
         """
-        return read_part(getattr(self, name), where, f"{self.run_path}/lca/{self.name}/{name}", self._remedy)
+        return read_part(
+            getattr(self, name), where, f"{self.run_path}/lca/{self.name}/{name}", verify_remedy(self.run_path)
+        )
 
     def read_block(self, block: int, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """Read the part of each array that belongs to one block of iterations.

@@ -24,21 +24,21 @@ class AllocationWriter:
         block that is only partly allocated, pass `done=False`. `status` is written last, because it decides which
         iterations of such a block count.
         """
-        self.allocation.checksums.forget(self._rows(block))
+        self.allocation.opened.checksums.forget(self._rows(block))
         for name in (*(name for name in rows if name != "status"), *(["status"] if "status" in rows else [])):
             where, axis = self.allocation.place(name, block)
             self._write(name, where, np.moveaxis(rows[name], 0, axis))
         if done:
-            self.allocation.checksums.record(self._rows(block))
+            self.allocation.opened.checksums.record(self._rows(block))
             self._write("blocks", block, 1)
 
     def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
         """Replace the values of iteration t in a finished block. `values` maps the names of arrays to values."""
         row, _ = self.allocation.blocks_of_run.locate(t)
-        self.allocation.checksums.forget([row])
+        self.allocation.opened.checksums.forget([row])
         for name, value in values.items():
             self._write(name, (slice(None), t) if name == "lca" else t, value)
-        self.allocation.checksums.record([row])
+        self.allocation.opened.checksums.record([row])
 
     def note(self, name: str, value: Any) -> None:
         """Set an attribute of the allocation, or remove it if the value is None."""
@@ -61,9 +61,13 @@ class AllocationWriter:
     def undo(self, block: int) -> None:
         """Mark a block as not allocated, so that it is computed again."""
         self.reopen()
-        self.allocation.checksums.forget(self._rows(block))
+        self.allocation.opened.checksums.forget(self._rows(block))
         self._write("blocks", block, 0)
         self._write("status", self.allocation.blocks_of_run[block], 0)
+
+    def forget_checksums(self, row: int) -> None:
+        """Mark the checksums in a row as unknown, because they cannot be read."""
+        self.allocation.opened.stored_checksums[row] = 0
 
     def _rows(self, block: int) -> list[int]:
         """Return the rows of the array `checksums` that belong to a block. θ_T may be in a row of its own."""

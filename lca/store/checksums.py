@@ -40,8 +40,9 @@ class FileTable:
         self.width = 0
         for array, axis in arrays:
             per_file = array.shards or array.chunks
-            others = [ceil_div(n, max(m, 1)) for i, (n, m) in enumerate(zip(array.shape, per_file, strict=True)) if i != axis]
-            n_files = max(others, default=1)  # no array has more than one other axis with several chunks
+            n_chunks = [ceil_div(n, max(m, 1)) for n, m in zip(array.shape, per_file, strict=True)]
+            del n_chunks[axis]
+            n_files = max(n_chunks, default=1)  # no array has more than one other axis with several chunks
             self.columns[array.path] = self.width, n_files
             self._axis[array.path], self._ndim[array.path] = axis, array.ndim
             self.width += n_files

@@ -14,7 +14,7 @@ from lca.errors import Call, LCAError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.blocks import Blocks
-from lca.store.checksums import Array, StoredLedger
+from lca.store.checksums import Array
 from lca.store.chunks import detect_damage, read_part
 from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
@@ -48,18 +48,9 @@ class Run:
             self.attributes = read_attributes(group.attrs, RUN_ATTRIBUTES)
             self.parameters = ParameterTable.from_json(self.attributes["parameters"])
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         """All iterates, with shape (parameter, iterate) and dtype float32, or float64 if the model is in float64."""
-        return self._weights[0]
-
-    @property
-    def checksums(self) -> StoredLedger:
-        """The checksums of the files of `weights`."""
-        return self._weights[1]
-
-    @cached_property
-    def _weights(self) -> tuple[Array, StoredLedger]:
         return open_weights(self.group, self.path, self.attributes["codec"])
 
     @property

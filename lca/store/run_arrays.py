@@ -10,8 +10,8 @@ from lca.store.paths import ROOT, Location
 from lca.store.schema import NAN
 
 
-def open_weights(group: zarr.Group, path: Location, codec: str) -> tuple[Array, StoredLedger]:
-    """Return the array `weights`, whose files are compared with their checksums when they are read, and these."""
+def open_weights(group: zarr.Group, path: Location, codec: str) -> Array:
+    """Return the array `weights`. Every file that is read from it is compared with its checksum."""
     remedy = verify_remedy(path)
     with detect_damage(f"{path}/weights", remedy):
         node = group["weights"]
@@ -23,7 +23,14 @@ def open_weights(group: zarr.Group, path: Location, codec: str) -> tuple[Array, 
     with detect_damage(where, remedy):
         ledger = StoredLedger(stored, FileTable([(weights, 1)]))
     checked_store(group).state.ledgers["weights"] = ledger
-    return weights, ledger
+    return weights
+
+
+def weights_checksums(weights: Array) -> StoredLedger:
+    """Return the checksums of the files of `weights`."""
+    ledger = checked_store(weights).state.ledgers["weights"]
+    assert isinstance(ledger, StoredLedger)
+    return ledger
 
 
 def open_training(group: zarr.Group, path: Location, checksums: dict[str, list[int]]) -> dict[str, Array]:

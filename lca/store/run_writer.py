@@ -26,7 +26,7 @@ from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, find_half_written, locate
 from lca.store.run import Run, is_run, open_run
-from lca.store.run_arrays import subgroup
+from lca.store.run_arrays import subgroup, weights_checksums
 from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA, write_attributes
 
 SCALARS_CHUNK = 1024
@@ -84,8 +84,13 @@ class RunWriter:
             array.resize((T,))
             if name in training:
                 array[T - len(training[name]) :] = training[name]
-        self.run.checksums.extend(n_iterates // self.run.blocks.length, self._collect(self.run.checksums.files))
+        self._record_weights(n_iterates // self.run.blocks.length)
         self.set_attributes(iterates=n_iterates, training_checksums=self._add_training(T // SCALARS_CHUNK))
+
+    def _record_weights(self, n_blocks: int) -> None:
+        """Store the checksums of the files of the first `n_blocks` blocks of iterates, which are final."""
+        ledger = weights_checksums(self.run.weights)
+        ledger.extend(n_blocks, self._collect(ledger.files))
 
     def _add_training(self, n_files: int) -> dict[str, list[int]]:
         """Return the checksums of the first `n_files` files of each training scalar."""
@@ -111,15 +116,24 @@ class RunWriter:
         kept = {name: values[: T // SCALARS_CHUNK] for name, values in known.items()}
         self.set_attributes(iterates=n_iterates, status="training", training_checksums=kept)
         self.run.weights.resize((self.run.parameters.size, n_iterates))
-        self.run.checksums.truncate(n_iterates // self.run.blocks.length)
+        weights_checksums(self.run.weights).truncate(n_iterates // self.run.blocks.length)
         for array in self.run.training.values():
             array.resize((T,))
         for name in find_half_written(self.run.path):
             (self.run.path / name).remove()
 
+    def clear_scalar(self, name: str, file: int) -> None:
+        """Replace the values of a training scalar in one of its files by NaN, because they cannot be read."""
+        self.run.training[name][file * SCALARS_CHUNK : (file + 1) * SCALARS_CHUNK] = NAN
+        checksums = self.run.attributes.get("training_checksums", {})
+        if file < len(checksums.get(name, [])):
+            key = f"training/{name}/c/{file}"
+            checksums[name][file] = checked_store(self.run.group).read_checksum(key)
+        self.set_attributes(training_checksums=checksums)
+
     def finish(self) -> None:
         """Mark the run as complete."""
-        self.run.checksums.extend(len(self.run.iterate_blocks), self._collect(self.run.checksums.files))
+        self._record_weights(len(self.run.iterate_blocks))
         checksums = self._add_training(ceil_div(self.run.n_iterations, SCALARS_CHUNK))
         consolidated.write(self.run.path)
         self.run.attributes |= {"status": "complete", "training_checksums": checksums}
@@ -159,7 +173,7 @@ class RunWriter:
             if array not in OPTIONAL or array in optional:
                 shape, chunk = tuple(sizes[d] for d in dimensions), tuple(chunks[d] for d in dimensions)
                 ArrayFormat(dtype, dimensions, fill).create(group, array, shape, chunk)
-        width = allocation.files.width
+        width = allocation.opened.files.width
         CHECKSUMS.create(group, "checksums", (ceil_div(sizes["iterate"], length), width), (1, max(width, 1)))
         AllocationWriter(allocation).reopen()
         return allocation

@@ -1,8 +1,9 @@
 """Verification of a run store: read every chunk, which tests its checksum, and check the metadata of the store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from math import prod
 from operator import lt
@@ -14,32 +15,18 @@ from numpy.typing import NDArray
 
 from lca.errors import Call, DamagedError
 from lca.store import consolidated
-from lca.store.allocation import Allocation
-from lca.store.allocation_writer import AllocationWriter
 from lca.store.checked_file import read_checked
 from lca.store.checksums import Array
-from lca.store.chunks import detect_damage, find_missing_files, read_part
+from lca.store.chunks import find_missing_files
+from lca.store.findings import Finding, try_to_read, until_damaged
 from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
-from lca.store.run_writer import RunWriter
-from lca.store.schema import ARRAYS, PREVIOUS_STATE, STATE_FILE, Status
+from lca.store.run_writer import SCALARS_CHUNK, RunWriter
+from lca.store.schema import PREVIOUS_STATE, STATE_FILE
+from lca.store.verify_allocation import check_allocation
 from lca.text import pluralize
 
-
-@dataclass(frozen=True)
-class Finding:
-    """A defect in a run store.
-
-    Attributes:
-        where: The affected array, block or attribute.
-        what: Description of the defect.
-        repair: Function that marks the affected part as missing, so that it is computed again. None if
-            computing it again cannot help.
-    """
-
-    where: str
-    what: str
-    repair: Callable[[], None] | None = None
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -99,14 +86,15 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     if special := run.path.find_special_files():  # reading them could leave the store or never end
         what = "neither a file nor a folder, so that nothing was read"
         return Verdict(str(run.path), [Finding(name, f"{kind}, {what}") for name, kind in special.items()], [], 0)
+    motion = np.full((run.n_iterations, len(run.parameters)), np.nan)
     with RunWriter(run).lock() if repair else nullcontext():
         findings = [
             *_check_table(run),
-            *_until_damaged("training", lambda: _check_training(run)),
-            *_until_damaged("weights", lambda: _check_weights(run, remarks)),
+            *until_damaged("training", lambda: _check_training(run)),
+            *until_damaged("weights", lambda: _check_weights(run, remarks, motion)),
             *_check_state(run),
-            *_until_damaged("lca", lambda: _check_allocations(run)),
-            *_until_damaged(ROOT, lambda: _check_consolidated(run)),
+            *until_damaged("lca", lambda: _check_allocations(run, motion)),
+            *until_damaged(ROOT, lambda: _check_consolidated(run)),
         ]
         if repair:
             for finding in findings:
@@ -124,18 +112,14 @@ def repair_call(verdict: Verdict) -> Call:
     return Call("verify", verdict.path, repair=True)
 
 
-def _until_damaged(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield the findings of a check. If damage prevents it from going on, yield this as the last one."""
-    try:
-        with detect_damage(where):
-            yield from check()
-    except DamagedError as error:
-        yield Finding(where, str(error))
-
-
-def _check_allocations(run: Run) -> Iterator[Finding]:
+def _check_allocations(run: Run, motion: Floats) -> Iterator[Finding]:
     for name in run.allocations:
-        yield from _until_damaged(f"lca/{name}", lambda name=name: _check_allocation(run.allocation(name)))  # type: ignore[misc]
+        check = partial(_check_allocation, run, name, motion)
+        yield from until_damaged(f"lca/{name}", check)
+
+
+def _check_allocation(run: Run, name: str, motion: Floats) -> Iterator[Finding]:
+    yield from check_allocation(run.allocation(name), motion)
 
 
 def _check_table(run: Run) -> Iterator[Finding]:
@@ -155,11 +139,16 @@ def _check_table(run: Run) -> Iterator[Finding]:
 def _check_training(run: Run) -> Iterator[Finding]:
     for name, array in run.training.items():
         yield from _check_recorded_shape(f"training/{name}", array, (run.n_iterations,), run)
-        if isinstance(error := _read(array, slice(None)), str):
-            yield Finding(f"training/{name}", error)
+        for file, begin in enumerate(range(0, array.shape[0], SCALARS_CHUNK)):
+            span = slice(begin, min(begin + SCALARS_CHUNK, array.shape[0]))
+            if isinstance(error := try_to_read(array, span), str):
+                where = f"training/{name}, iterations {span.start} to {span.stop - 1}"
+                yield Finding(where, error, partial(RunWriter(run).clear_scalar, name, file))
 
 
-def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
+def _check_weights(run: Run, remarks: list[str], motion: Floats) -> Iterator[Finding]:
+    """Check all iterates. Set `motion`, (iteration, tensor), to the L2 norm of the motion of each tensor."""
+
     def retrain() -> None:
         for path in _find_states(run):
             path.remove()
@@ -167,13 +156,13 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
 
     yield from _check_recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
     missing = {coordinates[1] for coordinates in find_missing_files(run.path / "weights", run.weights)}
-    last: NDArray[np.unsignedinteger[Any]] | None = None
+    last: Floats | None = None
     unmoved: list[int] = []
     diverged = False
     for block, span in enumerate(run.iterate_blocks):
         begin = span.start
         where = f"weights, block {block} (iterates {begin} to {span.stop - 1})"
-        columns = "a file is missing" if block in missing else _read(run.weights, (slice(None), span))
+        columns = "a file is missing" if block in missing else try_to_read(run.weights, (slice(None), span))
         if isinstance(columns, str):
             yield Finding(where, columns, retrain)
             last = None
@@ -181,15 +170,24 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
         if not diverged and (first := _first_not_finite(columns, run, begin)):
             diverged = True
             yield Finding(where, first)
-        bits = columns.view(f"u{columns.itemsize}")
-        before = bits[:, :-1] if last is None else np.concatenate([last[:, None], bits[:, :-1]], axis=1)
-        same = (before == bits[:, bits.shape[1] - before.shape[1] :]).all(axis=0)
-        unmoved += [int(t) for t in np.flatnonzero(same) + begin - (last is not None)]
-        last = bits[:, -1]
+        known = columns if last is None else np.concatenate([last[:, None], columns], axis=1)
+        first_step = begin - (last is not None)
+        bits = known.view(f"u{known.itemsize}")
+        unmoved += [int(t) for t in np.flatnonzero((bits[:, :-1] == bits[:, 1:]).all(axis=0)) + first_step]
+        motion[first_step : first_step + known.shape[1] - 1] = _measure_motion(known, run)
+        last = columns[:, -1]
     if unmoved:
         first_one = f"iteration {unmoved[0]}" if len(unmoved) == 1 else f"the first is iteration {unmoved[0]}"
         remarks.append(f"{pluralize(len(unmoved), 'iteration')} changed no parameter ({first_one})")
         yield from _check_moved(run, unmoved)
+
+
+def _measure_motion(columns: Floats, run: Run) -> Floats:
+    """Return the L2 norm of the steps between the iterates in `columns`, as an array of shape (step, tensor)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        steps = np.diff(columns, axis=1)
+        norms = [np.linalg.norm(steps[parameter.span].astype(np.float64), axis=0) for parameter in run.parameters]
+    return np.stack(norms, axis=1) if norms else np.empty((steps.shape[1], 0))
 
 
 def _find_states(run: Run) -> list[Location]:
@@ -232,60 +230,14 @@ def _check_moved(run: Run, unmoved: list[int]) -> Iterator[Finding]:
             yield Finding("weights", what)
 
 
-def _check_allocation(allocation: Allocation) -> Iterator[Finding]:
-    prefix, writer, blocks = f"lca/{allocation.name}", AllocationWriter(allocation), allocation.blocks_of_run
-    missing = {
-        (name, coordinates[ARRAYS[name][1][0] in ("parameter", "packed")])
-        for name in allocation.arrays
-        for coordinates in find_missing_files(allocation.path / name, getattr(allocation, name))
-    }
-    done = np.asarray(allocation.blocks[:])
-    if allocation.complete and not done.all():
-        missing_blocks = pluralize(int((done == 0).sum()), "unfinished block")
-        yield Finding(prefix, f"marked as complete, but has {missing_blocks}", writer.reopen)
-    for block in np.flatnonzero(done).tolist():
-
-        def redo(block: int = block) -> None:
-            writer.undo(block)
-
-        span = blocks[block]
-        requested = [t - span.start for t in blocks.range(block) if t in allocation.iterations]
-        for name in allocation.arrays:
-            if name == "blocks":
-                continue
-            where = f"{prefix}/{name}, block {block} (iterations {span.start} to {span.stop - 1})"
-            part, _ = allocation.place(name, block)
-            files = {(name, block)}
-            if "iterate" in ARRAYS[name][1] and block == len(blocks) - 1:  # θ_T may start a new file
-                files = {(name, at // blocks.length) for at in (span.start, span.stop)}
-            if files & missing:
-                yield Finding(where, "a file is missing", redo)
-            elif isinstance(values := _read(getattr(allocation, name), part), str):
-                yield Finding(where, values, redo)
-            elif name == "status" and (values[requested] == Status.NOT_ALLOCATED).any():
-                yield Finding(where, "marked as done, but some iterations are not allocated", redo)
-
-
 def _check_consolidated(run: Run) -> Iterator[Finding]:
     if not consolidated.is_current(run.path):
         what = "the consolidated metadata, which xarray and zarr use, differ from those of the arrays and groups"
         yield Finding(ROOT, what, lambda: consolidated.drop(run.path))
 
 
-def _check_shape(where: str, array: Array, expected: tuple[int, ...]) -> Iterator[Finding]:
-    if array.shape != expected:
-        yield Finding(where, f"expected shape {expected}, found {array.shape}")
-
-
 def _check_recorded_shape(where: str, array: Array, expected: tuple[int, ...], run: Run) -> Iterator[Finding]:
     """Check a shape. While a run is being recorded, its arrays may be longer than expected."""
-    if run.status == "complete" or len(array.shape) != len(expected) or any(map(lt, array.shape, expected)):
-        yield from _check_shape(where, array, expected)
-
-
-def _read(array: Array, where: Any) -> NDArray[Any] | str:
-    """Read a part of an array. If it is damaged, return a description of the damage instead."""
-    try:
-        return read_part(array, where, "")
-    except DamagedError as error:
-        return f"damaged: {error.__cause__}"
+    is_final = run.status == "complete" or len(array.shape) != len(expected) or any(map(lt, array.shape, expected))
+    if is_final and array.shape != expected:
+        yield Finding(where, f"expected shape {expected}, found {array.shape}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from faults import dies
-from handmade import LCA, add_allocation, make_run
+from handmade import CONVERGED, LCA, add_allocation, make_run
 
 import lca
 from lca.store import consolidated
@@ -23,7 +23,7 @@ from lca.store.run_writer import RunWriter, create_run
 from lca.store.verify import verify
 
 GROUPS = ["", "training", "lca/train", "lca/val"]
-NORMS = {"gradient_norm": np.ones((5, 4)), "motion_norm": np.ones((4, 4))}
+VALUES = {"gradient_norm": np.ones((5, 4)), "status": CONVERGED}
 ALL = ("lca", "class_lca", "gradient_sign")
 
 
@@ -43,7 +43,7 @@ def allocated(run, problem):
 
 
 def whole_run(path):
-    return make_run(path, LCA, **NORMS)
+    return make_run(path, LCA, **VALUES)
 
 
 def create(path, arrays):
@@ -132,7 +132,7 @@ def test_lca_itself_ignores_consolidated_metadata(tmp_path):
     run = whole_run(tmp_path / "run.zarr")
     path = run.path.path
     stale = (path / "zarr.json").read_bytes()
-    add_allocation(run, "val", LCA, attributes={"split": "val"}, **NORMS)
+    add_allocation(run, "val", LCA, attributes={"split": "val"}, **VALUES)
     (path / "zarr.json").write_bytes(stale)
     assert "val" not in zarr.open_group(path, mode="r")["lca"]
     assert lca.open(path).allocations == ["train", "val"]
