@@ -1,4 +1,5 @@
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,14 @@ import torch
 from torch import nn
 
 import lca
-from lca.store import chunks
+from lca.store import chunks, paths
 
 chunks.LONGEST_BLOCK = chunks.BLOCK  # so that the short runs of the tests have several blocks
+paths.Remote.retry_s = (0.0,)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--damage-cases", type=int, default=25, help="Number of random cases in test_damage.py.")
 
 
 @pytest.fixture
@@ -94,3 +100,21 @@ def folder(tmp_path, monkeypatch, clean_imports):
     (package / "__init__.py").write_text("")
     (package / "module.py").write_text("from mine import problem\n")
     return tmp_path
+
+
+@pytest.fixture
+def limited_memory():
+    """A function that returns a context in which this process can take at most 500 MB of additional memory."""
+    resource = pytest.importorskip("resource", reason="this system has no memory limits")
+
+    @contextmanager
+    def limit(n_bytes=500 * 2**20):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    return limit

@@ -13,10 +13,9 @@ from lca.analysis.question import Result, question
 from lca.analysis.tiles import Tile, feed
 from lca.errors import UsageError
 from lca.store.allocation import Allocation
-from lca.store.chunks import read_part
+from lca.store.chunks import read_part, verify_remedy
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
-from lca.store.run_arrays import verify_remedy
 
 N_SELECTED = 5  # number of parameters that each of "best", "worst" and "random" selects
 MAX_CURVES = 1_000  # largest number of parameters that can be selected

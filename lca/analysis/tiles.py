@@ -16,10 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lca.errors import DamagedError
 from lca.store.checksums import Array
-from lca.store.chunks import find_missing_files, read_part
+from lca.store.chunks import find_missing_files, read_part, verify_remedy
 from lca.store.parameters import ParameterTable
 from lca.store.run import Run
-from lca.store.run_arrays import verify_remedy
 from lca.text import pluralize
 
 STRIP_ROWS = 8_192  # parameters per tile, few enough for a tile to stay in the processor's cache

@@ -20,9 +20,8 @@ from lca.figures.canvas import Canvas
 from lca.figures.encode import Frame, open_encoder
 from lca.figures.style import DEFAULT, Look, use_style
 from lca.store.allocation import Allocation
-from lca.store.chunks import read_part
+from lca.store.chunks import read_part, verify_remedy
 from lca.store.run import Run
-from lca.store.run_arrays import verify_remedy
 
 
 @configuration

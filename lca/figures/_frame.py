@@ -11,8 +11,7 @@ from lca.figures.asking import open_one
 from lca.figures.axes import SIGNS, escape_text, make_scale
 from lca.figures.matrices import EMPTY, make_matrices
 from lca.figures.style import DEFAULT, Look
-from lca.store.chunks import read_part
-from lca.store.run_arrays import verify_remedy
+from lca.store.chunks import read_part, verify_remedy
 
 COLUMNS = 4  # largest number of tensors side by side
 

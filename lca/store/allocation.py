@@ -12,10 +12,9 @@ from lca.errors import Argument, Call, LCAError
 from lca.store.allocation_arrays import AllocationArrays
 from lca.store.blocks import Blocks, ceil_div
 from lca.store.checksums import Array
-from lca.store.chunks import detect_damage, read_part
+from lca.store.chunks import detect_damage, read_part, verify_remedy
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
-from lca.store.run_arrays import verify_remedy
 from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, find_time_axis, read_attributes
 from lca.text import facts, html_facts
 

@@ -65,6 +65,11 @@ class AllocationArrays:
         return self._open("checksums", CHECKSUMS)
 
     @property
+    def blocks(self) -> Array:
+        """The array `blocks`, whose files have no checksums elsewhere."""
+        return self._opened["blocks"]
+
+    @property
     def files(self) -> FileTable:
         """The files of all arrays except `blocks`."""
         return FileTable((self._opened[name], find_time_axis(name)) for name in self.names if name != "blocks")
@@ -75,7 +80,7 @@ class AllocationArrays:
 
     def _open(self, name: str, form: ArrayFormat) -> Array:
         where = f"{self.where}/{name}"
-        array = open_array(self.group, name, where, self.remedy, form)
+        array = open_array(self.group, name, where, self.remedy, form, self.block_length)
         if name in ARRAYS:
             expected = tuple(self.sizes[dimension] for dimension in form.dimensions)
             if array.shape != expected:

@@ -6,6 +6,7 @@ is missing, which zarr reads as fill values. Each group therefore has an array `
 and CheckedStore compares every file that is read with its copy. A copy of 0 means that the file was not finished.
 """
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -21,6 +22,7 @@ from lca.store.blocks import ceil_div
 Array = zarr.Array[Any]
 Checksums = NDArray[np.uint32]
 
+NAME = "checksums"
 MAX_METADATA_BYTES = 64 * 2**20  # a table of 100,000 tensors takes about 20 MiB
 
 
@@ -199,6 +201,10 @@ class CheckedStore(WrapperStore[Any]):
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         content = await self._store.get(key, prototype, byte_range)
         array, is_chunk, _ = key.partition("/c/")
+        expected_to_exist = not is_chunk or array.rpartition("/")[2] == NAME
+        for delay in self.location.retry_s if content is None and expected_to_exist else ():
+            await asyncio.sleep(delay)
+            content = content or await self._store.get(key, prototype, byte_range)
         if not is_chunk:
             if content is not None and len(content) > MAX_METADATA_BYTES:
                 raise ValueError(f"{key} has {len(content):,} bytes, and at most {MAX_METADATA_BYTES:,} are allowed")

@@ -15,15 +15,15 @@ from numcodecs.bitround import BitRound
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from lca.errors import DamagedError, LCAError, Remedy, UsageError
+from lca.errors import Call, DamagedError, LCAError, Remedy, UsageError
 from lca.store.blocks import ceil_div
-from lca.store.checksums import Array, CheckedStore
+from lca.store.checksums import Array, checked_store
 from lca.store.paths import Location
-from lca.store.schema import MANTISSA_BITS
+from lca.store.schema import MANTISSA_BITS, MAX_BLOCK
 
 CHUNK_PARAMETERS = 16_384
 BLOCK = 64
-LONGEST_BLOCK = 1024
+LONGEST_BLOCK = MAX_BLOCK
 SMALL_BLOCK_BYTES = 2**20
 BLOCK_BYTES = 256 * 2**20
 
@@ -131,25 +131,75 @@ def require_codec(name: str) -> None:
 
 
 @contextmanager
-def detect_damage(name: str, remedy: Remedy = "") -> Iterator[None]:
-    """Turn exceptions of reading data or metadata into a DamagedError that refers to what is read as `name`."""
+def detect_damage(name: str, remedy: Remedy = "", kind: type[Exception] = Exception) -> Iterator[None]:
+    """Turn exceptions of reading data or metadata into a DamagedError that refers to what is read as `name`.
+
+    `kind` is the type of these exceptions.
+    """
     try:
         yield
     except (LCAError, MemoryError):  # the store cannot be reached, which says nothing about its content
         raise
-    except Exception as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
+    except kind as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
         why = str(error).partition("\n")[0] or type(error).__name__
         raise DamagedError(f"{name} is damaged: {why}", remedy=remedy) from error
+
+
+class GuardedArray(zarr.Array[Any]):
+    """An array of a run. Reading and changing parts of it raises DamagedError if they are damaged."""
+
+    def get_basic_selection(self, *arguments: Any, **options: Any) -> Any:
+        with self._detect_damage():
+            return super().get_basic_selection(*arguments, **options)
+
+    def get_orthogonal_selection(self, *arguments: Any, **options: Any) -> Any:
+        with self._detect_damage():
+            return super().get_orthogonal_selection(*arguments, **options)
+
+    def get_coordinate_selection(self, *arguments: Any, **options: Any) -> Any:
+        with self._detect_damage():
+            return super().get_coordinate_selection(*arguments, **options)
+
+    def get_mask_selection(self, *arguments: Any, **options: Any) -> Any:
+        with self._detect_damage():
+            return super().get_mask_selection(*arguments, **options)
+
+    def set_basic_selection(self, *arguments: Any, **options: Any) -> None:
+        with self._detect_damage(ValueError):
+            super().set_basic_selection(*arguments, **options)
+
+    def set_orthogonal_selection(self, *arguments: Any, **options: Any) -> None:
+        with self._detect_damage(ValueError):
+            super().set_orthogonal_selection(*arguments, **options)
+
+    @contextmanager
+    def _detect_damage(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        location = checked_store(self).location
+        with detect_damage(f"{location}/{self.path}", verify_remedy(location), kind):
+            yield
+
+
+def verify_remedy(path: object) -> Remedy:
+    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
+    return ("To find all damaged parts, use ", Call("verify", path), ".")
 
 
 def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
     """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
     with detect_damage(name, remedy):
-        return np.asarray(array[where])
+        try:
+            return np.asarray(array[where])
+        except DamagedError as error:
+            raise error.__cause__ or error from None
 
 
-def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, form: ArrayFormat) -> Array:
-    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has another format."""
+def open_array(
+    group: zarr.Group, name: str, where: str, remedy: Remedy, form: ArrayFormat, block: int | None = None
+) -> Array:
+    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has another format.
+
+    `block` is the number of iterations or iterates in a chunk.
+    """
     with detect_damage(where, remedy):
         array = group[name]
         if not isinstance(array, zarr.Array):
@@ -158,10 +208,14 @@ def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, form: A
             raise ValueError(f"expected {len(form.dimensions)} dimensions, found {array.ndim}")
         require_codec(form.codec)
         form.require_same(array)
-        if form.codec != "pcodec" and isinstance(group.store, CheckedStore):
+        for dimension, length in zip(form.dimensions, array.chunks, strict=True):
+            largest = {"parameter": CHUNK_PARAMETERS, "packed": CHUNK_PARAMETERS}.get(dimension, length)
+            if length > largest or (block and dimension in ("iteration", "iterate") and length != block):
+                raise ValueError(f"its chunks have length {length} along the dimension {dimension}")
+        if form.codec != "pcodec":
             size = prod(array.chunks) * array.dtype.itemsize
-            group.store.state.chunk_bytes[array.path] = size, array.shards is not None
-        return array.with_config(WRITE_ALL)  # zarr does not store this setting
+            checked_store(group).state.chunk_bytes[array.path] = size, array.shards is not None
+        return GuardedArray(array.with_config(WRITE_ALL).async_array)  # zarr does not store this setting
 
 
 def find_missing_files(path: Location, array: Array) -> list[tuple[int, ...]]:

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Any, Literal, Self
+from math import prod
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lca.errors import LCAError, UsageError
+
+LARGEST = 10**11  # elements of a tensor
 
 Kind = Literal["kernel", "bias", "norm"]
 
@@ -120,8 +123,19 @@ class ParameterTable(Sequence[Parameter]):
 
     @classmethod
     def from_json(cls, rows: Sequence[Mapping[str, Any]]) -> Self:
-        """Create a table from what `to_json` returned."""
-        return cls(tuple(Parameter(**{**row, "shape": tuple(row["shape"])}) for row in rows))
+        """Create a table from what `to_json` returned. Raise ValueError if it is not a valid table."""
+        table, offset = cls(tuple(Parameter(**{**row, "shape": tuple(row["shape"])}) for row in rows)), 0
+        for p in table:
+            words = (p.name, p.layer, p.kind)
+            if not all(type(n) is int and 0 <= n <= LARGEST for n in (*p.shape, p.offset, p.size)):
+                raise ValueError(f"the parameter table has an invalid shape, offset or size for {p.name!r}")
+            if not all(isinstance(word, str) for word in words) or p.kind not in get_args(Kind):
+                raise ValueError(f"the parameter table has an invalid name, layer or kind for {p.name!r}")
+            if (p.offset, p.size) != (offset, prod(p.shape)):
+                found = f"offset {p.offset} and size {p.size}"
+                raise ValueError(f"{p.name} has {found} instead of offset {offset} and size {prod(p.shape)}")
+            offset += p.size
+        return table
 
     def require_same(self, other: "ParameterTable", this: str, that: str) -> None:
         """Raise LCAError unless another table has tensors of the same names and shapes in the same order.

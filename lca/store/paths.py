@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import BytesIO
@@ -25,6 +26,7 @@ from lca.store.plain_files import find_special_files, require_plain_file, requir
 ROOT = "zarr.json"  # its presence makes a folder or a URL a store
 # Written before ROOT, and possibly left behind by a crash.
 METADATA = {"weights/zarr.json", "checksums/zarr.json", "training/zarr.json"}
+RETRY_S = (0.3,)  # seconds until an object that seems to be missing is read again, because it may be there after all
 PARTIAL = ".partial"  # marks the name of a file that is being written
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -47,6 +49,8 @@ def whole_file(path: Path, previous: str = "") -> Iterator[Path]:
 
 class Local:
     """The location of a file or folder on a disk, which need not exist."""
+
+    retry_s: tuple[float, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,6 +76,10 @@ class Local:
                 if file.is_file():
                     sizes[file.relative_to(self.path).as_posix()] = file.stat().st_size
         return sizes
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders at this location."""
+        return [each.name for each in self.path.iterdir() if each.is_dir()] if self.path.is_dir() else []
 
     def free_bytes(self) -> int | None:
         """Return the free disk space in bytes, or None if it is unknown."""
@@ -143,6 +151,8 @@ class Remote:
     Credentials and endpoint come from the environment, as the protocol's filesystem package defines them.
     """
 
+    retry_s = RETRY_S
+
     def __init__(self, url: str, filesystem: Any = None) -> None:
         self.url = url.rstrip("/")
         self._filesystem = filesystem or _filesystem(self.url)
@@ -167,10 +177,22 @@ class Remote:
             return {}
         return {name[len(self.path) + 1 :]: int(about["size"]) for name, about in found.items()}
 
+    def folders(self) -> list[str]:
+        try:
+            found = self.call("ls", self.path, detail=True)
+        except MISSING:
+            return []
+        return [each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory"]
+
     def free_bytes(self) -> int | None:
         return None
 
     def open(self) -> IO[bytes]:
+        for delay in self.retry_s:
+            try:
+                return BytesIO(self.call("cat_file", self.path))
+            except MISSING:
+                time.sleep(delay)
         return BytesIO(self.call("cat_file", self.path))
 
     def write(self, fill: Callable[[IO[bytes]], object], previous: str = "") -> None:

@@ -10,16 +10,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from lca.errors import Call, LCAError, UsageError
+from lca.errors import Call, DamagedError, LCAError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.blocks import Blocks
-from lca.store.checksums import Array
-from lca.store.chunks import detect_damage, read_part
+from lca.store.checksums import MAX_METADATA_BYTES, Array
+from lca.store.chunks import BLOCK_BYTES, detect_damage, read_part, verify_remedy
 from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
-from lca.store.run_arrays import open_training, open_weights, subgroup, verify_remedy
+from lca.store.run_arrays import open_training, open_weights, subgroup
 from lca.store.schema import RUN_ATTRIBUTES, SCHEMA, SPLITS, read_attributes
 from lca.text import facts, html_facts, pluralize, size
 
@@ -51,7 +51,7 @@ class Run:
     @cached_property
     def weights(self) -> Array:
         """All iterates, with shape (parameter, iterate) and dtype float32, or float64 if the model is in float64."""
-        return open_weights(self.group, self.path, self.attributes["codec"])
+        return open_weights(self.group, self.path, self.attributes["codec"], self.blocks.length)
 
     @property
     def training(self) -> dict[str, Array]:
@@ -95,12 +95,14 @@ class Run:
     @property
     def allocations(self) -> list[str]:
         """The names of the allocations in the store."""
-        # An allocation whose creation was interrupted does not count.
-        with detect_damage(f"{self.path}/lca", verify_remedy(self.path)):
-            if "lca" not in self.group:
-                return []
-            groups = subgroup(self.group, "lca").groups()
-            return sorted(name for name, group in groups if _status(group) != "creating")
+        return sorted(name for name in (self.path / "lca").folders() if self._is_allocation(name))
+
+    def _is_allocation(self, name: str) -> bool:
+        """Return whether there is an allocation of this name. If its creation was interrupted, it does not count."""
+        with detect_damage(f"{self.path}/lca/{name}", verify_remedy(self.path)):
+            if f"lca/{name}" not in self.group:  # without its own metadata, it is damaged unless it is empty
+                return bool((self.path / f"lca/{name}").folders())
+            return _status(subgroup(self.group, f"lca/{name}")) != "creating"
 
     def allocation(self, name: str = "train") -> Allocation:
         """Open an allocation of this run.
@@ -118,7 +120,9 @@ class Run:
                 f"{self.path} has no allocation {name!r}; {known}",
                 remedy=("Create it with ", Call("allocate", self.path, **named), "."),
             )
-        return Allocation(self.path, subgroup(self.group, f"lca/{name}"), self.parameters, self.blocks)
+        with detect_damage(f"{self.path}/lca/{name}", verify_remedy(self.path)):
+            group = subgroup(self.group, f"lca/{name}")
+        return Allocation(self.path, group, self.parameters, self.blocks)
 
     def iterates(self, block: int, parameters: slice = slice(None)) -> NDArray[Any]:
         """Read one block of iterates, as an array of shape (parameter, iterate).
@@ -259,16 +263,28 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
             found=str(schema),
             remedy="Record the run again, or use the release of lca that wrote it.",
         )
-    return Run(path, group)
+    run = Run(path, group)
+    _require_plausible_size(run)
+    return run
+
+
+def _require_plausible_size(run: Run) -> None:
+    """Raise DamagedError if a large run has far too few files, before memory for its arrays is taken."""
+    n_bytes = run.parameters.size * run.n_iterates * 4
+    if max(n_bytes, run.n_iterates * 64) > 2**30:
+        n_files = len((run.path / "weights/c").files())
+        if 2 * n_files < len(run.iterate_blocks) or 2 * n_files * BLOCK_BYTES < n_bytes:
+            sizes = f"{run.n_iterates:,} iterates of {run.parameters.size:,} parameters"
+            raise DamagedError(f"{run.path}/{ROOT} is damaged: it states {sizes}, but there are only {n_files:,} files")
 
 
 def is_run(path: Location) -> bool:
     """Return whether there is a run store at this location."""
     try:
         with (path / ROOT).open() as file:
-            metadata = json.load(file)
+            metadata = json.loads(file.read(MAX_METADATA_BYTES))
         return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

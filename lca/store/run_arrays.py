@@ -3,21 +3,20 @@
 import numpy as np
 import zarr
 
-from lca.errors import Call, Remedy
 from lca.store.checksums import Array, FileTable, Ledger, StoredLedger, checked_store
-from lca.store.chunks import CHECKSUMS, SCALARS, ArrayFormat, detect_damage, open_array
+from lca.store.chunks import CHECKSUMS, SCALARS, ArrayFormat, detect_damage, open_array, verify_remedy
 from lca.store.paths import ROOT, Location
 from lca.store.schema import NAN
 
 
-def open_weights(group: zarr.Group, path: Location, codec: str) -> Array:
+def open_weights(group: zarr.Group, path: Location, codec: str, block: int) -> Array:
     """Return the array `weights`. Every file that is read from it is compared with its checksum."""
     remedy = verify_remedy(path)
     with detect_damage(f"{path}/weights", remedy):
         node = group["weights"]
         dtype = "float64" if isinstance(node, zarr.Array) and node.dtype == np.float64 else "float32"
     form = ArrayFormat(dtype, ("parameter", "iterate"), NAN, codec)
-    weights = open_array(group, "weights", f"{path}/weights", remedy, form)
+    weights = open_array(group, "weights", f"{path}/weights", remedy, form, block)
     where = f"{path}/checksums"
     stored = open_array(group, "checksums", where, remedy, CHECKSUMS)
     with detect_damage(where, remedy):
@@ -58,8 +57,3 @@ def subgroup(group: zarr.Group, name: str) -> zarr.Group:
     if not isinstance(child, zarr.Group):
         raise ValueError(f"expected {name} to be a group, found an array")
     return child
-
-
-def verify_remedy(path: object) -> Remedy:
-    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
-    return ("To find all damaged parts, use ", Call("verify", path), ".")

@@ -6,7 +6,7 @@ therefore never leaves data that look finished but are not.
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,23 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from lca.errors import Argument, UsageError
+from lca.errors import Argument, DamagedError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.blocks import ceil_div
 from lca.store.checksums import FileTable, checked_store
-from lca.store.chunks import BLOCK, CHECKSUMS, CHUNK_PARAMETERS, SCALARS, ArrayFormat, block_length, require_codec
+from lca.store.chunks import (
+    BLOCK,
+    CHECKSUMS,
+    CHUNK_PARAMETERS,
+    SCALARS,
+    ArrayFormat,
+    block_length,
+    detect_damage,
+    require_codec,
+    verify_remedy,
+)
 from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, find_half_written, locate
@@ -67,7 +77,8 @@ class RunWriter:
             columns = await asyncio.to_thread(np.ascontiguousarray, rows[:, top : top + height].T)
             await weights.setitem((slice(top, min(top + height, K)), slice(begin, begin + n)), columns)
 
-        await asyncio.gather(*(write_file(top) for top in range(0, K, height)))
+        with detect_damage(f"{self.run.path}/weights", verify_remedy(self.run.path), ValueError):
+            await asyncio.gather(*(write_file(top) for top in range(0, K, height)))
 
     def commit(self, n_iterates: int, training: Mapping[str, NDArray[np.float64]]) -> None:
         """Declare the first `n_iterates` iterates valid, after writing the training scalars that belong to them.
@@ -154,8 +165,11 @@ class RunWriter:
         """
         require_name("name of an allocation", name)
         run = self.run
-        if name in run.allocations:  # after a crash, its remains must not look finished
-            AllocationWriter(run.allocation(name)).note("status", "creating")
+        if name in run.allocations:
+            with suppress(DamagedError):
+                AllocationWriter(run.allocation(name)).note("status", "creating")
+            for array in (run.path / f"lca/{name}").folders():  # so that after a crash, its remains look unfinished
+                (run.path / f"lca/{name}/{array}").remove()
         consolidated.drop(run.path)
         group = run.group.create_group(f"lca/{name}", overwrite=True)
         write_attributes(group.attrs, {**attributes, "status": "creating"})

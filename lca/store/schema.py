@@ -20,6 +20,7 @@ from lca.errors import Argument
 SCHEMA = 4
 NAN = float("nan")
 LARGEST = 10**11  # largest number of iterates in a run
+MAX_BLOCK = 1024  # largest number of iterations in a block
 
 SPLITS = ("train", "val", "test")
 RULES = ("simpson", "trapezoid", "adaptive", "first-order")
@@ -72,14 +73,15 @@ OPTIONAL = {
     "gradient_sign": Argument("gradient_signs", True),
 }
 
-# The attributes that every run and every allocation must have, with their types and smallest values.
-RUN_ATTRIBUTES: dict[str, tuple[type, int | None]] = {
+# The attributes that every run and every allocation must have, with their types and the values of integers.
+Required = Mapping[str, tuple[type, range | None]]
+RUN_ATTRIBUTES: Required = {
     "status": (str, None),
-    "iterates": (int, 0),
-    "block": (int, 1),
+    "iterates": (int, range(LARGEST + 1)),
+    "block": (int, range(1, MAX_BLOCK + 1)),
     "codec": (str, None),
 }
-ALLOCATION_ATTRIBUTES: dict[str, tuple[type, int | None]] = {"status": (str, None)}
+ALLOCATION_ATTRIBUTES: Required = {"status": (str, None)}
 
 
 def find_time_axis(name: str) -> int:
@@ -93,9 +95,7 @@ def write_attributes(zarr_attributes: Any, attributes: dict[str, Any]) -> None:
     zarr_attributes["lca"] = {**attributes, "digest": _digest(attributes)}
 
 
-def read_attributes(
-    zarr_attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]
-) -> dict[str, Any]:
+def read_attributes(zarr_attributes: Mapping[str, Any], required: Required) -> dict[str, Any]:
     """Return the metadata of a run or an allocation.
 
     Raises:
@@ -114,10 +114,9 @@ def _digest(attributes: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _require_attributes(attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]) -> None:
+def _require_attributes(attributes: Mapping[str, Any], required: Required) -> None:
     """Raise ValueError unless all required attributes exist with the right types and values."""
-    for name, (kind, smallest) in required.items():
+    for name, (kind, values) in required.items():
         value: Any = attributes.get(name)
-        fits = type(value) is kind
-        if not fits or (smallest is not None and not smallest <= value <= LARGEST):
+        if type(value) is not kind or (values is not None and value not in values):
             raise ValueError(f"the attribute {name} is {value!r}")

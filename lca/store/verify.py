@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
-from math import prod
 from operator import lt
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from lca.store.chunks import find_missing_files
 from lca.store.findings import Finding, try_to_read, until_damaged
 from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
+from lca.store.run_arrays import weights_checksums
 from lca.store.run_writer import SCALARS_CHUNK, RunWriter
 from lca.store.schema import PREVIOUS_STATE, STATE_FILE
 from lca.store.verify_allocation import check_allocation
@@ -89,7 +88,7 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     motion = np.full((run.n_iterations, len(run.parameters)), np.nan)
     with RunWriter(run).lock() if repair else nullcontext():
         findings = [
-            *_check_table(run),
+            *_check_length(run),
             *until_damaged("training", lambda: _check_training(run)),
             *until_damaged("weights", lambda: _check_weights(run, remarks, motion)),
             *_check_state(run),
@@ -122,13 +121,7 @@ def _check_allocation(run: Run, name: str, motion: Floats) -> Iterator[Finding]:
     yield from check_allocation(run.allocation(name), motion)
 
 
-def _check_table(run: Run) -> Iterator[Finding]:
-    offsets = [0, *accumulate(parameter.size for parameter in run.parameters)]
-    for parameter, offset in zip(run.parameters, offsets, strict=False):
-        if parameter.offset != offset or parameter.size != prod(parameter.shape):
-            expected = f"expected offset {offset} and size {prod(parameter.shape)}"
-            what = f"{expected}, found offset {parameter.offset} and size {parameter.size}"
-            yield Finding(f"parameters: {parameter.name}", what)
+def _check_length(run: Run) -> Iterator[Finding]:
     planned = run.attributes.get("train", {}).get("iterations")
     if "diverged_at" in run.attributes:  # training stopped at the first iterate that was not finite
         planned = run.attributes["diverged_at"] - 1
@@ -155,6 +148,11 @@ def _check_weights(run: Run, remarks: list[str], motion: Floats) -> Iterator[Fin
         RunWriter(run).reopen()
 
     yield from _check_recorded_shape("weights", run.weights, (run.parameters.size, run.n_iterates), run)
+    stored = weights_checksums(run.weights).stored
+    if missing_files := find_missing_files(run.path / "checksums", stored):
+        yield Finding(
+            "checksums", f"{pluralize(len(missing_files), 'file')} missing", partial(stored.__setitem__, ..., 0)
+        )
     missing = {coordinates[1] for coordinates in find_missing_files(run.path / "weights", run.weights)}
     last: Floats | None = None
     unmoved: list[int] = []

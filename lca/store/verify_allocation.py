@@ -63,8 +63,14 @@ def check_allocation(allocation: Allocation, motion: NDArray[np.floating[Any]]) 
 
 
 def _check_checksums(allocation: Allocation, prefix: str, writer: AllocationWriter) -> Iterator[Finding]:
+    stored, done = allocation.opened.stored_checksums, try_to_read(allocation.opened.blocks, slice(None))
+    missing = {row for row, _ in find_missing_files(allocation.path / "checksums", stored)}
     for row in range(len(allocation.blocks_of_run)):
-        if isinstance(error := try_to_read(allocation.opened.stored_checksums, row), str):
+        if row in missing and not isinstance(done, str) and done[row]:
+            error: Any = "a file is missing"
+        else:
+            error = try_to_read(stored, row)
+        if isinstance(error, str):
             yield Finding(f"{prefix}/checksums, block {row}", error, partial(writer.forget_checksums, row))
 
 

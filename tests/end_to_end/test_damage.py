@@ -1,32 +1,84 @@
-"""Random damage to the files of a store: every command answers with a message, never with a traceback."""
+"""Random damage to the files of a store. Every command answers with an error or with the same numbers as before.
+
+`pytest tests/end_to_end/test_damage.py --damage-cases 2000` tries more cases than the default.
+"""
 
 import json
+import os
 import random
+import re
 import shutil
+from itertools import count
+from signal import SIGTERM
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import lca
 from lca.cli.main import main
+from lca.errors import Interrupted
 
-COMMANDS = (
-    ["info"],
-    ["verify"],
-    ["verify", "--repair"],
-    ["analyze", "layers"],
-    ["analyze", "helping"],
-    ["allocate", "--by-class", "--gradient-signs", "--examples", "300", "--device", "cpu"],
-)
 VALUES = (None, -1, 10**12, "x", [], {}, 1.5, True)
+ALLOCATE = ["allocate", "RUN", "--by-class", "--gradient-signs", "--examples", "300", "--device", "cpu"]
+RESUME = ["train", "digits-fc", "--out", "RUN", "--iterations", "140", "--batch-size", "100", "--device", "cpu"]
+FIGURE = "figure.png"
+COMMANDS = (["info", "RUN"], ALLOCATE, ["analyze", "all", "RUN"], ["plot", "helping", "RUN", "--out", FIGURE])
+
+
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--damage-cases")))
+
+
+def call(path, *words):
+    return CliRunner().invoke(main, [str(path) if word == "RUN" else word for word in words])
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("damage") / "good.zarr"
-    lca.train(lca.load("digits-fc"), path, iterations=70, batch_size=100, device="cpu")
-    lca.allocate(path, lca.load("digits-fc"), device="cpu", by_class=True, gradient_signs=True, examples=300)
-    return path
+def stores(tmp_path_factory):
+    """A folder with two runs: `whole` has an allocation, and the training of `half` is unfinished."""
+    folder = tmp_path_factory.mktemp("damage")
+    problem, n_calls = lca.load("digits-fc"), count()
+    problem.model.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), SIGTERM) if next(n_calls) == 100 else None)
+    with pytest.raises(Interrupted):
+        lca.train(problem, folder / "half", iterations=140, batch_size=100, device="cpu")
+    shutil.copytree(folder / "half", folder / "whole")
+    for words in ([*RESUME, "--resume"], ALLOCATE):
+        result = call(folder / "whole", *words)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(stores, tmp_path_factory):
+    """What each command prints or draws without damage, and the numbers."""
+    folder = tmp_path_factory.mktemp("expected")
+    answers = {}
+    for name, *words in COMMANDS:
+        result = call(stores / "whole", name, *[str(folder / word) if word == FIGURE else word for word in words])
+        assert result.exit_code == 0, result.output
+        answers[name] = describe(result, stores / "whole", folder)
+    return answers, read_numbers(stores / "whole")
+
+
+def read_numbers(path):
+    """Return all arrays of a run and its allocations, by name."""
+    run = lca.open(path)
+    arrays = {"weights": run.weights[:]} | {name: array[:] for name, array in run.training.items()}
+    for name in run.allocations:
+        allocation = run.allocation(name)
+        arrays |= {f"{name}/{array}": allocation.read(array) for array in allocation.arrays}
+    return arrays
+
+
+def describe(result, path, folder):
+    """Return what a command printed or drew, apart from paths, sizes on disk and durations."""
+    text = re.sub(r".*on disk.*\n", "", result.output.replace(str(path), "RUN").replace(str(folder), ""))
+    figure = folder / FIGURE
+    content = figure.read_bytes() if figure.exists() else b""
+    figure.unlink(missing_ok=True)
+    return re.sub(r"\d[\d.]* (ms|s|min|h)\b", "", text), content
 
 
 def list_places(value, place=()):
@@ -70,12 +122,42 @@ def damage(store, random):
     return f"{kind} {path.relative_to(store)}"
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_damage_never_causes_a_traceback(store, tmp_path, seed):
-    path = tmp_path / "run.zarr"
-    shutil.copytree(store, path)
+def require_message(result, *about):
+    assert result.exception is None or isinstance(result.exception, SystemExit), (*about, result.exception)
+
+
+def test_damage_is_reported_or_makes_no_difference(stores, expected, tmp_path, seed):
+    path, answers = tmp_path / "run", expected[0]
+    shutil.copytree(stores / "whole", path)
     done = damage(path, random.Random(seed))
-    for command, *options in COMMANDS:
-        words = [options.pop(0)] if command == "analyze" else []
-        result = CliRunner().invoke(main, [command, *words, str(path), *options])
-        assert result.exception is None or isinstance(result.exception, SystemExit), (done, command, result.exception)
+    for name, *words in COMMANDS:
+        result = call(path, name, *[str(tmp_path / word) if word == FIGURE else word for word in words])
+        require_message(result, done, name)
+        if result.exit_code == 0 and "damaged" not in result.output:
+            assert describe(result, path, tmp_path) == answers[name], (done, name)
+    repair(path, done, expected[1])
+
+
+def test_resuming_a_damaged_training_fails_or_makes_no_difference(stores, expected, tmp_path, seed):
+    path = tmp_path / "run"
+    shutil.copytree(stores / "half", path)
+    done = damage(path, random.Random(seed))
+    result = call(path, *RESUME, "--resume")
+    require_message(result, done, "resume")
+    if result.exit_code == 0 and call(path, "verify", "RUN").exit_code == 0:
+        np.testing.assert_array_equal(read_numbers(path)["weights"], expected[1]["weights"], err_msg=done)
+
+
+def repair(path, done, numbers):
+    """Repair a store and compute what is missing. If this succeeds, all numbers are those without damage."""
+    for words in (["verify", "RUN"], ["verify", "RUN", "--repair"], [*RESUME, "--resume"], ALLOCATE, ["verify", "RUN"]):
+        result = call(path, *words)
+        require_message(result, done, words[0])
+        sound = words[0] == "verify" and result.exit_code == 0
+        if sound:
+            break
+    if sound:
+        found = read_numbers(path)
+        for name in found:
+            was_cleared = name in ("loss", "learning_rate", "moved") and np.isnan(found[name]).any()
+            assert was_cleared or np.array_equal(found[name], numbers[name], equal_nan=True), (done, name)
