@@ -39,7 +39,7 @@ class Allocation:
 
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:
-            raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
+            raise AttributeError(f"an allocation has no array {name!r}; the arrays are {', '.join(ARRAYS)}")
         if name not in self.arrays:
             remake = self.remake(OPTIONAL[name]) if name in OPTIONAL else self.remake()
             raise LCAError(
@@ -50,7 +50,9 @@ class Allocation:
         array = open_array(self.group, name, where, self._remedy, len(ARRAYS[name][1]))
         expected = tuple(self.sizes[dimension] for dimension in ARRAYS[name][1])
         if array.shape != expected:
-            raise DamagedError(f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self._remedy)
+            raise DamagedError(
+                f"{where} is damaged: expected shape {expected}, found {array.shape}", remedy=self._remedy
+            )
         return array.with_config(WRITE_ALL)  # zarr does not store this setting
 
     def __dir__(self) -> list[str]:
@@ -59,7 +61,7 @@ class Allocation:
     @cached_property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays that this allocation has."""
-        with self._detect_damage("its arrays"):
+        with self._detect_damage():
             found = set(self.group.array_keys())
         names = tuple(name for name in ARRAYS if name in found)
         if missing := [name for name in ARRAYS if name not in found and self._is_required(name)]:
@@ -78,8 +80,8 @@ class Allocation:
     def _remedy(self) -> Remedy:
         return ("To find all damaged parts, use ", Call("verify", self.run_path), ".")
 
-    def _detect_damage(self, name: str) -> AbstractContextManager[None]:
-        return detect_damage(f"{self.run_path}/lca/{self.group.basename}/{name}", self._remedy)
+    def _detect_damage(self, name: str = "") -> AbstractContextManager[None]:
+        return detect_damage(f"{self.run_path}/lca/{self.name}/{name}".rstrip("/"), self._remedy)
 
     @property
     def name(self) -> str:
@@ -98,7 +100,7 @@ class Allocation:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The length of each dimension. The dimension "packed" counts bytes that hold one bit per parameter."""
+        """The length of each dimension. The dimension "packed" counts bytes, each of which holds 8 bits."""
         T, K = self.n_iterations, self.parameters.size
         return {
             "parameter": K,
@@ -117,7 +119,7 @@ class Allocation:
 
     @property
     def iterations(self) -> range:
-        """The iterations to allocate. All others keep status 0, not allocated."""
+        """The requested iterations. All others keep status 0, not allocated."""
         return range(*self.attributes.get("iterations", (0, self.n_iterations, 1)))
 
     @property
@@ -137,6 +139,7 @@ class Allocation:
             name: Name of the array.
 
         Raises:
+            LCAError: The allocation does not have this array.
             DamagedError: The array cannot be read.
         """
         return self.read_part(name, slice(None))
@@ -149,6 +152,7 @@ class Allocation:
             where: Index or slices of the part.
 
         Raises:
+            LCAError: The allocation does not have this array.
             DamagedError: The part cannot be read.
         """
         return read_part(getattr(self, name), where, f"{self.run_path}/lca/{self.name}/{name}", self._remedy)
@@ -171,7 +175,7 @@ class Allocation:
         return found
 
     def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
-        """Return where a block lies in an array.
+        """Return the position of a block in an array.
 
         Args:
             name: Name of the array.
@@ -186,7 +190,7 @@ class Allocation:
         return tuple(spans.get(d, slice(None)) for d in dimensions), axis
 
     def remake(self, *arguments: Argument) -> Call:
-        """Return the call, with these further arguments, that replaces this allocation, for the remedy of an error."""
+        """Return a call that replaces this allocation, with further arguments if given, for the remedy of an error."""
         split = str(self.attributes.get("split", "train"))
         chosen = {"split": split} if split != "train" else {}
         chosen |= {"name": self.name} if self.name != split else {}

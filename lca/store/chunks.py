@@ -26,7 +26,7 @@ BLOCK_BYTES = 256 * 2**20
 MAX_CHUNK_FILES = 64
 CHUNKS_PER_FILE = 16
 
-# Write even the chunks that contain only the fill value, so that a missing file always means lost data.
+# Write even the chunks that contain only the fill value, so that a missing file in a finished block means lost data.
 WRITE_ALL: Any = {"write_empty_chunks": True}
 
 Array = zarr.Array[Any]
@@ -57,7 +57,7 @@ CODECS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def block_length(K: int, itemsize: int = 4) -> int:
-    """Return the block length for K parameters: 64, or the largest smaller power of two that fits in 256 MiB."""
+    """Return the block length for K parameters: the largest power of two, up to 64, whose block fits in 256 MiB."""
     length = BLOCK
     while length > 1 and itemsize * K * length > BLOCK_BYTES:
         length //= 2
@@ -85,7 +85,7 @@ def create_array(
     fill: float,
     codec: str = "zstd",
 ) -> None:
-    """Create an array filled with `fill`, laid out so that no file spans two blocks."""
+    """Create an array filled with `fill`. If it has many chunks along its parameters, several share one file."""
     many = dimensions[0] in ("parameter", "packed") and ceil_div(shape[0], chunks[0]) > MAX_CHUNK_FILES
     shards = (CHUNKS_PER_FILE * chunks[0], *chunks[1:]) if many else None
     group.create_array(
@@ -103,10 +103,10 @@ def create_array(
 
 @contextmanager
 def detect_damage(name: str, remedy: Remedy = "") -> Iterator[None]:
-    """Turn exceptions of reading data or metadata into a DamagedError that refers to what is read as `name`."""
+    """Turn any exception while data or metadata are read into a DamagedError. `name` is what is read."""
     try:
         yield
-    except (LCAError, MemoryError):  # the store cannot be reached, which says nothing about its content
+    except (LCAError, MemoryError):  # no sign of damage, or already a DamagedError
         raise
     except Exception as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
         why = str(error).partition("\n")[0] or type(error).__name__
@@ -114,13 +114,13 @@ def detect_damage(name: str, remedy: Remedy = "") -> Iterator[None]:
 
 
 def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
-    """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
+    """Read array[where] into memory. Raise DamagedError if it is damaged, with `name` as the name of this part."""
     with detect_damage(name, remedy):
         return np.asarray(array[where])
 
 
 def open_array(group: zarr.Group, name: str, where: str, remedy: Remedy, ndim: int) -> Array:
-    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has other dimensions."""
+    """Return an array of a group. Raise DamagedError if its metadata are damaged or do not have `ndim` dimensions."""
     with detect_damage(where, remedy):
         array = group[name]
         if not isinstance(array, zarr.Array) or array.ndim != ndim:
@@ -144,7 +144,7 @@ def bytes_in_flight(array: Array) -> int:
 
 
 def round_mantissa(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Round values to `bits` mantissa bits, so that they compress better."""
+    """Round values to `bits` mantissa bits, so that they can be compressed better."""
     if bits == MANTISSA_BITS:
         return values
     return np.asarray(BitRound(bits).encode(values)).view(np.float32).reshape(values.shape)

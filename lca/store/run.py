@@ -60,17 +60,17 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The state of the run: "complete" once the last iterate is on disk, and "training" before that."""
+        """The state of the run: "complete" if all iterates are stored, otherwise "training"."""
         return str(self.attributes["status"])
 
     @property
     def n_iterates(self) -> int:
-        """The number of iterates on disk."""
+        """The number of stored iterates."""
         return int(self.attributes["iterates"])
 
     @property
     def n_iterations(self) -> int:
-        """T, the number of iterations, which are the steps between the iterates on disk."""
+        """T, the number of iterations, which are the steps between the stored iterates."""
         return max(self.n_iterates - 1, 0)
 
     @property
@@ -147,7 +147,7 @@ class Run:
         return part[:, 0]
 
     def to_xarray(self, name: str = "train") -> "Dataset":
-        """Open an allocation as an `xarray.Dataset`, whose arrays are read when they are used.
+        """Open an allocation as an `xarray.Dataset`, whose arrays are read only when they are used.
 
         The coordinates are the numbers of iterations and iterates, the names of tensors with their layers, and the
         labels of classes.
@@ -187,7 +187,7 @@ class Run:
         return sum((self.path / name if name else self.path).files().values())
 
     def facts(self) -> list[tuple[str, str]]:
-        """Describe the run by (label, text) pairs: its problem, training, progress, size on disk and allocations."""
+        """Describe the run as (label, text) pairs: its problem, training, progress, size on disk and allocations."""
         attributes = self.attributes
         train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
         raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
@@ -239,6 +239,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
     Raises:
         UsageError: There is no run store at this location.
         LCAError: The store was written with another version of the schema.
+        DamagedError: The metadata of the store cannot be read.
 
     Example:
         >>> lca.open("run.zarr")
@@ -273,7 +274,7 @@ def is_run(path: Location) -> bool:
 
 
 def verify_remedy(path: object) -> Remedy:
-    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
+    """Return the remedy for errors about damaged data, which refers to `lca.verify`."""
     return ("To find all damaged parts, use ", Call("verify", path), ".")
 
 

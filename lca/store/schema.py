@@ -17,7 +17,7 @@ from lca.errors import Argument
 
 SCHEMA = 3
 NAN = float("nan")
-LARGEST = 10**11  # largest number of iterates in a run
+LARGEST = 10**11  # largest value accepted for an integer attribute
 
 SPLITS = ("train", "val", "test")
 RULES = ("simpson", "trapezoid", "adaptive", "first-order")
@@ -33,9 +33,10 @@ class Status(IntEnum):
 
     Attributes:
         NOT_ALLOCATED: The iteration was not requested, or has not been allocated yet.
-        CONVERGED: The residual is within the tolerance.
-        AT_LIMIT: The residual exceeds the tolerance, and the rule could not be refined further.
-        NOT_FINITE: The loss or a gradient is not finite.
+        CONVERGED: The residual is within its tolerance or a rounding error, and the part estimate is within its own.
+        AT_LIMIT: The residual or the part estimate exceeds its tolerance, and refinement reached its limit or did not
+            help.
+        NOT_FINITE: The loss, a gradient or an iterate is not finite.
     """
 
     NOT_ALLOCATED = 0
@@ -70,7 +71,7 @@ OPTIONAL = {
     "gradient_sign": Argument("gradient_signs", True),
 }
 
-# The attributes that every run and every allocation must have, with their types and smallest values.
+# Attributes that every run and every allocation must have, with their types and smallest values.
 RUN_ATTRIBUTES: dict[str, tuple[type, int | None]] = {
     "status": (str, None),
     "iterates": (int, 0),
@@ -81,9 +82,9 @@ ALLOCATION_ATTRIBUTES: dict[str, tuple[type, int | None]] = {"status": (str, Non
 
 
 def require_attributes(attributes: Mapping[str, Any], required: Mapping[str, tuple[type, int | None]]) -> None:
-    """Raise ValueError unless all required attributes exist with the right types and values."""
+    """Raise ValueError unless all required attributes exist, with valid types and values."""
     for name, (kind, smallest) in required.items():
         value: Any = attributes.get(name)
         fits = type(value) is kind
         if not fits or (smallest is not None and not smallest <= value <= LARGEST):
-            raise ValueError(f"the attribute {name} is {value!r}")
+            raise ValueError(f"the attribute {name} has the invalid value {value!r}")

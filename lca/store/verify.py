@@ -32,8 +32,8 @@ class Finding:
     Attributes:
         where: The affected array, block or attribute.
         what: Description of the defect.
-        repair: Function that marks the affected part as missing, so that it is computed again. None if
-            computing it again cannot help.
+        repair: Function that marks the affected part as missing, so that it is computed again, or removes it. None if
+            the defect cannot be repaired.
     """
 
     where: str
@@ -49,7 +49,7 @@ class Verdict:
         path: Path or URL of the run store.
         findings: Defects of the store.
         remarks: Observations that are unusual but may be intended.
-        n_repaired: Number of findings whose affected part was marked as missing.
+        n_repaired: Number of repaired findings.
     """
 
     path: str
@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def can_be_repaired(self) -> bool:
-        """Whether there are defects to repair, by marking damaged parts as missing, and no repair has been made yet."""
+        """Whether any defect can be repaired, and no repair has been made yet."""
         return not self.n_repaired and any(finding.repair for finding in self.findings)
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def verify(path: Path | str, repair: bool = False) -> Verdict:
-    """Read a whole run store, and check it against its checksums and its schema.
+    """Read a whole run store and check it against its checksums and its schema.
 
     Args:
         path: Path or URL of the run.
@@ -95,17 +95,17 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     run = open_run(path, "r+" if repair else "r")
     remarks: list[str] = []
     n_repaired = 0
-    if special := run.path.find_special_files():  # reading them could leave the store or never end
-        what = "neither a file nor a folder, so that nothing was read"
+    if special := run.path.find_special_files():  # a link may lead out of the store, and reading a pipe may never end
+        what = "neither a file nor a folder, so nothing was read"
         return Verdict(str(run.path), [Finding(name, f"{kind}, {what}") for name, kind in special.items()], [], 0)
     with RunWriter(run).lock() if repair else nullcontext():
         findings = [
             *_check_table(run),
-            *_until_damaged("training", lambda: _check_training(run)),
-            *_until_damaged("weights", lambda: _check_weights(run, remarks)),
+            *_run_check("training", lambda: _check_training(run)),
+            *_run_check("weights", lambda: _check_weights(run, remarks)),
             *_check_state(run),
-            *_until_damaged("lca", lambda: _check_allocations(run)),
-            *_until_damaged(ROOT, lambda: _check_consolidated(run)),
+            *_run_check("lca", lambda: _check_allocations(run)),
+            *_run_check(ROOT, lambda: _check_consolidated(run)),
         ]
         if repair:
             for finding in findings:
@@ -123,8 +123,8 @@ def repair_call(verdict: Verdict) -> Call:
     return Call("verify", verdict.path, repair=True)
 
 
-def _until_damaged(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield the findings of a check. If damage prevents it from going on, yield this as the last one."""
+def _run_check(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of a check. If damage stops the check, yield this damage as the last finding."""
     try:
         with detect_damage(where):
             yield from check()
@@ -134,7 +134,7 @@ def _until_damaged(where: str, check: Callable[[], Iterator[Finding]]) -> Iterat
 
 def _check_allocations(run: Run) -> Iterator[Finding]:
     for name in run.allocations:
-        yield from _until_damaged(f"lca/{name}", lambda name=name: _check_allocation(run.allocation(name)))  # type: ignore[misc]
+        yield from _run_check(f"lca/{name}", lambda name=name: _check_allocation(run.allocation(name)))  # type: ignore[misc]
 
 
 def _check_table(run: Run) -> Iterator[Finding]:
@@ -160,7 +160,7 @@ def _check_training(run: Run) -> Iterator[Finding]:
 
 def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
     def retrain() -> None:
-        for path in _find_states(run):
+        for path in _locate_states(run):
             path.remove()
         RunWriter(run).reopen()
 
@@ -177,7 +177,7 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
             yield Finding(where, columns, retrain)
             last = None
             continue
-        if not diverged and (first := _first_not_finite(columns, run, begin)):
+        if not diverged and (first := _describe_first_not_finite(columns, run, begin)):
             diverged = True
             yield Finding(where, first)
         bits = columns.view(f"u{columns.itemsize}")
@@ -191,15 +191,15 @@ def _check_weights(run: Run, remarks: list[str]) -> Iterator[Finding]:
         yield from _check_moved(run, unmoved)
 
 
-def _find_states(run: Run) -> list[Location]:
-    """Return the locations of the state for resuming and of the one before it."""
+def _locate_states(run: Run) -> list[Location]:
+    """Return the locations of the state for resuming and of the previous state."""
     folder, _, name = STATE_FILE.rpartition("/")
     return [run.path / folder / name, run.path / folder / PREVIOUS_STATE]
 
 
 def _check_state(run: Run) -> Iterator[Finding]:
-    """Check the checksums of the states for resuming. Without a damaged one, training resumes from an earlier one."""
-    for path in _find_states(run):
+    """Check the checksums of the states for resuming. If one is removed, training resumes from an earlier iterate."""
+    for path in _locate_states(run):
         try:
             read_checked(path)
         except FileNotFoundError:
@@ -208,7 +208,7 @@ def _check_state(run: Run) -> Iterator[Finding]:
             yield Finding(str(path).removeprefix(f"{run.path}/"), str(error).partition(" is ")[2], path.remove)
 
 
-def _first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:
+def _describe_first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:
     """Describe the first iterate of a block that is not finite. Return None if all are finite.
 
     `columns` contains the iterates of the block, which starts at iterate `begin`.
