@@ -1,6 +1,6 @@
 """Configurations: frozen dataclasses whose fields carry their help text, choices and command-line name.
 
-The dataclass is the only place that defines a default or its choices. The command line derives its options from it.
+The dataclass is the only place that defines defaults and choices. The command line derives its options from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 from lca.errors import UsageError
 
-MANY = 10**12  # largest number of iterations, examples or the like
+MANY = 10**12  # upper limit for a number of iterations, examples or the like
 LARGEST_SEED = 2**63 - 1
-LARGEST_FLOAT = 3.4e38  # of float32
+LARGEST_FLOAT = 3.4e38  # slightly below the largest float32
 
 C = TypeVar("C")
 
@@ -31,10 +31,10 @@ def option(
 ) -> Any:
     """Define a field of a configuration.
 
-    `help` is one sentence that can be understood without the name of the field. `choices` lists the allowed values, and
-    `limits` contains the smallest and the largest allowed number. The rest is for the command line: `short` is the
-    option's name if it differs from that of the field, `metavar` the placeholder for its value, `unset` the description
-    of the default if the default is None, and `group` the heading under which the help lists the option.
+    `help` describes the field and must be clear without its name. `choices` lists the allowed values, and `limits`
+    contains the smallest and the largest allowed number. The rest is for the command line: `short` is the option's name
+    if it differs from that of the field, `metavar` the placeholder for its value, `unset` a description of the default
+    to show instead of its value, and `group` the heading under which the help lists the option.
     """
     texts = {"help": help, "short": short, "metavar": metavar, "unset": unset, "group": group}
     metadata = {**texts, "choices": tuple(choices), "limits": limits}
@@ -43,14 +43,17 @@ def option(
 
 @dataclass_transform(frozen_default=True, field_specifiers=(option,))
 def configuration(cls: type[C]) -> type[C]:
-    """Turn a class into a frozen dataclass that raises UsageError for an unknown field or a value out of range."""
+    """Turn a class into a frozen dataclass that raises UsageError for an unknown field or an invalid value.
+
+    Values are checked against `choices` and `limits`, and integers in float fields become floats.
+    """
     check: Callable[[C], None] | None = getattr(cls, "__post_init__", None)
 
     def check_all(self: Any) -> None:
         for each in fields(self):
             value, choices = getattr(self, each.name), each.metadata.get("choices")
             if isinstance(value, int) and each.type in (float, float | None):
-                object.__setattr__(self, each.name, float(value))  # equal options must look equal in a store
+                object.__setattr__(self, each.name, float(value))  # so that 1 and 1.0 are stored alike
             if choices and value is not None and value not in choices:
                 raise UsageError(each.name, expected=f"one of {', '.join(choices)}", found=repr(value))
             if each.metadata.get("limits") and value is not None:
@@ -59,20 +62,20 @@ def configuration(cls: type[C]) -> type[C]:
             check(self)
 
     cls.__post_init__ = check_all  # type: ignore[attr-defined]
-    made = dataclass(frozen=True)(cls)
-    initialize = made.__init__
+    result = dataclass(frozen=True)(cls)
+    initialize = result.__init__
 
     @wraps(initialize)
-    def initialize_known(self: Any, *arguments: Any, **options: Any) -> None:
-        require_fields(made, options)
+    def check_and_initialize(self: Any, *arguments: Any, **options: Any) -> None:
+        require_fields(result, options)
         initialize(self, *arguments, **options)
 
-    made.__init__ = initialize_known  # type: ignore[method-assign]
-    return made
+    result.__init__ = check_and_initialize  # type: ignore[method-assign]
+    return result
 
 
 def _require_within(name: str, value: float, low: float, high: float) -> None:
-    """Raise UsageError unless low <= value <= high. An upper limit of MANY is mentioned only if it is exceeded."""
+    """Raise UsageError unless low <= value <= high. An upper limit of MANY or more is not mentioned for low values."""
     if isinstance(value, int | float) and low <= value <= high:
         return
     is_low = isinstance(value, int | float) and value < low and high >= MANY

@@ -1,4 +1,4 @@
-"""The entry points `allocate` and `check`: replay a recorded run and allocate the loss change of every iteration."""
+"""The entry points `allocate`, which allocates the loss changes of a run, and `check`, which forecasts the cost."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -47,8 +47,9 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.run import Run, open_run
 from lca.store.run_writer import RunWriter
 from lca.store.summary import Summary, is_counted, summarize
+from lca.text import pluralize
 
-DISK_REMEDY: Remedy = ("Everything allocated so far is kept. Free disk space or restore write access. ", *CONTINUE)
+DISK_REMEDY: Remedy = ("Finished blocks of iterations are kept. Free disk space or restore write access. ", *CONTINUE)
 
 
 def allocate(
@@ -64,22 +65,22 @@ def allocate(
     """Allocate the loss change of every iteration of a run to its parameters and store the result in the run.
 
     An interrupted allocation is continued, and a complete one is only summarized. Processes that ``torchrun`` starts
-    share the work. SIGINT and SIGTERM stop the function after the current iteration. No finished iteration is lost.
+    share the work. SIGINT and SIGTERM stop the function after the current iteration, and finished iterations are kept.
 
     Args:
         path: Path or URL of the run. Its training must be complete.
-        problem: Problem that the run was trained on. Its model is used for the computation and restored afterwards.
+        problem: Problem that the run was trained on. Its model is moved to the device but otherwise left unchanged.
         config: Options of the allocation. Defaults to ``AllocateConfig()``.
         overwrite: Whether to replace an existing allocation of the same name.
         progress: Whether to show a progress bar on stderr.
-        on_preflight: Function that is called with the result of the preflight, before the allocation starts.
+        on_preflight: Function that the first process calls with the result of the preflight, before it allocates.
         **options: Fields of `AllocateConfig`; they take precedence over `config`.
 
     Returns:
         The certificate of the allocation: losses, residuals and the audited error.
 
     Raises:
-        UsageError: If an option is invalid, or an allocation of the same name was made with different options.
+        UsageError: If an option is invalid, or an allocation of this name has different options or another loss.
         LCAError: If the problem does not match the run, its loss is not a deterministic function of the parameters, or
             its gradient is not the derivative of its loss.
         Interrupted: If a signal stopped the allocation.
@@ -114,11 +115,11 @@ def allocate(
 
 
 def check(path: Path | str, problem: Problem, config: AllocateConfig | None = None, **options: Any) -> Preflight:
-    """Check a problem against a run and forecast the cost of an allocation, without allocating anything.
+    """Check a problem against a run and forecast the cost of an allocation, without writing anything.
 
     Args:
         path: Path or URL of the run.
-        problem: Problem that the run was trained on. Its model is restored afterwards.
+        problem: Problem that the run was trained on. Its model is moved to the device but otherwise left unchanged.
         config: Options that the allocation would use. Defaults to ``AllocateConfig()``.
         **options: Fields of `AllocateConfig`; they take precedence over `config`.
 
@@ -146,14 +147,15 @@ def check(path: Path | str, problem: Problem, config: AllocateConfig | None = No
         gradient.notes += notes
 
         def sample() -> dict[int, int]:
+            chosen = _choose_sample(iterations)
             steps = Steps(gradient, theta, config, tolerance)
-            return {t: steps.integrate(steps.take(t)).intervals for t in _spread(iterations) if theta.is_finite(t + 1)}
+            return {t: steps.integrate(steps.take(t)).intervals for t in chosen if theta.is_finite(t + 1)}
 
         return preflight(run, gradient, theta(iterations[0]), config, iterations, remarks, sample)
 
 
-def _spread(iterations: range) -> list[int]:
-    """Return three iterations spread over the run, or all of a shorter one."""
+def _choose_sample(iterations: range) -> list[int]:
+    """Return three iterations spread over the range, or all if there are fewer."""
     n = len(iterations)
     return sorted({iterations[n * i // 6] for i in (0, 2, 5)})
 
@@ -161,7 +163,10 @@ def _spread(iterations: range) -> list[int]:
 def _open_together(
     workers: Workers, run: Run, problem: Problem, objective: Objective, config: AllocateConfig, overwrite: bool
 ) -> list[str]:
-    """Let the first process open or create the allocation while the others wait. Return the first one's remarks."""
+    """Let the first process open or create the allocation while the others wait.
+
+    Returns remarks on differences from the training. The list is empty in all processes but the first.
+    """
     remarks: list[str] = []
     if workers.first:
         losses = ReferenceLosses.compute(run, problem)
@@ -178,7 +183,7 @@ def _open_together(
 
 
 def prepare_objective(problem: Problem, config: AllocateConfig, batch_dependence: float) -> Objective:
-    """Move the model and the examples of the split to the device and return the objective L."""
+    """Move the model to the device, and the examples as well if they fit there. Return the objective L."""
     device = share_device(resolve_device(config.device))
     problem.model.to(device)
     return prepare(
@@ -193,7 +198,10 @@ def prepare_objective(problem: Problem, config: AllocateConfig, batch_dependence
 
 
 def _measure_dependence(run: Run, problem: Problem, split: str) -> float:
-    """Return how much an example's loss depends on its batch, at θ_0 or θ_T. Not measured for BatchNorm."""
+    """Return how much an example's loss depends on the rest of its batch: the larger value at θ_0 and θ_T.
+
+    Returns 0 without a measurement if the model contains BatchNorm.
+    """
     changes = [0.0]
     for t in () if has_batchnorm(problem.model) else (0, run.n_iterations):
         with at_iterate(run, t, problem):
@@ -216,7 +224,10 @@ def _check_first(
     remarks: list[str],
     on_preflight: Callable[[Preflight], None] | None,
 ) -> Allocation:
-    """Let the first process run the preflight while the others wait. Return the allocation with its new attributes."""
+    """Let the first process run the preflight, and learn the factors of the adaptive rule, while the others wait.
+
+    Returns the allocation with its new attributes.
+    """
     if workers.first:
         iterations = allocation.iterations
         checked = preflight(run, gradient, theta(iterations[0]), config, iterations, remarks)
@@ -235,7 +246,7 @@ def _check_first(
 
 
 def _allocate(task: Task) -> None:
-    """Allocate the missing blocks, refine the total, audit a sample and mark the allocation as complete."""
+    """Allocate the missing blocks, reduce the cumulative residual, audit a sample and mark the allocation complete."""
     BlockPass(task).run()
     refine_total(task)
     audit_sample(task)
@@ -247,7 +258,7 @@ def _allocate(task: Task) -> None:
     missing = np.flatnonzero(task.allocation.read("blocks") == 0)
     if len(missing):
         raise LCAError(
-            f"{task.allocation.path} lacks {len(missing)} blocks, starting with block {missing[0]}",
+            f"{task.allocation.path} has {pluralize(len(missing), 'unfinished block')} (first: block {missing[0]})",
             remedy=CONTINUE,
         )
     task.writer.finish()
@@ -255,10 +266,10 @@ def _allocate(task: Task) -> None:
 
 
 def _estimate_standard_errors(task: Task) -> dict[str, float]:
-    """Estimate how far the losses over a subset of examples are from those over the whole split.
+    """Return the standard errors of losses over a subset of examples, as estimates of those over the whole split.
 
-    Returns standard errors in units of the loss: of the loss at the first allocated iterate ("start"), at the last one
-    ("end"), and of the change between them ("change"). The result is empty if no iteration was allocated.
+    They are in units of the loss: "start" is that of the loss at the first allocated iterate, "end" that at the last
+    one, and "change" that of the difference. Returns {} if no iteration is finite.
     """
     iterations = np.flatnonzero(is_counted(task.allocation.read("status")))
     if not len(iterations):
@@ -271,6 +282,6 @@ def _estimate_standard_errors(task: Task) -> dict[str, float]:
     weights = gradient.compute_weights().double().cpu().numpy()
     losses = {"start": start, "end": end, "change": end - start}
     return {
-        what: estimate_standard_error(values, weights, objective.labels, objective.n_of_class)
-        for what, values in losses.items()
+        name: estimate_standard_error(values, weights, objective.labels, objective.n_of_class)
+        for name, values in losses.items()
     }

@@ -43,7 +43,7 @@ def audit_sample(task: Task) -> None:
 
 
 def _draw(task: Task, estimate: NDArray[np.float64], intervals: NDArray[np.int16]) -> Sample:
-    """Choose and draw the iterations to audit, if any."""
+    """Return the iterations to audit, or an empty sample if the audit is off or no iteration can be audited."""
     status, config = task.allocation.read("status"), task.config
     at = np.flatnonzero(is_counted(status))
     if not config.audit or not len(at):
@@ -57,7 +57,7 @@ def _audit_iteration(task: Task, t: int, n: int) -> dict[str, float]:
     delta = theta1.double() - theta0
 
     def sum_at(nodes: list[float]) -> torch.Tensor:
-        """Return the sum of the gradients in full precision, whatever the options of the allocation."""
+        """Return the sum of the gradients at the nodes, in full precision regardless of `config.precision`."""
         total = torch.zeros_like(delta)
         for s in nodes:
             total += task.gradient.evaluate_full_precision(torch.lerp(theta0, theta1, s)).gradient

@@ -26,11 +26,11 @@ BATCH_SIZES = defaultdict(
     cpu=(125, 250, 500, 1_000, 2_000, 5_000),
     cuda=(1_000, 5_000, 20_000, 100_000),
 )
-MIXING_BATCH = 5_000  # batch size if the loss depends on it, as in the paper
+MIXING_BATCH = 5_000  # default if the loss depends on the batch size, as in the paper
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 STREAMED_BYTES = 2**28  # upper limit of the size of a streamed batch
-PAIRS = 3  # alternating trials of two formats, so that a temporary slowdown of the machine affects both
-CLEARLY_WORSE = 1.1  # ratio to the best time at which the search stops
+PAIRS = 3  # pairs of alternating trials of two formats, so that a temporary slowdown of the machine affects both
+CLEARLY_WORSE = 1.1  # ratio to the best time above which the search stops
 WORTH_IT = 0.95  # channels-last is used if its time is below this fraction of the time of the default format
 
 
@@ -53,7 +53,7 @@ def to_channels_last(data: Batch) -> Batch:
 def choose_batch_format(
     objective: Objective, *, batch_size: int | None = None, channels_last: bool | None = None
 ) -> BatchFormat:
-    """Choose the batch size and the memory format that are not given, so that a pass over the objective is fastest.
+    """Choose the batch size and the memory format for which a pass is fastest, unless they are given.
 
     If the loss depends on the batch size, as with BatchNorm, the default is the paper's 5,000 instead of the fastest
     size.
@@ -89,7 +89,7 @@ def choose_batch_size(seconds: Callable[[int], float], N: int, device: torch.dev
                 raise
             break
         if ratio > CLEARLY_WORSE and best:
-            break  # larger batches are even slower, and their trials take longest
+            break  # larger batches would be slower still, and their trials take longest
         if ratio < 1 or not best:
             best = size
     if not best:
@@ -116,7 +116,8 @@ def require_memory(objective: Objective, batch_size: int, precision: str = "fp32
     if needed > available:
         raise LCAError(
             f"the activations of a batch of {size:,} examples need {needed / 1e9:.3g} GB, but a process on {device} "
-            f"has {available / 1e9:.3g} GB. It is not reduced automatically, because the loss depends on it",
+            f"has {available / 1e9:.3g} GB. The batch size is not reduced automatically, because the loss depends on "
+            "it",
             remedy=(
                 "Pass a smaller ",
                 Argument("batch_size"),
@@ -165,13 +166,13 @@ class _Stopwatch:
 def _compare(seconds: Callable[..., float], one: tuple[Any, ...], other: tuple[Any, ...]) -> float:
     """Return the ratio of the time of `one` to the time of `other`, as the median over alternating trials."""
     if one == other:
-        seconds(*one)
+        seconds(*one)  # raises if the batch does not fit in memory
         return 1.0
     return median(seconds(*one) / seconds(*other) for _ in range(PAIRS))
 
 
 def _largest_batch(data: Batch | StreamedDataset) -> int:
-    """Return the largest batch size to try: all examples, or for a stream as many as fit into STREAMED_BYTES."""
+    """Return the largest batch size to try: all examples, or for a stream as many as fit in STREAMED_BYTES."""
     if not isinstance(data, StreamedDataset):
         return length(data)
     sample = take_first(data, SAMPLE)

@@ -72,7 +72,8 @@ class BlockPass:
     def _allocate_iteration(self, t: int, row: int, rows: BlockRows, has_end: bool, curvature_limit: float) -> None:
         """Compute iteration t and store its values, and those of θ_t, in a row of the block.
 
-        `has_end` states whether the row of θ_{t+1} lies in the same block.
+        `has_end` states whether the block has a row for θ_{t+1}. If so, and if iteration t + 1 is not to be allocated,
+        the values of θ_{t+1} are stored as well.
         """
         last, self._last = self._last, None
         rows["status", row] = Status.NOT_FINITE  # replaced below, unless θ_t or θ_{t+1} is not finite

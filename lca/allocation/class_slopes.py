@@ -34,7 +34,7 @@ class ClassSlopes:
             self.directions[i].copy_(direction)
 
     def move(self, gradient: Tensor, c: int) -> None:
-        """Add the gradient (K,) of class c to the total and its slopes to those of the class, then set it to zero."""
+        """Add the gradient (K,) of class c to `total` and its slopes to those of the class, then zero the gradient."""
         self.total += gradient
         for direction, slopes in zip(self.directions, self.slopes, strict=True):
             slopes[c] += sum_by_tensor(direction * gradient, self.lengths)

@@ -3,11 +3,11 @@
 import re
 
 from lca.config import LARGEST_SEED, MANY, configuration, option
-from lca.errors import UsageError
+from lca.errors import Argument, UsageError
 from lca.store.names import require_name
 from lca.store.schema import KEEP, MANTISSA_BITS, PRECISIONS, RULES, SPLITS
 
-PART_TOLERANCE = 0.02  # default of the adaptive rule
+PART_TOLERANCE = 0.02  # default for the adaptive rule
 
 
 @configuration
@@ -47,13 +47,13 @@ class AllocateConfig:
         group="Accuracy",
     )
     max_intervals: int = option(
-        default=64, metavar="N", help="Maximum number of subintervals per iteration.", group="Accuracy"
+        default=64, metavar="N", help="Maximum number of subintervals per iteration (a power of two).", group="Accuracy"
     )
     rule: str = option(
         default="simpson",
         choices=RULES,
-        help="Initial quadrature rule. Refinement uses Simpson's rule. Adaptive starts with the trapezoid and uses "
-        "Simpson's rule where it predicts a part error above the part tolerance. First-order is never refined.",
+        help="Initial quadrature rule. Refinement uses Simpson's rule. Adaptive starts with the trapezoid and switches "
+        "to Simpson's rule where it predicts a part error above the part tolerance. First-order is never refined.",
         group="Accuracy",
     )
     audit: float = option(
@@ -87,7 +87,7 @@ class AllocateConfig:
     )
     by_class: bool = option(
         default=False,
-        help="Store the LCA of each class of examples as well (the problem defines the classes).",
+        help="Also store the LCA of each tensor by class of examples (the problem defines the classes).",
         group="What to allocate",
     )
     other_loss: bool = option(
@@ -108,7 +108,7 @@ class AllocateConfig:
         default=MANTISSA_BITS,
         limits=(1, MANTISSA_BITS),
         metavar="BITS",
-        help="Mantissa bits kept per LCA value. Sums are unaffected.",
+        help="Mantissa bits kept per LCA value. The stored sums over tensors are unaffected.",
         group="Storage",
     )
     batch_size: int | None = option(
@@ -126,13 +126,14 @@ class AllocateConfig:
     precision: str = option(
         default="fp32",
         choices=PRECISIONS,
-        help="Precision of matrix products and convolutions. The audit uses fp32, so it measures the error this adds.",
+        help="Precision of matrix products and convolutions. The audit uses fp32, so it also measures the error of a "
+        "lower precision.",
         group="Speed",
     )
     compile: bool = option(default=False, help="Compile the model with torch.compile.", group="Speed")
     device: str = option(
         default="auto",
-        help="Device to compute on. The value auto selects CUDA if available and the CPU otherwise.",
+        help="Device to compute on; auto selects CUDA if available, otherwise the CPU.",
         metavar="DEVICE",
         group="Speed",
     )
@@ -147,9 +148,8 @@ class AllocateConfig:
                 raise UsageError(name, expected="a positive number", found=str(value))
         if self.part_tolerance is not None and self.rule not in ("simpson", "adaptive"):
             raise UsageError(
-                "part_tolerance",
-                expected="the rule simpson or adaptive, whose part estimates are close to errors",
-                found=f"the rule {self.rule}",
+                f"part_tolerance is not available for the rule {self.rule}",
+                remedy=("Pass ", Argument("rule", "simpson"), " or ", Argument("rule", "adaptive"), "."),
             )
         if self.max_intervals < 2 or self.max_intervals & (self.max_intervals - 1) or self.max_intervals > 2**14:
             raise UsageError("max_intervals", expected="a power of two from 2 to 16384", found=str(self.max_intervals))
@@ -168,7 +168,7 @@ class AllocateConfig:
         requested = _parse_slice(self.iterations)
         begin, end = requested.start or 0, T if requested.stop is None else requested.stop
         if end > T or begin >= end:
-            expected = f"A:B:STEP with 0 ≤ A < B ≤ {T:,}, the iterations of the run"
+            expected = f"A:B:STEP with 0 ≤ A < B ≤ {T:,}, the number of iterations"
             raise UsageError("iterations", expected=expected, found=self.iterations)
         return range(begin, end, requested.step)
 

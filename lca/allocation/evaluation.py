@@ -21,7 +21,7 @@ class Evaluator:
     """Computes the loss and the accuracy of a problem's model at given parameters.
 
     Args:
-        problem: Problem that the runs were trained on. Its model is used for the computation and restored afterwards.
+        problem: Problem that the runs were trained on. Its model is moved to the device but otherwise left unchanged.
         splits: Splits to evaluate. Splits that the problem does not have are skipped.
         device: Device to compute on. The value ``"auto"`` selects CUDA if available and the CPU otherwise.
 
@@ -44,8 +44,8 @@ class Evaluator:
             run: Run that the parameter vectors belong to.
             thetas: Parameter vectors, each of shape (K,).
             split: Split to evaluate.
-            name: Name of an allocation of the run. Its batch size is used, because with BatchNorm the loss depends on
-                the batch size.
+            name: Name of an allocation of the run. Its batch size is used, because the loss may depend on it, as with
+                BatchNorm.
 
         Returns:
             One measurement per parameter vector.

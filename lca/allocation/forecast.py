@@ -17,18 +17,17 @@ from lca.store.schema import ARRAYS
 
 OVERHEAD_BYTES = 2**25  # host memory of the reading and writing threads, and fragmentation
 
-
-# Subintervals per iteration if none has to be refined. That of the adaptive rule was measured on digits-fc.
+# Subintervals per iteration if none has to be refined. The value for the adaptive rule was measured on digits-fc.
 UNREFINED = {"simpson": 2.0, "trapezoid": 1.0, "adaptive": 1.27, "first-order": 1.0}
 
 
 def forecast_passes(config: AllocateConfig, iterations: range, intervals: float) -> int:
-    """Return the number of passes over the split, audit included.
+    """Return the number of passes over the split, including the audit.
 
     `intervals` is the expected number of subintervals per iteration.
     """
     T = len(iterations)
-    starts = T if iterations.step > 1 else 1  # a contiguous range evaluates the end of an iteration once
+    starts = T if iterations.step > 1 else 1  # consecutive iterations share a gradient
     return ceil(intervals * T + starts + forecast_audit_passes(config, iterations, intervals))
 
 
@@ -40,10 +39,10 @@ def forecast_audit_passes(config: AllocateConfig, iterations: range, intervals: 
 
 
 def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_classes: int) -> int:
-    """Return the size of all arrays before compression, an upper bound of their size on disk without metadata.
+    """Return an upper bound on the disk space of all arrays, without metadata.
 
-    Iterations of a slice A:B:STEP compress worse if STEP > 1, because fill values lie between them. The size is
-    increased to bound the measured growth: a factor of 1.4 for a step of 3, 1.9 for 10 and 2.6 for 30.
+    It is their size before compression, multiplied by a factor for slices A:B:STEP with STEP > 1. In these, fill values
+    lie between the iterations, and the measured size grew by 1.4 for a step of 3, 1.9 for 10 and 2.6 for 30.
     """
     kept = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
     T, K = len(iterations), run.parameters.size
@@ -70,4 +69,4 @@ def forecast_memory_bytes(run: Run, gradient: FullGradient) -> int:
     # Blocks of iterates (the first is already in memory), as many blocks of results, and eight float64 vectors.
     n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
     blocks = (run.weights.dtype.itemsize * n_blocks * run.blocks.length + 8 * 8) * run.parameters.size
-    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # in flight before and after compression
+    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # compressed and uncompressed

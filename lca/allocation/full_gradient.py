@@ -32,14 +32,14 @@ class FullGradient:
     Use it as a context manager. Inside the context, the model's parameters and their gradients are views of two flat
     vectors (K,), so that setting θ and zeroing or reading the gradient are single operations. If parameters or buffers
     are narrower than θ, which is at least float32, they and the data are converted to the dtype of θ. On exit, the
-    model is restored. On CUDA, a pass is captured as one graph. If that fails, passes run eagerly and `notes` states
-    the reason.
+    model is restored. On CUDA, a pass over data in device memory is captured as one graph. If that fails, passes run
+    eagerly and `notes` states the reason.
 
-    The examples are cut into batches of `batch_size` in their order. The last batch may be smaller, which does not
-    change the weight of its examples. Data on another device are copied ahead of use. Dropout is off. BatchNorm uses
-    the statistics of each batch, and its running statistics are neither used nor changed, so that for such a model L
-    depends on the batches. If the objective has groups, every evaluation includes slopes by class, which takes one
-    backward pass for each class in a batch.
+    The examples are divided into batches of `batch_size` in their order. Some batches may be smaller, which does not
+    change the weight of their examples. On CUDA, data in host memory are copied ahead of use. Dropout is off. BatchNorm
+    uses the statistics of each batch and neither uses nor changes its running statistics, so L depends on the batches.
+    If the objective has groups, every evaluation includes slopes by class, which takes one backward pass for each class
+    in a batch.
 
     `precision` is explained in lca.runtime.precision. With `compiled`, the model runs through torch.compile.
     """
@@ -92,25 +92,29 @@ class FullGradient:
         return self._evaluate(self.precision, theta, directions)
 
     def evaluate_full_precision(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """Compute the same in float32 (float64 for a float64 model), regardless of `precision`."""
+        """Evaluate as `__call__` does, but in float32 (float64 for a float64 model), regardless of `precision`."""
         return self._evaluate("fp32", theta, directions)
 
     def evaluate_iterate(self, theta: Tensor, *directions: Tensor) -> Evaluation:
-        """Compute the same with the loss in float32: an error of 6e-4 in bfloat16 would show in the residual."""
+        """Evaluate as `__call__` does, but compute the loss in float32 if the precision is bf16.
+
+        The error of a bfloat16 loss, 6e-4, would show in the residual.
+        """
         evaluation = self(theta, *directions)
         if self.precision != "bf16":
             return evaluation
         return replace(evaluation, loss=self.compute_mean(theta))
 
     def compute_mean(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
-        """Return the weighted mean of the loss, or of figure(model, batch), over the split in float64."""
+        """Return the weighted mean of the loss, or of figure(model, batch), over all examples, in float64."""
         return self.compute_by_example(theta, figure).sum(dtype=torch.float64) / self.total_weight
 
     @torch.no_grad()
     def compute_by_example(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
-        """Return the weighted loss of each example (N,), or its figure(model, batch), in the order of the data.
+        """Return the weighted loss, or figure(model, batch), of each example (N,), in the order of the data.
 
-        If an example has several parts, such as tokens, their weighted losses are summed. Computed in full precision.
+        If an example has several parts, such as tokens, their weighted values are summed. The model runs in full
+        precision.
         """
         self.theta.copy_(theta)
         figure = figure or self.objective.losses
@@ -154,7 +158,7 @@ class FullGradient:
         return Evaluation(loss, self.by_class.total.clone(), self.by_class.take(len(directions)))
 
     def _pass(self, precision: str) -> None:
-        """Compute self.loss and self.gradient, or self.by_class, in place: a CUDA graph needs constant addresses."""
+        """Compute `loss`, and `gradient` or `by_class`, in place, because a CUDA graph needs constant addresses."""
         self.loss.zero_()
         self.gradient.zero_()
         with use_precision(precision, self.device):
@@ -169,22 +173,22 @@ class FullGradient:
                 self._backward_by_class(self.by_class)
 
     def _backward_in_order_of_class(self, by_class: ClassSlopes) -> None:
-        before = 0
+        previous = 0
         for piece in self.pieces:
             (c,) = piece.classes
-            if c != before:
-                by_class.move(self.gradient, before)
+            if c != previous:
+                by_class.move(self.gradient, previous)
             self._backward(self._compute_losses(piece))
-            before = c
-        by_class.move(self.gradient, before)
+            previous = c
+        by_class.move(self.gradient, previous)
 
     def _backward_by_class(self, by_class: ClassSlopes) -> None:
-        """Make one forward pass per batch, followed by one backward pass for each class in the batch."""
+        """Run one forward pass per batch, followed by one backward pass for each class in the batch."""
         for piece in self.pieces:
             losses, groups = self._compute_losses(piece), cast(Tensor, piece.groups)
             if groups.ndim > losses.ndim:
                 raise LCAError(
-                    "the labels of groups(batch)",
+                    "the labels returned by groups(batch)",
                     expected=f"one label per loss, shape {tuple(losses.shape)}, or one per example",
                     found=f"shape {tuple(groups.shape)}",
                 )
@@ -214,5 +218,5 @@ def without_classes(gradient: FullGradient) -> Iterator[None]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether this is torch.OutOfMemoryError or the corresponding error of the CPU allocator."""
+    """Return whether this is torch.OutOfMemoryError, or an error that mentions memory, as that of the CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)

@@ -1,6 +1,6 @@
 """The allocation of one iteration: its loss change is divided among the K parameters.
 
-The functions are pure. The gradient of the loss is passed to them as a function.
+The functions are pure: they receive the gradient of the loss as a function.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,11 +39,14 @@ Gradient = Callable[..., Evaluation]
 class Integral:
     """The allocation of one iteration, in units of the loss.
 
-    `allocation` is A (K,) in float64; a negative A_i helps (lowers the loss). `allocated` is Σ_i A_i, `residual` is
-    Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals. `part_estimate` is
-    Σ|A_n − A_{n/2}| / Σ|A_n|, the difference from the next coarser rule, and `curvature_share` is the same for the
-    trapezoid and the first-order rule, Σ|½Δ(g1 − g0)| / Σ|½Δ(g0 + g1)|, where g0 and g1 are the gradients at both ends.
-    `class_allocation` (class, tensor) is the allocation of each L_c, summed over the parameters of each tensor.
+    `allocation` is A (K,) in float64. Parameter i helps (lowers the loss) if A_i < 0. `allocated` is Σ_i A_i,
+    `residual` is Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals.
+
+    `part_estimate` is Σ|A_n − A_{n/2}| / Σ|A_n|, the difference from the next coarser rule. A_1 is the trapezoid, whose
+    next coarser rule is the first-order rule. The first-order rule itself is compared with the trapezoid.
+    `curvature_share` is the part estimate of the trapezoid, Σ|½Δ(g1 − g0)| / Σ|½Δ(g0 + g1)|, where g0 and g1 are the
+    gradients at both ends. `class_allocation` (class, tensor) is the allocation of each L_c, summed over the parameters
+    of each tensor.
     """
 
     allocation: Tensor
@@ -79,8 +82,9 @@ def integrate_iteration(
 
     The number n of subintervals starts at 2 (trapezoid and adaptive: 1) and doubles until n ≥ min_intervals, the
     residual |Σ A − (L(θ1) − L(θ0))| is at most the tolerance, or of the size of rounding errors, and the part estimate
-    is at most part_tolerance. The trapezoid needs a curvature share of at most curvature_limit instead. Doubling stops
-    at max_intervals, and when it no longer shrinks the residual. The first-order rule A = Δ · ∇L(θ0) is never refined.
+    is at most part_tolerance. For n = 1, the curvature share must be at most curvature_limit instead. Doubling stops at
+    max_intervals, or when only the residual is too large and doubling no longer reduces it. The first-order rule
+    A = Δ · ∇L(θ0) is never refined.
 
     Failure to converge is a result (status AT_LIMIT), not an exception. If the loss or the gradient is not finite, the
     status is NOT_FINITE and every A_i is NaN.
@@ -109,7 +113,7 @@ def integrate_iteration(
         integral = Integral(
             allocation, allocated, residual, n, status, part_estimate, curvature_share, class_allocation=mean_slopes
         )
-        finished = converged or (parts_agree and _stalls(residuals, size))
+        finished = converged or (parts_agree and _has_stalled(residuals, size))
         if (finished and n >= min_intervals) or 2 * n > max_intervals:
             break
         coarser = allocation
@@ -123,11 +127,11 @@ def make_not_finite(like: Tensor, intervals: int = 0, slopes: Tensor | None = No
     return Integral(allocation, nan, nan, intervals, Status.NOT_FINITE, nan, nan, class_allocation=classes)
 
 
-def _stalls(residuals: list[float], size: float) -> bool:
-    """Return whether halving the subintervals no longer helps.
+def _has_stalled(residuals: list[float], size: float) -> bool:
+    """Return whether halving the subintervals no longer reduces the residual.
 
-    Kinks of the loss keep a residual from shrinking now and then although the next halving shrinks it again. The
-    refinement ends if it has not shrunk twice in succession, or once if it is already small compared with `size`, Σ|A|.
+    Because of kinks in the loss, a halving sometimes fails to reduce the residual although the next one succeeds. Two
+    failures in succession are therefore required, or one if the residual is already small compared with `size`, Σ|A|.
     """
     stuck = [later > 0.99 * earlier for earlier, later in pairwise(residuals)]
     return stuck[-2:] == [True, True] or (stuck[-1:] == [True] and residuals[-1] <= NOISE * size)

@@ -1,4 +1,4 @@
-"""Opening an allocation, new or to be continued, and the conditions that must hold before it starts."""
+"""Creating an allocation or opening it to be continued, and the checks that precede it."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ REPLACE: Remedy = (
     "Pass the same problem and options, another ",
     *(Argument("name"), ", or ", Argument("overwrite", True), " to replace it."),
 )
-SAME_LOSS = 1e-3  # relative difference allowed between losses at the same iterate, in other precisions or batches
+SAME_LOSS = 1e-3  # relative difference allowed between losses at one iterate in different precisions or batches
 
 
 def is_finished(run: Run, config: AllocateConfig) -> bool:
@@ -42,9 +42,9 @@ def is_finished(run: Run, config: AllocateConfig) -> bool:
 
 
 def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> list[str]:
-    """Raise LCAError unless the run is complete and was recorded with parameters and data like these.
+    """Raise LCAError unless the run is complete and was recorded with the parameters and data of this problem.
 
-    Returns a note if the problem has another name.
+    Returns a list with a note if the run was recorded with a problem of another name.
     """
     require_problem(problem)
     _require_complete(run)
@@ -58,12 +58,12 @@ def require_same_problem(run: Run, problem: Problem, config: AllocateConfig) -> 
 
 
 def require_same_first_loss(allocation: Allocation, t: int, loss: float) -> None:
-    """Raise LCAError if the allocation was begun with another loss, judging from the loss at its first iterate t."""
+    """Raise LCAError if the loss at the first iterate t differs from the one that the allocation stores, if any."""
     stored = float(allocation.read_part("loss", t))
     if np.isfinite(stored) and abs(loss - stored) > SAME_LOSS * max(abs(loss), abs(stored)):
         raise LCAError(
-            f"the loss at iterate {t} differs from that in {allocation.path}, which was begun with another loss, model "
-            "or data",
+            f"the loss at iterate {t} differs from the one in {allocation.path}, which was begun with another loss, "
+            "model or data",
             expected=f"{stored:.9g}",
             found=f"{loss:.9g}",
             remedy=REPLACE,
@@ -90,14 +90,14 @@ def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset) -
 
 
 def choose_format(objective: Objective, config: AllocateConfig) -> BatchFormat:
-    """Return the batch size and the memory format of the passes: the requested ones, or else the fastest."""
+    """Return the batch size and the memory format of the passes: the requested or default ones."""
     return choose_batch_format(objective, batch_size=config.batch_size, channels_last=config.channels_last)
 
 
 def require_enough_memory(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> None:
     """Raise LCAError if a batch does not fit in memory and the loss depends on the batch size.
 
-    Otherwise, the trials of batch sizes have already excluded those that are too large.
+    If the loss does not depend on it, trials choose a batch size that fits, or the first pass shows that it does not.
     """
     if objective.mixes_examples:
         require_memory(objective, chosen.batch_size, config.precision)
@@ -118,7 +118,7 @@ def open_allocation(
 ) -> None:
     """Create the allocation, or check that the existing one can be continued.
 
-    Raises UsageError if the existing allocation was made with different options, or of another loss.
+    Raises UsageError if the existing allocation was made with different options or for another loss.
     """
     name = str(config.name)
     existing = run.allocation(name) if name in run.allocations and not overwrite else None
@@ -142,7 +142,7 @@ def open_allocation(
         RunWriter(run).create_allocation(name, attributes | {"reference": asdict(losses)}, arrays)
         return
     if other := losses.compare(existing.attributes.get("reference", {}), run.n_iterations):
-        raise UsageError(f"{run.path} has an allocation {name!r} of another loss: {other[max(other)]}", remedy=REPLACE)
+        raise UsageError(f"{run.path} has an allocation {name!r} for another loss: {other[max(other)]}", remedy=REPLACE)
     different = [key for key, value in attributes.items() if existing.attributes.get(key) != value]
     if different:
         differences = ", ".join(
@@ -157,7 +157,7 @@ def open_allocation(
 
 
 def choose_tolerance(run: Run, problem: Problem, objective: Objective, chosen: BatchFormat) -> float:
-    """Return the default tolerance: the paper's for losses in nats, and the same fraction of L(θ_0) for others."""
+    """Return the default tolerance: that of the paper for losses in nats, and a fraction of |L(θ_0)| for others."""
     if problem.unit == NATS:
         return TOLERANCE_NATS
     theta = torch.from_numpy(run.iterate(0))

@@ -34,7 +34,8 @@ class Pieces:
     """The pieces of an objective, on the device. They can be iterated repeatedly.
 
     `in_order_of_class` is True if every piece holds examples of a single class and the classes are in ascending order.
-    This requires data that are in memory and sorted by class, one label per example, and a model without BatchNorm.
+    This requires data that are in memory and sorted by class, one label per example, and losses that do not depend on
+    the other examples of the batch.
     `n_classes` is the number of classes.
     """
 
@@ -104,7 +105,7 @@ class Pieces:
         ]
 
     def _add_weights_and_groups(self, batch: Batch) -> tuple[Batch, list[int]]:
-        """Return a batch with the weights and groups of its losses, if the objective has any, and its classes."""
+        """Return the batch in a dict with any weights and groups of its losses, and the classes that occur in it."""
         weigh, groups, scale = self.objective.weigh, self.objective.groups, self.objective.scale
         parts = {"batch": batch}
         if weigh:

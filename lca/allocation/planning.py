@@ -19,14 +19,14 @@ from lca.store.run_writer import create_run
 
 
 def forecast(problem: Problem, iterations: int, config: AllocateConfig | None = None, **options: Any) -> Preflight:
-    """Check a problem and forecast what recording and allocating a training will cost, before it begins.
+    """Check a problem before training, and forecast the cost of recording and allocating the run.
 
     The loss and its gradient are tested at the model's current parameters. The forecast assumes that no iteration has
     to be refined.
 
     Args:
-        problem: Problem to be trained. Its model is restored afterwards.
-        iterations: Number of iterations that the training will take.
+        problem: Problem to be trained. Its model is moved to the device but otherwise left unchanged.
+        iterations: Number of iterations of the training.
         config: Options that the allocation will use. Defaults to ``AllocateConfig()``.
         **options: Fields of `AllocateConfig` other than `iterations`; they take precedence over `config`.
 

@@ -2,7 +2,7 @@
 
 The curvature share Σ|½Δ(g1 − g0)| / Σ|A| of an iteration is known without a further gradient, and the part error of the
 trapezoid is roughly proportional to it. The factor is learned where Simpson's rule was used: the difference between
-both rules is close to the error of the trapezoid.
+the two rules is close to the error of the trapezoid.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ import numpy as np
 from lca.allocation.steps import Steps
 from lca.store.blocks import Blocks
 
-WARM_UP = 4  # iterations that are integrated by Simpson's rule before the first prediction
-MEMORY = 16  # latest iterations from which the factor is learned
-QUANTILE = 0.9  # the factor is this quantile of theirs, so that most errors are smaller than predicted
+WARM_UP = 4  # number of factors needed for a prediction
+MEMORY = 16  # a prediction uses at most this many of the latest factors
+QUANTILE = 0.9  # quantile of these factors that is used, so that most errors are smaller than predicted
 SHORT = 16  # a block with at most this many iterations is too short to learn from
 N_SPREAD = 8  # iterations, spread over the run, from which short blocks learn instead
-WORTHWHILE = 8 * N_SPREAD  # fewest iterations for which this pays
-LONGEST = 16  # iterations in succession that may be integrated by the trapezoid
+WORTHWHILE = 8 * N_SPREAD  # smallest number of iterations for which this pays off
+LONGEST = 16  # largest number of successive iterations that may be integrated by the trapezoid
 
 
 class TrapezoidPredictor:
-    """Learns how large the part error of the trapezoid is, from the iterations of one block in their order.
+    """Learns the part error of the trapezoid from the iterations of one block, in their order.
 
-    A block is predicted from its own iterations and from `factors` only, so that the result does not depend on the
-    order of the blocks.
+    Predictions for a block use only its own iterations and `factors`, so the result does not depend on the order in
+    which blocks are allocated.
     """
 
     def __init__(self, part_tolerance: float, factors: Sequence[float] = ()) -> None:
@@ -35,7 +35,7 @@ class TrapezoidPredictor:
         self._n_trapezoids = 0
 
     def observe(self, curvature_share: float, part_estimate: float, intervals: int) -> None:
-        """Take note of an integrated iteration."""
+        """Learn from an iteration that has been integrated."""
         if intervals < 2:
             self._n_trapezoids += 1
             return
@@ -45,7 +45,7 @@ class TrapezoidPredictor:
 
     @property
     def curvature_limit(self) -> float:
-        """The largest curvature share for which the trapezoid is accurate enough in the next iteration."""
+        """The largest curvature share for which the next iteration keeps the trapezoid. −inf rejects it."""
         if len(self._factors) < WARM_UP or self._n_trapezoids >= LONGEST:
             return -inf
         factor = float(np.quantile(self._factors[-MEMORY:], QUANTILE))
@@ -53,9 +53,10 @@ class TrapezoidPredictor:
 
 
 def learn_factors(steps: Steps, iterations: range, blocks: Blocks) -> list[float]:
-    """Return the factors of a few iterations that are spread over the run, if its blocks are too short to learn from.
+    """Return the factors of a few evenly spread iterations, or [] if the blocks are long enough to learn from.
 
-    Blocks are short if the model is large, or if only every so many iterations are allocated.
+    Blocks are short if the model is large, or if only every nth iteration is allocated. Returns [] as well if there are
+    too few iterations for this to pay off.
     """
     longest = max(sum(t in iterations for t in blocks.range(block)) for block in range(len(blocks)))
     if longest > SHORT or len(iterations) < WORTHWHILE:
@@ -74,5 +75,9 @@ def learn_factors(steps: Steps, iterations: range, blocks: Blocks) -> list[float
 
 
 def _estimate_factor(curvature_share: float, part_estimate: float, intervals: int) -> float:
-    """Return the ratio of the trapezoid's part error to the curvature share. Halving halves the error at kinks."""
+    """Return the ratio of the trapezoid's part error to the curvature share.
+
+    The part estimate of n subintervals is about the error of n/2. The error is assumed to be inversely proportional to
+    the number of subintervals, as it is at kinks.
+    """
     return part_estimate * intervals / 2 / curvature_share

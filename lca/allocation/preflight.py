@@ -1,7 +1,6 @@
 """The preflight: checks of the loss and its gradient before an allocation, and a forecast of its cost.
 
-It verifies that L is a deterministic function of θ and that its gradient is the derivative of L. It also lists the
-recorded parameters and the modules with a special mode.
+It verifies that L is a deterministic function of θ and that its gradient is the derivative of L.
 """
 
 import time
@@ -35,8 +34,8 @@ from lca.text import duration, facts, pluralize, size, table
 SAME_LOSS = 1e-6
 SAME_GRADIENT = 1e-4
 
-# Relative difference allowed between the slope and its central differences, because of the kinks of ReLU. The error of
-# the differences, estimated by halving the step, is allowed in addition.
+# Relative difference allowed between the slopes from the gradient and from central differences, because of the kinks of
+# ReLU. The error of the differences, estimated by halving the step, is allowed in addition.
 SAME_SLOPE = 0.01
 
 EXPENSIVE_AUDIT = 0.4  # fraction of the passes above which the cost of the audit is mentioned
@@ -49,20 +48,21 @@ class Preflight:
 
     Attributes:
         parameters: Name, shape and state (recorded, frozen, tied or unused) of every parameter.
-        modules: Name, class and mode of every module that behaves differently in training and in evaluation.
-        loss: The loss at the first allocated iterate.
-        slope: Slope of the loss along a test direction, the gradient plus a random vector, computed from the gradient.
+        modules: Name, class and mode of every BatchNorm, dropout and recurrent module.
+        loss: Loss at the first iterate to be allocated.
+        slope: Slope of the loss along a test direction, computed from the gradient. The direction is the sum of the
+            unit gradient and a random unit vector.
         measured_slope: The same slope, computed by central differences of the loss.
         pass_s: Wall-clock time of one pass over the split, in seconds.
-        n_passes: Forecast number of passes.
-        audit_passes: The part of them that the audit takes.
-        sampled: Subintervals of the iterations that were integrated for the forecast, by iteration. Without any, the
+        n_passes: Forecast number of passes, including those of the audit.
+        audit_passes: Forecast number of passes of the audit.
+        sampled: Number of subintervals of each iteration that was integrated for the forecast. If it is empty, the
             forecast assumes that no iteration has to be refined.
-        disk_bytes: Upper bound of the disk space of the allocation.
+        disk_bytes: Upper bound on the disk space of the allocation.
         disk_free_bytes: Free disk space at the store, or None if unknown.
         memory_bytes: Forecast of the host memory that the process will use.
-        notes: Remarks that may need attention, such as the reason for slow passes.
-        remarks: Those that the numbers of the allocation depend on. They become part of the certificate.
+        notes: Findings that may need attention, such as the reason for slow passes.
+        remarks: The notes on what the numbers of the allocation depend on. They become part of the certificate.
         run_bytes: Size of the iterates before compression if the run does not exist yet, and otherwise 0.
     """
 
@@ -89,12 +89,12 @@ class Preflight:
 
     @property
     def fits_on_disk(self) -> bool:
-        """Whether the allocation fits into the free disk space. True if the free space is unknown."""
+        """Whether the allocation, with any run yet to be recorded, fits into the free disk space. True if unknown."""
         return self.disk_free_bytes is None or self.run_bytes + self.disk_bytes <= self.disk_free_bytes
 
     @property
     def remedies(self) -> tuple[Step, ...]:
-        """Arguments of `lca.allocate` that reduce the disk space. Empty if the allocation fits on the disk."""
+        """Arguments of `lca.allocate` that reduce the disk space. Empty if `fits_on_disk`."""
         return () if self.fits_on_disk else REDUCE_DISK
 
     def describe_forecast(self) -> str:
@@ -103,7 +103,7 @@ class Preflight:
         basis = "if no iteration is refined"
         if self.sampled:
             listed = ", ".join(f"{n} in iteration {t:,}" for t, n in self.sampled.items())
-            basis = f"judging from the gradients that iterations took ({listed})"
+            basis = f"judging from the gradients that some iterations needed ({listed})"
         disk = size(self.disk_bytes)
         if self.run_bytes:
             disk = f"{size(self.run_bytes)} for the run and {disk} for the allocation"
@@ -137,11 +137,11 @@ def preflight(
     remarks: Sequence[str] = (),
     sample: Callable[[], dict[int, int]] | None = None,
 ) -> Preflight:
-    """Check the loss and its gradient at `theta` (K,), an iterate of the run, and forecast the cost of an allocation.
+    """Check the loss and its gradient at `theta` (K,), and forecast the cost of allocating `iterations`.
 
-    `gradient` must have been entered, so that the model is in the mode of the passes. `iterations` are those to be
-    allocated. `remarks` are added to those of the result. `sample` integrates some of the iterations and returns their
-    numbers of subintervals, for the forecast. Raises LCAError if L is not a function of θ or its gradient is wrong.
+    `gradient` must have been entered, so that the model is in the mode of the passes. `remarks` are added to those of
+    the result. `sample` integrates some of the iterations for the forecast and returns their numbers of subintervals.
+    Raises LCAError if L is not a deterministic function of θ or its gradient is wrong.
     """
     first = _make_first_pass(gradient, theta)
     begin = time.perf_counter()
@@ -152,7 +152,7 @@ def preflight(
     in_full = first if gradient.precision == "fp32" else gradient.evaluate_full_precision(theta)
     slope, measured_slope = _compare_slopes(gradient, theta, in_full)
     sampled = sample() if sample else {}
-    # A single iteration does not show how often the adaptive rule needs Simpson's, so the mean is not below UNREFINED.
+    # `sample` does not predict where the adaptive rule needs Simpson's rule, so the mean is at least UNREFINED.
     intervals = max(UNREFINED[config.rule], float(np.mean(list(sampled.values() or [0]))))
     checked = Preflight(
         parameters=list_parameters(gradient.model, gradient.compute_sample),
@@ -198,7 +198,7 @@ def _require_function(gradient: FullGradient, first: Evaluation, second: Evaluat
         )
     norm = float(first.gradient.norm())
     if not isfinite(norm):
-        raise _describe_gradient(gradient, first.gradient)
+        raise _make_gradient_error(gradient, first.gradient)
     difference = float((first.gradient - second.gradient).norm())
     if abs(loss - again) > SAME_LOSS * abs(loss) or difference > SAME_GRADIENT * norm:
         raise LCAError(
@@ -208,8 +208,8 @@ def _require_function(gradient: FullGradient, first: Evaluation, second: Evaluat
         )
 
 
-def _describe_gradient(gradient: FullGradient, values: Tensor) -> LCAError:
-    """Return the error for a gradient (K,) with NaN or infinite entries although the loss is finite."""
+def _make_gradient_error(gradient: FullGradient, values: Tensor) -> LCAError:
+    """Return the error for a gradient (K,) that is not finite although the loss is."""
     counts = {p.name: int((~torch.isfinite(values[p.span])).sum()) for p in gradient.table}
     where = [name for name, n in counts.items() if n]
     n = sum(counts.values())
@@ -223,13 +223,13 @@ def _describe_gradient(gradient: FullGradient, values: Tensor) -> LCAError:
 
 
 def _find_caveats(gradient: FullGradient) -> list[str]:
-    """Return notes on properties of the loss that the user may not intend."""
+    """Return notes on properties of the loss that may be unintended."""
     notes = []
     if autocast := find_autocast(gradient):
         notes.append(
-            f"{autocast} computes in autocast, which the model or its losses enable themselves. The loss is therefore "
-            "computed in 16 bits, even in the audit. Models trained by Hugging Face's Trainer do this: create a new "
-            "model for the allocation."
+            f"{autocast} runs under autocast, which the model or its loss enables. The loss is therefore computed in "
+            "16 bits, even in the audit. Models trained by Hugging Face's Trainer do this: create a new model for the "
+            "allocation."
         )
     if gradient.objective.mixes_examples and not has_batchnorm(gradient.model):
         change = 100 * gradient.objective.batch_dependence
@@ -242,7 +242,7 @@ def _find_caveats(gradient: FullGradient) -> list[str]:
 
 
 def _describe_recording(run: Run) -> list[str]:
-    """Return remarks on a recording whose path or loss is not quite that of the training."""
+    """Return remarks on a run whose path or loss is not exactly that of the training."""
     remarks = []
     if files := run.attributes.get("imported", []):
         lines = "one straight line" if len(files) == 2 else f"{len(files) - 1:,} straight lines"
@@ -263,13 +263,13 @@ def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:
     refined = [n for n in checked.sampled.values() if n > ceil(UNREFINED[config.rule])]
     if 2 * len(refined) > len(checked.sampled):
         notes.append(
-            f"most of the iterations that were tried have to be refined, with up to {max(refined)} gradients each. "
-            "A larger residual tolerance would require fewer."
+            f"most of the sampled iterations had to be refined, with up to {max(refined)} gradients each. A larger "
+            "residual tolerance would require fewer."
         )
     if checked.audit_passes > EXPENSIVE_AUDIT * checked.n_passes:
         notes.append(
-            f"the audit takes {checked.audit_passes:,} of the {checked.n_passes:,} passes. For a first look, an audit "
-            "fraction of 0 skips it."
+            f"the audit takes {checked.audit_passes:,} of the {checked.n_passes:,} passes. For a first look, skip it "
+            "with an audit fraction of 0."
         )
     return notes
 
@@ -277,7 +277,7 @@ def _find_costs(checked: Preflight, config: AllocateConfig) -> list[str]:
 def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> tuple[float, float]:
     """Return the slope of L along a direction d, from the gradient and from central differences.
 
-    d is the sum of the unit gradient and a random unit vector. The slope is d · ∇L(θ). It is compared with
+    d is the sum of the unit gradient and a random unit vector. The first slope is d · ∇L(θ). The second is
     (L(θ + hd) − L(θ − hd)) / 2h, Richardson-extrapolated from the steps h and h/2. `here` is the evaluation at θ in
     full precision. Raises LCAError if the two disagree.
     """
@@ -289,7 +289,7 @@ def _compare_slopes(gradient: FullGradient, theta: Tensor, here: Evaluation) -> 
     random = torch.randn(len(theta), generator=generator).to(theta)
     direction = at / size + random / random.norm()
     slope = float(at.double() @ direction.double())
-    step = max(1e-2 * abs(loss) / size, 1e-6 * float(theta.norm()))  # a small change of the loss, or else of θ
+    step = max(1e-2 * abs(loss) / size, 1e-6 * float(theta.norm()))  # about 1 % of L, but at least 1e-6 of θ
 
     def difference(h: float) -> float:
         up, down = (float(evaluate(theta + sign * h * direction).loss) for sign in (1, -1))

@@ -4,8 +4,8 @@ With n subintervals (n even), the nodes are k/n and
 
     ∫₀¹ f ≈ (f(0) + f(1) + 4 Σ_{k odd} f(k/n) + 2 Σ_{k even, 0<k<n} f(k/n)) / 3n
 
-When n doubles, every interior node becomes an even node, so the sums over the ends, the odd and the even nodes are all
-that must be kept. For n = 2 the weights are 1/6, 4/6 and 1/6: the rule of the paper, which takes the coefficients of
+When n doubles, every interior node becomes an even node. It is therefore enough to keep the sums over the ends, the odd
+and the even nodes. For n = 2 the weights are 1/6, 4/6 and 1/6: the rule of the paper, which takes the coefficients of
 RK4 [arXiv 1909.01440, section 2].
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 def odd_nodes(n: int) -> list[float]:
     """Return the nodes that n subintervals add to those of n/2 subintervals: k/n for odd k."""
     if n < 2 or n % 2:
-        raise ValueError(f"composite Simpson: expected an even number of subintervals, found {n}")
+        raise ValueError(f"composite Simpson's rule: expected an even number of subintervals, found {n}")
     return [k / n for k in range(1, n, 2)]
 
 

@@ -19,7 +19,8 @@ NEEDED = ("loss", "allocated", "residual", "intervals", "status")
 def refine_total(task: Task) -> None:
     """Double the subintervals of the worst iteration until the cumulative residual is within its bound.
 
-    The leading process does the work while the others wait.
+    Refinement also ends when no iteration can be refined further (see `find_worst_iteration`). The leading process does
+    the work while the others wait.
     """
     team = task.team
     if not team.leads:
@@ -39,7 +40,7 @@ def refine_total(task: Task) -> None:
         for name in arrays.keys() & values.keys():
             arrays[name][t] = values[name]
         n_refined += 1
-        team.show(f"{n_refined} refined for the total residual")
+        team.show(f"{n_refined} refined for the cumulative residual")
         todo = _choose_refinement(task, arrays)
     team.workers.add(Phase.REFINED)
 

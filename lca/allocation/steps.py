@@ -1,4 +1,4 @@
-"""The steps of a trajectory: evaluation of the loss and gradient at both ends of an iteration, and integration."""
+"""The steps of a trajectory: loss and gradient at both ends of an iteration, and integration between them."""
 
 from dataclasses import dataclass, replace
 from math import inf

@@ -10,7 +10,7 @@ from lca.errors import Argument, Interrupted, Remedy
 from lca.runtime.signals import Stop
 from lca.runtime.workers import Phase, Workers
 
-MANY = 10  # refined iterations above which a hint is shown if they are the majority
+MANY = 10  # number of refined iterations from which a hint is shown, if they are the majority
 REPORT_S = 1.0  # interval between the progress reports of a process
 CONTINUE: Remedy = ("To continue, repeat the call without ", Argument("overwrite"), ".")
 
@@ -34,7 +34,8 @@ class Teamwork:
     def advance(self, n: int, refined: int = 0, now: bool = False) -> None:
         """Count n more iterations as done, `refined` of them with more gradients than usual.
 
-        Once per REPORT_S, or `now`, report them and update the progress bar.
+        Reports them and updates the progress bar at most once per REPORT_S, unless `now` is set or there is only one
+        process.
         """
         self._unreported += n
         self._refined += refined
@@ -49,7 +50,7 @@ class Teamwork:
             self.progress.update(total - self.progress.n)
 
     def wait(self, phase: Phase, n: int = 1) -> None:
-        """Wait until all processes together have counted to n, and show their progress meanwhile."""
+        """Wait until the shared counter of a phase reaches n, and show the progress meanwhile."""
 
         def show_progress() -> None:
             self.raise_if_stopped()

@@ -14,14 +14,14 @@ from lca.store.run import Run
 # Number of blocks of iterates, and of blocks of results, in host memory for each kind of device. With two, reading and
 # writing overlap with the passes. On the CPU, passes already use all cores, so a second block would only waste memory.
 BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
-READ_ROWS = 2**15  # parameters read at a time; they are in memory twice for a moment, and more is not faster
+READ_ROWS = 2**15  # parameters read at a time; they are briefly in memory twice, and larger reads are not faster
 
 
 class Trajectory:
     """Returns the iterate θ_t (K,) on the device for each t that it is called with. Use it as a context manager.
 
-    One block of iterates is kept in host memory. For a CUDA device this memory is pinned, and a thread reads the next
-    block into a second buffer.
+    One block of iterates is kept in host memory. For a CUDA device, this memory is pinned, and there is a second buffer
+    for the next block, which a thread reads ahead.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
@@ -49,19 +49,19 @@ class Trajectory:
         return bool(self._wait_for(t)[self.blocks.locate(t)[1]])
 
     def read_ahead(self, block: int) -> None:
-        """Start to read a block that will be needed soon, if it exists and there is a buffer to spare."""
+        """Start reading a block that will be needed soon, if it exists and there is a second buffer."""
         if self._held > 1 and block < len(self.blocks):
-            self._begin(block)
+            self._start_reading(block)
 
-    def _begin(self, block: int) -> Future[NDArray[np.bool_]]:
-        """Start to read a block into its buffer, unless the buffer already holds it."""
+    def _start_reading(self, block: int) -> Future[NDArray[np.bool_]]:
+        """Start reading a block into its buffer, unless the buffer already holds it."""
         held = self._blocks[block % self._held]
         if held is None or held[0] != block:
             held = self._blocks[block % self._held] = block, self._pool.submit(self._read, block)
         return held[1]
 
     def _wait_for(self, t: int) -> NDArray[np.bool_]:
-        return self._begin(self.blocks.locate(t)[0]).result()
+        return self._start_reading(self.blocks.locate(t)[0]).result()
 
     def _read(self, block: int) -> NDArray[np.bool_]:
         """Read a block into its buffer and return, for each iterate, whether it is finite."""
@@ -72,8 +72,8 @@ class Trajectory:
             buffer = torch.empty(self.blocks.length, K, dtype=dtype, pin_memory=pinned)
             self._buffers[block % self._held] = buffer
         finite = np.ones(self.blocks.length, bool)
-        # NumPy copies, because torch would start an OpenMP team in this thread. With more such threads than cores,
-        # libgomp stops spinning between operations, and every pass takes 20 % longer.
+        # The copy uses NumPy because torch would start an OpenMP team in this thread. With more OpenMP threads than
+        # cores, libgomp stops spinning between operations, and every pass takes 20 % longer.
         rows = buffer.numpy()
         for top in range(0, K, READ_ROWS):
             columns = self.run.iterates(block, slice(top, min(top + READ_ROWS, K)))

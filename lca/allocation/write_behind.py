@@ -1,4 +1,4 @@
-"""Writing of the results block by block, in a thread, while the next block is computed."""
+"""Writing of the results block by block, in a thread. On CUDA, the next block is computed meanwhile."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
@@ -14,7 +14,7 @@ from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import round_mantissa
 from lca.store.schema import ARRAYS, MANTISSA_BITS
 
-# The arrays whose rows are kept on the host. Those of other arrays stay on the device until the block is complete.
+# The arrays with one number per iteration that the host already knows when it sets a row.
 SCALARS = ("allocated", "residual", "intervals", "part_estimate", "curvature_share", "status")
 ON_HOST = ("lca", "gradient_sign", *SCALARS)
 
@@ -22,8 +22,9 @@ ON_HOST = ("lca", "gradient_sign", *SCALARS)
 class BlockRows:
     """The arrays of one block of iterations, with one row per iteration or iterate, filled during the allocation.
 
-    Rows of small arrays stay on the device until the block is complete, and rows of large arrays are copied to pinned
-    host memory asynchronously. Setting a row therefore never waits for the device.
+    Rows of the arrays in `ON_HOST` are in host memory, which is pinned for CUDA, so that large rows are copied
+    asynchronously. Rows of other arrays stay on the device until the block is written. Setting a row therefore never
+    waits for the device.
     """
 
     def __init__(self, allocation: Allocation, device: torch.device) -> None:
@@ -43,7 +44,7 @@ class BlockRows:
             self._rows[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=where, pin_memory=pinned)
 
     def begin(self, block: int) -> None:
-        """Clear all rows, then load those that an interrupted call has already written for the block."""
+        """Clear all rows, then load those of the block that an interrupted call has already written."""
         self.block = block
         for name, rows in self._rows.items():
             rows.fill_(ARRAYS[name][2])
@@ -82,7 +83,8 @@ class BlockRows:
 class WriteBehind:
     """Writes blocks in a thread. With CUDA, the next block is allocated at the same time.
 
-    Use it as a context manager. A normal exit waits until all blocks are written.
+    Use it as a context manager. The exit waits until all blocks are written, and raises errors of the thread unless
+    another exception is being raised.
     """
 
     def __init__(self, allocation: Allocation, device: torch.device, keep_bits: int = MANTISSA_BITS) -> None:
@@ -110,7 +112,7 @@ class WriteBehind:
         return rows
 
     def write(self, rows: BlockRows) -> None:
-        """Start to write a complete block after the previous one is written."""
+        """Wait until the previous block is written, then start writing this complete one."""
         arrays = rows.to_arrays()
         self.wait()
         self._pending = self._pool.submit(self._write, rows.block, arrays, True)

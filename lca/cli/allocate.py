@@ -101,7 +101,7 @@ def check(path: str, problem: str | None, data_dir: Path | None, download: bool,
     Tests that the loss depends only on the parameters and that its gradient is correct. Prints the recorded parameters
     and a forecast of the time and disk space that the allocation needs. Writes nothing.
 
-    Before training, give a problem in place of the run, and the number of iterations that it will be trained for.
+    Before training, pass a problem in place of the run, and the planned number of iterations as `--iterations`.
 
     \b
     lca check run.zarr --batch-size 5000

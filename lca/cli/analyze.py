@@ -33,8 +33,8 @@ from lca.text import pluralize
 def analyze() -> None:
     """Answer a question about one or several allocated runs.
 
-    Each question prints tables and can write them as JSON. Over several runs of the same model, each number is a mean ±
-    standard deviation. Iterations that are not allocated or not finite are excluded and counted. LCA below zero helps
+    Each question prints tables and can write them as JSON. For several runs of the same model, the tables show means ±
+    standard deviations. Iterations that are not allocated or not finite are excluded and reported. LCA below zero helps
     (lowers the loss), and LCA above zero hurts (raises it).
 
     \b
@@ -73,7 +73,7 @@ add_question(
     """Show the percentage of parameters that help.
 
     The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over iterations. The
-    tables show it by layer and by tensor, and how often single parameters help.
+    tables show it by layer and by tensor, and the notes show how often single parameters help.
 
     \b
     lca analyze helping run-0.zarr run-1.zarr --json helping.json
@@ -83,7 +83,7 @@ add_question(
     "layers",
     analysis.layers,
     "Total LCA of each layer.",
-    """Show the total LCA of each layer and its share of the loss change.
+    """Show the total LCA of each layer and its share of the sum over layers.
 
     The LCA of a layer includes its biases and norms. Further tables show the LCA by tensor, over time and, if stored,
     by class.
@@ -98,8 +98,8 @@ add_question(
     "LCA of each neuron or channel.",
     """Show the neurons or output channels that help and hurt most.
 
-    The LCA of a neuron includes its slice of the kernel, its bias and its norm. The first table shows how many neurons
-    of each layer help.
+    The LCA of a neuron includes its slice of the kernel, its bias and its part of the norm. The first table shows the
+    percentage of neurons in each layer that help.
 
     \b
     lca analyze neurons run.zarr --json neurons.json
@@ -125,7 +125,7 @@ add_question(
     "How heavy-tailed the LCA is.",
     """Show how heavy-tailed the distribution of LCA is.
 
-    Compares the LCA of single parameters in single iterations with a normal distribution.
+    Compares the LCA of single parameters in single iterations with a Gaussian, and fits Weibull distributions.
 
     \b
     lca analyze tails run.zarr
@@ -137,13 +137,14 @@ add_question(
     "Which layers learn without generalizing.",
     """Show which layers and neurons learn without generalizing.
 
-    Compares the LCA of the training loss with the LCA of the loss on another split, which must be allocated first.
+    Compares the LCA of the training loss with the LCA of the loss on a held-out split, which must be allocated first.
 
     \b
     lca allocate run.zarr --split val
     lca analyze overfit run.zarr
     """,
-    {"against": "Name of the allocation to compare with, on a split that was not trained on."},
+    {"against": "Name of the allocation of a held-out split."},
+    against={"metavar": "NAME"},
 )
 add_question(
     "subset",
@@ -155,7 +156,8 @@ add_question(
     lca allocate run.zarr --examples 5000 --name subset-5000
     lca analyze subset run.zarr
     """,
-    {"against": "Name of an allocation over a subset. Repeatable.  [default: all subsets of the same split]"},
+    {"against": "Name of an allocation over a subset. Repeatable.  [default: all complete ones of the same split]"},
+    against={"metavar": "NAME"},
 )
 add_question(
     "error",
@@ -163,7 +165,7 @@ add_question(
     "How exact the allocations are.",
     """Show how exact the allocations of a run are.
 
-    Prints, for each allocation, the residuals of the sum and the audited error of single parameters.
+    Prints, for each allocation, the residuals of its sums and the audited error of its parts.
 
     \b
     lca allocate run.zarr --rule first-order --name first-order --keep tensors
@@ -185,7 +187,7 @@ add_question(
     lca analyze trend momentum-?.zarr --option last:momentum --delay
     """,
     {
-        "option": "Training option that differs between the runs, such as learning_rate, or last:momentum for a layer.",
+        "option": "Training option that differs between the runs, such as learning_rate or last:momentum (LAYER:NAME).",
         "layer": "Layers whose LCA is fitted (name, glob, first or last).",
         "delay": "Fit against the delay m/(1 − m) instead of the momentum m.",
     },
@@ -198,19 +200,17 @@ add_question(
 @argument_options(
     analysis.synchrony,
     {
-        "by_class": "Show each class as well, which requires an allocation made with `--by-class`.",
-        "repeats": "Number of random shifts for the chance level.",
+        "by_class": "Also show the LCA by class, which requires an allocation made with `--by-class`.",
+        "repeats": "Number of random shifts for the chance levels.",
         "seed": "Random seed for the shifts.",
     },
 )
-@click.option(
-    "--without-0", is_flag=True, help="Shift every layer by at least one iteration when computing the chance level."
-)
+@click.option("--without-0", is_flag=True, help="Shift every layer by at least one iteration for the chance levels.")
 def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
     """Show whether the layers learn in the same iterations more often than by chance.
 
     Counts the iterations in which every layer has a peak of learning, and the peaks that pairs of layers share. The
-    chance levels are these counts after shifting each layer in time, at random, by up to two iterations.
+    chance levels are the means of these counts after shifting each layer at random by up to two iterations.
 
     \b
     lca analyze synchrony run.zarr --repeats 500
@@ -232,10 +232,8 @@ def analyze_compare(runs: Sequence[str], json_file: Path | None, **options: Any)
     """
     groups = split_groups(runs)
     if len(groups) != 2:
-        found = pluralize(len(groups), "group")
-        raise UsageError("RUN...", expected="two groups of runs with -- between them, A... -- B...", found=found)
-    first, second = groups
-    print_answer(analysis.compare(first, second, **options).to_answer(), json_file)
+        raise UsageError("RUN...", expected="two groups, RUN... -- RUN...", found=pluralize(len(groups), "group"))
+    print_answer(analysis.compare(*groups, **options).to_answer(), json_file)
 
 
 @analyze.command("prune", short_help="Loss after pruning, by LCA or magnitude.")
@@ -263,8 +261,8 @@ def analyze_prune(
 ) -> None:
     """Show loss and accuracy after pruning by LCA, by magnitude and at random.
 
-    Sets a percentage of the final kernel weights to zero and evaluates the model on every split. Pruning by LCA keeps
-    the weights that helped most, and pruning by magnitude keeps the largest weights.
+    Sets a percentage of the final kernel weights to zero and evaluates the model on the training and validation splits.
+    Pruning by LCA keeps the weights that helped most, and pruning by magnitude keeps the largest weights.
 
     \b
     lca analyze prune run.zarr --percent 50 --percent 90
@@ -280,9 +278,9 @@ def analyze_prune(
 @analyze.command("all", short_help="Answers to all questions that apply.")
 @stack([*SHARED])
 def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Answer every question for which the runs contain the necessary data.
+    """Answer every question, except compare and trend, for which the runs contain the necessary data.
 
-    Reads each array only once where possible. Lists the questions that cannot be answered, with the data they need.
+    Reads each array only once where possible. Lists the questions that cannot be answered, and why.
 
     \b
     lca analyze all run.zarr --json all.json

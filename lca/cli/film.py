@@ -29,7 +29,7 @@ from lca.errors import UsageError
 @click.option(
     "--size",
     metavar="WxH",
-    help=f"Size of the film in pixels.  [default: {figures.Film().width}x{figures.Film().height}]",
+    help=f"Size of the film in pixels, two even numbers.  [default: {figures.Film().width}x{figures.Film().height}]",
 )
 def animation(path: str, name: str, out: Path, size: str | None, **options: Any) -> None:
     """Draw the training as a film.

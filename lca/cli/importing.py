@@ -38,9 +38,9 @@ def import_(
 ) -> None:
     """Create RUN, a run store, from existing checkpoints.
 
-    FILES are state_dicts (.pt or .safetensors) or folders that contain them. Each file becomes one iterate, in the
-    order given. Files in a folder are sorted by number. The allocation integrates along the straight line between
-    consecutive checkpoints, and its error bounds show how well this integral converged.
+    FILES are state_dicts (.pt, .pth, .bin, .ckpt or .safetensors) or folders that contain them. Each file becomes one
+    iterate, in the order given. Files in a folder are sorted by the numbers in their names. The allocation integrates
+    along the straight line between consecutive checkpoints, and its error bounds show how well this integral converged.
 
     \b
     lca import run.zarr checkpoints/ --problem mine.py:problem

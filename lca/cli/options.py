@@ -1,7 +1,7 @@
 """Options of the commands, derived from the library's configurations and function signatures.
 
-Names, types, defaults, choices and help are defined in the library. The options that are not derived, such as --out,
-are defined here or in their command.
+Names, types, defaults and choices are defined in the library, as is the help of the fields of a configuration. The help
+of function arguments, and options that are not derived, such as --out, are defined here or in their command.
 """
 
 import inspect
@@ -23,8 +23,8 @@ Decorator = Callable[[Callback], Callback]
 def config_options(config: Any, names: Collection[str] = (), *, without: Collection[str] = ()) -> Decorator:
     """Add an option for each field of a configuration class, or only for the fields in `names`.
 
-    The fields in `without` get no option. The value of an option that the user does not pass is
-    None, or () if the option is repeatable.
+    The fields in `without` get no option. The value of an option that the user does not pass is None, or () if the
+    option is repeatable.
     """
     hints = get_type_hints(config)
     chosen = [each for each in fields(config) if (not names or each.name in names) and each.name not in without]
@@ -131,7 +131,7 @@ device_option = click.option(
     metavar="DEVICE",
     default="auto",
     show_default=True,
-    help='Device to run the model on ("auto" selects CUDA if available, otherwise the CPU).',
+    help="Device to run the model on; auto selects CUDA if available, otherwise the CPU.",
 )
 set_option = click.option(
     "--set",
@@ -178,7 +178,7 @@ data_options = stack(
     ]
 )
 
-BETWEEN_GROUPS = "\x1d"  # stands for `--`, which click would drop; the ASCII group separator is in no path
+BETWEEN_GROUPS = "\x1d"  # stands for `--`, which click would drop: the ASCII group separator, which no path contains
 
 
 class RunGroups(Command):

@@ -93,7 +93,7 @@ add_figure(
     """,
     [LAYERS],
     {
-        "option": "Training option that differs between the runs, such as learning_rate, or last:momentum for a layer.",
+        "option": "Training option that differs between the runs, such as learning_rate or last:momentum (LAYER:NAME).",
         "delay": "Plot against the delay m/(1 − m) instead of the momentum m.",
     },
     option={"required": True},
@@ -172,7 +172,7 @@ add_figure(
     "oscillation",
     figures.oscillation,
     "How often updates and LCA change sign.",
-    """Plot the number of iterations between sign changes of the weight updates, gradients and LCA, by layer.
+    """Plot the mean number of iterations between sign changes of the weight updates, gradients and LCA, by layer.
 
     Gradients are included if the allocation was made with `--gradient-signs`.
 
@@ -185,16 +185,17 @@ add_figure(
     "overfit",
     figures.overfit,
     "Which layers learn without generalizing.",
-    """Plot how much less each layer helps on another split than on the training split.
+    """Plot how much less each layer helps on a held-out split than on the training split.
 
-    The other split must be allocated first.
+    The held-out split must be allocated first.
 
     \b
     lca allocate run.zarr --split val
     lca plot overfit run.zarr --out overfit.png
     """,
     [LAYERS],
-    {"against": "Name of the allocation to compare with, on a split that was not trained on."},
+    {"against": "Name of the allocation of a held-out split."},
+    against={"metavar": "NAME"},
 )
 add_figure(
     "subset",
@@ -223,6 +224,7 @@ add_figure(
         "against": "Name of another allocation of the same run. Repeatable.  "
         "[default: all complete allocations over the same examples]"
     },
+    against={"metavar": "NAME"},
     shared=(runs_argument, name_option, OUT),
 )
 

@@ -73,15 +73,15 @@ def _describe_options(entries: "Sequence[Entry]") -> list[tuple[str, str]]:
 
     options = []
     for name, meaning in OPTIONS.items():
-        having = [e for e in entries if name in e.options]
+        matching = [e for e in entries if name in e.options]
         by_default: dict[Option, list[str]] = {}
-        for e in having:
+        for e in matching:
             by_default.setdefault(e.options[name], []).append(e.problem)
         where = "; ".join(
             f"{value} in {'all' if len(names) == len(entries) else ', '.join(names)}"
             for value, names in by_default.items()
         )
-        options += [(f"--set {name}=…", f"{meaning}; {where}")] if having else []
+        options += [(f"--set {name}=…", f"{meaning}; {where}")] if matching else []
     return options
 
 
@@ -97,7 +97,7 @@ def _describe_recipe(recipe: TrainConfig) -> str:
 def init(file: Path) -> None:
     """Write FILE, a template for a problem with your own model and data.
 
-    The template is a commented Python file, whose problem can be trained without changes.
+    The template is a commented Python file that defines a small problem, which can be trained without changes.
 
     \b
     lca init mine.py
@@ -109,7 +109,7 @@ def init(file: Path) -> None:
     if file.exists():
         raise UsageError(f"{file} already exists", remedy="Choose another name.")
     if set(str(file)) & set("\"'\\\n"):
-        raise UsageError("FILE", expected="a name without quotes and backslashes", found=str(file))
+        raise UsageError("FILE", expected="a name without quotes, backslashes and line breaks", found=str(file))
     shown = shlex.quote(str(file))
     text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)

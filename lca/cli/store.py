@@ -30,7 +30,7 @@ def info(path: str) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Mark damaged chunks as missing, so that running the original command again recomputes them.",
+    help="Mark damaged chunks as missing, so that resuming the training or repeating the allocation recomputes them.",
 )
 @click.pass_context
 def verify(context: click.Context, /, path: str, repair: bool) -> None:

@@ -64,7 +64,7 @@ def train(
     lca train digits-fc --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr
     """
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", remedy="Pass one of them.")
+        raise UsageError("--resume and --overwrite are mutually exclusive", remedy="Pass one of them.")
     from lca.problem.loading import load
     from lca.problem.zoo.presets import recipe
     from lca.training.loop import train

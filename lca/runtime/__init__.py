@@ -1,1 +1,1 @@
-"""Devices, precision, progress bars, signals, and processes that share work."""
+"""Devices, precision, CUDA graphs, progress bars, signals, and processes that share work."""

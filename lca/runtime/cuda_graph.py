@@ -1,4 +1,4 @@
-"""CUDA graphs: a pass is captured once and then replayed for every θ, without the overhead of Python."""
+"""CUDA graphs: capture a pass once and replay it for every θ, without the overhead of Python."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,12 @@ WARM_UPS = 3  # passes before a capture, for the one-time setup of cuDNN, autogr
 
 
 def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:
-    """Capture the work of a function as a CUDA graph.
+    """Capture the CUDA work of a function as a graph.
 
     The function must read and write tensors whose addresses do not change. Returns a callable that replays the graph,
-    and None. If the work cannot be captured, returns the function itself and a text with the reason. Examples of
-    reasons are a CPU device, a synchronization, control flow that depends on values, or too little memory.
+    and None. On a device other than CUDA, returns the function itself and None. If the capture fails, for example
+    because of a synchronization, control flow that depends on values, or too little memory, returns the function itself
+    and the reason.
     """
     if device.type != "cuda":
         return function, None

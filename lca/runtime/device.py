@@ -38,8 +38,8 @@ def get_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        return min(whole, int(CONTAINER_LIMIT.read_text(encoding="utf-8")))
+        return min(total, int(CONTAINER_LIMIT.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no such file, or "max"
-        return whole
+        return total

@@ -1,7 +1,7 @@
 """The precision of matrix products and convolutions.
 
-"fp32" uses float32 throughout. "tf32" rounds the operands of products to 10 mantissa bits and needs CUDA. "bf16" uses
-autocast to bfloat16. In all three, sums, parameters and gradients are float32.
+"fp32" uses the dtype of the model (float32 or float64). "tf32" rounds the operands of products to 10 mantissa bits and
+needs CUDA. "bf16" uses autocast to bfloat16. Parameters and their gradients keep the dtype of the model in all three.
 """
 
 from collections.abc import Iterator
@@ -29,15 +29,15 @@ def use_precision(name: str, device: torch.device) -> Iterator[None]:
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     on_cuda, on_host = [backends.cuda.matmul, cudnn.conv, cudnn.rnn], [mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
     flags: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
-    flags += [(kind, "fp32_precision", "tf32" if name == "tf32" else "ieee") for kind in on_cuda]
-    flags += [(kind, "fp32_precision", "ieee") for kind in on_host]
-    before = [(place, flag, getattr(place, flag)) for place, flag, _ in flags]
+    flags += [(module, "fp32_precision", "tf32" if name == "tf32" else "ieee") for module in on_cuda]
+    flags += [(module, "fp32_precision", "ieee") for module in on_host]
+    before = [(module, flag, getattr(module, flag)) for module, flag, _ in flags]
     try:
-        for place, flag, value in flags:
-            setattr(place, flag, value)
+        for module, flag, value in flags:
+            setattr(module, flag, value)
         # Autocast caches converted weights, and would keep using them after the weights have changed.
         with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
             yield
     finally:
-        for place, flag, value in before:
-            setattr(place, flag, value)
+        for module, flag, value in before:
+            setattr(module, flag, value)

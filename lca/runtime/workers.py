@@ -2,7 +2,7 @@
 
 The work is divided into blocks of iterations, which are independent. Each process takes the next block by an atomic
 addition in the key-value store that torchrun already runs. Through the same store, the processes exchange counters,
-heartbeats and small values, such as the results of the audit. They have no other communication.
+heartbeats and small values, such as the results of the audit.
 """
 
 import json
@@ -23,11 +23,11 @@ POLL_S = 0.05
 BEAT_S = 5.0  # interval between heartbeats of a process
 SILENCE_S = 120.0  # time without a heartbeat after which a process is considered dead
 
-_starts = count(1)  # counts how often this process has joined the workers
+_starts = count(1)  # counts how often this process has joined the workers as process 0
 
 
 class Phase(StrEnum):
-    """Shared counters, which the processes also use to wait for each other."""
+    """Names of shared counters. Most of them let processes wait until a step is done."""
 
     OPENED = "opened"  # the allocation is open
     DATA = "data"  # the first process has published the digest of its data
@@ -35,7 +35,7 @@ class Phase(StrEnum):
     ITERATIONS = "iterations"  # number of allocated iterations, for the progress bar
     REFINEMENTS = "refinements"  # number of those that needed more gradients than usual
     BLOCKS = "blocks"  # number of blocks that are done
-    REFINED = "refined"  # the cumulative residual is within its bound
+    REFINED = "refined"  # the refinement for the cumulative residual has ended
     AUDITED = "audited"  # number of audited iterations
     FINISHED = "finished"  # the allocation is complete
 
@@ -53,8 +53,8 @@ class Workers:
     """The group of processes that share an allocation, as seen by one of them.
 
     `rank` is the number of this process, 0 … `size` − 1. The process with rank 0 opens and finishes the allocation, and
-    is the only one that prints. `restarted` is true if torchrun has restarted the processes, because one has died or
-    joined. Inside the `with` block, the process sends heartbeats to the others.
+    is the only one that prints. In this process, `restarted` is true if torchrun has restarted the processes, because
+    one has died or joined. Inside the `with` block, the process sends heartbeats to the others.
     """
 
     def __init__(self, store: Store, rank: int = 0, size: int = 1, *, restarted: bool = False) -> None:
@@ -76,7 +76,7 @@ class Workers:
         return self.rank == 0
 
     def take(self, phase: Phase, n: int) -> Iterator[int]:
-        """Iterate over the indices 0 … n − 1. Every index goes to exactly one process, the next one that asks."""
+        """Iterate over the indices 0 … n − 1. Each index goes to exactly one process, the next that asks for one."""
         while (i := self._store.add(f"next/{phase}", 1) - 1) < n:
             yield i
 
@@ -100,7 +100,7 @@ class Workers:
         self._store.set(key, json.dumps(value))
 
     def read(self, key: str) -> Any:
-        """Return a value that another process publishes. Wait until it is available."""
+        """Return a published value. Wait until it is available."""
         return json.loads(self._store.get(key))
 
     def _beat(self) -> None:
@@ -160,15 +160,15 @@ def agree_on_session(store: Store, rank: int, size: int) -> str:
     """Agree on a random name for this start of the processes, which distinguishes it from earlier starts.
 
     The name is needed because torchrun's store outlives the processes, and every node counts its restarts separately.
-    Each process sends a request under a fresh random key, and process 0 answers requests until all processes know the
-    name.
+    Each other process sends a request with a new random key. Process 0 answers under these keys until all processes
+    know the name.
     """
     if rank > 0:
-        me = uuid4().hex
-        store.set(f"asking/{rank}", me)
-        while not store.check([f"answer/{me}"]):
+        key = uuid4().hex
+        store.set(f"asking/{rank}", key)
+        while not store.check([f"answer/{key}"]):
             time.sleep(POLL_S)
-        session = store.get(f"answer/{me}").decode()
+        session = store.get(f"answer/{key}").decode()
         store.add(f"met/{session}", 1)
         return session
     session = uuid4().hex
@@ -204,7 +204,7 @@ def share_device(device: torch.device) -> torch.device:
 
 
 def count_sharing(device: torch.device) -> int:
-    """Return how many processes share the memory of a device: for the CPU, all on this machine; for CUDA, one."""
+    """Return how many processes share the memory of a device: all on this machine for the CPU, one for CUDA."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" and is_under_torchrun() else 1
 
 

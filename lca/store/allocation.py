@@ -39,7 +39,7 @@ class Allocation:
 
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:
-            raise AttributeError(f"an allocation has no array {name!r}; it has {', '.join(ARRAYS)}")
+            raise AttributeError(f"an allocation has no array {name!r}; the arrays are {', '.join(ARRAYS)}")
         if name not in self.arrays:
             remake = self.remake(OPTIONAL[name]) if name in OPTIONAL else self.remake()
             raise LCAError(
@@ -80,7 +80,7 @@ class Allocation:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The length of each dimension. The dimension "packed" counts bytes that hold one bit per parameter."""
+        """The length of each dimension. The dimension "packed" counts bytes, each of which holds 8 bits."""
         T, K = self.n_iterations, self.parameters.size
         return {
             "parameter": K,
@@ -99,7 +99,7 @@ class Allocation:
 
     @property
     def iterations(self) -> range:
-        """The iterations to allocate. All others keep status 0, not allocated."""
+        """The requested iterations. All others keep status 0, not allocated."""
         return range(*self.attributes.get("iterations", (0, self.n_iterations, 1)))
 
     @property
@@ -119,6 +119,7 @@ class Allocation:
             name: Name of the array.
 
         Raises:
+            LCAError: The allocation does not have this array.
             DamagedError: The array cannot be read.
         """
         return self.read_part(name, slice(None))
@@ -131,6 +132,7 @@ class Allocation:
             where: Index or slices of the part.
 
         Raises:
+            LCAError: The allocation does not have this array.
             DamagedError: The part cannot be read.
         """
         return read_part(
@@ -155,7 +157,7 @@ class Allocation:
         return found
 
     def place(self, name: str, block: int) -> tuple[tuple[slice, ...], int]:
-        """Return where a block lies in an array.
+        """Return the position of a block in an array.
 
         Args:
             name: Name of the array.
@@ -168,7 +170,7 @@ class Allocation:
         return tuple(spans.get(d, slice(None)) for d in ARRAYS[name][1]), find_time_axis(name)
 
     def remake(self, *arguments: Argument) -> Call:
-        """Return the call, with these further arguments, that replaces this allocation, for the remedy of an error."""
+        """Return a call that replaces this allocation, with further arguments if given, for the remedy of an error."""
         split = str(self.attributes.get("split", "train"))
         chosen = {"split": split} if split != "train" else {}
         chosen |= {"name": self.name} if self.name != split else {}

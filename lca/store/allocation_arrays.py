@@ -85,7 +85,7 @@ class AllocationArrays:
             expected = tuple(self.sizes[dimension] for dimension in form.dimensions)
             if array.shape != expected:
                 raise DamagedError(
-                    f"{where} is damaged: its shape is {array.shape}, not {expected}", remedy=self.remedy
+                    f"{where} is damaged: expected shape {expected}, found {array.shape}", remedy=self.remedy
                 )
         return array
 

@@ -1,13 +1,14 @@
 """The audit: how accurate the LCA of single parameters is, measured on a sample of iterations.
 
-The residual of the sum cannot show this, because errors of single parameters cancel in it. The audit therefore
-integrates some iterations again with four times as many subintervals (the reference) and compares parameter by
+The residual cannot show this, because errors of single parameters cancel in the sum. The audit therefore integrates
+some iterations again with four times as many subintervals (the reference) and compares the results parameter by
 parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
 
 Every iteration has an estimate of its part error that costs nothing, the difference from the next coarser rule. The
 audit calibrates it: the mean error over all iterations follows from the mean estimate over all iterations and from the
 ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6]. The
-iterations are drawn from strata with equal sums of the estimate, because a few iterations often have most of the error.
+iterations are drawn from strata with about equal sums of the estimate, because a few iterations often account for most
+of the error.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MIN_DRAWN = 20  # iterations drawn by default from a run that is long enough
-N_LARGEST = 3  # iterations that are audited because their estimate is the largest
+MIN_DRAWN = 20  # smallest number of iterations drawn, if there are at least 200
+N_LARGEST = 3  # number of iterations of each level that are audited because their estimates are the largest
 MAX_UNCONVERGED = 5  # largest number of iterations that are audited because they did not converge
-LEVELS = (1, 2, 4)  # numbers of subintervals that are told apart; 4 stands for 4 and more
-MIN_PER_LEVEL = 4  # smallest number of iterations drawn from those of a level, if there are enough
+LEVELS = (1, 2, 4)  # numbers of subintervals that are calibrated separately; 4 stands for 4 and more
+MIN_PER_LEVEL = 4  # smallest number of iterations drawn from a level, if it has enough
 CHOSEN = -1  # stratum of the iterations that are audited without being drawn
 PROPORTIONAL = ("part_error", "half_way")  # the figures that are roughly proportional to the estimate
 
@@ -61,7 +62,7 @@ class Stratum:
 class Audit:
     """The measured error of an allocation, with one value per audited iteration.
 
-    A_n is the stored LCA, from n subintervals. A_2n and A_4n are the LCA from twice and four times as many
+    A_n is the LCA of the allocation, from n subintervals. A_2n and A_4n are the LCA from twice and four times as many
     subintervals.
 
     Attributes:
@@ -71,8 +72,8 @@ class Audit:
         sign_change: Fraction of the parameters with A_4n ≠ 0 whose sign differs between A_n and A_4n.
         helping_shift: Percentage of parameters that help by A_n minus the percentage by A_4n, in percentage points.
         estimate: Part estimate of each audited iteration.
-        stratum: Index of the stratum that each was drawn from. −1 for iterations that were chosen because their
-            estimate is the largest, because they are refined most, or because they did not converge.
+        stratum: Index of the stratum of each audited iteration. −1 for those that were chosen because their estimate is
+            among the largest, because they have the most subintervals, or because they did not converge.
         strata: The strata. Together with the chosen iterations, they make up all allocated iterations.
     """
 
@@ -119,12 +120,12 @@ class Audit:
             drawn = [(s, stratum == h) for h, s in enumerate(self.strata) if s.level == level]
             if not drawn:
                 continue
-            of_y, of_x, size = np.sum(
+            sum_y, sum_x, size = np.sum(
                 [[s.size * y[at].mean(), s.size * x[at].mean(), s.size] for s, at in drawn], axis=0
             )
-            proportional = figure in PROPORTIONAL and of_x > 0
-            model = of_y / of_x * x if proportional else np.full(len(y), of_y / size)
-            total += of_y / of_x * sum(s.estimate for s, _ in drawn) if proportional else of_y
+            proportional = figure in PROPORTIONAL and sum_x > 0
+            model = sum_y / sum_x * x if proportional else np.full(len(y), sum_y / size)
+            total += sum_y / sum_x * sum(s.estimate for s, _ in drawn) if proportional else sum_y
             scale = x if proportional else np.ones(len(x))
             variances += _variances_of_totals(y - model, scale, [(s.size, at) for s, at in drawn])
         return Interval(total / self.n_iterations, _half_width(variances) / self.n_iterations)
@@ -135,8 +136,8 @@ def _variances_of_totals(
 ) -> list[tuple[float, int]]:
     """Return the variance of the estimated total of each stratum, and its degrees of freedom.
 
-    The variance within a stratum is that of its few drawn iterations, or that of all drawn iterations relative to their
-    `scale`, whichever is larger: two similar draws say little about a skewed distribution.
+    The variance within a stratum is that of its few drawn iterations, or that of the drawn iterations of all strata
+    relative to their `scale`, whichever is larger: two similar draws say little about a skewed distribution.
     """
     at_all = np.any([at for _, at in strata], axis=0) & (scale > 0)
     pooled = float(np.mean((residual[at_all] / scale[at_all]) ** 2)) if at_all.any() else 0.0
@@ -145,8 +146,8 @@ def _variances_of_totals(
         n = int(at.sum())
         own = float(residual[at].var(ddof=1)) if n > 1 else float("nan")
         common = pooled * float(np.mean(scale[at] ** 2))
-        within, freedom = (common, int(at_all.sum()) - 1) if common > own else (own, n - 1)
-        variances.append((size * (size - n) * within / n, freedom) if n < size else (0.0, 1))
+        within, degrees = (common, int(at_all.sum()) - 1) if common > own else (own, n - 1)
+        variances.append((size * (size - n) * within / n, degrees) if n < size else (0.0, 1))
     return variances
 
 
@@ -158,8 +159,8 @@ def _half_width(variances: Sequence[tuple[float, int]]) -> float:
     variance = sum(v for v, _ in variances)
     if not variance > 0:
         return variance
-    freedom = variance**2 / sum(v**2 / n for v, n in variances if v)
-    return float(scipy.special.stdtrit(max(freedom, 1.0), 0.975) * np.sqrt(variance))
+    degrees = variance**2 / sum(v**2 / n for v, n in variances if v)
+    return float(scipy.special.stdtrit(max(degrees, 1.0), 0.975) * np.sqrt(variance))
 
 
 class Sample(NamedTuple):
@@ -173,8 +174,8 @@ class Sample(NamedTuple):
 def count_drawn(n_candidates: int, fraction: float) -> int:
     """Return the number of iterations to draw: a fraction of the candidates, but at least 20 if there are 200.
 
-    Of fewer candidates, a tenth is drawn, and at least two, because an audited iteration costs as much as several
-    others.
+    If there are fewer candidates, at least a tenth of them and at least two are drawn. The minimum is lower because an
+    audited iteration costs as much as several others.
     """
     at_least = min(MIN_DRAWN, max(2, n_candidates // 10))
     return min(n_candidates, max(at_least, round(fraction * n_candidates)))
@@ -196,14 +197,15 @@ def draw_iterations(
 ) -> Sample:
     """Choose and draw the iterations to audit.
 
-    The three iterations with the largest estimates of each level, the most refined one, and up to five that did not
-    converge are chosen. Of the others, a random sample is drawn, two or more from each stratum.
+    The iterations that are chosen are the three with the largest estimates of each level, the one with the most
+    subintervals if it was refined, and up to five that did not converge. From the others, a random sample is drawn: at
+    least two iterations from each stratum, or its only one. If all are to be audited, none are chosen.
 
     Args:
         candidates: The allocated iterations, shape (n,). The next three arrays describe them.
         estimate: Part estimates, shape (n,).
         intervals: Numbers of subintervals, shape (n,).
-        unconverged: Marks iterations whose residual exceeds the tolerance, shape (n,).
+        unconverged: Mask of the iterations that did not converge, shape (n,).
         fraction: Fraction of the candidates to draw.
         seed: Random seed.
     """
@@ -237,7 +239,7 @@ def _choose(rank: Floats, intervals: NDArray[np.int16], unconverged: NDArray[np.
 def _stratify(members: NDArray[np.int64], rank: Floats, n_drawn: int) -> list[tuple[NDArray[np.int64], int]]:
     """Divide iterations into strata with about equal sums of `rank`, and return each with the number to draw from it.
 
-    Two are drawn from each, and more if some strata have a single member.
+    At least two are drawn from each stratum that has two, and more if that is needed to draw `n_drawn` in total.
     """
     if not len(members):
         return []

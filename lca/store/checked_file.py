@@ -14,7 +14,7 @@ MAGIC = b"lca checked file 1\n"
 DIGEST_SIZE = hashlib.sha256().digest_size
 
 
-class _Hashing:
+class _HashingFile:
     """A binary file that computes the digest of what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -31,12 +31,12 @@ class _Hashing:
 def write_checked(path: Location, fill: Callable[[Any], object], previous: str = "") -> None:
     """Create or replace a file atomically. `fill` is called with a binary file and writes the content.
 
-    `previous` is the name under which the replaced file is kept in the same folder, if it is on a disk.
+    On a disk, the replaced file is kept under the name `previous` in the same folder, if one is given.
     """
 
     def write(file: IO[bytes]) -> None:
         file.write(MAGIC + bytes(DIGEST_SIZE))
-        hashing = _Hashing(file)
+        hashing = _HashingFile(file)
         fill(hashing)
         file.seek(len(MAGIC))
         file.write(hashing.digest.digest())
@@ -55,7 +55,7 @@ def read_checked(path: Location) -> bytes:
         head = file.read(len(MAGIC) + DIGEST_SIZE)
         content = file.read()
     if not head.startswith(MAGIC):
-        raise DamagedError(f"{path} is damaged: it does not begin as expected")
+        raise DamagedError(f"{path} is damaged: it does not begin with the expected header")
     if hashlib.sha256(content).digest() != head[len(MAGIC) :]:
         raise DamagedError(f"{path} is damaged: its content does not match its checksum")
     return content

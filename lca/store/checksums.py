@@ -98,7 +98,7 @@ class StoredLedger(Ledger):
         self._before: dict[int, Checksums] = {}
         expected = (len(self.values) if n_rows is None else n_rows, files.width)
         if self.values.shape != expected:
-            raise ValueError(f"its shape is {self.values.shape}, not {expected}")
+            raise ValueError(f"expected shape {expected}, found {self.values.shape}")
 
     def forget(self, rows: list[int]) -> None:
         """Set the checksums in these rows to 0, because their files are about to change."""

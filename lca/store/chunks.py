@@ -1,5 +1,6 @@
 """The layout of arrays on disk: chunks, shards and codecs."""
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +28,14 @@ LONGEST_BLOCK = MAX_BLOCK
 SMALL_BLOCK_BYTES = 2**20
 BLOCK_BYTES = 256 * 2**20
 
+# Errors of the operating system that say nothing about the store.
+SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+
 # If a block has more than MAX_CHUNK_FILES chunks, CHUNKS_PER_FILE of them share one file (a zarr shard).
 MAX_CHUNK_FILES = 64
 CHUNKS_PER_FILE = 16
 
-# Write even the chunks that contain only the fill value, so that a missing file always means lost data.
+# Write even the chunks that contain only the fill value, so that a missing file in a finished block means lost data.
 WRITE_ALL: Any = {"write_empty_chunks": True}
 
 # The help of the codec option already says that pcodec is not part of the zarr specification, and zarr would warn about
@@ -138,9 +142,12 @@ def detect_damage(name: str, remedy: Remedy = "", kind: type[Exception] = Except
     """
     try:
         yield
-    except (LCAError, MemoryError):  # the store cannot be reached, which says nothing about its content
+    except (LCAError, MemoryError):  # no sign of damage, or already a DamagedError
         raise
-    except kind as error:  # zarr and its codecs raise many types of exceptions for damaged bytes
+    except kind as error:
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+            raise
+        # zarr and its codecs raise many types of exceptions for damaged bytes.
         why = str(error).partition("\n")[0] or type(error).__name__
         raise DamagedError(f"{name} is damaged: {why}", remedy=remedy) from error
 
@@ -185,7 +192,7 @@ def verify_remedy(path: object) -> Remedy:
 
 
 def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArray[Any]:
-    """Read array[where] into memory. If it is damaged, raise a DamagedError that refers to the part as `name`."""
+    """Read array[where] into memory. Raise DamagedError if it is damaged, with `name` as the name of this part."""
     with detect_damage(name, remedy):
         try:
             return np.asarray(array[where])
@@ -234,7 +241,7 @@ def bytes_in_flight(array: Array) -> int:
 
 
 def round_mantissa(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Round values to `bits` mantissa bits, so that they compress better."""
+    """Round values to `bits` mantissa bits, so that they can be compressed better."""
     if bits == MANTISSA_BITS:
         return values
     return np.asarray(BitRound(bits).encode(values)).view(np.float32).reshape(values.shape)

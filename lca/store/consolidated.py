@@ -2,7 +2,7 @@
 
 xarray looks for this copy and warns if it is missing, but lca itself never uses it. The copy is written when a run or
 an allocation is finished. Before any metadata below the root are changed, the copy is removed, so that a crash cannot
-leave an outdated one behind. It is removed once more after the change, in case another process has written it in the
+leave an outdated one behind. It is removed again after the change, in case another process has written it in the
 meantime.
 """
 
@@ -29,7 +29,7 @@ def write(path: Location) -> None:
     """
     with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
         try:
-            zarr.consolidate_metadata(path.zarr_store())  # marked as optional, so other readers may ignore it
+            zarr.consolidate_metadata(path.zarr_store())  # readers that do not know it may ignore it
         except UNREADABLE as error:
             raise DamagedError(
                 f"the metadata below {path} are damaged: {error}",
@@ -41,7 +41,7 @@ def write(path: Location) -> None:
 
 @contextmanager
 def drop_for_changes(path: Location) -> Iterator[None]:
-    """Context manager for changes to metadata below the root: remove the consolidated metadata before and after."""
+    """Remove the consolidated metadata before and after a change to metadata below the root."""
     drop(path)
     yield
     drop(path)
@@ -55,7 +55,7 @@ def ensure(path: Location) -> None:
 
 
 def drop(path: Location) -> None:
-    """Remove the consolidated metadata from the root, if there are any or they are damaged."""
+    """Remove the consolidated metadata from the root, if they exist, even if they are damaged."""
     try:
         exist = read_metadata(path) is not None
     except DamagedError:
@@ -81,13 +81,13 @@ def is_current(path: Location) -> bool:
         return True
     with _ignore_warnings(_UNKNOWN_FILE):
         members = open_root(path, "r").members(max_depth=None, use_consolidated_for_children=False)
-    return {name: _get_own(each) for name, each in copied.flattened_metadata.items()} == {
-        name: _get_own(each.metadata) for name, each in members
+    return {name: _get_own(metadata) for name, metadata in copied.flattened_metadata.items()} == {
+        name: _get_own(member.metadata) for name, member in members
     }
 
 
 def read_metadata(path: Location) -> Any:
-    """Return the consolidated metadata of the run, or None. Raise DamagedError if they cannot be read."""
+    """Return the consolidated metadata of the run, or None if they are missing. Raise DamagedError if damaged."""
     try:
         return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
     except UNREADABLE as error:

@@ -10,7 +10,7 @@ def describe_origin(attributes: Mapping[str, Any]) -> str:
     """Describe the origin of a run that was not recorded by `lca.train`."""
     imported = attributes.get("imported")
     if imported:
-        return f"imported from {pluralize(len(imported), 'checkpoint')} (an iteration is the step between two of them)"
+        return f"imported from {pluralize(len(imported), 'checkpoint')} (an iteration is the step from one to the next)"
     return "recorded from a custom training loop"
 
 
@@ -20,7 +20,7 @@ def describe_options(options: Mapping[str, Any]) -> str:
 
 
 def describe_training(train: Mapping[str, Any]) -> str:
-    """Describe the training options in use, as text. Empty if there are none."""
+    """Describe the training options in use. Return an empty string if there are none."""
     always = ("optimizer", "learning_rate", "momentum", "batch_size", "seed", "device")
     if_used = ("nesterov", "l2", "weight_decay", "freeze", "layers")
     words = [f"{name.replace('_', ' ')} {train[name]}" for name in always if train.get(name) is not None]
@@ -34,7 +34,7 @@ def describe_training(train: Mapping[str, Any]) -> str:
             words.append(f"{name.replace('_', ' ')} {value}")
     if train.get("schedule") == "step":
         epochs = ", ".join(f"{epoch:g}" for epoch in train["milestones"])
-        words.append(f"learning rate times {train['gamma']} at epochs {epochs}")
+        words.append(f"learning rate multiplied by {train['gamma']} at epochs {epochs}")
     elif train.get("schedule") == "cosine":
         words.append("cosine schedule")
     return ", ".join(words)

@@ -18,8 +18,8 @@ class Finding:
     Attributes:
         where: The affected array, block or attribute.
         what: Description of the defect.
-        repair: Function that marks the affected part as missing, so that it is computed again. None if
-            computing it again cannot help.
+        repair: Function that marks the affected part as missing, so that it is computed again, or removes it. None if
+            the defect cannot be repaired.
     """
 
     where: str
@@ -27,8 +27,8 @@ class Finding:
     repair: Callable[[], None] | None = None
 
 
-def until_damaged(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield the findings of a check. If damage prevents it from going on, yield this as the last one."""
+def run_check(where: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of a check. If damage stops the check, yield this damage as the last finding."""
     try:
         with detect_damage(where):
             yield from check()

@@ -9,7 +9,7 @@ from typing import Self
 
 from lca.errors import UsageError
 
-# The options that can be set per layer. Keys are the accepted names, values the names in TrainConfig.
+# The options that can be set per layer. The keys are the accepted names, and the values are the names in TrainConfig.
 LAYER_OPTIONS = {
     "lr": "learning_rate",
     "learning_rate": "learning_rate",
@@ -37,7 +37,7 @@ class Freeze:
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """Optimizer options of the selected layers, which replace the general ones."""
+    """Optimizer options of the selected layers, which override those of the whole model."""
 
     layers: str
     options: dict[str, float]

@@ -1,4 +1,4 @@
-"""File locks that allow only one process to write into a run store."""
+"""File locks that prevent two processes from writing to the same run or allocation."""
 
 import json
 import os
@@ -11,15 +11,15 @@ from lca.store.plain_files import require_plain_file
 
 try:
     import fcntl
-except ImportError:  # this system has no such locks: the file names the owner, but nothing is enforced
+except ImportError:  # this system has no such locks: the file states the owner, but nothing is enforced
     fcntl = None  # type: ignore[assignment]
 
 
 class Lock:
-    """A context manager that holds the exclusive right to write into a store, or with `shared` a part of this right.
+    """A context manager that locks a file of a store, either exclusively or together with other shared locks.
 
-    The operating system releases the lock when the process ends, even if it is killed. The file of a lock that is not
-    shared contains the process ID and the host of the owner, for error messages.
+    The operating system releases the lock when the process ends, even if it is killed. The file of an exclusive lock
+    contains the process ID and the host of its owner, for error messages.
     """
 
     def __init__(self, file: Path, store: Path, shared: bool = False) -> None:
@@ -33,7 +33,7 @@ class Lock:
             try:
                 fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as error:
-                owner = _owner(self.file)
+                owner = _describe_owner(self.file)
                 handle.close()
                 raise LCAError(
                     f"{self.store} is being written by {owner}",
@@ -54,11 +54,11 @@ class Lock:
             self._handle = None
 
 
-def _owner(file: Path) -> str:
-    """Name the owner of a lock, or of a lock whose file name begins with the same words, if the lock is shared."""
-    for each in (file, *sorted(file.parent.glob(f"{file.name}-*"))):
+def _describe_owner(file: Path) -> str:
+    """Describe the process that holds a lock, from the lock file or from those of parts of the store, FILE-PART."""
+    for candidate in (file, *sorted(file.parent.glob(f"{file.name}-*"))):
         try:
-            owner = json.loads(each.read_text(encoding="utf-8"))
+            owner = json.loads(candidate.read_text(encoding="utf-8"))
             return f"process {owner['process']} on {owner['host']}"
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -8,7 +8,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def require_name(what: str, name: str) -> None:
-    """Raise UsageError unless the name can be used in a path. `what` says what it is the name of."""
+    """Raise UsageError unless the name can be used in a path. `what` describes it in the error message."""
     if not NAME.fullmatch(name):
         raise UsageError(
             what,

@@ -51,7 +51,7 @@ class ParameterTable(Sequence[Parameter]):
     The table is a sequence of `Parameter`.
 
     Attributes:
-        entries: Entries of the table.
+        entries: The tensors, in the order of θ.
     """
 
     entries: tuple[Parameter, ...]
@@ -138,7 +138,7 @@ class ParameterTable(Sequence[Parameter]):
         return table
 
     def require_same(self, other: "ParameterTable", this: str, that: str) -> None:
-        """Raise LCAError unless another table has tensors of the same names and shapes in the same order.
+        """Raise LCAError unless another table has tensors with the same names and shapes in the same order.
 
         Args:
             other: Table to compare with this one.
@@ -155,10 +155,10 @@ class ParameterTable(Sequence[Parameter]):
             return f"{row} ({len(rows)} tensors with {table.size:,} parameters)"
 
         raise LCAError(
-            f"{that} is not the model that {this} was recorded from; tensor {first}",
+            f"{that} does not match the model that {this} was recorded from; tensor {first}",
             expected=describe(expected, self),
             found=describe(found, other),
-            remedy="Pass the problem that the run was trained on.",
+            remedy="Pass the problem that the run was trained on, or runs of the same model.",
         )
 
 

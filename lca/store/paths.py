@@ -35,7 +35,7 @@ MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 def whole_file(path: Path, previous: str = "") -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to `path` at the end. After an exception, delete it instead.
 
-    If `previous` is a name, the file that is replaced is kept under this name in the same folder.
+    If `previous` is given, the replaced file is kept under this name in the same folder.
     """
     partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
     try:
@@ -48,7 +48,7 @@ def whole_file(path: Path, previous: str = "") -> Iterator[Path]:
 
 
 class Local:
-    """The location of a file or folder on a disk, which need not exist."""
+    """The location of a file or folder on a disk. It need not exist."""
 
     retry_s: tuple[float, ...] = ()
 
@@ -86,14 +86,17 @@ class Local:
         return shutil.disk_usage(self.path).free
 
     def open(self) -> IO[bytes]:
-        """Open the file for reading. Raise FileNotFoundError if it does not exist, and LCAError if it is a link."""
+        """Open the file for reading.
+
+        Raise FileNotFoundError if it does not exist, and LCAError if it is a link, a pipe or a device.
+        """
         require_plain_file(self.path)
         return self.path.open("rb")
 
     def write(self, fill: Callable[[IO[bytes]], object], previous: str = "") -> None:
         """Create or replace the file atomically. `fill` is called with a binary file and writes the content.
 
-        On a disk, the replaced file is kept under the name `previous`, if one is given.
+        On a disk, the replaced file is kept under the name `previous` in the same folder, if one is given.
         """
         with whole_file(self.path, previous) as partial, partial.open("wb") as file:
             fill(file)
@@ -133,7 +136,7 @@ class Local:
         require_plain_folder(self.path)
 
     def find_special_files(self) -> dict[str, str]:
-        """Return what each path below this location is that is neither a file nor a folder, by its relative path."""
+        """Return a description of every link, pipe and device below this location, by its relative path."""
         return {path.relative_to(self.path).as_posix(): kind for path, kind in find_special_files(self.path)}
 
     def zarr_store(self) -> Any:
@@ -148,7 +151,7 @@ class Local:
 class Remote:
     """The location of an object, or of all objects with a common prefix, at a URL.
 
-    Credentials and endpoint come from the environment, as the protocol's filesystem package defines them.
+    Credentials and endpoint come from the environment, as described by the fsspec package for the protocol.
     """
 
     retry_s = RETRY_S
@@ -235,17 +238,17 @@ class Remote:
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the filesystem, and turn its exceptions into LCAErrors.
 
-        Reading a missing file raises the original exception instead, one of MISSING.
+        Reading or deleting a missing file raises the original exception instead, one of MISSING.
         """
         try:
             return getattr(self._filesystem, method)(*arguments, **options)
         except Exception as error:  # every protocol has its own types of exceptions
-            writing = method == "pipe_file"
-            if isinstance(error, MISSING) and not writing:
+            action = {"pipe_file": "written", "rm": "deleted"}.get(method, "read")
+            if isinstance(error, MISSING) and action != "written":
                 raise
             reason = str(error).strip(". ") or type(error).__name__
             raise LCAError(
-                f"{self} cannot be {'written' if writing else 'read'}: {reason}",
+                f"{self} cannot be {action}: {reason}",
                 remedy=(
                     "Check that the bucket exists, and that the environment contains the credentials and the endpoint "
                     "(for s3://, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL). Everything written so "
@@ -260,7 +263,7 @@ Location = Local | Remote
 
 
 def find_half_written(location: Location) -> list[str]:
-    """Return the names of half-written files that an interrupted process has left below a location."""
+    """Return the relative paths of half-written files below a location, as an interrupted process leaves them."""
     return [name for name in location.files() if PARTIAL in name.rpartition("/")[2]]
 
 

@@ -1,4 +1,4 @@
-"""Checks that a store contains only files and folders. A link leads out of it, and reading a pipe never ends."""
+"""Checks that a store contains only files and folders. A link may lead out of it, and reading a pipe may never end."""
 
 import os
 import stat
@@ -12,22 +12,21 @@ CHUNKS = "c"  # the folder of an array's chunks
 
 
 def require_plain_file(path: Path) -> None:
-    """Raise LCAError if this is a link, a pipe or a device, rather than a file or a folder."""
+    """Raise LCAError if the path is neither a file nor a folder, but a link, a pipe or a device."""
     with suppress(FileNotFoundError):
         if kind := _describe(path.lstat().st_mode):
-            raise LCAError(
-                str(path), expected="a file or a folder", found=kind, remedy="Remove it, or restore the store."
-            )
+            remedy = "Remove it, or restore the store from a backup."
+            raise LCAError(str(path), expected="a file or a folder", found=kind, remedy=remedy)
 
 
 def require_plain_folder(folder: Path) -> None:
-    """Raise LCAError if the store in this folder contains anything else, except among its chunks."""
+    """Raise LCAError if the store in this folder contains links, pipes or devices, except among its chunks."""
     for path, _ in find_special_files(folder, with_chunks=False):
         require_plain_file(path)
 
 
 def find_special_files(folder: Path, with_chunks: bool = True) -> Iterator[tuple[Path, str]]:
-    """Yield each path below the folder that is neither a file nor a folder, with a description of what it is."""
+    """Yield the path and a description of every link, pipe and device below the folder."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # another process may have just renamed the file

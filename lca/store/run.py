@@ -60,17 +60,17 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The state of the run: "complete" once the last iterate is on disk, and "training" before that."""
+        """The state of the run: "complete" if all iterates are stored, otherwise "training"."""
         return str(self.attributes["status"])
 
     @property
     def n_iterates(self) -> int:
-        """The number of iterates on disk."""
+        """The number of stored iterates."""
         return int(self.attributes["iterates"])
 
     @property
     def n_iterations(self) -> int:
-        """T, the number of iterations, which are the steps between the iterates on disk."""
+        """T, the number of iterations, which are the steps between the stored iterates."""
         return max(self.n_iterates - 1, 0)
 
     @property
@@ -95,14 +95,7 @@ class Run:
     @property
     def allocations(self) -> list[str]:
         """The names of the allocations in the store."""
-        return sorted(name for name in (self.path / "lca").folders() if self._is_allocation(name))
-
-    def _is_allocation(self, name: str) -> bool:
-        """Return whether there is an allocation of this name. If its creation was interrupted, it does not count."""
-        with detect_damage(f"{self.path}/lca/{name}", verify_remedy(self.path)):
-            if f"lca/{name}" not in self.group:  # without its own metadata, it is damaged unless it is empty
-                return bool((self.path / f"lca/{name}").folders())
-            return _status(subgroup(self.group, f"lca/{name}")) != "creating"
+        return sorted(name for name in (self.path / "lca").folders() if _is_allocation(self, name))
 
     def allocation(self, name: str = "train") -> Allocation:
         """Open an allocation of this run.
@@ -151,7 +144,7 @@ class Run:
         return part[:, 0]
 
     def to_xarray(self, name: str = "train") -> "Dataset":
-        """Open an allocation as an `xarray.Dataset`, whose arrays are read when they are used.
+        """Open an allocation as an `xarray.Dataset`, whose arrays are read only when they are used.
 
         The coordinates are the numbers of iterations and iterates, the names of tensors with their layers, and the
         labels of classes.
@@ -191,7 +184,7 @@ class Run:
         return sum((self.path / name if name else self.path).files().values())
 
     def facts(self) -> list[tuple[str, str]]:
-        """Describe the run by (label, text) pairs: its problem, training, progress, size on disk and allocations."""
+        """Describe the run as (label, text) pairs: its problem, training, progress, size on disk and allocations."""
         attributes = self.attributes
         train, initial, codec = attributes.get("train", {}), attributes.get("initial"), attributes["codec"]
         raw, disk = self.weights.dtype.itemsize * self.parameters.size * self.n_iterates, self.disk_bytes("weights/c")
@@ -243,6 +236,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
     Raises:
         UsageError: There is no run store at this location.
         LCAError: The store was written with another version of the schema.
+        DamagedError: The metadata of the store cannot be read.
 
     Example:
         >>> lca.open("run.zarr")
@@ -286,6 +280,14 @@ def is_run(path: Location) -> bool:
         return bool(metadata["node_type"] == "group" and "parameters" in metadata["attributes"]["lca"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _is_allocation(run: Run, name: str) -> bool:
+    """Return whether there is an allocation of this name. If its creation was interrupted, it does not count."""
+    with detect_damage(f"{run.path}/lca/{name}", verify_remedy(run.path)):
+        if f"lca/{name}" not in run.group:  # without its own metadata, it is damaged unless it is empty
+            return bool((run.path / f"lca/{name}").folders())
+        return _status(subgroup(run.group, f"lca/{name}")) != "creating"
 
 
 def _status(group: zarr.Group) -> str:

@@ -51,11 +51,11 @@ class RunWriter:
 
     @contextmanager
     def lock(self, allocation: str = "") -> Iterator[None]:
-        """Lock the run, or one of its allocations, in which case others may be written at the same time.
+        """Lock the run, or only one of its allocations, so that others can be written at the same time.
 
         At a URL, the lock has no effect.
         """
-        # Readers of zarr groups do not list this folder, and replacing an allocation does not delete it.
+        # Readers of zarr groups do not list the folder of the locks, and replacing an allocation does not delete it.
         with ExitStack() as stack:
             stack.enter_context(self.run.path.lock("weights/lock", shared=bool(allocation)))
             if allocation:
@@ -121,7 +121,7 @@ class RunWriter:
         return written
 
     def truncate(self, n_iterates: int) -> None:
-        """Delete all iterates after the first `n_iterates`, and all half-written files."""
+        """Mark the run as unfinished. Delete the iterates after the first `n_iterates`, and all half-written files."""
         T = max(n_iterates - 1, 0)
         known = self.run.attributes.get("training_checksums", {})
         kept = {name: values[: T // SCALARS_CHUNK] for name, values in known.items()}
@@ -218,12 +218,12 @@ def create_run(
     if not path.is_free():
         old = RunWriter(open_run(path, "r+"))
         with old.lock():
-            old.set_attributes(iterates=0, status="training")  # so that its remains never look finished
+            old.set_attributes(iterates=0, status="training")  # so that what a crash leaves never looks finished
             path.remove()
     K = parameters.size
     length = block_length(K, np.dtype(dtype).itemsize)
     chunks = (min(CHUNK_PARAMETERS, K), length)
-    with path.create_folder() as folder:  # appears as a whole, because half a store would block the next attempt
+    with path.create_folder() as folder:  # created in one step, because half a store would block the next attempt
         group = zarr.create_group(folder)
         weights = ArrayFormat(dtype, ("parameter", "iterate"), NAN, codec).create(group, "weights", (K, 0), chunks)
         width = FileTable([(weights, 1)]).width

@@ -36,9 +36,10 @@ class Status(IntEnum):
 
     Attributes:
         NOT_ALLOCATED: The iteration was not requested, or has not been allocated yet.
-        CONVERGED: The residual is within the tolerance.
-        AT_LIMIT: The residual exceeds the tolerance, and the rule could not be refined further.
-        NOT_FINITE: The loss or a gradient is not finite.
+        CONVERGED: The residual is within its tolerance or a rounding error, and the part estimate is within its own.
+        AT_LIMIT: The residual or the part estimate exceeds its tolerance, and refinement reached its limit or did not
+            help.
+        NOT_FINITE: The loss, a gradient or an iterate is not finite.
     """
 
     NOT_ALLOCATED = 0
@@ -119,4 +120,4 @@ def _require_attributes(attributes: Mapping[str, Any], required: Required) -> No
     for name, (kind, values) in required.items():
         value: Any = attributes.get(name)
         if type(value) is not kind or (values is not None and value not in values):
-            raise ValueError(f"the attribute {name} is {value!r}")
+            raise ValueError(f"the attribute {name} has the invalid value {value!r}")

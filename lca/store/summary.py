@@ -11,7 +11,7 @@ from lca.store.audit import Audit
 from lca.store.schema import Status
 from lca.text import facts, html_facts, number, pluralize
 
-ROUNDING = 8  # as for an iteration: rounding errors of a loss are taken to be below this number of machine epsilons
+ROUNDING = 8  # assumed bound on the relative rounding error of a loss, in machine epsilons
 BOUNDS_HOLD = "hold for the residual of every iteration and for the cumulative residual"
 
 
@@ -27,20 +27,20 @@ class Summary:
         name: Name of the allocation.
         unit: Unit of the loss, such as "nats".
         iterations: Number of requested iterations.
-        complete: Whether these are all iterations of the run, and all of them are finite.
+        complete: Whether these are all iterations of the run, all of them allocated and finite.
         loss_start: Loss at the start of the first finite iteration.
         loss_end: Loss at the end of the last finite iteration.
         change: Sum of the loss changes. L(θ_T) − L(θ_0) if `complete`.
         allocated: Sum of all LCA, Σ A. Below zero, the parameters lowered the loss.
         cumulative_residual: `allocated` minus `change`.
-        rounding: Size of the rounding errors of `change` and `allocated`.
+        rounding: Assumed size of the rounding errors of `change`.
         largest_residual: Largest absolute residual of an iteration.
         gradients_per_iteration: Mean number of full-set gradients per iteration. The gradient at the start of an
-            iteration is not counted, because it is shared with the previous iteration.
+            iteration is not counted, because it is normally that at the end of the previous one.
         refined: Number of iterations with more subintervals than the rule starts with.
         unconverged: Number of iterations that exceed the tolerance of the residual or of the part estimate.
         unconverged_residual: Sum of the absolute residuals of these iterations.
-        not_finite: Number of iterations with a loss or gradient that is not finite.
+        not_finite: Number of iterations with a loss, gradient or iterate that is not finite.
         first_not_finite: Index of the first such iteration. None if there are none.
         tolerance: Largest residual allowed in an iteration.
         total_tolerance: Largest cumulative residual allowed, as a fraction of the loss change.
@@ -49,8 +49,8 @@ class Summary:
         audit: Error of the parts, measured on the audited iterations. None if there was no audit.
         examples: Number of examples over which the loss is averaged.
         examples_in_split: Number of examples in the split.
-        standard_error: Standard error of `loss_start`, `loss_end` and `change`, with the keys "start", "end" and
-            "change", if only a sample of the split was used.
+        standard_error: Standard errors of `loss_start`, `loss_end` and `change`, with the keys "start", "end" and
+            "change". None unless a subset of the split was used.
         remarks: Properties of the run or of the loss that the numbers depend on, as sentences.
     """
 
@@ -94,7 +94,7 @@ class Summary:
 
     @property
     def relative_residual(self) -> float:
-        """The cumulative residual as a fraction of the loss change. NaN if the change is only a rounding error."""
+        """The absolute cumulative residual as a fraction of |`change`|. NaN if `change` is only a rounding error."""
         return abs(self.cumulative_residual / self.change) if abs(self.change) > self.rounding else float("nan")
 
     def facts(self) -> list[tuple[str, str]]:
@@ -152,7 +152,7 @@ def summarize(allocation: Allocation) -> Summary:
     """Compute the certificate of an allocation from its stored arrays.
 
     Args:
-        allocation: Allocation that is complete.
+        allocation: A complete allocation.
 
     Returns:
         The certificate.
@@ -169,7 +169,7 @@ def summarize(allocation: Allocation) -> Summary:
     changes, at, not_finite = allocated - residual, np.flatnonzero(finite), np.flatnonzero(status == Status.NOT_FINITE)
     at_limit = status[finite] == Status.AT_LIMIT
     loss_start, loss_end = (loss[at[0]], loss[at[-1] + 1]) if len(at) else (np.nan, np.nan)
-    if len(at) and np.isnan(loss_end):  # the loss there belongs to an iteration that was not requested
+    if len(at) and np.isnan(loss_end):  # the row of this iterate belongs to an iteration that was not requested
         loss_end = loss[at[-1]] + changes[-1]
     return Summary(
         path=str(allocation.run_path),
@@ -210,18 +210,19 @@ def is_counted(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def bound_rounding(loss: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
     """Return the size of the rounding errors of the loss change of each iteration, shape (T,).
 
-    `loss` is L (T+1,), computed in `dtype`. The errors are 8 eps max(|L(θ_t)|, |L(θ_t+1)|), with the machine epsilon.
+    `loss` is L (T+1,), and `dtype` is that of the iterates. The errors are taken to be 8 eps max(|L(θ_t)|, |L(θ_t+1)|),
+    where eps is the machine epsilon of `dtype`.
     """
     return np.asarray(ROUNDING * np.finfo(dtype).eps * np.fmax(np.abs(loss[1:]), np.abs(loss[:-1])))
 
 
 def combine_rounding(rounding: NDArray[np.float64]) -> float:
-    """Return the size of the rounding error of a sum over iterations. Their errors are assumed to be independent."""
+    """Return the size of the rounding error of a sum over iterations, whose errors are assumed to be independent."""
     return float(np.sqrt(np.nansum(rounding**2)))
 
 
 def _describe_standard_error(error: dict[str, float] | None, unit: str) -> list[tuple[str, str]]:
-    """Describe how far the loss over a sample may be from the loss over the whole split."""
+    """Describe how far the loss over a subset may be from the loss over the whole split."""
     if not error:
         return []
     ends = f"{number(error['start'], 2)} {unit} at the start, {number(error['end'], 2)} at the end"
@@ -254,7 +255,7 @@ def _describe_parts(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _describe_mean(audit: Audit, figure: str) -> str:
-    """Return a mean over the iterations with its 95 % interval, such as "0.31 % (95 % interval 0.27 to 0.36)"."""
+    """Describe a mean over the iterations with its 95 % interval, such as "0.31 % (95 % interval 0.27 to 0.36)"."""
     signed = figure == "helping_shift"
     unit, scale = (" percentage points", 1) if signed else (" %", 100)
     mean, half = (scale * value for value in audit.mean(figure))

@@ -13,9 +13,9 @@ from lca.store.parameters import ParameterTable
 class Units:
     """The neurons or output channels of a model, each with its slices of the kernel, bias and norm of its layer.
 
-    `layer` and `index` contain the layer of each unit and its number within the layer. θ is divided into contiguous
-    stretches that each belong to one unit: `bounds` contains the start of each stretch in θ and the end of the last
-    one, and `owner` the unit that each stretch belongs to.
+    `layer` and `index` contain the layer of each unit and its index within the layer. θ is divided into contiguous
+    ranges that each belong to one unit: `bounds` contains the start of each range in θ and the end of the last one, and
+    `owner` the unit that each range belongs to.
     """
 
     layer: list[str]

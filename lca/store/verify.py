@@ -16,7 +16,7 @@ from lca.store import consolidated
 from lca.store.checked_file import read_checked
 from lca.store.checksums import Array
 from lca.store.chunks import find_missing_files
-from lca.store.findings import Finding, try_to_read, until_damaged
+from lca.store.findings import Finding, run_check, try_to_read
 from lca.store.paths import ROOT, Location, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_arrays import weights_checksums
@@ -36,7 +36,7 @@ class Verdict:
         path: Path or URL of the run store.
         findings: Defects of the store.
         remarks: Observations that are unusual but may be intended.
-        n_repaired: Number of findings whose affected part was marked as missing.
+        n_repaired: Number of repaired findings.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def can_be_repaired(self) -> bool:
-        """Whether there are defects to repair, by marking damaged parts as missing, and no repair has been made yet."""
+        """Whether any defect can be repaired, and no repair has been made yet."""
         return not self.n_repaired and any(finding.repair for finding in self.findings)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def verify(path: Path | str, repair: bool = False) -> Verdict:
-    """Read a whole run store, and check it against its checksums and its schema.
+    """Read a whole run store and check it against its checksums and its schema.
 
     Args:
         path: Path or URL of the run.
@@ -82,18 +82,18 @@ def verify(path: Path | str, repair: bool = False) -> Verdict:
     run = open_run(path, "r+" if repair else "r")
     remarks: list[str] = []
     n_repaired = 0
-    if special := run.path.find_special_files():  # reading them could leave the store or never end
-        what = "neither a file nor a folder, so that nothing was read"
+    if special := run.path.find_special_files():  # a link may lead out of the store, and reading a pipe may never end
+        what = "neither a file nor a folder, so nothing was read"
         return Verdict(str(run.path), [Finding(name, f"{kind}, {what}") for name, kind in special.items()], [], 0)
     motion = np.full((run.n_iterations, len(run.parameters)), np.nan)
     with RunWriter(run).lock() if repair else nullcontext():
         findings = [
             *_check_length(run),
-            *until_damaged("training", lambda: _check_training(run)),
-            *until_damaged("weights", lambda: _check_weights(run, remarks, motion)),
+            *run_check("training", lambda: _check_training(run)),
+            *run_check("weights", lambda: _check_weights(run, remarks, motion)),
             *_check_state(run),
-            *until_damaged("lca", lambda: _check_allocations(run, motion)),
-            *until_damaged(ROOT, lambda: _check_consolidated(run)),
+            *run_check("lca", lambda: _check_allocations(run, motion)),
+            *run_check(ROOT, lambda: _check_consolidated(run)),
         ]
         if repair:
             for finding in findings:
@@ -114,7 +114,7 @@ def repair_call(verdict: Verdict) -> Call:
 def _check_allocations(run: Run, motion: Floats) -> Iterator[Finding]:
     for name in run.allocations:
         check = partial(_check_allocation, run, name, motion)
-        yield from until_damaged(f"lca/{name}", check)
+        yield from run_check(f"lca/{name}", check)
 
 
 def _check_allocation(run: Run, name: str, motion: Floats) -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def _check_weights(run: Run, remarks: list[str], motion: Floats) -> Iterator[Fin
     """Check all iterates. Set `motion`, (iteration, tensor), to the L2 norm of the motion of each tensor."""
 
     def retrain() -> None:
-        for path in _find_states(run):
+        for path in _locate_states(run):
             path.remove()
         RunWriter(run).reopen()
 
@@ -165,7 +165,7 @@ def _check_weights(run: Run, remarks: list[str], motion: Floats) -> Iterator[Fin
             yield Finding(where, columns, retrain)
             last = None
             continue
-        if not diverged and (first := _first_not_finite(columns, run, begin)):
+        if not diverged and (first := _describe_first_not_finite(columns, run, begin)):
             diverged = True
             yield Finding(where, first)
         known = columns if last is None else np.concatenate([last[:, None], columns], axis=1)
@@ -188,15 +188,15 @@ def _measure_motion(columns: Floats, run: Run) -> Floats:
     return np.stack(norms, axis=1) if norms else np.empty((steps.shape[1], 0))
 
 
-def _find_states(run: Run) -> list[Location]:
+def _locate_states(run: Run) -> list[Location]:
     """Return the locations of the state for resuming and of the one before it."""
     folder, _, name = STATE_FILE.rpartition("/")
     return [run.path / folder / name, run.path / folder / PREVIOUS_STATE]
 
 
 def _check_state(run: Run) -> Iterator[Finding]:
-    """Check the checksums of the states for resuming. Without a damaged one, training resumes from an earlier one."""
-    for path in _find_states(run):
+    """Check the checksums of the states for resuming. If one is removed, training resumes from an earlier iterate."""
+    for path in _locate_states(run):
         try:
             read_checked(path)
         except FileNotFoundError:
@@ -205,7 +205,7 @@ def _check_state(run: Run) -> Iterator[Finding]:
             yield Finding(str(path).removeprefix(f"{run.path}/"), str(error).partition(" is ")[2], path.remove)
 
 
-def _first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:
+def _describe_first_not_finite(columns: NDArray[np.floating[Any]], run: Run, begin: int) -> str | None:
     """Describe the first iterate of a block that is not finite. Return None if all are finite.
 
     `columns` contains the iterates of the block, which starts at iterate `begin`.

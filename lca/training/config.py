@@ -8,8 +8,9 @@ from lca.store.chunks import CODECS, require_codec
 from lca.store.layer_options import Freeze, LayerOptions
 
 # The default of each option of an optimizer, or None if the optimizer does not have it. For SGD, the learning rate is
-# taken from the recipe of mnist-fc, and the momentum from the paper. The other values are the defaults of torch. `l2`
-# adds ½ l2 ‖θ‖² to the training loss, whereas the `weight_decay` of AdamW shrinks θ directly.
+# taken from the recipe of mnist-fc, and the momentum from the paper. The other values are the defaults of torch, except
+# for the learning rate of RMSprop (0.01 in torch). `l2` adds ½ l2 ‖θ‖² to the training loss, whereas the `weight_decay`
+# of AdamW shrinks θ directly.
 OPTIMIZERS: dict[str, dict[str, float | None]] = {
     "sgd": {"learning_rate": 0.05, "momentum": 0.9, "l2": 0.0, "weight_decay": None},
     "adam": {"learning_rate": 0.001, "momentum": None, "l2": 0.0, "weight_decay": None},
@@ -24,26 +25,36 @@ GAMMA = 0.1
 class TrainConfig:
     """Configuration of `lca.train`.
 
-    On construction, fields that are None get the defaults of the optimizer and the schedule. The device and the number
-    of iterations are resolved when training begins.
+    On construction, options of the optimizer and the schedule that are None get their defaults. The device and the
+    number of iterations are resolved when training begins.
     """
 
-    optimizer: str = option(default="sgd", choices=tuple(OPTIMIZERS), help="Optimization algorithm.", group="Optimizer")
+    optimizer: str = option(
+        default="sgd",
+        choices=tuple(OPTIMIZERS),
+        help="Optimization algorithm.",
+        unset="depends on the problem; sgd for your own",
+        group="Optimizer",
+    )
     learning_rate: float | None = option(
         default=None,
         short="lr",
         help="Initial learning rate.",
-        unset="depends on problem and optimizer",
+        unset="depends on the problem and the optimizer",
         metavar="RATE",
         group="Optimizer",
     )
     momentum: float | None = option(
-        default=None, help="Momentum (SGD and RMSprop only).", unset="0.9 for SGD", metavar="M", group="Optimizer"
+        default=None,
+        help="Momentum (SGD and RMSprop only).",
+        unset="0.9 for SGD, 0 for RMSprop",
+        metavar="M",
+        group="Optimizer",
     )
     nesterov: bool = option(default=False, help="Use Nesterov momentum (SGD only).", group="Optimizer")
     l2: float | None = option(
         default=None,
-        help="Add an L2 penalty, ½ l2 ‖θ‖², to the training loss; the allocated loss never includes it.",
+        help="Add an L2 penalty, ½ l2 ‖θ‖², to the training loss (not AdamW). The allocated loss never includes it.",
         unset="0",
         metavar="X",
         group="Optimizer",
@@ -130,8 +141,8 @@ class TrainConfig:
     codec: str = option(
         default="zstd",
         choices=tuple(CODECS),
-        help="Lossless compression of the iterates. lz4 is the fastest codec, and pcodec gives the smallest files, but "
-        "is not part of the Zarr specification.",
+        help="Lossless compression of the iterates. lz4 is the fastest codec. pcodec gives the smallest files, but is "
+        "not part of the Zarr specification.",
         group="Recording",
     )
 

@@ -171,7 +171,7 @@ def test_full_disk_is_reported_and_nothing_is_lost(run, problem, monkeypatch, nu
 
     monkeypatch.setattr(AllocationWriter, "write_block", fail_in_second_block)
     remedy = (
-        "Everything allocated so far is kept. Free disk space or restore write access. To continue, repeat the call"
+        "Finished blocks of iterations are kept. Free disk space or restore write access. To continue, repeat the call"
     )
     with pytest.raises(LCAError, match=rf"{words}.*run.zarr. {remedy}"):
         lca.allocate(run, problem(), AllocateConfig(**CONFIG))

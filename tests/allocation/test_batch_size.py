@@ -150,7 +150,7 @@ def test_batchnorm_batch_that_does_not_fit_in_memory_is_refused(monkeypatch):
     monkeypatch.setattr(batch_size_module, "get_memory_bytes", lambda device: available)
     require_memory(objective, 40)
     monkeypatch.setattr(batch_size_module, "get_memory_bytes", lambda device: available - 1)
-    message = "the activations of a batch of 40 examples need .* It is not reduced automatically, because the loss "
+    message = "the activations of a batch of 40 examples need .* is not reduced automatically, because the loss "
     with pytest.raises(LCAError, match=message + "depends on it. Pass a smaller batch_size"):
         require_memory(objective, 5_000)
     require_memory(objective, 39)

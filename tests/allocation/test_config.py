@@ -31,7 +31,7 @@ def test_invalid_option_is_named(options, message):
 def test_iterations_out_of_range_are_refused(run, problem, requested):
     with pytest.raises(
         UsageError,
-        match=rf"iterations: expected A:B:STEP with 0 ≤ A < B ≤ 100, the iterations of the run, found {requested}",
+        match=rf"iterations: expected A:B:STEP with 0 ≤ A < B ≤ 100, the number of iterations, found {requested}",
     ):
         allocate(run, problem, "part", iterations=requested)
     assert lca.open(run).allocations == []

@@ -86,7 +86,7 @@ def test_random_function_between_two_modules_is_attributed_to_their_parent(tmp_p
 def test_model_that_enables_autocast_causes_a_note(tmp_path, problem):
     path, given = record(tmp_path, problem, Net(Autocast()), n=2)
     (note,) = check(path, given, lca.AllocateConfig(audit=0)).notes
-    assert "middle.inner computes in autocast, which the model or its losses enable themselves" in note
+    assert "middle.inner runs under autocast, which the model or its loss enables" in note
     assert check(path, given, lca.AllocateConfig(precision="bf16", audit=0)).notes == [note]
     plain = tmp_path / "plain"
     plain.mkdir()

@@ -118,7 +118,7 @@ def test_an_allocation_is_not_continued_with_another_loss(run, problem):
     other = replace(problem(), losses=double, unit="nats")
     with pytest.raises(LCAError, match="the loss is not the one that .* was recorded with: at iterate .* Pass the"):
         lca.allocate(run, other, **options)
-    with pytest.raises(UsageError, match="has an allocation 'train' of another loss: at iterate .* another name"):
+    with pytest.raises(UsageError, match="has an allocation 'train' for another loss: at iterate .* another name"):
         lca.allocate(run, other, **options, other_loss=True)
     summary = lca.allocate(run, problem(), **options)
     assert summary.within_bounds

@@ -82,7 +82,7 @@ def test_problem_without_accuracy_has_no_accuracy_columns(allocated_run, problem
 
 
 def test_wrong_model_and_invalid_fraction_are_rejected(allocated_run, problem):
-    with pytest.raises(LCAError, match="is not the model that"):
+    with pytest.raises(LCAError, match="does not match the model that"):
         prune(allocated_run, evaluator(problem(model=nn.Linear(2, 3))))
     with pytest.raises(UsageError, match="pruned: expected fractions between 0 and 1, found 0.5, 1"):
         prune(allocated_run, evaluator(problem()), pruned=(0.5, 1))

@@ -144,7 +144,7 @@ def test_allocation_is_rejected_as_a_run(runs):
 
 def test_runs_of_different_models_are_rejected(runs, tmp_path):
     other = make_run(tmp_path / "other.zarr", LCA, status=CONVERGED)
-    with pytest.raises(LCAError, match="is not the model that"):
+    with pytest.raises(LCAError, match="does not match the model that"):
         layers([runs[0], other])
 
 

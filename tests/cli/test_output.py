@@ -32,7 +32,7 @@ def test_names_in_a_store_do_not_control_the_terminal(run, problem, tmp_path):
     for entry in table:
         entry["layer"] = entry["layer"] + EVIL
         entry["name"] = entry["name"] + EVIL
-    writer.set_attributes(problem=EVIL, command=f"lca train {EVIL}", codec=EVIL, parameters=table)
+    writer.set_attributes(problem=EVIL, command=f"lca train {EVIL}", parameters=table)
     for arguments, status in (
         (["info", run], 0),
         (["analyze", "layers", run], 0),
@@ -43,6 +43,10 @@ def test_names_in_a_store_do_not_control_the_terminal(run, problem, tmp_path):
         result = call(*arguments, status=status)
         assert is_harmless(result.stdout + result.stderr), arguments
         assert "owned" in result.stdout + result.stderr
+    writer.set_attributes(codec=EVIL)
+    result = call("info", run, status=2)
+    assert is_harmless(result.stderr)
+    assert "owned" in result.stderr
 
 
 def test_names_on_a_terminal_are_escaped_as_well(run, problem):

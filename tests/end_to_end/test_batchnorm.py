@@ -105,7 +105,7 @@ def test_partition_too_large_for_memory_raises_instead_of_shrinking(digits, monk
     monkeypatch.setattr("lca.allocation.batch_size.get_memory_bytes", lambda device: 10**6)
     default_size = replace(CONFIG, batch_size=None, name="default")
     with pytest.raises(
-        LCAError, match="the activations of a batch of 1,500 examples need .* It is not reduced automatically"
+        LCAError, match="the activations of a batch of 1,500 examples need .* The batch size is not reduced"
     ):
         lca.allocate(digits, lca.load("digits-resnet"), default_size)
     assert "default" not in lca.open(digits).allocations

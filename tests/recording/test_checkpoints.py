@@ -77,7 +77,7 @@ def test_folder_is_read_in_numeric_order(tmp_path, problem, checkpoints):
         "step-1.pt",
         "step-2.pt",
     ]
-    assert "imported from 12 checkpoints (an iteration is the step between two of them)" in repr(run)
+    assert "imported from 12 checkpoints (an iteration is the step from one to the next)" in repr(run)
 
 
 def test_imported_run_is_allocated_within_bounds(tmp_path, problem, checkpoints):

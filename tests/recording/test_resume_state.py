@@ -77,7 +77,7 @@ def test_repair_removes_a_damaged_state(tmp_path, problem, often, whole):
     stop(path, problem)
     for name in (STATE_FILE, f"weights/{PREVIOUS_STATE}"):
         (path / name).write_bytes(b"not a state")
-    with pytest.raises(LCAError, match="state.pt is damaged: it does not begin as expected"):
+    with pytest.raises(LCAError, match="state.pt is damaged: it does not begin with the expected header"):
         lca.train(problem(), path, config(), resume=True)
     assert lca.verify(path, repair=True).n_repaired == 2
     lca.train(problem(), path, config(), resume=True)  # from the first iterate

@@ -9,6 +9,7 @@ from torch import nn
 import lca
 from lca.cli.main import main
 from lca.store.run import open_run
+from lca.store.run_arrays import weights_checksums
 from lca.store.run_writer import RunWriter
 from lca.store.verify import verify
 
@@ -112,7 +113,7 @@ def test_equal_iterates_that_differed_during_recording_are_found(run):
     rows[11] = rows[10]
     asyncio.run(RunWriter(opened).write_iterates(0, rows))
     opened.weights.resize((51, 101))
-    opened.checksums.truncate(0)  # otherwise the file is not the one that was written
+    weights_checksums(opened.weights).truncate(0)  # otherwise the file is not the one that was written
     findings = verify(run).findings
     assert any(f.what == "iterates 10 and 11 are equal, but differed when they were recorded" for f in findings)
 
@@ -120,10 +121,11 @@ def test_equal_iterates_that_differed_during_recording_are_found(run):
 def test_shapes_and_the_table_are_checked(run):
     opened = open_run(run, "r+")
     opened.training["loss"].resize((90,))
+    assert [finding.where for finding in verify(run).findings] == ["training/loss", "zarr.json"]
     opened.attributes["parameters"][1]["offset"] += 1
     RunWriter(opened).set_attributes()
-    where = [finding.where for finding in verify(run).findings]
-    assert where == ["parameters: 0.bias", "training/loss"]
+    with pytest.raises(lca.LCAError, match="0.bias has offset 17 and size 8 instead of offset 16 and size 8"):
+        verify(run)
 
 
 def test_half_written_files_are_a_remark(run):

@@ -34,7 +34,7 @@ def test_missing_initial_iterate_raises(tmp_path, run, problem):
         with pytest.raises(UsageError, match=message):
             lca.train(problem(), tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=source))
     other = problem(model=nn.Linear(2, 3))
-    with pytest.raises(LCAError, match=r"the model is not the model that .*run.zarr was recorded from"):
+    with pytest.raises(LCAError, match=r"the model does not match the model that .*run.zarr was recorded from"):
         lca.train(other, tmp_path / "next.zarr", lca.TrainConfig(batch_size=20, init_from=str(run)))
     assert not (tmp_path / "next.zarr").exists()
     with pytest.raises(UsageError, match="cannot start from itself. Choose another path"):
