@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lca.store import consolidated
 from lca.store.allocation import Allocation
-from lca.store.schema import write_attributes
+from lca.store.schema import ARRAYS, write_attributes
 
 
 class AllocationWriter:
@@ -63,7 +63,10 @@ class AllocationWriter:
         self.reopen()
         self.allocation.opened.checksums.forget(self._rows(block))
         self._write("blocks", block, 0)
-        self._write("status", self.allocation.blocks_of_run[block], 0)
+        names = [name for name in self.allocation.arrays if name not in ("blocks", "status")]
+        for name in ("status", *names):  # damaged values must not be read again
+            where, _ = self.allocation.place(name, block)
+            self._write(name, where, ARRAYS[name][2])
 
     def forget_checksums(self, row: int) -> None:
         """Mark the checksums in a row as unknown, because they cannot be read."""
