@@ -14,7 +14,14 @@ paths.Remote.retry_s = (0.0,)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--damage-cases", type=int, default=25, help="Number of random cases in test_damage.py.")
+    parser.addoption(
+        "--damage-cases", type=int, default=25, help="Number of random cases of damage and of hostile metadata."
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", range(metafunc.config.getoption("--damage-cases")))
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Run stores with hand-made contents: the values of an allocation are chosen, not computed."""
 
 import asyncio
+from contextlib import nullcontext
+from unittest.mock import patch
 
 import numpy as np
 from torch import nn
@@ -32,14 +34,14 @@ def make_run(path, lca, *, model=None, weights=None, block=None, training=None, 
     """
     lca = np.asarray(lca, np.float32)
     K, T = lca.shape
-    writer = create_run(path, build_table(model or small_net()), {"train": training} if training else {})
+    with patch("lca.store.run_writer.block_length", lambda *_: block) if block else nullcontext():
+        writer = create_run(path, build_table(model or small_net()), {"train": training} if training else {})
     run = writer.run
     assert run.parameters.size == K
-    if block:
-        writer.set_attributes(block=block)
     weights = np.zeros((K, T + 1)) if weights is None else np.asarray(weights)
-    for begin in range(0, T + 1, 64):
-        asyncio.run(writer.write_iterates(begin, np.ascontiguousarray(weights[:, begin : begin + 64].T, np.float32)))
+    n = run.blocks.length
+    for begin in range(0, T + 1, n):
+        asyncio.run(writer.write_iterates(begin, np.ascontiguousarray(weights[:, begin : begin + n].T, np.float32)))
     writer.commit(T + 1, {})
     writer.finish()
     add_allocation(run, "train", lca, **allocation)

@@ -24,6 +24,7 @@ from lca.problem.reference import ReferenceLosses
 from lca.problem.streaming import StreamedDataset, count_examples
 from lca.runtime.workers import Phase, Workers
 from lca.store.allocation import Allocation
+from lca.store.paths import remove_half_written
 from lca.store.run import Run
 from lca.store.run_writer import RunWriter
 
@@ -122,6 +123,7 @@ def open_allocation(
     """
     name = str(config.name)
     existing = run.allocation(name) if name in run.allocations and not overwrite else None
+    remove_half_written(run.path / f"lca/{name}")
     if existing:  # all blocks of an allocation share one batch size and memory format
         stored = read_format(existing)
         config = replace(

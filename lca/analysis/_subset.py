@@ -17,7 +17,7 @@ from lca.analysis.cancellation import iterate_lca
 from lca.analysis.iterations import Iterations, choose_iterations
 from lca.analysis.question import Result, question
 from lca.analysis.tiles import Tile
-from lca.errors import Call, LCAError, UsageError
+from lca.errors import Argument, Call, LCAError, UsageError
 from lca.store.allocation import Allocation
 from lca.store.run import Run
 
@@ -142,6 +142,10 @@ def subset(run: Run, *, name: str = "train", against: Sequence[str] = ()) -> Sub
     """
     reference = run.allocation(name)
     split = reference.attributes["split"]
+    if name in against:
+        raise UsageError(
+            f"{name!r} would be compared with itself", remedy=("Name other allocations with ", Argument("against"), ".")
+        )
     parts = [run.allocation(other) for other in against or find_subsets(run, name)]
     if not parts:
         raise LCAError(

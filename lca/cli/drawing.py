@@ -73,7 +73,7 @@ OUT = stack(
             "--dpi",
             default=DPI,
             show_default=True,
-            type=click.IntRange(1),
+            type=click.IntRange(1, 1200),
             metavar="N",
             help="Resolution of a .png, in dots per inch.",
         ),

@@ -27,6 +27,13 @@ class Shell(click.Group):
             if error.errno in (None, errno.EPIPE):  # a closed pipe is not an error, as in `lca analyze … | head`
                 raise
             raise click.ClickException(escape_control(describe_system_error(error))) from error
+        except RuntimeError as error:
+            if str(error) != "can't start new thread":
+                raise
+            raise click.ClickException(
+                "the system allows no more threads or processes. Everything that was completed before is kept. Close "
+                "other programs or raise the limit (`ulimit -u`), and try again"
+            ) from error
         except SystemExit as error:  # from the user's code: the exit status of a command is its own
             raise click.ClickException(f"the program was ended by sys.exit({error.code!r}) in user code") from error
 

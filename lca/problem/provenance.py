@@ -10,26 +10,42 @@ from torch import Tensor, nn
 
 from lca.errors import LCAError
 from lca.model.parameters import get_fixed_tensors, get_named_parameters
-from lca.problem.batches import Batch, get_named_tensors
+from lca.problem.batches import Batch, get_named_tensors, length
 from lca.problem.problem import Problem
 from lca.problem.streaming import StreamedDataset, count_examples, iterate_pieces
 from lca.store.run import Run
 
 
-def compute_digest(data: "Batch | StreamedDataset") -> str:
-    """Return the SHA-256 digest of a split.
+def compute_digest(data: "Batch | StreamedDataset", split: str = "unnamed") -> str:
+    """Return the SHA-256 digest of a split, whose name is for errors.
 
     It covers the number of examples and the path, dtype, example shape and bytes of each tensor. It does not depend on
     whether the data are in memory or streamed.
+
+    Raises:
+        LCAError: A value is NaN or infinite.
     """
     of_tensor: dict[str, Any] = {}
+    n = 0
     for batch in iterate_pieces(data):
         for name, tensor in get_named_tensors(batch):
+            _require_finite(tensor, f"the tensor {name} of the {split} split", n)
             if name not in of_tensor:
                 of_tensor[name] = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode())
             of_tensor[name].update(_get_bytes(tensor))
+        n += length(batch)
     content = [count_examples(data), *((name, found.hexdigest()) for name, found in sorted(of_tensor.items()))]
     return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _require_finite(tensor: Tensor, name: str, first: int) -> None:
+    """Raise LCAError if a tensor contains NaN or infinity. `first` is the number of its first example in the split."""
+    if tensor.is_floating_point() and not tensor.detach().to_dense().isfinite().all():
+        bad = (~tensor.detach().to_dense().isfinite()).reshape(len(tensor), -1).any(dim=1)
+        raise LCAError(
+            f"{name} contains values that are NaN or infinite, first in example {first + int(bad.nonzero()[0])}",
+            remedy="Remove these examples or replace the values, for example by 0 and a mask.",
+        )
 
 
 def _get_bytes(tensor: Tensor) -> Any:
@@ -136,7 +152,7 @@ def describe_problem(problem: Problem) -> dict[str, Any]:
 def describe_splits(problem: Problem) -> dict[str, dict[str, Any]]:
     """Return the number of examples and the SHA-256 digest of every split."""
     return {
-        name: {"examples": count_examples(data), "sha256": compute_digest(data)}
+        name: {"examples": count_examples(data), "sha256": compute_digest(data, name)}
         for name, data in problem.splits.items()
     }
 
@@ -147,7 +163,7 @@ def require_same_data(run: Run, problem: Problem, split: str) -> None:
     recorded = run.attributes.get("splits", {}).get(split)
     if recorded is None:
         return
-    found: dict[str, Any] = {"examples": count_examples(data), "sha256": compute_digest(data)}
+    found: dict[str, Any] = {"examples": count_examples(data), "sha256": compute_digest(data, split)}
     if found != recorded:
         raise LCAError(
             f"the {split} split of {problem.name} differs from the one that {run.path} was recorded with",

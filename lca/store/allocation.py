@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from lca.errors import Argument, Call, LCAError
 from lca.store.allocation_arrays import AllocationArrays
+from lca.store.attributes import AllocationAttributes, read_attributes, require_consistent
 from lca.store.blocks import Blocks, ceil_div
 from lca.store.checksums import Array
 from lca.store.chunks import detect_damage, read_part, verify_remedy
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location
-from lca.store.schema import ALLOCATION_ATTRIBUTES, ARRAYS, OPTIONAL, find_time_axis, read_attributes
+from lca.store.schema import ARRAYS, OPTIONAL, find_time_axis
 from lca.text import facts, html_facts
 
 
@@ -35,7 +36,8 @@ class Allocation:
     def __init__(self, run_path: Location, group: zarr.Group, parameters: ParameterTable, blocks: Blocks) -> None:
         self.run_path, self.group, self.parameters, self.blocks_of_run = run_path, group, parameters, blocks
         with detect_damage(f"{run_path}/lca/{group.basename}/zarr.json", verify_remedy(run_path)):
-            self.attributes = read_attributes(group.attrs, ALLOCATION_ATTRIBUTES)
+            self.attributes = read_attributes(group.attrs, AllocationAttributes)
+            require_consistent(self.attributes, blocks.n)
 
     def __getattr__(self, name: str) -> Array:
         if name not in ARRAYS:

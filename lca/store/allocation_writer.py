@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from lca.store import consolidated
 from lca.store.allocation import Allocation
-from lca.store.schema import ARRAYS, write_attributes
+from lca.store.attributes import write_attributes
+from lca.store.schema import ARRAYS
 
 
 class AllocationWriter:

@@ -33,8 +33,8 @@ def describe_training(train: Mapping[str, Any]) -> str:
         elif value:
             words.append(f"{name.replace('_', ' ')} {value}")
     if train.get("schedule") == "step":
-        epochs = ", ".join(f"{epoch:g}" for epoch in train["milestones"])
-        words.append(f"learning rate multiplied by {train['gamma']} at epochs {epochs}")
+        epochs = ", ".join(f"{epoch:g}" for epoch in train.get("milestones", []))
+        words.append(f"learning rate multiplied by {train.get('gamma')} at epochs {epochs}")
     elif train.get("schedule") == "cosine":
         words.append("cosine schedule")
     return ", ".join(words)

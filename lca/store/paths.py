@@ -8,6 +8,7 @@ nothing prevents two processes from writing to the same URL.
 
 import asyncio
 import errno
+import glob
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ ROOT = "zarr.json"  # its presence makes a folder or a URL a store
 # Written before ROOT, and possibly left behind by a crash.
 METADATA = {"weights/zarr.json", "checksums/zarr.json", "training/zarr.json"}
 RETRY_S = (0.3,)  # seconds until an object that seems to be missing is read again, because it may be there after all
+ABANDONED_S = 60.0  # age of a temporary folder above which no process is still creating a store in it
 PARTIAL = ".partial"  # marks the name of a file that is being written
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -114,6 +116,10 @@ class Local:
     def create_folder(self) -> Iterator[Path]:
         """Yield a temporary path for a new store. At the end, move the finished store here in one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}-????????"):  # by a process that was killed
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(left)
         with TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as folder:
             yield Path(folder) / "new"
             try:
@@ -267,6 +273,12 @@ def find_half_written(location: Location) -> list[str]:
     return [name for name in location.files() if PARTIAL in name.rpartition("/")[2]]
 
 
+def remove_half_written(location: Location) -> None:
+    """Delete the half-written files below a location, in which no other process may be writing."""
+    for name in find_half_written(location):
+        (location / name).remove()
+
+
 def locate(place: Location | Path | str) -> Location:
     """Return the location for a path or URL. A string with a protocol is a URL, and anything else is a path."""
     if isinstance(place, Local | Remote):
@@ -311,6 +323,6 @@ def _filesystem(url: str) -> Any:
             f"{url} needs a package that is not installed ({error})",
             remedy="For s3://, install it with: pip install 'loss-change-allocation[cloud]'",
         ) from error
-    except ValueError as error:
+    except Exception as error:  # an unknown protocol, or one that needs more than a URL
         expected = "a path, or a URL such as s3://bucket/run.zarr"
-        raise UsageError(str(error), expected=expected, found=repr(url)) from error
+        raise UsageError(f"{url} cannot be used ({error})", expected=expected, found=repr(url)) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lca.errors import Call, DamagedError, LCAError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
+from lca.store.attributes import RunAttributes, read_attributes
 from lca.store.blocks import Blocks
 from lca.store.checksums import MAX_METADATA_BYTES, Array
 from lca.store.chunks import BLOCK_BYTES, detect_damage, read_part, verify_remedy
@@ -20,7 +21,7 @@ from lca.store.description import describe_options, describe_origin, describe_tr
 from lca.store.parameters import ParameterTable
 from lca.store.paths import ROOT, Location, locate
 from lca.store.run_arrays import open_training, open_weights, subgroup
-from lca.store.schema import RUN_ATTRIBUTES, SCHEMA, SPLITS, read_attributes
+from lca.store.schema import SCHEMA, SPLITS
 from lca.text import facts, html_facts, pluralize, size
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Run:
     def __init__(self, path: Location, group: zarr.Group) -> None:
         self.path, self.group = path, group
         with detect_damage(f"{path}/{ROOT}"):
-            self.attributes = read_attributes(group.attrs, RUN_ATTRIBUTES)
+            self.attributes = read_attributes(group.attrs, RunAttributes)
             self.parameters = ParameterTable.from_json(self.attributes["parameters"])
 
     @cached_property

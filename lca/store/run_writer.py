@@ -19,6 +19,7 @@ from lca.errors import Argument, DamagedError, UsageError
 from lca.store import consolidated
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
+from lca.store.attributes import write_attributes
 from lca.store.blocks import ceil_div
 from lca.store.checksums import FileTable, checked_store
 from lca.store.chunks import (
@@ -34,10 +35,10 @@ from lca.store.chunks import (
 )
 from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
-from lca.store.paths import Location, find_half_written, locate
+from lca.store.paths import Location, locate, remove_half_written
 from lca.store.run import Run, is_run, open_run
 from lca.store.run_arrays import subgroup, weights_checksums
-from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA, write_attributes
+from lca.store.schema import ARRAYS, NAN, OPTIONAL, SCHEMA
 
 SCALARS_CHUNK = 1024
 
@@ -130,8 +131,7 @@ class RunWriter:
         weights_checksums(self.run.weights).truncate(n_iterates // self.run.blocks.length)
         for array in self.run.training.values():
             array.resize((T,))
-        for name in find_half_written(self.run.path):
-            (self.run.path / name).remove()
+        remove_half_written(self.run.path)
 
     def clear_scalar(self, name: str, file: int) -> None:
         """Replace the values of a training scalar in one of its files by NaN, because they cannot be read."""

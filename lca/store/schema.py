@@ -9,11 +9,7 @@
 docs/reference/store.md describes the store for readers who do not use lca.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
 
 from lca.errors import Argument
 
@@ -74,50 +70,8 @@ OPTIONAL = {
     "gradient_sign": Argument("gradient_signs", True),
 }
 
-# The attributes that every run and every allocation must have, with their types and the values of integers.
-Required = Mapping[str, tuple[type, range | None]]
-RUN_ATTRIBUTES: Required = {
-    "status": (str, None),
-    "iterates": (int, range(LARGEST + 1)),
-    "block": (int, range(1, MAX_BLOCK + 1)),
-    "codec": (str, None),
-}
-ALLOCATION_ATTRIBUTES: Required = {"status": (str, None)}
-
 
 def find_time_axis(name: str) -> int:
     """Return the axis of an array of ARRAYS that counts iterations or iterates."""
     dimensions = ARRAYS[name][1]
     return next(i for i, dimension in enumerate(dimensions) if dimension in ("iteration", "iterate"))
-
-
-def write_attributes(zarr_attributes: Any, attributes: dict[str, Any]) -> None:
-    """Store the metadata of a run or an allocation, with a digest that reveals changes by anything but `lca`."""
-    zarr_attributes["lca"] = {**attributes, "digest": _digest(attributes)}
-
-
-def read_attributes(zarr_attributes: Mapping[str, Any], required: Required) -> dict[str, Any]:
-    """Return the metadata of a run or an allocation.
-
-    Raises:
-        ValueError: They were changed since they were stored, or a required attribute is missing or has a wrong type or
-            value.
-    """
-    attributes = dict(zarr_attributes["lca"])
-    digest = attributes.pop("digest", None)
-    _require_attributes(attributes, required)
-    if digest != _digest(attributes):
-        raise ValueError("the attributes were changed since they were stored")
-    return attributes
-
-
-def _digest(attributes: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _require_attributes(attributes: Mapping[str, Any], required: Required) -> None:
-    """Raise ValueError unless all required attributes exist with the right types and values."""
-    for name, (kind, values) in required.items():
-        value: Any = attributes.get(name)
-        if type(value) is not kind or (values is not None and value not in values):
-            raise ValueError(f"the attribute {name} has the invalid value {value!r}")

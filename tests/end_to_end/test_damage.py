@@ -13,26 +13,14 @@ from signal import SIGTERM
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from attacks import ALLOCATE, RESUME, call, list_places, require_message
 
 import lca
-from lca.cli.main import main
 from lca.errors import Interrupted
 
 VALUES = (None, -1, 10**12, "x", [], {}, 1.5, True)
-ALLOCATE = ["allocate", "RUN", "--by-class", "--gradient-signs", "--examples", "300", "--device", "cpu"]
-RESUME = ["train", "digits-fc", "--out", "RUN", "--iterations", "140", "--batch-size", "100", "--device", "cpu"]
 FIGURE = "figure.png"
 COMMANDS = (["info", "RUN"], ALLOCATE, ["analyze", "all", "RUN"], ["plot", "helping", "RUN", "--out", FIGURE])
-
-
-def pytest_generate_tests(metafunc):
-    if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", range(metafunc.config.getoption("--damage-cases")))
-
-
-def call(path, *words):
-    return CliRunner().invoke(main, [str(path) if word == "RUN" else word for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +69,6 @@ def describe(result, path, folder):
     return re.sub(r"\d[\d.]* (ms|s|min|h)\b", "", text), content
 
 
-def list_places(value, place=()):
-    """Yield the keys and indices that lead to each value inside a JSON value."""
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield (*place, key)
-        yield from list_places(value[key], (*place, key))
-
-
 def damage(store, random):
     """Damage one file of a store in a random way. Metadata are damaged as often as chunks."""
     files = [path for path in sorted(store.rglob("*")) if path.is_file() and "lock" not in path.name]
@@ -122,14 +103,10 @@ def damage(store, random):
     return f"{kind} {path.relative_to(store)}"
 
 
-def require_message(result, *about):
-    assert result.exception is None or isinstance(result.exception, SystemExit), (*about, result.exception)
-
-
-def test_damage_is_reported_or_makes_no_difference(stores, expected, tmp_path, seed):
+def test_damage_is_reported_or_makes_no_difference(stores, expected, tmp_path, case):
     path, answers = tmp_path / "run", expected[0]
     shutil.copytree(stores / "whole", path)
-    done = damage(path, random.Random(seed))
+    done = damage(path, random.Random(case))
     for name, *words in COMMANDS:
         result = call(path, name, *[str(tmp_path / word) if word == FIGURE else word for word in words])
         require_message(result, done, name)
@@ -138,10 +115,10 @@ def test_damage_is_reported_or_makes_no_difference(stores, expected, tmp_path, s
     repair(path, done, expected[1])
 
 
-def test_resuming_a_damaged_training_fails_or_makes_no_difference(stores, expected, tmp_path, seed):
+def test_resuming_a_damaged_training_fails_or_makes_no_difference(stores, expected, tmp_path, case):
     path = tmp_path / "run"
     shutil.copytree(stores / "half", path)
-    done = damage(path, random.Random(seed))
+    done = damage(path, random.Random(case))
     result = call(path, *RESUME, "--resume")
     require_message(result, done, "resume")
     if result.exit_code == 0 and call(path, "verify", "RUN").exit_code == 0:

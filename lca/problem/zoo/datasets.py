@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lca.errors import Argument, LCAError
+from lca.errors import Argument, LCAError, UsageError
 from lca.problem.batches import Batch
 from lca.problem.losses import Losses, cross_entropy, top_1
+from lca.text import pluralize
 
 Bytes = NDArray[np.uint8]
 Examples = tuple[Tensor, Tensor]  # images (N, channel, height, width) uint8, labels (N,) int64
@@ -109,22 +111,31 @@ def _load_idx(name: str, data_dir: Path | None, download: bool) -> Splits:
         if not download:
             raise _make_missing_error(name, ", ".join(str(path) for path in paths if not path.exists()))
         getattr(_import_torchvision(name), name)(root, download=True)
-    images, labels, test_images, test_labels = (_read_idx(path) for path in paths)
+    images, labels, test_images, test_labels = map(_read_idx, paths, (3, 1, 3, 1))
+    for path, of_split, found in ((paths[1], images, labels), (paths[3], test_images, test_labels)):
+        if len(of_split) != len(found):
+            raise LCAError(
+                str(path),
+                expected=f"{len(of_split):,} labels, one for each image",
+                found=f"{len(found):,}",
+                remedy=("Remove it and pass ", Argument("download", True), "."),
+            )
     return _split(images[:, None], labels, n_val=5_000, test=(test_images[:, None], test_labels))
 
 
-def _read_idx(path: Path) -> Bytes:
-    """Read a file in the IDX format.
+def _read_idx(path: Path, n_dims: int) -> Bytes:
+    """Read a file in the IDX format that must have `n_dims` dimensions.
 
     The file consists of the bytes 0, 0, 8 (for unsigned bytes), the number of dimensions as one byte, the size of each
     dimension as a big-endian int32, and the values.
     """
     data = path.read_bytes()
-    n_dims = data[3] if data[:3] == b"\x00\x00\x08" else 0
-    shape = np.frombuffer(data, ">i4", n_dims, offset=4) if len(data) >= 4 + 4 * n_dims else np.zeros(0, int)
-    if n_dims == 0 or len(data) - 4 - 4 * n_dims != np.prod(shape, dtype=int):
+    is_idx = data[:4] == bytes((0, 0, 8, n_dims)) and len(data) >= 4 + 4 * n_dims
+    shape = np.frombuffer(data, ">u4", n_dims, offset=4) if is_idx else np.zeros(0, int)
+    if not is_idx or len(data) - 4 - 4 * n_dims != prod(map(int, shape)):
+        dimensions = pluralize(n_dims, "dimension")
         raise LCAError(
-            f"{path} ({len(data):,} bytes) is not a valid IDX file of unsigned bytes",
+            f"{path} ({len(data):,} bytes) is not a valid IDX file of unsigned bytes with {dimensions}",
             remedy=("Remove it and pass ", Argument("download", True), "."),
         )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
@@ -178,7 +189,13 @@ def _scale(levels: int, batch: Examples) -> Examples:
 def _find_data_dir(data_dir: Path | None) -> Path:
     if data_dir is None:
         data_dir = Path(os.environ.get("LCA_DATA") or Path.home() / ".cache" / "lca")
-    return data_dir.expanduser()
+    try:
+        return data_dir.expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"the folder of the data is {data_dir}, but the home directory of this user is not known",
+            remedy=("Set the environment variable LCA_DATA or ", Argument("data_dir"), " to a full path."),
+        ) from error
 
 
 def _make_missing_error(name: str, places: str) -> LCAError:
