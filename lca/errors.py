@@ -17,6 +17,8 @@ DISK_PROBLEMS = {
     errno.EACCES: "there is no permission to write",
 }
 
+NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
+
 # The Python form of each call that a remedy can contain, with a field for the path of the run.
 SIGNATURES = {
     "train": "lca.train(problem, {path}{arguments})",

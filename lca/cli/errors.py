@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lca.errors import DISK_PROBLEMS, Argument, Call, LCAError, Step, UsageError
+from lca.errors import DISK_PROBLEMS, NO_THREAD, Argument, Call, LCAError, Step, UsageError
 from lca.text import escape_control
 
 COMMANDS = {"train": "train", "allocate": "allocate", "verify": "verify", "analysis.prune": "analyze prune"}
@@ -28,7 +28,7 @@ class Shell(click.Group):
                 raise
             raise click.ClickException(escape_control(describe_system_error(error))) from error
         except RuntimeError as error:
-            if str(error) != "can't start new thread":
+            if str(error) != NO_THREAD:
                 raise
             raise click.ClickException(
                 "the system allows no more threads or processes. Everything that was completed before is kept. Close "

@@ -29,7 +29,7 @@ def compute_digest(data: "Batch | StreamedDataset", split: str = "unnamed") -> s
     n = 0
     for batch in iterate_pieces(data):
         for name, tensor in get_named_tensors(batch):
-            _require_finite(tensor, f"the tensor {name} of the {split} split", n)
+            _require_finite(tensor, f"the tensor {name.lstrip('/')} of the {split} split", n)
             if name not in of_tensor:
                 of_tensor[name] = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode())
             of_tensor[name].update(_get_bytes(tensor))

@@ -16,7 +16,7 @@ from numcodecs.bitround import BitRound
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from lca.errors import Call, DamagedError, LCAError, Remedy, UsageError
+from lca.errors import NO_THREAD, Call, DamagedError, LCAError, Remedy, UsageError
 from lca.store.blocks import ceil_div
 from lca.store.checksums import Array, checked_store
 from lca.store.paths import Location
@@ -145,7 +145,7 @@ def detect_damage(name: str, remedy: Remedy = "", kind: type[Exception] = Except
     except (LCAError, MemoryError):  # no sign of damage, or already a DamagedError
         raise
     except kind as error:
-        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+        if getattr(error, "errno", None) in SYSTEM_ERRORS or str(error) == NO_THREAD:
             raise
         # zarr and its codecs raise many types of exceptions for damaged bytes.
         why = str(error).partition("\n")[0] or type(error).__name__

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -317,12 +318,16 @@ def _filesystem(url: str) -> Any:
 
     protocol = url.partition("://")[0]
     try:
+        kind = fsspec.get_filesystem_class(protocol)
+        parameters = list(signature(kind.__init__).parameters.values())[1:]
+        if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters):
+            raise ValueError(f"{protocol}:// is not supported, because it needs more than a URL")
         return fsspec.filesystem(protocol, use_listings_cache=False)  # other processes may write
     except ImportError as error:
         raise LCAError(
             f"{url} needs a package that is not installed ({error})",
             remedy="For s3://, install it with: pip install 'loss-change-allocation[cloud]'",
         ) from error
-    except Exception as error:  # an unknown protocol, or one that needs more than a URL
+    except ValueError as error:
         expected = "a path, or a URL such as s3://bucket/run.zarr"
-        raise UsageError(f"{url} cannot be used ({error})", expected=expected, found=repr(url)) from error
+        raise UsageError(str(error), expected=expected, found=repr(url)) from error

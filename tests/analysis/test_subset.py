@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from handmade import add_allocation, columns_of, make_run, random_lca
+from handmade import LCA, add_allocation, columns_of, make_run, random_lca
 from scipy import stats
 
+import lca
 from lca.analysis import Subset, subset
 from lca.errors import LCAError, UsageError
 
@@ -59,3 +60,9 @@ def test_missing_subset_is_reported_with_the_call_that_creates_it(tmp_path):
     run = make_run(tmp_path / "run.zarr", random_lca(0))
     with pytest.raises(LCAError, match=r"problem, split='train', examples=1000, name='subset-1000'\)"):
         subset(run)
+
+
+def test_an_allocation_is_not_compared_with_itself(tmp_path):
+    make_run(tmp_path / "run.zarr", LCA)
+    with pytest.raises(UsageError, match="'train' would be compared with itself. Name other allocations with against"):
+        lca.analysis.subset(tmp_path / "run.zarr", against=["train"])

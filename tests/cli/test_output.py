@@ -1,6 +1,7 @@
 """What was read from a store is printed so that it cannot control the terminal, and files are written as a whole."""
 
 import errno
+import shutil
 
 import pytest
 from rich.console import Console
@@ -92,3 +93,20 @@ def test_a_failed_write_keeps_the_file_that_was_there(run, problem, tmp_path, mo
 def test_json_cannot_be_written_to_a_folder(run, problem, tmp_path):
     lca.allocate(run, problem(), device="cpu", audit=0)
     assert "is a directory" in call("analyze", "layers", run, "--json", tmp_path, status=1).stderr
+
+
+def test_a_system_without_further_threads_is_reported(run, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("lca.store.consolidated.open_root", fail)
+    assert "the system allows no more threads or processes" in call("info", run, status=1).stderr
+
+
+def test_a_store_that_disappears_is_reported(run, problem):
+    lca.allocate(run, problem(), device="cpu", audit=0)
+    opened = lca.open(run)
+    shutil.rmtree(run)
+    with pytest.raises(lca.LCAError):
+        opened.allocation()
+    call("analyze", "layers", run, status=2)

@@ -214,7 +214,15 @@ def test_exit_status_is_3_if_bounds_do_not_hold(digits):
         (["analyze", "compare", "{run}", "{run}"], 2, "two groups, RUN... -- RUN..."),
         (["analyze", "compare", "--", "{run}"], 2, "found an empty group"),
         (["analyze", "prune", "{run}", "--percent", "100"], 2, "pruned: expected"),
+        (["analyze", "subset", "{run}", "--against", "train"], 2, "'train' would be compared with itself"),
         (["plot", "layers", "{run}", "--out", "layers.bmp"], 2, ".bmp"),
+        (
+            ["plot", "layers", "{run}", "--out", "a.png", "--dpi", "1000000"],
+            2,
+            "1000000 is not in the range 1<=x<=1200",
+        ),
+        (["info", "ftp://host/run.zarr"], 2, "expected a path, or a URL such as s3://bucket/run.zarr"),
+        (["train", "digits-fc", "--out", "ftp://host/run.zarr"], 2, "expected a path, or a URL such as s3://"),
         (
             ["plot", "loss", "{run}", "{run}", "--out", "loss.png"],
             2,

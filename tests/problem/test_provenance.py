@@ -1,6 +1,7 @@
 """L depends on tensors that are not recorded: frozen parameters and buffers must be those of the training."""
 
 import hashlib
+import math
 from dataclasses import replace
 
 import pytest
@@ -135,3 +136,13 @@ def test_running_statistics_and_wrappers_do_not_change_the_digest():
     model[2].random.data += 1e-7
     after = describe_fixed(model)
     assert {name for name in after if after[name] != before[name]} == {"2.random"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_data_that_are_not_finite_are_refused(problem, tmp_path, value):
+    given = problem()
+    given.split("train")[0][17, 1] = value
+    message = "tensor 0 of the train split contains values that are NaN or infinite, first in example 17"
+    with pytest.raises(LCAError, match=message):
+        lca.train(given, tmp_path / "run.zarr", iterations=2, batch_size=20, device="cpu")
+    assert not (tmp_path / "run.zarr").exists()

@@ -1,5 +1,6 @@
 """A run store at a URL has the same contents as one on a disk, even if the writing process dies at any point."""
 
+import os
 import subprocess
 import sys
 from itertools import count
@@ -13,7 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import lca
 from lca.errors import LCAError, UsageError
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.paths import Local, Remote, locate
+from lca.store.run import open_run
 from lca.store.run_writer import RunWriter
 from lca.store.verify import verify
 
@@ -233,3 +236,24 @@ def test_a_run_that_another_process_creates_at_the_same_time_is_not_replaced(tmp
         (tmp_path / "run.zarr").mkdir()
         (tmp_path / "run.zarr" / "zarr.json").write_text("{}")
     assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_what_a_killed_process_leaves_behind_is_removed(run, problem, monkeypatch):
+    """A kill during the creation of a store leaves a temporary folder, and one during a write a partial file."""
+    folder = run.parent / ".new.zarr-abcdefgh"
+    other, recent = run.parent / ".other.zarr-abcdefgh", run.parent / ".new.zarr-12345678"
+    for each in (folder, other, recent):
+        (each / "new" / "weights").mkdir(parents=True)
+    for each in (folder, other):
+        os.utime(each, (0, 0))
+    lca.train(problem(), run.parent / "new.zarr", iterations=3, batch_size=20, device="cpu")
+    assert not folder.exists()
+    assert other.exists()
+    assert recent.exists()  # another process may be creating the store at this moment
+    lca.allocate(run, problem(), device="cpu")
+    writer = open_run(run, "r+").allocation()
+    (run / "lca/train/lca/c/0/0.partial").touch()
+    AllocationWriter(writer).undo(0)
+    lca.allocate(run, problem(), device="cpu")
+    assert not (run / "lca/train/lca/c/0/0.partial").exists()
+    assert verify(run).findings == verify(run).remarks == []

@@ -135,6 +135,27 @@ def test_damaged_idx_file_is_reported(mnist_folder, damage):
         datasets.mnist(mnist_folder, False)
 
 
+@pytest.mark.parametrize(
+    ("part", "shape", "message"),
+    [
+        ("train-images-idx3", (5_100,), "is not a valid IDX file of unsigned bytes with 3 dimensions"),
+        ("train-labels-idx1", (5_100, 1), "is not a valid IDX file of unsigned bytes with 1 dimension"),
+        ("train-labels-idx1", (5_099,), "expected 5,100 labels, one for each image, found 5,099"),
+        ("t10k-labels-idx1", (21,), "expected 20 labels, one for each image, found 21"),
+    ],
+)
+def test_idx_files_of_another_shape_are_reported(mnist_folder, part, shape, message):
+    write_idx(mnist_folder / "MNIST" / "raw" / f"{part}-ubyte", np.zeros(shape))
+    with pytest.raises(LCAError, match=message):
+        datasets.mnist(mnist_folder, False)
+
+
+def test_an_unknown_home_directory_is_reported(monkeypatch):
+    monkeypatch.setenv("LCA_DATA", "~no-such-user/data")
+    with pytest.raises(LCAError, match="is ~no-such-user/data, but the home directory of this user is not known"):
+        datasets.mnist(None, False)
+
+
 def test_torchvision_downloads_the_data(tmp_path, mnist_folder, monkeypatch):
     class FakeMNIST:
         def __init__(self, root, download):
