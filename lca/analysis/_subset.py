@@ -91,7 +91,7 @@ class Subset(Result):
             f"Each subset is compared with the allocation over all {first.n_examples:,} examples.",
             "correlation: of the LCA of every parameter and iteration. correlation of totals: of each parameter's "
             "total LCA.",
-            "layer error %: Σ|subset − all| / Σ|all|, summed over the total LCA of the layers.",
+            "layer error %: Σ|subset − all| / Σ|all|, summed over layers, where each term is the total LCA of a layer.",
             "helping error: percentage of parameters that help over the subset minus the percentage over all examples.",
         ]
         iterations = [result.iterations for result in results]

@@ -56,7 +56,9 @@ def parse_size(text: str) -> dict[str, int]:
 @plot.command(short_help="Interactive page with all answers.")
 @runs_argument
 @name_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write: .html.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="HTML page to write (.html)."
+)
 @config_options(figures.Look, ["title", "colors"])
 def report(runs: Sequence[str], name: str, out: Path, **options: Any) -> None:
     """Write an interactive page about one or several runs.

@@ -46,8 +46,8 @@ class Film:
     fps: int = option(default=24, metavar="N", help="Frames per second.")
     every: int = option(default=1, metavar="N", help="Show every Nth iteration.")
     smooth: int = option(default=1, metavar="N", help="In each frame, show the mean LCA of the last N iterations.")
-    width: int = option(default=1280, metavar="PIXELS", help="Width, an even number of pixels.")
-    height: int = option(default=720, metavar="PIXELS", help="Height, an even number of pixels.")
+    width: int = option(default=1280, metavar="PIXELS", help="Width in pixels, an even number.")
+    height: int = option(default=720, metavar="PIXELS", help="Height in pixels, an even number.")
 
     def __post_init__(self) -> None:
         for name in ("fps", "every", "smooth"):

@@ -22,7 +22,7 @@ def require_recordable(named: Mapping[str, Tensor]) -> None:
             )
         if name.split(".")[-1] == "_flat_param":
             raise LCAError(
-                f"{name} is a shard of FullyShardedDataParallel, so no process can record all parameters",
+                f"{name} is sharded by FullyShardedDataParallel, so no process can record all parameters",
                 remedy="Train with DistributedDataParallel, or on one device.",
             )
         if tensor.requires_grad and tensor.is_complex():
@@ -41,12 +41,12 @@ def require_unchanged(model: nn.Module, chosen: Mapping[str, Tensor], frozen: Co
     for name, tensor in get_named_parameters(model).items():
         if name in frozen and tensor.requires_grad:
             raise LCAError(
-                f"{name} was frozen when recording began and now requires a gradient, so its motion is not recorded",
+                f"{name} was frozen when recording began and now requires a gradient, so its updates are not recorded",
                 remedy="Set requires_grad=True from the start, and add the parameter to the optimizer when its "
                 "training begins.",
             )
         if chosen.get(name, tensor) is not tensor:
             raise LCAError(
-                f"{name} was replaced after recording began, so its motion is not recorded",
+                f"{name} was replaced after recording began, so its updates are not recorded",
                 remedy="Start recording when the model has its final parameters.",
             )

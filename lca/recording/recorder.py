@@ -156,7 +156,7 @@ class Recorder:
         """Store scalars with the current iteration.
 
         Args:
-            **scalars: Numbers, or tensors without dimensions. A tensor is copied without waiting for its value.
+            **scalars: Numbers or zero-dimensional tensors. Tensors are copied without waiting for the device.
         """
         self._pending |= _detach(scalars)
 

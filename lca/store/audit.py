@@ -172,10 +172,10 @@ class Sample(NamedTuple):
 
 
 def count_drawn(n_candidates: int, fraction: float) -> int:
-    """Return the number of iterations to draw: a fraction of the candidates, but at least 20 if there are 200.
+    """Return the number of iterations to draw: a fraction of the candidates, but at least 20 of 200 or more.
 
-    If there are fewer candidates, at least a tenth of them and at least two are drawn. The minimum is lower because an
-    audited iteration costs as much as several others.
+    Of fewer than 200 candidates, at least a tenth are drawn, and at least two. The minimum is lower because auditing an
+    iteration costs as much as allocating several.
     """
     at_least = min(MIN_DRAWN, max(2, n_candidates // 10))
     return min(n_candidates, max(at_least, round(fraction * n_candidates)))

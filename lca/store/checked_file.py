@@ -31,7 +31,7 @@ class _HashingFile:
 def write_checked(path: Location, fill: Callable[[Any], object], previous: str = "") -> None:
     """Create or replace a file atomically. `fill` is called with a binary file and writes the content.
 
-    On a disk, the replaced file is kept under the name `previous` in the same folder, if one is given.
+    If `previous` is a name, the replaced file is kept under this name in the same folder. Object stores do not keep it.
     """
 
     def write(file: IO[bytes]) -> None:

@@ -169,7 +169,7 @@ def _end_before(run: Run, t: int) -> None:
         writer.finish()
     raise LCAError(
         f"training diverged: iteration {t - 1:,} made a parameter NaN or infinite. {run.path} is complete and ends "
-        f"with iterate {t - 1:,}, the last one that is finite",
+        f"with iterate {t - 1:,}, the last finite one",
         remedy="Lower the learning rate, or check the data and the loss for values that are not finite.",
     )
 

@@ -1,4 +1,4 @@
-"""User models: other dtypes, partial training, losses per token, and buffers."""
+"""User models: other dtypes, partial training, per-token losses, and buffers."""
 
 import copy
 import warnings
