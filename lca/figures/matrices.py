@@ -71,7 +71,7 @@ def _find_image_shape(n: int) -> tuple[int, int, int] | None:
 
 
 def _arrange_tiles(tiles: Places, columns: int) -> Places:
-    """Arrange tiles of shape (n, h, w) in a grid with this many columns, separated by blank rows and columns of pixels."""
+    """Arrange tiles of shape (n, h, w) in a grid with this many columns, separated by blank rows and columns."""
     n, h, w = tiles.shape
     rows = ceil_div(n, columns)
     grid = np.full((rows, columns, h + 1, w + 1), EMPTY)

@@ -69,6 +69,10 @@ class AllocationWriter:
             where, _ = self.allocation.place(name, block)
             self._write(name, where, ARRAYS[name][2])
 
+    def mark(self, block: int, done: bool) -> None:
+        """Store whether a block is done, because its mark was lost."""
+        self._write("blocks", block, int(done))
+
     def forget_checksums(self, row: int) -> None:
         """Mark the checksums in a row as unknown, because they cannot be read."""
         self.allocation.opened.stored_checksums[row] = 0

@@ -35,8 +35,9 @@ def check_allocation(allocation: Allocation, motion: NDArray[np.floating[Any]]) 
         for coordinates in find_missing_files(allocation.path / name, getattr(allocation, name))
     }
     small = _read_small_arrays(allocation)
-    done = allocation.read("blocks")
-    if allocation.complete and not done.all():
+    done, findings = _read_marks(allocation, prefix, writer)
+    yield from findings
+    if allocation.complete and not findings and not done.all():
         missing_blocks = pluralize(int((done == 0).sum()), "unfinished block")
         yield Finding(prefix, f"marked as complete, but has {missing_blocks}", writer.reopen)
     for block in np.flatnonzero(done).tolist():
@@ -72,6 +73,22 @@ def _check_checksums(allocation: Allocation, prefix: str, writer: AllocationWrit
             error = try_to_read(stored, row)
         if isinstance(error, str):
             yield Finding(f"{prefix}/checksums, block {row}", error, partial(writer.forget_checksums, row))
+
+
+def _read_marks(
+    allocation: Allocation, prefix: str, writer: AllocationWriter
+) -> tuple[NDArray[np.bool_], list[Finding]]:
+    """Return which blocks are marked as done, and the marks that are damaged or missing. Those count as not done."""
+    findings, n = [], len(allocation.blocks_of_run)
+    done, sealed = np.zeros(n, bool), allocation.opened.checksums.values[:n].any(axis=1)
+    for block in range(n):
+        mark = _read(allocation, "blocks", block)
+        done[block] = not isinstance(mark, str) and bool(mark)
+        if isinstance(mark, str) or (allocation.complete and sealed[block] and not mark):
+            what = mark if isinstance(mark, str) else "the mark of a finished block is missing"
+            repair = partial(writer.mark, block, bool(sealed[block]))
+            findings.append(Finding(f"{prefix}/blocks, block {block}", what, repair))
+    return done, findings
 
 
 def _read_small_arrays(allocation: Allocation) -> Values:

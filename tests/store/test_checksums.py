@@ -138,6 +138,16 @@ def test_checksums_that_cannot_be_read_are_repaired(allocated):
     assert verify(allocated).is_sound
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"damaged"), lambda file: file.unlink()])
+def test_a_lost_mark_of_a_block_is_restored_without_computing_it_again(allocated, damage):
+    damage(allocated / "lca/train/blocks/c/1")
+    (finding,) = verify(allocated, repair=True).findings
+    assert finding.where == "lca/train/blocks, block 1"
+    assert verify(allocated).is_sound
+    assert lca.open(allocated).allocation().read("blocks").tolist() == [1, 1]
+    assert lca.open(allocated).allocation().complete
+
+
 def test_a_run_resumed_by_another_process_has_all_checksums(tmp_path, problem):
     path = tmp_path / "run.zarr"
     with pytest.raises(ZeroDivisionError), lca.Recorder(path, problem().model) as recorder:
