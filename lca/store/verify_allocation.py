@@ -80,9 +80,11 @@ def _read_marks(
 ) -> tuple[NDArray[np.bool_], list[Finding]]:
     """Return which blocks are marked as done, and the marks that are damaged or missing. Those count as not done."""
     findings, n = [], len(allocation.blocks_of_run)
-    done, sealed = np.zeros(n, bool), allocation.opened.checksums.values[:n].any(axis=1)
+    done = np.zeros(n, bool)
+    sealed: NDArray[np.bool_] = (allocation.opened.checksums.values[:n] != 0).any(axis=1)
+    marks = _read(allocation, "blocks", slice(None))
     for block in range(n):
-        mark = _read(allocation, "blocks", block)
+        mark: Any = _read(allocation, "blocks", block) if isinstance(marks, str) else marks[block]
         done[block] = not isinstance(mark, str) and bool(mark)
         if isinstance(mark, str) or (allocation.complete and sealed[block] and not mark):
             what = mark if isinstance(mark, str) else "the mark of a finished block is missing"
