@@ -30,7 +30,7 @@ SIGNATURES = {
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of the function that raised an error, as part of the remedy.
+    """An argument that an error suggests passing to the function that raised it.
 
     str() returns the Python form: "overwrite=True", or "batch_size" if there is no value.
 

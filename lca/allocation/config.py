@@ -33,8 +33,8 @@ class AllocateConfig:
     )
     part_tolerance: float | None = option(
         default=None,
-        help="Largest estimated error of the parts allowed in an iteration: the difference from the next coarser "
-        "rule, as a fraction of Σ|A|. Iterations above the limit are refined.",
+        help="Maximum estimated error of the parts in an iteration, measured as the difference from the next coarser "
+        "rule relative to Σ|A|. Iterations above this limit are refined.",
         unset="no limit; 0.02 with the adaptive rule",
         metavar="FRACTION",
         group="Accuracy",

@@ -77,7 +77,7 @@ def learn_factors(steps: Steps, iterations: range, blocks: Blocks) -> list[float
 def _estimate_factor(curvature_share: float, part_estimate: float, intervals: int) -> float:
     """Return the ratio of the trapezoid's part error to the curvature share.
 
-    The part estimate of n subintervals is about the error of n/2. The error is assumed to be inversely proportional to
-    the number of subintervals, as it is at kinks.
+    The part estimate with n subintervals approximates the error with n/2. The error is assumed to be inversely
+    proportional to the number of subintervals, as it is at kinks.
     """
     return part_estimate * intervals / 2 / curvature_share

@@ -1,4 +1,4 @@
-"""Histograms of |LCA| with logarithmic bins, and statistics of heavy tails computed from them."""
+"""Histograms of |LCA| with logarithmic bins, and heavy-tail statistics computed from them."""
 
 from dataclasses import dataclass
 

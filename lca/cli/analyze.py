@@ -278,7 +278,7 @@ def analyze_prune(
 @analyze.command("all", short_help="Answers to all questions that apply.")
 @stack([*SHARED])
 def analyze_all(runs: Sequence[str], json_file: Path | None, **options: Any) -> None:
-    """Answer every question, except compare and trend, for which the runs contain the necessary data.
+    """Answer every question for which the runs contain the necessary data, except compare and trend.
 
     Reads each array only once where possible. Lists the questions that cannot be answered, and why.
 

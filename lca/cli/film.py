@@ -32,9 +32,10 @@ from lca.errors import UsageError
     help=f"Size of the film in pixels, two even numbers.  [default: {figures.Film().width}x{figures.Film().height}]",
 )
 def animation(path: str, name: str, out: Path, size: str | None, **options: Any) -> None:
-    """Draw the training as a film.
+    """Render the training as a film.
 
-    Each frame shows the LCA of every parameter in one iteration, with each tensor as a matrix, and the loss below.
+    Each frame shows the LCA of every parameter in one iteration, with each tensor drawn as a matrix, and the loss
+    curve below.
 
     \b
     lca plot animation run.zarr --iterations 0:220 --out training.mp4

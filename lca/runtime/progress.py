@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class _Lines(io.TextIOBase):
-    """A stream for tqdm that writes every state on a separate line of stderr."""
+    """A stream for tqdm that writes every progress update on a line of its own to stderr."""
 
     def write(self, text: str) -> int:
         if text.strip():

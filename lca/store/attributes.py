@@ -31,7 +31,7 @@ class SplitAttributes(TypedDict, total=False):
 
 
 class InitialAttributes(TypedDict, total=False):
-    """The iterate of another run from which a training started."""
+    """The iterate of another run from which training started."""
 
     run: Required[str]
     iterate: Required[Count]
@@ -155,7 +155,7 @@ def read_attributes(zarr_attributes: Mapping[str, Any], kind: type) -> dict[str,
 
 
 def require_consistent(attributes: Mapping[str, Any], T: int) -> None:
-    """Raise ValueError if attributes of an allocation, each of which is valid, do not fit together.
+    """Raise ValueError if valid attributes of an allocation are inconsistent with each other.
 
     `T` is the number of iterations of the run.
     """
@@ -163,13 +163,13 @@ def require_consistent(attributes: Mapping[str, Any], T: int) -> None:
     if len(chosen) != 3 or chosen[2] < 1 or not chosen[0] <= chosen[1] <= T:
         raise ValueError(f"the attribute iterations has the invalid value {chosen}")
     if len(set(classes)) != len(classes) or len(attributes.get("class_names", classes)) != len(classes):
-        raise ValueError("the attributes classes and class_names do not fit together")
+        raise ValueError("the attributes classes and class_names are inconsistent")
     if audit := attributes.get("audit_result"):
         n, strata = len(audit["iterations"]), range(-1, len(audit["strata"]))
         lists = [values for name, values in audit.items() if isinstance(values, list) and name != "strata"]
         fit = all(len(values) == n for values in lists) and all(h in strata for h in audit["stratum"])
         if not fit or any(t >= T for t in audit["iterations"]):
-            raise ValueError("the parts of the attribute audit_result do not fit together")
+            raise ValueError("the parts of the attribute audit_result are inconsistent")
 
 
 def find_fault(value: Any, kind: Any, name: str = "") -> str:

@@ -193,7 +193,7 @@ def _find_data_dir(data_dir: Path | None) -> Path:
         return data_dir.expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"the folder of the data is {data_dir}, but the home directory of this user is not known",
+            f"the data folder is {data_dir}, but this user's home directory is unknown",
             remedy=("Set the environment variable LCA_DATA or ", Argument("data_dir"), " to a full path."),
         ) from error
 

@@ -152,7 +152,7 @@ def test_idx_files_of_another_shape_are_reported(mnist_folder, part, shape, mess
 
 def test_an_unknown_home_directory_is_reported(monkeypatch):
     monkeypatch.setenv("LCA_DATA", "~no-such-user/data")
-    with pytest.raises(LCAError, match="is ~no-such-user/data, but the home directory of this user is not known"):
+    with pytest.raises(LCAError, match="is ~no-such-user/data, but this user's home directory is unknown"):
         datasets.mnist(None, False)
 
 
