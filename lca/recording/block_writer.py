@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -91,8 +90,7 @@ class BlockWriter:
             raise error
 
     def _work(self) -> None:
-        _lower_priority()
-        with ThreadPoolExecutor(os.cpu_count(), initializer=_lower_priority) as pool, asyncio.Runner() as runner:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(pool)
             while (job := self._jobs.get()) is not None:
                 try:
@@ -152,9 +150,3 @@ def _has_changed(a: Floats, b: Floats) -> bool:
     a, b = (x.view(f"u{x.itemsize}") for x in (a, b))
     step = max(1, len(a) // 1000)
     return not np.array_equal(a[::step], b[::step]) or not np.array_equal(a, b)
-
-
-def _lower_priority() -> None:
-    """Give the current thread the lowest priority, so that it uses only the cores that training leaves idle."""
-    if sys.platform == "linux":  # on other systems this would affect the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
