@@ -199,8 +199,9 @@ class CheckedStore(WrapperStore[Any]):
         return {at: written.pop(key) for key in list(written) if (at := files.locate(key))}
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        content = await self._store.get(key, prototype, byte_range)
         array, is_chunk, _ = key.partition("/c/")
+        self.location.require_plain_below(key)
+        content = await self._store.get(key, prototype, byte_range)
         expected_to_exist = not is_chunk or array.rpartition("/")[2] == NAME
         for delay in self.location.retry_s if content is None and expected_to_exist else ():
             await asyncio.sleep(delay)
@@ -235,6 +236,7 @@ class CheckedStore(WrapperStore[Any]):
         return "not the one that was written" if reads_end and _read_checksum(content) != expected else ""
 
     async def set(self, key: str, value: Any) -> None:
+        self.location.require_plain_below(key)
         await self._store.set(key, value)
         if "/c/" in key:
             self.state.written[key] = _read_checksum(value)

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from lca.errors import Argument, LCAError, UsageError
 from lca.store.locks import Lock
-from lca.store.plain_files import find_special_files, require_plain_file, require_plain_folder
+from lca.store.plain_files import find_special_files, require_plain_below, require_plain_file, require_plain_folder
 
 ROOT = "zarr.json"  # its presence makes a folder or a URL a store
 # Written before ROOT, and possibly left behind by a crash.
@@ -142,6 +142,10 @@ class Local:
         """Raise LCAError if the store contains links, pipes or devices, except among its chunks."""
         require_plain_folder(self.path)
 
+    def require_plain_below(self, name: str) -> None:
+        """Raise LCAError if a file in the store, or a folder on the way to it, is a link, a pipe or a device."""
+        require_plain_below(self.path, name)
+
     def find_special_files(self) -> dict[str, str]:
         """Return a description of every link, pipe and device below this location, by its relative path."""
         return {path.relative_to(self.path).as_posix(): kind for path, kind in find_special_files(self.path)}
@@ -230,6 +234,9 @@ class Remote:
         return nullcontext()
 
     def require_plain(self) -> None:
+        """Do nothing: an object store has no links."""
+
+    def require_plain_below(self, name: str) -> None:
         """Do nothing: an object store has no links."""
 
     def find_special_files(self) -> dict[str, str]:

@@ -19,6 +19,16 @@ def require_plain_file(path: Path) -> None:
             raise LCAError(str(path), expected="a file or a folder", found=kind, remedy=remedy)
 
 
+def require_plain_below(folder: Path, name: str) -> None:
+    """Raise LCAError if a file, or a folder on the way to it, is a link, a pipe or a device.
+
+    `name` is the path of the file relative to `folder`.
+    """
+    for part in name.split("/"):
+        folder /= part
+        require_plain_file(folder)
+
+
 def require_plain_folder(folder: Path) -> None:
     """Raise LCAError if the store in this folder contains links, pipes or devices, except among its chunks."""
     for path, _ in find_special_files(folder, with_chunks=False):

@@ -8,6 +8,7 @@ from shell import call
 
 import lca
 from lca.errors import LCAError
+from lca.store.allocation_writer import AllocationWriter
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter
 
@@ -64,10 +65,25 @@ def test_links_and_pipes_among_the_chunks_are_found(run, precious):
     chunk.symlink_to(precious / "file")
     (finding,) = lca.verify(run).findings
     assert (finding.where, finding.what.partition(",")[0]) == ("weights/c/0/1", "a link")
+    with pytest.raises(LCAError, match="weights/c/0/1: expected a file or a folder, found a link"):
+        lca.open(run).iterates(1)
     chunk.unlink()
     os.mkfifo(chunk)
+    with pytest.raises(LCAError, match="weights/c/0/1: expected a file or a folder, found a pipe or a device"):
+        lca.open(run).iterates(1)
     (finding,) = lca.verify(run, repair=True).findings
     assert (finding.where, finding.what.partition(",")[0]) == ("weights/c/0/1", "a pipe or a device")
+
+
+def test_a_linked_folder_of_chunks_is_neither_read_nor_written(run, precious, problem):
+    lca.allocate(run, problem(), **ALLOCATE)
+    shutil.rmtree(run / "lca/train/lca/c/0")
+    (run / "lca/train/lca/c/0").symlink_to(precious)
+    with pytest.raises(LCAError, match="lca/train/lca/c/0: expected a file or a folder, found a link"):
+        lca.open(run).allocation().read("lca")
+    with pytest.raises(LCAError, match="lca/train/lca/c/0: expected a file or a folder, found a link"):
+        AllocationWriter(open_run(run, "r+").allocation()).undo(0)
+    assert sorted(path.name for path in precious.iterdir()) == ["file"]
 
 
 def test_the_store_itself_may_be_a_link(run, tmp_path, problem):
