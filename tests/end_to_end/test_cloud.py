@@ -103,6 +103,8 @@ def test_run_resumed_after_kill_has_the_same_bytes(bucket, tmp_path):
     assert (interrupted.status, interrupted.n_iterations < 500) == ("training", True)
     call(*arguments, place, "--resume")
     assert lca.open(place).status == "complete"
+    # Only a local store keeps the state before the last one, if the training took more than a second.
+    (tmp_path / "run.zarr/weights/state-before.pt").unlink(missing_ok=True)
     assert read_files(place, "weights") == read_files(tmp_path / "run.zarr", "weights")
     assert "already complete" in call(*arguments, place, "--resume").stderr
 
