@@ -178,7 +178,7 @@ def _open_together(
     workers.wait(Phase.OPENED)
     # Each process has already compared its data with the run if the run describes this split.
     if config.split not in run.attributes.get("splits", {}):
-        require_same_data_everywhere(workers, problem.split(config.split))
+        require_same_data_everywhere(workers, problem.split(config.split), config.split)
     return remarks
 
 

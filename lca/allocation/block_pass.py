@@ -11,10 +11,8 @@ from lca.allocation.steps import Arrival, Step
 from lca.allocation.task import Task
 from lca.allocation.write_behind import BlockRows, WriteBehind
 from lca.runtime.workers import Phase
-from lca.store.chunks import BLOCK
+from lca.store import chunks
 from lca.store.schema import Status
-
-PARTIAL_S = 30.0  # seconds after which a block of more than BLOCK iterations is saved before it is complete
 
 
 class BlockPass:
@@ -64,7 +62,7 @@ class BlockPass:
             if team.stop.name:
                 writer.save(rows)
                 team.raise_if_stopped()
-            if len(span) > BLOCK and time.monotonic() - saved >= PARTIAL_S:
+            if len(span) > chunks.BLOCK and time.monotonic() - saved >= chunks.PARTIAL_S:
                 writer.save(rows)
                 saved = time.monotonic()
         writer.write(rows)

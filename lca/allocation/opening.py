@@ -71,11 +71,11 @@ def require_same_first_loss(allocation: Allocation, t: int, loss: float) -> None
         )
 
 
-def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset) -> None:
+def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset, split: str) -> None:
     """Raise LCAError if the processes have different data, for example because a dataset is divided among them."""
     if team.size == 1:
         return
-    own = [count_examples(data), compute_digest(data)]
+    own = [count_examples(data), compute_digest(data, split)]
     if team.first:
         team.publish("data", own)
         team.add(Phase.DATA)

@@ -152,8 +152,8 @@ def synchrony(
         layers share, summed over all pairs, and both numbers after random shifts.
 
     Raises:
-        LCAError: If the run has no such allocation, the allocation does not have three successive usable iterations, or
-            no layer has a peak.
+        LCAError: If the run has no such allocation, the allocation does not have three consecutive usable iterations,
+            or no layer has a peak.
         UsageError: If there are fewer than two repeats, or no shifts.
 
     Example:
@@ -190,7 +190,8 @@ def _find_series(peaks: Counts, shifts: Sequence[int], repeats: int, seed: int) 
 def _require_successive_iterations(allocation: Allocation, chosen: Iterations) -> None:
     if not np.any(chosen.mask[:-2] & chosen.mask[1:-1] & chosen.mask[2:]):
         raise LCAError(
-            f"{allocation.path} has no three successive usable iterations, but a peak needs two neighbors",
+            f"{allocation.path} does not have three consecutive usable iterations, and a peak needs a neighbor on each "
+            "side",
             remedy=("Allocate all iterations with ", allocation.remake(), ". The run must have at least three."),
         )
 
@@ -283,7 +284,8 @@ def _describe(results: Sequence[Synchrony]) -> list[str]:
     first = results[0]
     repeats, shifts = len(first.series["LCA"].baseline), ", ".join(f"{s:+d}" if s else "0" for s in first.shifts)
     notes = [
-        f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of all {len(first.layers)} layers.",
+        f"synchronized: iterations that are among the {N_PEAKS} deepest peaks of each of the {len(first.layers)} "
+        "layers.",
         f"shared: iterations that are among the {N_PEAKS} deepest peaks of both layers of a pair.",
         f"chance: each layer is shifted in time by a random choice of {shifts} iterations, not all by the same "
         f"amount, {repeats:,} times.",

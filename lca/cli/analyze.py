@@ -205,7 +205,7 @@ add_question(
         "seed": "Random seed for the shifts.",
     },
 )
-@click.option("--without-0", is_flag=True, help="Shift every layer by at least one iteration for the chance levels.")
+@click.option("--without-0", is_flag=True, help="For the chance levels, shift every layer by at least one iteration.")
 def analyze_synchrony(runs: Sequence[str], json_file: Path | None, without_0: bool, **options: Any) -> None:
     """Show whether the layers learn in the same iterations more often than by chance.
 

@@ -31,8 +31,8 @@ class Shell(click.Group):
             if str(error) != NO_THREAD:
                 raise
             raise click.ClickException(
-                "the system allows no more threads or processes. Everything that was completed before is kept. Close "
-                "other programs or raise the limit (`ulimit -u`), and try again"
+                "the system allows no more threads or processes. Everything completed so far is kept. Close other "
+                "programs or raise the limit (`ulimit -u`), and try again"
             ) from error
         except SystemExit as error:  # from the user's code: the exit status of a command is its own
             raise click.ClickException(f"the program was ended by sys.exit({error.code!r}) in user code") from error
@@ -42,7 +42,7 @@ def describe_system_error(error: OSError) -> str:
     """Return the message for an error of the operating system, such as a full disk, with the file that it concerns."""
     reason = DISK_PROBLEMS.get(error.errno or 0) or (error.strerror or str(error)).lower()
     where = f": {error.filename}" if error.filename else ""
-    return f"{reason}{where}. Everything that was completed before is kept"
+    return f"{reason}{where}. Everything completed so far is kept"
 
 
 def render(step: Step) -> str:

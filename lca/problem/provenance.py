@@ -16,7 +16,7 @@ from lca.problem.streaming import StreamedDataset, count_examples, iterate_piece
 from lca.store.run import Run
 
 
-def compute_digest(data: "Batch | StreamedDataset", split: str = "unnamed") -> str:
+def compute_digest(data: "Batch | StreamedDataset", split: str) -> str:
     """Return the SHA-256 digest of a split, whose name is for errors.
 
     It covers the number of examples and the path, dtype, example shape and bytes of each tensor. It does not depend on

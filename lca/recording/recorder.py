@@ -22,7 +22,7 @@ from lca.recording.endpoints import Endpoints
 from lca.recording.recordable import require_recordable, require_unchanged
 from lca.recording.staging import Staging
 from lca.recording.step_hooks import unwrap, watch_steps
-from lca.store.chunks import BLOCK
+from lca.store import chunks
 from lca.store.names import require_name
 from lca.store.parameters import ParameterTable
 from lca.store.paths import Location, locate
@@ -31,9 +31,7 @@ from lca.store.run_writer import RunWriter, create_run
 
 # The number of iterates and the state for resuming are stored at the end of a block, but at most once per COMMIT_S
 # seconds, and rarely enough to take at most the fraction COMMIT_SHARE of the time.
-# A block of more than 64 iterates is written and stored before it is full if the last time was PARTIAL_S seconds ago.
 COMMIT_S = 1.0
-PARTIAL_S = 30.0
 COMMIT_SHARE = 0.05
 
 Scalar = float | Tensor
@@ -215,10 +213,11 @@ class Recorder:
         self._staging.take(self._buffer[self._n_rows])
         self._n_rows += 1
         self.n_iterates += 1
-        age = time.monotonic() - self._committed
-        if self.n_iterates % self._length == 0 or (self._length > BLOCK and age >= PARTIAL_S):
+        age, rarely = time.monotonic() - self._committed, self._writer.commit_s / COMMIT_SHARE
+        is_overdue = self._length > chunks.BLOCK and age >= max(chunks.PARTIAL_S, rarely)
+        if is_overdue or self.n_iterates % self._length == 0:
             self._write_rows()
-            if age >= max(COMMIT_S, self._writer.commit_s / COMMIT_SHARE):
+            if age >= max(COMMIT_S, rarely):
                 self._commit()
             self._buffer = self._writer.buffer()
 

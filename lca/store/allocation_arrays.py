@@ -18,11 +18,11 @@ class AllocationArrays:
 
     Args:
         group: The group of the allocation.
-        where: Its location, for errors.
+        where: Location of the allocation, for error messages.
         attributes: Metadata of the allocation.
         sizes: The length of each dimension.
         block_length: Number of iterations in a block.
-        remedy: Remedy of errors about damaged arrays.
+        remedy: What error messages about damaged arrays suggest.
     """
 
     def __init__(

@@ -36,6 +36,7 @@ class AllocationWriter:
     def write_iteration(self, t: int, values: Mapping[str, Any]) -> None:
         """Replace the values of iteration t in a finished block. `values` maps the names of arrays to values."""
         row, _ = self.allocation.blocks_of_run.locate(t)
+        self.allocation.opened.checksums.refresh([row])
         self.allocation.opened.checksums.forget([row])
         for name, value in values.items():
             self._write(name, (slice(None), t) if name == "lca" else t, value)

@@ -24,7 +24,7 @@ Losses = dict[str, float | None]
 
 
 class SplitAttributes(TypedDict, total=False):
-    """What is known of a split of the data."""
+    """What a run stores about a split of the data."""
 
     examples: Required[Count]
     sha256: Required[str]

@@ -100,44 +100,39 @@ class StoredLedger(Ledger):
         if self.values.shape != expected:
             raise ValueError(f"expected shape {expected}, found {self.values.shape}")
 
+    def refresh(self, rows: list[int]) -> None:
+        """Read the checksums in these rows again, because another process may have written their files."""
+        for row in rows:
+            self.values[row] = self.stored[row]
+
     def forget(self, rows: list[int]) -> None:
         """Set the checksums in these rows to 0, because their files are about to change."""
         for row in rows:
-            before = np.asarray(self.stored[row])  # read again, because another process may have written the block
-            if before.any():
-                self._before[row] = before
-                self.stored[row] = 0
-            self.values[row] = 0
+            self._before[row] = self.values[row].copy()
+            if self.values[row].any():
+                self.values[row] = self.stored[row] = 0
 
     def record(self, rows: list[int]) -> None:
-        """Store the checksums of the files that were written in these rows, and of those that did not change."""
+        """Store the checksums of the files in these rows, of which some were written since the call of `forget`."""
         for row in rows:
-            self.values[row] = self._before.pop(row, 0)
-        for at, checksum in checked_store(self.stored).collect(self.files).items():
-            self.values[at] = checksum
-        for row in rows:
-            self._complete(self.values[row], row)
-            self.stored[row] = self.values[row]
+            self.values[row] = self.stored[row] = self._find_row(row, self._before.pop(row))
 
-    def extend(self, n_rows: int, written: dict[tuple[int, int], int]) -> None:
-        """Append rows until there are `n_rows`, and remove the checksums that belong to them from `written`."""
+    def extend(self, n_rows: int) -> None:
+        """Append rows until there are `n_rows`, with the checksums of their files."""
         begin = self.stored.shape[0]
         if n_rows > begin:
-            rows = np.zeros((n_rows - begin, self.files.width), np.uint32)
-            for row, column in [at for at in written if at[0] < n_rows]:
-                checksum = written.pop((row, column))
-                if row >= begin:
-                    rows[row - begin, column] = checksum
-            for row, values in enumerate(rows, begin):
-                self._complete(values, row)
+            unknown = np.zeros(self.files.width, np.uint32)
+            rows = np.array([self._find_row(row, unknown) for row in range(begin, n_rows)])
             self.stored.resize((n_rows, self.files.width))
             self.stored[begin:] = rows
             self.values = np.concatenate([self.values[:begin], rows])
 
-    def _complete(self, values: Checksums, row: int) -> None:
-        """Read the missing checksums of a row from its files, which an interrupted process has written."""
-        for column in np.flatnonzero(values == 0):
-            values[column] = checked_store(self.stored).read_checksum(self.files.key(row, int(column)))
+    def _find_row(self, row: int, before: Checksums) -> Checksums:
+        """Return the checksums of the files in a row. `before` contains those of the files that did not change."""
+        store = checked_store(self.stored)
+        keys = [self.files.key(row, column) for column in range(self.files.width)]
+        found = [store.take_checksum(key, int(old)) for key, old in zip(keys, before, strict=True)]
+        return np.array(found, np.uint32)
 
     def truncate(self, n_rows: int) -> None:
         """Remove all rows after the first `n_rows`."""
@@ -156,9 +151,9 @@ class _State:
     """What a CheckedStore knows, shared with its copies.
 
     Attributes:
-        ledgers: The known checksums, by the path of the group.
+        ledgers: The known checksums: of "weights", of "training", and of each allocation, by the path of its group.
         chunk_bytes: The size of an uncompressed chunk of each array that is compressed with Blosc, by its path.
-        written: The checksums of the files that were written since they were last collected, by key.
+        written: The checksums of the files that were written and whose checksums are not stored yet, by key.
     """
 
     ledgers: dict[str, Ledger] = field(default_factory=dict)
@@ -185,27 +180,28 @@ class CheckedStore(WrapperStore[Any]):
             return self.state.written[key]
         return next((found for ledger in self.state.ledgers.values() if (found := ledger.find(key))), 0)
 
-    def read_checksum(self, key: str) -> int:
-        """Read the checksum at the end of a file. Return 0 if there is no such file."""
+    def take_checksum(self, key: str, before: int = 0) -> int:
+        """Return the checksum of a file that was written through this store, and forget it.
+
+        Of another file, return `before` if it is known, and otherwise the checksum at its end, or 0 if it is missing.
+        """
+        if known := self.state.written.pop(key, 0) or before:
+            return known
         try:
             with (self.location / key).open() as file:
                 return int.from_bytes(file.read()[-4:], "little")
         except FileNotFoundError:
             return 0
 
-    def collect(self, files: FileTable) -> dict[tuple[int, int], int]:
-        """Return the checksums of the files of a table that were written since the last call, by row and column."""
-        written = self.state.written
-        return {at: written.pop(key) for key in list(written) if (at := files.locate(key))}
-
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         array, is_chunk, _ = key.partition("/c/")
         self.location.require_plain_below(key)
         content = await self._store.get(key, prototype, byte_range)
         expected_to_exist = not is_chunk or array.rpartition("/")[2] == NAME
-        for delay in self.location.retry_s if content is None and expected_to_exist else ():
-            await asyncio.sleep(delay)
-            content = content or await self._store.get(key, prototype, byte_range)
+        for delay in self.location.retry_s if expected_to_exist else ():
+            if content is None:
+                await asyncio.sleep(delay)
+                content = await self._store.get(key, prototype, byte_range)
         if not is_chunk:
             if content is not None and len(content) > MAX_METADATA_BYTES:
                 raise ValueError(f"{key} has {len(content):,} bytes, and at most {MAX_METADATA_BYTES:,} are allowed")

@@ -26,6 +26,7 @@ CHUNK_PARAMETERS = 16_384
 BLOCK = 64
 LONGEST_BLOCK = MAX_BLOCK
 SMALL_BLOCK_BYTES = 2**20
+PARTIAL_S = 30.0  # seconds after which a block of more than BLOCK iterations is written before it is complete
 BLOCK_BYTES = 256 * 2**20
 
 # Errors of the operating system that say nothing about the store.
@@ -203,7 +204,7 @@ def read_part(array: Array, where: Any, name: str, remedy: Remedy = "") -> NDArr
 def open_array(
     group: zarr.Group, name: str, where: str, remedy: Remedy, form: ArrayFormat, block: int | None = None
 ) -> Array:
-    """Return an array of a group. Raise DamagedError if its metadata are damaged or it has another format.
+    """Return an array of a group. Raise DamagedError if its metadata are damaged or not in this format.
 
     `block` is the number of iterations or iterates in a chunk.
     """

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lca.errors import LCAError, UsageError
-
-LARGEST = 10**11  # elements of a tensor
+from lca.store.schema import LARGEST
 
 Kind = Literal["kernel", "bias", "norm"]
 

@@ -13,7 +13,7 @@ CHUNKS = "c"  # the folder of an array's chunks
 
 def require_plain_file(path: Path) -> None:
     """Raise LCAError if the path is neither a file nor a folder, but a link, a pipe or a device."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         if kind := _describe(path.lstat().st_mode):
             remedy = "Remove it, or restore the store from a backup."
             raise LCAError(str(path), expected="a file or a folder", found=kind, remedy=remedy)

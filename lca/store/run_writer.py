@@ -5,7 +5,7 @@ therefore never leaves data that look finished but are not.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,6 @@ class RunWriter:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._written: dict[tuple[str, ...], dict[tuple[int, int], int]] = {}
 
     @contextmanager
     def lock(self, allocation: str = "") -> Iterator[None]:
@@ -92,40 +91,29 @@ class RunWriter:
         for name in training.keys() - set(group.array_keys()):
             require_name("name of a training scalar", name)
             SCALARS.create(group, name, (self.run.n_iterations,), (SCALARS_CHUNK,))[:] = NAN
-        for name, array in self.run.training.items():
+        arrays = self.run.training
+        for name, array in arrays.items():
             array.resize((T,))
             if name in training:
                 array[T - len(training[name]) :] = training[name]
-        self._record_weights(n_iterates // self.run.blocks.length)
-        self.set_attributes(iterates=n_iterates, training_checksums=self._add_training(T // SCALARS_CHUNK))
+        weights_checksums(self.run.weights).extend(n_iterates // self.run.blocks.length)
+        checksums = self._find_training_checksums(arrays, T // SCALARS_CHUNK)
+        self.set_attributes(iterates=n_iterates, training_checksums=checksums)
 
-    def _record_weights(self, n_blocks: int) -> None:
-        """Store the checksums of the files of the first `n_blocks` blocks of iterates, which are final."""
-        ledger = weights_checksums(self.run.weights)
-        ledger.extend(n_blocks, self._collect(ledger.files))
-
-    def _add_training(self, n_files: int) -> dict[str, list[int]]:
-        """Return the checksums of the first `n_files` files of each training scalar."""
-        arrays = self.run.training
-        files = FileTable((array, 0) for array in arrays.values())
-        written, store = self._collect(files), checked_store(self.run.group)
-        found = {name: list(self.run.attributes.get("training_checksums", {}).get(name, [])) for name in arrays}
-        for column, values in enumerate(found.values()):
-            for row in range(len(values), n_files):
-                values.append(written.pop((row, column), 0) or store.read_checksum(files.key(row, column)))
+    def _find_training_checksums(self, names: Iterable[str], n_files: int) -> dict[str, list[int]]:
+        """Return the checksums of the first `n_files` files of each of these training scalars."""
+        store, known = checked_store(self.run.group), self.run.attributes.get("training_checksums", {})
+        found = {name: known.get(name, [])[:n_files] for name in names}
+        for name, checksums in found.items():
+            new = range(len(checksums), n_files)
+            checksums += [store.take_checksum(f"training/{name}/c/{file}") for file in new]
         return found
-
-    def _collect(self, files: FileTable) -> dict[tuple[int, int], int]:
-        """Return the checksums of the files of a table that were written and whose checksums are not stored yet."""
-        written = self._written.setdefault(tuple(files.columns), {})
-        written |= checked_store(self.run.group).collect(files)
-        return written
 
     def truncate(self, n_iterates: int) -> None:
         """Mark the run as unfinished. Delete the iterates after the first `n_iterates`, and all half-written files."""
         T = max(n_iterates - 1, 0)
         known = self.run.attributes.get("training_checksums", {})
-        kept = {name: values[: T // SCALARS_CHUNK] for name, values in known.items()}
+        kept = {name: checksums[: T // SCALARS_CHUNK] for name, checksums in known.items()}
         self.set_attributes(iterates=n_iterates, status="training", training_checksums=kept)
         self.run.weights.resize((self.run.parameters.size, n_iterates))
         weights_checksums(self.run.weights).truncate(n_iterates // self.run.blocks.length)
@@ -138,14 +126,14 @@ class RunWriter:
         self.run.training[name][file * SCALARS_CHUNK : (file + 1) * SCALARS_CHUNK] = NAN
         checksums = self.run.attributes.get("training_checksums", {})
         if file < len(checksums.get(name, [])):
-            key = f"training/{name}/c/{file}"
-            checksums[name][file] = checked_store(self.run.group).read_checksum(key)
+            checksums[name][file] = checked_store(self.run.group).take_checksum(f"training/{name}/c/{file}")
         self.set_attributes(training_checksums=checksums)
 
     def finish(self) -> None:
         """Mark the run as complete."""
-        self._record_weights(len(self.run.iterate_blocks))
-        checksums = self._add_training(ceil_div(self.run.n_iterations, SCALARS_CHUNK))
+        weights_checksums(self.run.weights).extend(len(self.run.iterate_blocks))
+        n_files = ceil_div(self.run.n_iterations, SCALARS_CHUNK)
+        checksums = self._find_training_checksums(self.run.training, n_files)
         consolidated.write(self.run.path)
         self.run.attributes |= {"status": "complete", "training_checksums": checksums}
         as_consolidated = zarr.open_group(self.run.path.zarr_store(), mode="r+")

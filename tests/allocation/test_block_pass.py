@@ -135,3 +135,33 @@ def test_progress_shows_how_many_iterations_are_refined(run, problem, capsys):
     assert (intervals > 2).sum() > 50
     lca.allocate(run, problem(), **CONFIG, tolerance=1.0, progress=True, name="unrefined", total_tolerance=1.0)
     assert "refined" not in capsys.readouterr().err
+
+
+def test_a_long_block_is_stored_before_it_is_complete(tmp_path, problem, monkeypatch):
+    """The process dies during the 31st of these stores, so 30 iterations need not be computed again."""
+    monkeypatch.setattr("lca.store.chunks.LONGEST_BLOCK", 1024)
+    path = tmp_path / "run.zarr"
+    lca.train(problem(), path, batch_size=20, iterations=100, learning_rate=0.1, device="cpu")
+    lca.allocate(path, problem(), AllocateConfig(name="whole", **CONFIG))
+    calls, write = [], AllocationWriter.write_block
+
+    def die(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 31:
+            raise KeyboardInterrupt
+        write(*arguments, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr("lca.store.chunks.PARTIAL_S", 0)
+        context.setattr(AllocationWriter, "write_block", die)
+        with pytest.raises(KeyboardInterrupt):
+            lca.allocate(path, problem(), AllocateConfig(**CONFIG))
+    assert lca.open(path).allocation("train").n_allocated == 30
+    passes, original = [], FullGradient._evaluate
+    monkeypatch.setattr(FullGradient, "_evaluate", lambda *a: passes.append(1) or original(*a))
+    lca.allocate(path, problem(), AllocateConfig(**CONFIG))
+    assert len(passes) == PREFLIGHT + 1 + 2 * 70
+    whole, continued = read(path, "whole"), read(path)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], continued[name], err_msg=name)
+    assert lca.verify(path).findings == []

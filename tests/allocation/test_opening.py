@@ -96,14 +96,14 @@ def test_process_with_different_data_is_refused():
     """Some datasets give every process only its own part of the examples."""
     store, whole = workers_module._Alone(), (torch.arange(10.0), torch.arange(10))
     one, two = Workers(store, 0, 2), Workers(store, 1, 2)
-    require_same_data_everywhere(one, whole)
-    require_same_data_everywhere(two, tuple(x.clone() for x in whole))
+    require_same_data_everywhere(one, whole, "train")
+    require_same_data_everywhere(two, tuple(x.clone() for x in whole), "train")
     for part, found in (
         (tuple(x[:5] for x in whole), r"found 5 examples\."),
         (tuple(x.flip(0) for x in whole), "found 10 examples with different values"),
     ):
         with pytest.raises(LCAError, match=f"process 1 of 2: expected the same 10 examples as in the first.*{found}"):
-            require_same_data_everywhere(two, part)
+            require_same_data_everywhere(two, part, "train")
 
 
 def test_an_allocation_is_not_continued_with_another_loss(run, problem):

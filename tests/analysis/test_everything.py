@@ -76,7 +76,7 @@ def test_partial_allocation_is_analyzed(tmp_path):
     status[::10] = 1
     add_allocation(run, "some", made["lca"], status=status)
     found = everything(run, name="some")
-    assert "no three successive usable iterations" in str(found.unanswered["synchrony"])
+    assert "does not have three consecutive usable iterations" in str(found.unanswered["synchrony"])
     crossings = str(found.unanswered["crossings of the gradient"])
     assert "name='some', gradient_signs=True, overwrite=True)" in crossings
     assert found.answers["helping"].iterations.n == 7

@@ -126,7 +126,7 @@ def test_excluded_iterations_are_not_peaks(tmp_path):
 
 def test_missing_requirements_are_reported(tmp_path):
     run = make_run(tmp_path / "run.zarr", np.zeros((7, 9)), status=[1, 1, 0] * 3)
-    with pytest.raises(LCAError, match="no three successive usable iterations"):
+    with pytest.raises(LCAError, match="does not have three consecutive usable iterations"):
         synchrony(run)
     lca = np.tile([0, -1, 0], (7, 3))
     run = make_run(tmp_path / "other.zarr", lca, motion_norm=np.ones((9, 4)), gradient_norm=np.ones((10, 4)))

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from torch import nn
 import lca
 from lca.errors import LCAError
 from lca.model.parameters import get_fixed_tensors
+from lca.problem import provenance
 from lca.problem import streaming as stream
-from lca.problem.provenance import compute_digest, describe_fixed
+from lca.problem.provenance import describe_fixed
 from lca.problem.streaming import StreamedDataset, read_dataset
+
+compute_digest = partial(provenance.compute_digest, split="train")
 
 CPU = lca.AllocateConfig(device="cpu", audit=0)
 

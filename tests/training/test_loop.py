@@ -15,6 +15,7 @@ from lca.errors import Interrupted, LCAError, UsageError
 from lca.model.parameters import flatten
 from lca.problem.losses import cross_entropy
 from lca.recording import resume_state
+from lca.recording.block_writer import BlockWriter
 from lca.store.run import open_run
 from lca.training.batch_order import draw_indices
 
@@ -193,6 +194,38 @@ def test_resume_after_an_exception_starts_from_the_last_state(tmp_path, problem,
     assert (state["iterates"] if state else 0) == call // 64 * 64
     lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(), resume=True)
     assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
+
+
+@pytest.fixture
+def long_blocks(monkeypatch):
+    """Blocks of up to 1,024 iterates, as outside the tests, which are stored after every iterate."""
+    monkeypatch.setattr("lca.store.chunks.LONGEST_BLOCK", 1024)
+    monkeypatch.setattr("lca.store.chunks.PARTIAL_S", 0)
+
+
+def test_a_long_block_is_stored_before_it_is_full(tmp_path, problem, often, long_blocks, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr("lca.store.chunks.PARTIAL_S", 1e9)
+        whole = lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
+    assert whole.blocks.length == 1024
+    stopped = lca.Problem(noisy(), ActAt(150, lambda: 1 / 0), problem().train, problem().val, name="small")
+    with pytest.raises(ZeroDivisionError):
+        lca.train(stopped, tmp_path / "run.zarr", config())
+    assert resume_state.load(open_run(tmp_path / "run.zarr"))["iterates"] == 150
+    resumed = lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(), resume=True)
+    assert torch.equal(recorded(tmp_path / "run.zarr"), recorded(tmp_path / "whole.zarr"))
+    for name, array in whole.training.items():
+        assert resumed.training[name][:].tolist() == array[:].tolist(), name
+    assert lca.verify(tmp_path / "run.zarr").findings == []
+
+
+def test_a_long_block_is_not_rewritten_at_every_iterate_if_that_is_slow(tmp_path, problem, long_blocks, monkeypatch):
+    monkeypatch.setattr("lca.recording.recorder.COMMIT_SHARE", 1e-9)
+    monkeypatch.setattr(BlockWriter, "commit_s", property(lambda _: 1.0, lambda *_: None), raising=False)
+    writes, write = [], BlockWriter.write
+    monkeypatch.setattr(BlockWriter, "write", lambda *arguments: writes.append(1) or write(*arguments))
+    lca.train(problem(), tmp_path / "run.zarr", config())
+    assert len(writes) == 1  # at the end
 
 
 def test_resuming_continues_schedules_and_interventions(tmp_path, run, problem):
