@@ -33,7 +33,7 @@ from lca.allocation.trajectory import Trajectory
 from lca.config import resolve
 from lca.errors import LCAError, Remedy, storage_errors
 from lca.model.evaluation_mode import has_batchnorm
-from lca.problem.objective import Objective, prepare
+from lca.problem.objective import Objective, prepare, require_supported
 from lca.problem.problem import Problem
 from lca.problem.reference import ReferenceLosses, at_iterate, measure_batch_dependence, require_same_loss
 from lca.problem.sampling import estimate_standard_error
@@ -185,6 +185,7 @@ def _open_together(
 def prepare_objective(problem: Problem, config: AllocateConfig, batch_dependence: float) -> Objective:
     """Move the model to the device, and the examples as well if they fit there. Return the objective L."""
     device = share_device(resolve_device(config.device))
+    require_supported(problem, config.split, device)
     problem.model.to(device)
     return prepare(
         problem,

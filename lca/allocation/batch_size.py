@@ -134,13 +134,14 @@ def measure_activations(gradient: FullGradient) -> int:
     Parameters and the examples themselves are not counted.
     """
     data = gradient.objective.data
-    existing = {tensor.untyped_storage().data_ptr() for tensor in (*gradient.model.parameters(), *get_tensors(data))}
+    # Some backends have no data pointers, so storages are told apart by their objects in C++.
+    existing = {tensor.untyped_storage()._cdata for tensor in (*gradient.model.parameters(), *get_tensors(data))}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in existing:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in existing:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

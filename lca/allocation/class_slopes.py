@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lca.model.vectors import sum_by_tensor
+from lca.runtime.device import find_float64_device, has_float64
 from lca.store.parameters import ParameterTable
 
 DIRECTIONS = 2  # an iterate lies between two steps and needs the slopes along both
@@ -12,17 +13,18 @@ DIRECTIONS = 2  # an iterate lies between two steps and needs the slopes along b
 class ClassSlopes:
     """Accumulates class gradients into their sum and into slopes, in tensors that are never reallocated.
 
-    `total` (K,) is the gradient summed over the classes. `slopes`, float64 of shape (direction, class, tensor), holds
+    `total` (K,) is the gradient summed over the classes. `slopes`, of shape (direction, class, tensor), holds
     Σ_i d_i ∂_i L_c for direction d, where i runs over the parameters of a tensor and L_c is the share of class c in
-    L = Σ_c L_c.
+    L = Σ_c L_c. It is in float64 if the device has it.
     """
 
     def __init__(self, table: ParameterTable, n_classes: int, like: Tensor) -> None:
         device, K = like.device, len(like)
         self.total = torch.zeros_like(like)
         self.lengths = torch.tensor(table.sizes, device=device)
-        self.directions = torch.zeros(DIRECTIONS, K, dtype=torch.float64, device=device)
-        self.slopes = torch.zeros(DIRECTIONS, n_classes, len(table), dtype=torch.float64, device=device)
+        dtype = torch.float64 if has_float64(device) else torch.float32
+        self.directions = torch.zeros(DIRECTIONS, K, dtype=dtype, device=device)
+        self.slopes = torch.zeros(DIRECTIONS, n_classes, len(table), dtype=dtype, device=device)
 
     def begin(self) -> None:
         """Set all sums to zero."""
@@ -41,6 +43,6 @@ class ClassSlopes:
         gradient.zero_()
 
     def take(self, n_directions: int) -> Tensor:
-        """Return a copy of the slopes: (direction, class, tensor), or (class, tensor) for a single direction."""
+        """Return a copy of the slopes in float64: (direction, class, tensor), or (class, tensor) for one direction."""
         slopes = self.slopes[0] if n_directions == 1 else self.slopes[:n_directions]
-        return slopes.clone()
+        return slopes.to(find_float64_device(slopes.device), copy=True).double()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lca.allocation.full_gradient import FullGradient
 from lca.model.parameters import build_table
-from lca.problem.objective import Objective, prepare
+from lca.problem.objective import Objective, prepare, require_supported
 from lca.problem.problem import Problem, require_problem
 from lca.problem.provenance import require_same_data, require_same_frozen
 from lca.problem.reference import ReferenceLosses, require_same_loss
@@ -23,7 +23,8 @@ class Evaluator:
     Args:
         problem: Problem that the runs were trained on. Its model is moved to the device but otherwise left unchanged.
         splits: Splits to evaluate. Splits that the problem does not have are skipped.
-        device: Device to compute on. The value ``"auto"`` selects CUDA if available and the CPU otherwise.
+        device: Device to compute on. The value ``"auto"`` selects the accelerator if there is one, and the CPU
+            otherwise.
 
     Example:
         >>> evaluate = lca.Evaluator(problem)
@@ -55,6 +56,7 @@ class Evaluator:
         """
         self._require_same(run, name)
         if split not in self._objectives:
+            require_supported(self.problem, split, self.device)
             self.problem.model.to(self.device)
             self._objectives[split] = prepare(self.problem, split, self.device)
         correct = self.problem.correct

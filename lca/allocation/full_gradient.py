@@ -21,6 +21,7 @@ from lca.problem.losses import Losses, compute_losses, compute_weights, explain_
 from lca.problem.objective import Objective
 from lca.problem.streaming import take_first
 from lca.runtime.cuda_graph import Pass, capture
+from lca.runtime.device import find_float64_device
 from lca.runtime.precision import require_precision, use_precision
 
 SAMPLE = 16  # examples in the passes that only inspect the model
@@ -33,13 +34,14 @@ class FullGradient:
     vectors (K,), so that setting θ and zeroing or reading the gradient are single operations. If parameters or buffers
     are narrower than θ, which is at least float32, they and the data are converted to the dtype of θ. On exit, the
     model is restored. On CUDA, a pass over data in device memory is captured as one graph. If that fails, passes run
-    eagerly and `notes` states the reason.
+    eagerly and `notes` states the reason. On a device without float64, losses are summed in float64 on the host at the
+    end of a pass, and results are returned there, on the `float64_device`.
 
     The examples are divided into batches of `batch_size` in their order. Some batches may be smaller, which does not
-    change the weight of their examples. On CUDA, data in host memory are copied ahead of use. Dropout is off. BatchNorm
-    uses the statistics of each batch and neither uses nor changes its running statistics, so L depends on the batches.
-    If the objective has groups, every evaluation includes slopes by class, which takes one backward pass for each class
-    in a batch.
+    change the weight of their examples. Data in host memory are copied ahead of use if the device copies
+    asynchronously. Dropout is off. BatchNorm uses the statistics of each batch and neither uses nor changes its running
+    statistics, so L depends on the batches. If the objective has groups, every evaluation includes slopes by class,
+    which takes one backward pass for each class in a batch.
 
     `precision` is explained in lca.runtime.precision. With `compiled`, the model runs through torch.compile.
     """
@@ -51,6 +53,7 @@ class FullGradient:
         self.model = objective.model
         self.table = build_table(self.model)
         self.device = get_device(self.model)
+        self.float64_device = find_float64_device(self.device)
         require_precision(precision, self.device)
         if precision != "fp32" and choose_dtype(get_trainable(self.model).values()) == torch.float64:
             raise UsageError("precision", expected="fp32, because the model is in float64", found=precision)
@@ -61,7 +64,8 @@ class FullGradient:
         with ExitStack() as stack:
             self.theta = flatten(self.model)
             self.gradient = torch.zeros_like(self.theta)
-            self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+            self.loss = torch.zeros((), dtype=torch.float64, device=self.float64_device)
+            self._losses: list[Tensor] = []
             self.pieces = Pieces(self.objective, self.batch_size, self.device)
             self.total_weight = self.pieces.sum_weights()
             self.by_class = None
@@ -87,7 +91,7 @@ class FullGradient:
 
         `directions` are up to two float64 vectors (K,), used only if the objective has groups. The slopes along them
         have shape (direction, class, tensor), or (class, tensor) for a single direction. The result shares no memory
-        with this object, and the host does not wait for the device.
+        with this object, and the host waits only for a device without float64.
         """
         return self._evaluate(self.precision, theta, directions)
 
@@ -107,7 +111,8 @@ class FullGradient:
 
     def compute_mean(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
         """Return the weighted mean of the loss, or of figure(model, batch), over all examples, in float64."""
-        return self.compute_by_example(theta, figure).sum(dtype=torch.float64) / self.total_weight
+        values = self.compute_by_example(theta, figure).to(self.float64_device)
+        return values.sum(dtype=torch.float64) / self.total_weight
 
     @torch.no_grad()
     def compute_by_example(self, theta: Tensor, figure: Losses | None = None) -> Tensor:
@@ -152,14 +157,16 @@ class FullGradient:
             self.notes += [note] if note else []
         self._passes[key]()
         self.n_passes += 1
-        loss = self.loss / self.total_weight
-        if not self.by_class:
-            return Evaluation(loss, self.gradient.clone())
-        return Evaluation(loss, self.by_class.total.clone(), self.by_class.take(len(directions)))
+        if self._losses:
+            self.loss = torch.cat(self._losses).to(self.float64_device).sum(dtype=torch.float64)
+        loss, total = self.loss / self.total_weight, self.by_class.total if self.by_class else self.gradient
+        slopes = self.by_class.take(len(directions)) if self.by_class else None
+        return Evaluation(loss, total.to(self.float64_device, copy=True), slopes)
 
     def _pass(self, precision: str) -> None:
         """Compute `loss`, and `gradient` or `by_class`, in place, because a CUDA graph needs constant addresses."""
         self.loss.zero_()
+        self._losses = []
         self.gradient.zero_()
         with use_precision(precision, self.device):
             if not self.by_class:
@@ -200,7 +207,10 @@ class FullGradient:
     def _compute_losses(self, piece: Piece) -> Tensor:
         with explain_casts(self._wide):
             losses = compute_losses(self.objective.losses, self._called, self._scale(piece.batch), piece.weights)
-        self.loss += losses.detach().sum(dtype=torch.float64)
+        if self.float64_device == self.device:
+            self.loss += losses.detach().sum(dtype=torch.float64)
+        else:
+            self._losses.append(losses.detach().flatten())
         return losses
 
     def _backward(self, losses: Tensor, **options: Any) -> None:

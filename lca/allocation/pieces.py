@@ -76,7 +76,7 @@ class Pieces:
             return float(objective.n_examples)
         total, smallest = 0.0, 0.0
         for batch in iterate_pieces(objective.data, objective.scale):
-            weights = cast(Tensor, compute_weights(objective.weigh, batch))
+            weights = cast(Tensor, compute_weights(objective.weigh, batch)).cpu()
             total += float(weights.sum(dtype=torch.float64))
             smallest = min(smallest, float(weights.min()))
         if not 0 < total < float("inf") or smallest < 0:

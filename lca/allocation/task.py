@@ -44,4 +44,4 @@ class Task:
 
     @cached_property
     def records(self) -> Records:
-        return Records(self.run.parameters, self.allocation.arrays, self.device)
+        return Records(self.run.parameters, self.allocation.arrays, self.gradient.float64_device)

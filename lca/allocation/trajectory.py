@@ -9,23 +9,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lca.runtime.device import find_float64_device
+from lca.runtime.streams import allocate_on_host, is_asynchronous
 from lca.store.run import Run
 
 # Number of blocks of iterates, and of blocks of results, in host memory for each kind of device. With two, reading and
 # writing overlap with the passes. On the CPU, passes already use all cores, so a second block would only waste memory.
-BLOCKS_HELD = defaultdict(lambda: 1, cuda=2)
+BLOCKS_HELD = defaultdict(lambda: 2, cpu=1)
 READ_ROWS = 2**15  # parameters read at a time; they are briefly in memory twice, and larger reads are not faster
 
 
 class Trajectory:
-    """Returns the iterate θ_t (K,) on the device for each t that it is called with. Use it as a context manager.
+    """Returns the iterate θ_t (K,) for each t that it is called with. Use it as a context manager.
 
-    One block of iterates is kept in host memory. For a CUDA device, this memory is pinned, and there is a second buffer
-    for the next block, which a thread reads ahead.
+    `device` is that of the passes. The iterates are on the device that `find_float64_device` returns for it. One block
+    of iterates is kept in host memory. For an accelerator, there is a second buffer for the next block, which a thread
+    reads ahead.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.blocks, self.device = run, run.iterate_blocks, device
+        self._target = find_float64_device(device)
         self._held = BLOCKS_HELD[device.type]
         self._buffers: list[Tensor | None] = [None] * self._held
         self._blocks: list[tuple[int, Future[NDArray[np.bool_]]] | None] = [None] * self._held  # block in each buffer
@@ -42,7 +46,7 @@ class Trajectory:
         block, row = self.blocks.locate(t)
         buffer = self._buffers[block % self._held]
         assert buffer is not None
-        return buffer[row].to(self.device, non_blocking=True, copy=True)
+        return buffer[row].to(self._target, non_blocking=is_asynchronous(self.device), copy=True)
 
     def is_finite(self, t: int) -> bool:
         """Return whether every parameter of θ_t is finite."""
@@ -65,12 +69,11 @@ class Trajectory:
 
     def _read(self, block: int) -> NDArray[np.bool_]:
         """Read a block into its buffer and return, for each iterate, whether it is finite."""
-        K, pinned = self.run.parameters.size, self.device.type == "cuda"
+        K = self.run.parameters.size
         buffer = self._buffers[block % self._held]
         if buffer is None:
             dtype = getattr(torch, self.run.weights.dtype.name)
-            buffer = torch.empty(self.blocks.length, K, dtype=dtype, pin_memory=pinned)
-            self._buffers[block % self._held] = buffer
+            buffer = self._buffers[block % self._held] = allocate_on_host((self.blocks.length, K), dtype, self.device)
         finite = np.ones(self.blocks.length, bool)
         # The copy uses NumPy because torch would start an OpenMP team in this thread. With more OpenMP threads than
         # cores, libgomp stops spinning between operations, and every pass takes 20 % longer.

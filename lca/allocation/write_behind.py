@@ -1,4 +1,4 @@
-"""Writing of the results block by block, in a thread. On CUDA, the next block is computed meanwhile."""
+"""Writing of the results block by block, in a thread. On an accelerator, the next block is computed meanwhile."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lca.allocation.trajectory import BLOCKS_HELD
+from lca.runtime.device import find_float64_device
+from lca.runtime.streams import allocate_on_host, is_asynchronous
 from lca.store.allocation import Allocation
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.chunks import round_mantissa
@@ -22,9 +24,9 @@ ON_HOST = ("lca", "gradient_sign", *SCALARS)
 class BlockRows:
     """The arrays of one block of iterations, with one row per iteration or iterate, filled during the allocation.
 
-    Rows of the arrays in `ON_HOST` are in host memory, which is pinned for CUDA, so that large rows are copied
-    asynchronously. Rows of other arrays stay on the device until the block is written. Setting a row therefore never
-    waits for the device.
+    Rows of the arrays in `ON_HOST` are in host memory, to which a device copies asynchronously if it can. Rows of other
+    arrays stay on the device that `find_float64_device` returns until the block is written. Setting a row therefore
+    does not wait for a device with streams.
     """
 
     def __init__(self, allocation: Allocation, device: torch.device) -> None:
@@ -39,9 +41,11 @@ class BlockRows:
                 n + ("iterate" in dimensions),
                 *(sizes[d] for d in dimensions if d not in ("iteration", "iterate")),
             )
-            pinned = name in ON_HOST and device.type == "cuda"
-            where = torch.device("cpu") if name in ON_HOST else device
-            self._rows[name] = torch.empty(shape, dtype=getattr(torch, dtype), device=where, pin_memory=pinned)
+            kind = getattr(torch, dtype)
+            if name in ON_HOST:
+                self._rows[name] = allocate_on_host(shape, kind, device)
+            else:
+                self._rows[name] = torch.empty(shape, dtype=kind, device=find_float64_device(device))
 
     def begin(self, block: int) -> None:
         """Clear all rows, then load those of the block that an interrupted call has already written."""
@@ -58,7 +62,7 @@ class BlockRows:
     def __setitem__(self, where: tuple[str, int], value: Tensor | float) -> None:
         name, row = where
         if isinstance(value, Tensor):
-            self._rows[name][row].copy_(value, non_blocking=True)
+            self._rows[name][row].copy_(value, non_blocking=is_asynchronous(self.device))
         else:
             self._rows[name][row] = value
 
@@ -72,8 +76,8 @@ class BlockRows:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Wait for the device and return the arrays in the form that AllocationWriter.write_block expects."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if is_asynchronous(self.device):
+            torch.accelerator.synchronize(self.device)
         blocks = self.allocation.blocks_of_run
         iterations, iterates = blocks[self.block], blocks.iterates(self.block)
         n = {False: iterations.stop - iterations.start, True: iterates.stop - iterates.start}
@@ -81,7 +85,7 @@ class BlockRows:
 
 
 class WriteBehind:
-    """Writes blocks in a thread. With CUDA, the next block is allocated at the same time.
+    """Writes blocks in a thread. On an accelerator, the next block is allocated at the same time.
 
     Use it as a context manager. The exit waits until all blocks are written, and raises errors of the thread unless
     another exception is being raised.

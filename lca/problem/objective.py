@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from lca.errors import Argument, UsageError
 from lca.model.evaluation_mode import has_batchnorm
-from lca.problem.batches import Batch, get_tensors, length, map_tensors, take
+from lca.problem.batches import Batch, get_named_tensors, get_tensors, length, map_tensors, take
 from lca.problem.losses import Losses, compute_labels, compute_weights
 from lca.problem.problem import Problem
 from lca.problem.sampling import draw_stratified
 from lca.problem.streaming import StreamedDataset, count_examples, iterate_pieces, map_batches, take_first
-from lca.runtime.device import get_memory_bytes
+from lca.runtime.device import get_memory_bytes, has_float64
+from lca.runtime.streams import is_asynchronous, pin
 
 MAX_CLASSES = 1_000
 SCALED_SHARE = 0.25  # largest fraction of memory for the scaled split; a larger one is scaled batch by batch
 SAME_LOSS = 1e-4  # relative difference allowed between losses in batches of different sizes, which round differently
-DEVICE_SHARE = 0.5  # largest fraction of CUDA memory for a split; a larger one stays on the host
+DEVICE_SHARE = 0.5  # largest fraction of an accelerator's memory for a split; a larger one stays on the host
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,23 @@ def prepare(
     )
 
 
+def require_supported(problem: Problem, split: str, device: torch.device) -> None:
+    """Raise UsageError if the model or the data of a split are in float64 and the device has no float64."""
+    if has_float64(device):
+        return
+    tensors: dict[str, Tensor] = {f"the parameter {name}": x for name, x in problem.model.named_parameters()}
+    tensors |= {f"the buffer {name}": x for name, x in problem.model.named_buffers()}
+    data = get_named_tensors(take_first(problem.split(split), 1))
+    tensors |= {f"the tensor {name or '/'} of the {split} split": x for name, x in data}
+    if in_float64 := [name for name, x in tensors.items() if x.dtype == torch.float64]:
+        raise UsageError(
+            f"{device} has no float64",
+            expected="a model and data in float32",
+            found=f"{in_float64[0]} in float64",
+            remedy=("Convert the model and the data to float32, or pass ", Argument("device", "cpu"), "."),
+        )
+
+
 def _mixes_examples(model: nn.Module, batch_dependence: float) -> bool:
     return has_batchnorm(model) or batch_dependence > SAME_LOSS
 
@@ -153,8 +171,8 @@ def move_to_device(
     if isinstance(data, StreamedDataset):
         return data, scale
     n_bytes = sum(x.nbytes for x in get_tensors(data) if x.device != device)
-    if device.type == "cuda" and n_bytes > DEVICE_SHARE * get_memory_bytes(device):
-        return map_tensors(data, lambda x: x.cpu().pin_memory()), scale  # pinned memory allows asynchronous copies
+    if device.type != "cpu" and n_bytes > DEVICE_SHARE * get_memory_bytes(device):
+        return map_tensors(data, lambda x: pin(x.cpu()) if is_asynchronous(device) else x.cpu()), scale
     data = map_tensors(data, lambda x: x.to(device))
     if scale is None:
         return data, None

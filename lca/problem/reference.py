@@ -22,6 +22,7 @@ from lca.problem.problem import Problem
 from lca.problem.provenance import ChangedBuffers, list_buffers
 from lca.problem.streaming import take_first
 from lca.runtime.precision import use_precision
+from lca.runtime.random_state import keep_random_state
 from lca.store.run import Run
 
 N_EXAMPLES = 16  # few, so that they fit into memory for any model
@@ -140,7 +141,7 @@ def _compute_sample(problem: Problem, split: str, n: int) -> tuple[Tensor, Tenso
     batch = map_tensors(take_first(problem.split(split), n), lambda x: x.to(device))
     with (
         torch.no_grad(),
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        keep_random_state(),
         evaluation_mode(model),
         keep_buffers(model),
         widen_tensors(model) as wide,
@@ -149,5 +150,5 @@ def _compute_sample(problem: Problem, split: str, n: int) -> tuple[Tensor, Tenso
     ):
         batch = scale_batch(problem.scale, batch, wide)
         weights = compute_weights(problem.weigh, batch)
-        losses = sum_parts(compute_losses(problem.losses, model, batch, weights)).double()
-    return losses, torch.tensor(len(losses)) if weights is None else weights.sum(dtype=torch.float64)
+        losses = sum_parts(compute_losses(problem.losses, model, batch, weights)).cpu().double()
+    return losses, torch.tensor(len(losses)) if weights is None else weights.cpu().sum(dtype=torch.float64)

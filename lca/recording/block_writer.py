@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lca.errors import Argument, LCAError
 from lca.recording import resume_state
+from lca.runtime.streams import allocate_on_host
 from lca.store.run_writer import RunWriter
 
 # Training fills one buffer while the other is written. If training is faster than the disk, it waits.
@@ -39,13 +40,13 @@ class BlockWriter:
         run = writer.run
         self.commit_s = 0.0  # duration of the last commit
         self.first_not_finite: int | None = None  # number of the first iterate with a parameter that is NaN or infinite
-        K, pinned = run.parameters.size, device.type == "cuda"
+        shape = run.blocks.length, run.parameters.size
         dtype = getattr(torch, run.weights.dtype.name)
         self._last: Floats | None = None
         self._moved: list[bool] = []
         self._free: queue.Queue[Tensor] = queue.Queue()
         for _ in range(N_BUFFERS):
-            self._free.put(torch.empty(run.blocks.length, K, dtype=dtype, pin_memory=pinned))
+            self._free.put(allocate_on_host(shape, dtype, device))
         self._jobs: queue.Queue[Callable[[asyncio.Runner], None] | None] = queue.Queue()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="lca-writer", daemon=True)
@@ -57,7 +58,7 @@ class BlockWriter:
         self._raise_error()
         return buffer
 
-    def write(self, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None) -> None:
+    def write(self, begin: int, buffer: Tensor, n: int, ready: torch.Event | None) -> None:
         """Queue a job that writes the first n rows of a buffer as the iterates from `begin` on, and frees the buffer.
 
         The job waits for the event `ready`, if there is one.
@@ -98,9 +99,7 @@ class BlockWriter:
                 except Exception as error:
                     self._error = error
 
-    def _write(
-        self, runner: asyncio.Runner, begin: int, buffer: Tensor, n: int, ready: torch.cuda.Event | None
-    ) -> None:
+    def _write(self, runner: asyncio.Runner, begin: int, buffer: Tensor, n: int, ready: torch.Event | None) -> None:
         try:
             if self._error:
                 return  # iterates after a gap are useless
@@ -142,7 +141,21 @@ def find_moved(last: Floats | None, rows: Floats) -> list[bool]:
 def stack_scalars(scalars: Scalars) -> dict[str, NDArray[np.float64]]:
     """Return one array per scalar name, of shape (iteration,), with NaN for iterations that lack the scalar."""
     names = dict.fromkeys(name for row in scalars for name in row)
-    return {name: np.array([float(row.get(name, np.nan)) for row in scalars]) for name in names}
+    return {name: np.array(read_numbers([row.get(name, np.nan) for row in scalars])) for name in names}
+
+
+def read_numbers(values: Sequence[float | Tensor]) -> list[float]:
+    """Return the values as numbers. All tensors of one dtype on one device are read at once."""
+    alike: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+    for i, value in enumerate(values):
+        if isinstance(value, Tensor):
+            alike.setdefault((value.dtype, value.device), []).append(i)
+    numbers = list(values)
+    for places in alike.values():
+        together = torch.stack([torch.as_tensor(values[i]).reshape(()) for i in places]).tolist()
+        for i, number in zip(places, together, strict=True):
+            numbers[i] = number
+    return [float(number) for number in numbers]
 
 
 def _has_changed(a: Floats, b: Floats) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lca.errors import DamagedError, LCAError
+from lca.runtime.random_state import get_accelerator_states, set_accelerator_states
 from lca.store.checked_file import read_checked, write_checked
 from lca.store.paths import Location
 from lca.store.run import Run
@@ -59,7 +60,7 @@ def capture(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         "optimizer": copy.deepcopy(optimizer.state_dict()),
         "buffers": {name: buffer.clone() for name, buffer in model.named_buffers()},
         "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "accelerator_rng": get_accelerator_states(),
     }
 
 
@@ -73,8 +74,7 @@ def restore(model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) ->
         for name, buffer in buffers.items():
             buffer.copy_(state["buffers"][name])
         torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        set_accelerator_states(state["accelerator_rng"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise LCAError(
             f"the stored training state does not fit the model or its optimizer ({error})",

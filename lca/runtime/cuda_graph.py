@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from lca.runtime.device import supports_cuda
+
 Pass = Callable[[], None]
 
 WARM_UPS = 3  # passes before a capture, for the one-time setup of cuDNN, autograd and torch.compile
@@ -17,7 +19,7 @@ def capture(function: Pass, device: torch.device) -> tuple[Pass, str | None]:
     because of a synchronization, control flow that depends on values, or too little memory, returns the function itself
     and the reason.
     """
-    if device.type != "cuda":
+    if not supports_cuda(device):
         return function, None
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,12 +12,13 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device with this name. "auto" selects CUDA if it is available, and the CPU otherwise.
+    """Return the device with this name. "auto" selects the accelerator if there is one, and the CPU otherwise.
 
     Raises UsageError if the device does not work on this machine.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        name = accelerator.type if accelerator else "cpu"
     try:
         device = torch.empty(0, device=name).device
         torch.empty(0, device=device).cpu()  # fails on the device "meta", which has no data
@@ -30,14 +32,38 @@ def resolve_device(name: str) -> torch.device:
         ) from error
 
 
-def get_memory_bytes(device: torch.device) -> int:
-    """Return the number of bytes that this process can still allocate on a CUDA device.
+def has_float64(device: torch.device) -> bool:
+    """Return whether the device computes in float64. MPS and some GPUs of Intel do not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).add_(1)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
-    For the CPU, return the total memory of the machine, or of the container if that has a lower limit.
+
+def find_float64_device(device: torch.device) -> torch.device:
+    """Return the device for vectors and sums in float64: the device itself, or the CPU if it has no float64."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
+def supports_cuda(device: torch.device) -> bool:
+    """Return whether the device has what only CUDA offers here: graphs and TF32."""
+    return device.type == "cuda"
+
+
+def get_memory_bytes(device: torch.device) -> int:
+    """Return the number of bytes that this process can still allocate on an accelerator.
+
+    For the CPU, and for an accelerator that cannot tell, return the total memory of the machine, or of the container if
+    that has a lower limit.
     """
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    if device.type != "cpu":
+        module: Any = torch.get_device_module(device)
+        if device.type == "mps":
+            return int(module.recommended_max_memory() - module.current_allocated_memory())
+        if hasattr(module, "mem_get_info"):
+            cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+            return int(module.mem_get_info(device)[0]) + cached
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(total, int(CONTAINER_LIMIT.read_text(encoding="utf-8")))

@@ -5,12 +5,13 @@ needs CUDA. "bf16" uses autocast to bfloat16. Parameters and their gradients kee
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from lca.errors import UsageError
+from lca.runtime.device import supports_cuda
 from lca.store.schema import PRECISIONS
 
 
@@ -18,8 +19,10 @@ def require_precision(name: str, device: torch.device) -> None:
     """Raise UsageError if the precision is unknown or the device does not support it."""
     if name not in PRECISIONS:
         raise UsageError("precision", expected=f"one of {', '.join(PRECISIONS)}", found=repr(name))
-    if name == "tf32" and device.type != "cuda":
+    if name == "tf32" and not supports_cuda(device):
         raise UsageError("precision", expected=f"fp32 or bf16 on {device} (tf32 needs CUDA)", found="tf32")
+    if name == "bf16" and not torch.amp.is_autocast_available(device.type):
+        raise UsageError("precision", expected=f"fp32 on {device}, which has no autocast", found="bf16")
 
 
 @contextmanager
@@ -35,9 +38,16 @@ def use_precision(name: str, device: torch.device) -> Iterator[None]:
     try:
         for module, flag, value in flags:
             setattr(module, flag, value)
-        # Autocast caches converted weights, and would keep using them after the weights have changed.
-        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False):
+        with _autocast(device, enabled=name == "bf16"):
             yield
     finally:
         for module, flag, value in before:
             setattr(module, flag, value)
+
+
+def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[object]:
+    """Return a context in which autocast to bfloat16 is on or off, or one without effect if the device has none."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    # Autocast caches converted weights, and would keep using them after the weights have changed.
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import count
+from math import ceil
 from typing import Any, Protocol, Self
 from uuid import uuid4
 
@@ -191,21 +192,22 @@ def is_first() -> bool:
 
 
 def share_device(device: torch.device) -> torch.device:
-    """Return the device of this process under torchrun: its own CUDA device, or the CPU with a share of the threads."""
+    """Return the device of this process under torchrun: its own accelerator, or the CPU with a share of the threads."""
     if not is_under_torchrun():
         return device
     rank, size = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    if device.type == "cuda":
-        device = torch.device("cuda", rank % torch.cuda.device_count())
-        torch.cuda.set_device(device)
+    if device.type != "cpu":
+        device = torch.device(device.type, rank % torch.accelerator.device_count())
+        torch.accelerator.set_device_index(device)
     elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun's default, which would leave cores idle
         torch.set_num_threads(max(1, count_cores() // size))
     return device
 
 
 def count_sharing(device: torch.device) -> int:
-    """Return how many processes share the memory of a device: all on this machine for the CPU, one for CUDA."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" and is_under_torchrun() else 1
+    """Return how many processes of this machine share the memory of a device."""
+    n = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_under_torchrun() else 1
+    return n if device.type == "cpu" else ceil(n / torch.accelerator.device_count())
 
 
 def count_cores() -> int:

@@ -15,7 +15,7 @@ from lca.config import resolve
 from lca.errors import Argument, Interrupted, LCAError, UsageError
 from lca.problem.batches import Batch, get_tensors
 from lca.problem.losses import compute_losses, compute_weights
-from lca.problem.objective import move_to_device
+from lca.problem.objective import move_to_device, require_supported
 from lca.problem.problem import Problem, require_problem
 from lca.problem.provenance import describe_problem
 from lca.problem.streaming import StreamedDataset, count_examples
@@ -195,6 +195,7 @@ def count_iterations(config: TrainConfig, n_examples: int) -> int:
 def _plan(problem: Problem, config: TrainConfig) -> Plan:
     """Return the plan of a training run. Raise UsageError if a freeze or a milestone comes after the last iteration."""
     device, n_examples = resolve_device(config.device), count_examples(problem.train)
+    require_supported(problem, "train", device)
     T, n_batches = count_iterations(config, n_examples), n_examples // config.batch_size
     late = [f"freeze {text}" for text in config.freeze if Freeze.parse(text).start >= T]
     late += [f"milestone {epoch:g}" for epoch in config.milestones if epoch * n_batches >= T]

@@ -1,0 +1,40 @@
+"""The states of torch's random generators: that of the host, and those of the accelerators."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def get_accelerator_states() -> list[Tensor]:
+    """Return the state of the random generator of each accelerator, or [] if there is none."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return []
+    module: Any = torch.get_device_module(accelerator)
+    # MPS has a single device, and therefore a single state.
+    return list(module.get_rng_state_all() if hasattr(module, "get_rng_state_all") else [module.get_rng_state()])
+
+
+def set_accelerator_states(states: Sequence[Tensor]) -> None:
+    """Restore the states that `get_accelerator_states` returned."""
+    if not states:
+        return
+    module: Any = torch.get_device_module(torch.accelerator.current_accelerator(check_available=True))
+    if hasattr(module, "set_rng_state_all"):
+        module.set_rng_state_all(states)
+    else:
+        module.set_rng_state(states[0])
+
+
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Restore the states of all random generators of torch on exit."""
+    host, accelerators = torch.get_rng_state(), get_accelerator_states()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(host)
+        set_accelerator_states(accelerators)
