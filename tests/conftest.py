@@ -24,6 +24,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", range(metafunc.config.getoption("--damage-cases")))
 
 
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
+
 @pytest.fixture
 def problem():
     """A function that creates the same small problem every time: 60 points in three clouds, and a 2-8-3 tanh net."""

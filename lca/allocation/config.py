@@ -52,8 +52,9 @@ class AllocateConfig:
     rule: str = option(
         default="simpson",
         choices=RULES,
-        help="Initial quadrature rule. Refinement uses Simpson's rule. Adaptive starts with the trapezoid and switches "
-        "to Simpson's rule where it predicts a part error above the part tolerance. First-order is never refined.",
+        help="Initial quadrature rule. Refinement uses Simpson's rule. Adaptive starts with the trapezoidal rule and "
+        "switches to Simpson's rule where it predicts that the error of the parts exceeds the part tolerance. "
+        "First-order is never refined.",
         group="Accuracy",
     )
     audit: float = option(
@@ -115,8 +116,8 @@ class AllocateConfig:
         default=None,
         limits=(1, MANY),
         metavar="N",
-        help="Number of examples per batch when the split is evaluated. With BatchNorm or another operation that mixes "
-        "the examples of a batch, the loss depends on it.",
+        help="Number of examples per batch when evaluating the split. It affects the loss if the model uses BatchNorm "
+        "or another operation that mixes the examples of a batch.",
         unset="the fastest, or 5000 if the loss depends on it, as in the paper",
         group="Speed",
     )

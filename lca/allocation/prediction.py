@@ -1,8 +1,8 @@
-"""Prediction of the part error of the trapezoid, which tells the adaptive rule where Simpson's rule is needed.
+"""Prediction of the part error of the trapezoidal rule, which tells the adaptive rule where Simpson's rule is needed.
 
 The curvature share Σ|½Δ(g1 − g0)| / Σ|A| of an iteration is known without a further gradient, and the part error of the
 trapezoid is roughly proportional to it. The factor is learned where Simpson's rule was used: the difference between
-the two rules is close to the error of the trapezoid.
+the two rules is close to the error of the trapezoidal rule.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ QUANTILE = 0.9  # quantile of these factors that is used, so that most errors ar
 SHORT = 16  # a block with at most this many iterations is too short to learn from
 N_SPREAD = 8  # iterations, spread over the run, from which short blocks learn instead
 WORTHWHILE = 8 * N_SPREAD  # smallest number of iterations for which this pays off
-LONGEST = 16  # largest number of successive iterations that may be integrated by the trapezoid
+LONGEST = 16  # largest number of successive iterations that may be integrated by the trapezoidal rule
 
 
 class TrapezoidPredictor:
-    """Learns the part error of the trapezoid from the iterations of one block, in their order.
+    """Learns the part error of the trapezoidal rule from the iterations of one block, in their order.
 
     Predictions for a block use only its own iterations and `factors`, so the result does not depend on the order in
     which blocks are allocated.
@@ -45,7 +45,7 @@ class TrapezoidPredictor:
 
     @property
     def curvature_limit(self) -> float:
-        """The largest curvature share for which the next iteration keeps the trapezoid. −inf rejects it."""
+        """The largest curvature share for which the next iteration keeps the trapezoidal rule. −inf rejects it."""
         if len(self._factors) < WARM_UP or self._n_trapezoids >= LONGEST:
             return -inf
         factor = float(np.quantile(self._factors[-MEMORY:], QUANTILE))
@@ -75,7 +75,7 @@ def learn_factors(steps: Steps, iterations: range, blocks: Blocks) -> list[float
 
 
 def _estimate_factor(curvature_share: float, part_estimate: float, intervals: int) -> float:
-    """Return the ratio of the trapezoid's part error to the curvature share.
+    """Return the ratio of the trapezoidal rule's part error to the curvature share.
 
     The part estimate with n subintervals approximates the error with n/2. The error is assumed to be inversely
     proportional to the number of subintervals, as it is at kinks.

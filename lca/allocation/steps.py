@@ -74,7 +74,7 @@ class Steps:
     def integrate(self, step: Step, min_intervals: int = 1, curvature_limit: float = inf) -> Integral:
         """Allocate the loss change of a step, using at least min_intervals subintervals.
 
-        `curvature_limit` is the largest curvature share for which the trapezoid of the adaptive rule is kept.
+        `curvature_limit` is the largest curvature share for which the trapezoidal rule of the adaptive rule is kept.
         """
         return integrate_iteration(
             self.gradient,

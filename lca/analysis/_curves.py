@@ -144,7 +144,7 @@ def name_parameter(index: int, table: ParameterTable) -> str:
 
 
 def _find_indices(text: str, table: ParameterTable) -> list[int]:
-    """Return the indices into θ that "4", "fc1.weight" or "fc1.weight[3, 7]" selects."""
+    """Return the indices into θ that `text` selects: an index, a tensor or an element, such as "fc1.weight[3, 7]"."""
     tensor, bracket, at = text.partition("[")
     found = next((p for p in table if p.name == tensor), None)
     try:

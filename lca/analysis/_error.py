@@ -100,7 +100,7 @@ class LossCurve(Result):
         of_runs = [figures(result) for result in results]
         column = Column(np.array([list(of_run.values()) for of_run in of_runs]), text=number)
         table = Table("quantity", list(of_runs[0]), {results[0].unit: column})
-        notes = ["Σ A: allocated loss change. ΔL: change of the loss. Values below 0 mean that the loss fell."]
+        notes = ["Σ A: allocated loss change. ΔL: change in the loss. Values below 0 mean that the loss fell."]
         return Answer("loss_curve", [table], [result.iterations for result in results], notes)
 
 

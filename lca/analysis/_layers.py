@@ -189,7 +189,7 @@ def _tabulate_classes(results: Sequence[Layers]) -> list[Table]:
         return []
     totals = np.array([[*result.by_class.T, result.by_class.sum(1)] for result in results])
     columns = {name: Column(totals[..., c], signed=True) for c, name in enumerate(classes)}
-    title = f"LCA ({results[0].unit}) by class: the change of each class's contribution to the loss"
+    title = f"LCA ({results[0].unit}) by class: the change in each class's contribution to the loss"
     return [Table("layer", [*results[0].layers, "sum"], columns, title)]
 
 

@@ -52,7 +52,7 @@ class Root(Shell, Group):
 def main() -> None:
     """Which parameters learned, and when?
 
-    Loss Change Allocation (LCA) divides the change of the full training loss among the parameters, iteration by
+    Loss Change Allocation (LCA) divides the change in the full training loss among the parameters, iteration by
     iteration. A parameter with an LCA below zero helped to lower the loss, and one with an LCA above zero raised it.
     First train a network and record the training as a run. Then allocate the run, and analyze or plot the result.
 

@@ -99,7 +99,7 @@ def _make_argument(parameter: inspect.Parameter, help: str, settings: dict[str, 
 
 
 def stack(options: Sequence[Decorator]) -> Decorator:
-    """Combine several options into one decorator, in this order."""
+    """Combine several options into one decorator, in the order given."""
 
     def decorate(callback: Callback) -> Callback:
         for each in reversed(options):

@@ -30,7 +30,7 @@ add_figure(
     "Loss and sum of the LCA over time.",
     """Plot the loss of a run, compared with its first value plus the sum of all LCA so far, and the residuals.
 
-    The residual of an iteration is the sum of its LCA minus the change of the loss.
+    The residual of an iteration is the sum of its LCA minus the change in the loss.
 
     \b
     lca plot loss run.zarr --out loss.png
@@ -214,7 +214,7 @@ add_figure(
     "Residuals of one or several allocations.",
     """Plot the residual of each iteration, and the cumulative residual, of one or several allocations of a run.
 
-    The residual is the sum of the LCA minus the change of the loss.
+    The residual is the sum of the LCA minus the change in the loss.
 
     \b
     lca plot error run.zarr --against first-order --out error.png

@@ -111,9 +111,9 @@ def _print_part(
 
 
 def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> None:
-    """Print lines of a label and a value, with the label in bold.
+    """Print lines that each consist of a label and a value, with the label in bold.
 
-    `verdicts` maps some labels to True if their value is good, which is then green, or to False for red.
+    `verdicts` maps some of the labels to whether their value is good. Good values are green, and the others red.
     """
     from rich.text import Text
 

@@ -22,7 +22,7 @@ def error(
 ) -> Figure:
     """Plot the residual of each iteration (top) and the cumulative residual (bottom) of one or several allocations.
 
-    The residual is the difference between the sum of the LCA and the change of the loss.
+    The residual is the difference between the sum of the LCA and the change in the loss.
 
     Args:
         runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``. To compare several allocations, a

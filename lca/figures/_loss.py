@@ -13,7 +13,7 @@ from lca.figures.style import DEFAULT, INK, Look
 def loss(runs: Runs[LossCurve], look: Look = DEFAULT, *, name: str = "train") -> Figure:
     """Plot the loss and L₀ + Σ A, the first loss plus the sum of all LCA so far (top), and the residuals (bottom).
 
-    The residual of an iteration is the sum of its LCA minus the change of the loss. If iterations are missing, the sum
+    The residual of an iteration is the sum of its LCA minus the change in the loss. If iterations are missing, the sum
     starts again from the loss after each gap.
 
     Args:

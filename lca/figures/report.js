@@ -56,7 +56,7 @@ function layerDetail(place, run, layer) {
 function lossNote(run) {
   const bin = run.residual.bin > 1 ? ` (the one with the largest residual in every ${run.residual.bin})` : "";
   return note(
-    "The residual of an iteration is the sum of its LCA minus the change of the loss. ",
+    "The residual of an iteration is the sum of its LCA minus the change in the loss. ",
     `Dots show single iterations${bin}, and the line shows the cumulative sum. `,
     `The dotted lines mark the tolerance per iteration, ±${run.residual.tolerance}.`,
   );

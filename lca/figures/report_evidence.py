@@ -47,7 +47,7 @@ class Learning:
 
     @property
     def change(self) -> float:
-        """The change of the loss, below 0 if the loss fell."""
+        """The change in the loss, below 0 if the loss fell."""
         return self.end - self.start
 
 
@@ -90,7 +90,7 @@ class Evidence:
 
     @property
     def learning(self) -> Learning:
-        """The change of the loss over the run."""
+        """The change in the loss over the run."""
         return measure_learning(fill_loss(self.curve.loss, self.changes))
 
 

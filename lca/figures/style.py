@@ -85,7 +85,7 @@ class Look:
         default=None, help="Title of the figure, film or page.", unset="the problem and the loss"
     )
     colors: str = option(
-        default="green-red", choices=tuple(COLORS), help="Colors of LCA that helps and LCA that hurts, in this order."
+        default="green-red", choices=tuple(COLORS), help="Colors for LCA that helps and LCA that hurts, in that order."
     )
     layers: str = option(default="*", metavar="GLOB", help="Show only the layers whose names match this glob.")
     iterations: tuple[int | None, int | None] = option(

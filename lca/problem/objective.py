@@ -39,7 +39,7 @@ class Objective:
     labels are not needed, or if the parts of an example have separate labels. `n_of_class` maps each label to its
     number of examples in the whole split. `data` may be a subset of the split.
 
-    `batch_dependence` is the relative change of the losses of a few examples that was measured when their batch was
+    `batch_dependence` is the relative change in the losses of a few examples that was measured when their batch was
     halved.
     """
 

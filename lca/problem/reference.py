@@ -42,7 +42,7 @@ def compute_reference_loss(problem: Problem) -> float | None:
 
 
 def measure_batch_dependence(problem: Problem, split: str) -> float:
-    """Return the relative change of the losses of a few examples when the size of their batch is halved."""
+    """Return the relative change in the losses of a few examples when the size of their batch is halved."""
     together, _ = _compute_sample(problem, split, N_EXAMPLES)
     half = len(together) // 2
     if not half:

@@ -28,7 +28,7 @@ def is_factory(name: str) -> bool:
 
 
 def list_plugins() -> dict[str, str]:
-    """Return the names that installed packages add, each with the location of its function."""
+    """Return the problems that installed packages register: the location of each function, by name."""
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 

@@ -22,7 +22,10 @@ def set_accelerator_states(states: Sequence[Tensor]) -> None:
     """Restore the states that `get_accelerator_states` returned."""
     if not states:
         return
-    module: Any = torch.get_device_module(torch.accelerator.current_accelerator(check_available=True))
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        raise ValueError("a random state of an accelerator, but no accelerator")
+    module: Any = torch.get_device_module(accelerator)
     if hasattr(module, "set_rng_state_all"):
         module.set_rng_state_all(states)
     else:

@@ -111,10 +111,10 @@ def _read(allocation: Allocation, name: str, part: Any) -> NDArray[Any] | str:
 def _find_disagreements(
     allocation: Allocation, block: int, rows: Values, motion: NDArray[np.floating[Any]]
 ) -> Iterator[str]:
-    """Yield a description of each kind of sum in a block that its arrays do not agree on.
+    """Yield a description of each kind of sum on which the arrays of a block disagree.
 
-    `rows` contains the arrays of the block with the iteration first, and `loss` with one more row. `motion` has shape
-    (iteration, tensor).
+    `rows` contains the arrays of the block, with iterations along the first axis. `loss` has one row more than the
+    others. `motion` has shape (iteration, tensor).
     """
     span, status = allocation.blocks_of_run.range(block), rows["status"]
     requested = np.array([t in allocation.iterations for t in span])

@@ -89,7 +89,7 @@ class TrainConfig:
     freeze: Sequence[str] = option(
         default=(),
         metavar="LAYER[@ITERATION]",
-        help="Freeze the matching layers (name, glob, first or last), optionally from an iteration on. Repeatable.",
+        help="Freeze the matching layers (name, glob, first or last), optionally from a given iteration. Repeatable.",
         group="Layers and initial weights",
     )
     layers: Sequence[str] = option(

@@ -2,7 +2,7 @@
 
     PYTHONPATH=scripts .venv/bin/python -m bench.page [--data-dir FOLDER] [--out bench]        or: make bench
 
-Runs bench.record, bench.allocate and bench.alternatives in this order. Their output is printed and written to
+Runs bench.record, bench.allocate and bench.alternatives in that order. Their output is printed and written to
 page.txt in the output folder, after a description of the machine. The figure and the numbers of bench.alternatives are
 written to alternatives.png and alternatives.json. Takes more than an hour on two cores, during which nothing else
 should run. The datasets are read from --data-dir, or from the folder in the environment variable LCA_DATA.

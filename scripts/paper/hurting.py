@@ -102,7 +102,7 @@ def others_help_less(archive: Archive, experiment: str, layer: int) -> Measured:
 
 
 def neighbor_helps_less(archive: Archive, experiment: str, layer: int) -> Measured:
-    """Compare the change in LCA of the neighbor of the changed layer with the mean change of the other layers."""
+    """Compare the change in LCA of the neighbor of the changed layer with the mean change in the other layers."""
     neighbor = {FIRST: 1, LAST: -2}[layer]
     change = archive.totals(experiment).mean(axis=0) - archive.totals(REGULAR).mean(axis=0)
     rest = np.delete(change, [layer, neighbor]).mean()

@@ -195,7 +195,7 @@ def test_concurrent_allocations_of_the_same_name_are_refused(run, problem, monke
     assert lca.open(run).allocations == ["other", "train"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_allocation_on_cuda_agrees_with_the_cpu(tmp_path, problem):
     """Covers reading ahead, writing behind, classes, gradient signs, refinement of the total and the audit."""
     path = tmp_path / "run.zarr"

@@ -73,7 +73,7 @@ def test_compiled_model_gives_the_same_allocation(run, problem):
     np.testing.assert_allclose(compiled.lca[:, :5], eager.lca[:, :5], rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 @pytest.mark.parametrize("batchnorm", [False, True])
 def test_cuda_graph_equals_eager_passes(batchnorm):
     torch.manual_seed(0)
@@ -151,7 +151,7 @@ def test_recurrent_modules_run_in_training_mode_without_dropout():
     assert (model.lstm.training, model.lstm.dropout) == (False, 0.5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_recurrent_modules_have_a_gradient_on_cuda():
     torch.manual_seed(0)
     model, (x, y) = Recurrent(), make_data(30, shape=(4, 5))
@@ -229,7 +229,7 @@ def test_gradient_of_tied_weights_is_the_sum_of_both_uses():
     assert (float(result.loss), result.gradient.tolist()) == (18.0, [12.0])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_cuda_agrees_with_the_cpu():
     model, (x, y) = make_net(), make_data(103)
     with FullGradient(Objective(model, cross_entropy, (x, y)), 50) as full:

@@ -30,7 +30,7 @@ def test_classes_have_their_own_table(tmp_path):
     result = layers(runs[0])
     counted = class_lca[[0, 1, 3]].sum(0)
     np.testing.assert_allclose(result.by_class, np.stack([counted[:, :2].sum(1), counted[:, 2:].sum(1)], 1))
-    title = "LCA (nats) by class: the change of each class's contribution to the loss"
+    title = "LCA (nats) by class: the change in each class's contribution to the loss"
     found = columns_of(Layers.tabulate([layers(run) for run in runs]), title)
     assert list(found) == ["cat", "dog", "7"]
     assert found["dog"]["1"]["values"] == pytest.approx([counted[1, 2:].sum(), counted[1, 2:].sum() + 2 * 3])

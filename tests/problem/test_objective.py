@@ -95,7 +95,7 @@ def test_subset_larger_than_the_split_raises(run, problem):
         lca.allocate(run, problem(), lca.AllocateConfig(examples=61, device="cpu"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_split_that_does_not_fit_on_the_device_stays_on_the_host(monkeypatch):
     given = small_problem()
     device = torch.device("cuda")

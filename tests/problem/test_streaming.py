@@ -271,7 +271,7 @@ def test_prefetch_does_not_copy_on_the_host():
     assert all(batch[0].device == elsewhere for batch, _ in prefetch(items, elsewhere))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_prefetch_copies_batches_to_cuda():
     device = torch.device("cuda")
     items = [((torch.full((1_000, 1_000), float(i)), Y), [i]) for i in range(8)]

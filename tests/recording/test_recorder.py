@@ -335,7 +335,7 @@ def test_second_writer_raises_and_stale_lock_is_ignored(tmp_path):
     record(path, nn.Linear(2, 1), overwrite=True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_cuda_iterates_are_recorded_bit_for_bit(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).cuda()
     seen = [flatten(model)]

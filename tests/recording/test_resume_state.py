@@ -96,7 +96,7 @@ def test_repair_removes_a_damaged_state(tmp_path, problem, often, whole):
         lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
         lambda state: state | {"buffers": None},
         lambda state: state | {"rng": torch.zeros(3)},
-        lambda state: state | {"cuda_rng": 7},
+        lambda state: state | {"accelerator_rng": 7},
         lambda state: {key: value for key, value in state.items() if key != "rng"},
     ],
 )

@@ -121,7 +121,10 @@ def test_processes_under_torchrun_divide_the_cores(torchrun, threads):
     assert share_device(CPU) == CPU
     assert torch.get_num_threads() == 13 // 4
     assert count_sharing(CPU) == 4
+    torchrun.setattr("torch.accelerator.device_count", lambda: 4)
     assert count_sharing(torch.device("cuda")) == 1
+    torchrun.setattr("torch.accelerator.device_count", lambda: 3)
+    assert count_sharing(torch.device("cuda")) == 2
     assert not is_first()
 
 
@@ -134,8 +137,8 @@ def test_a_number_of_threads_set_by_the_user_is_kept(torchrun, threads):
 
 def test_devices_are_assigned_by_local_rank(torchrun):
     chosen = []
-    torchrun.setattr("torch.cuda.device_count", lambda: 3)
-    torchrun.setattr("torch.cuda.set_device", chosen.append)
+    torchrun.setattr("torch.accelerator.device_count", lambda: 3)
+    torchrun.setattr("torch.accelerator.set_device_index", chosen.append)
     torchrun.setenv("LOCAL_RANK", "2")
     assert share_device(torch.device("cuda")) == torch.device("cuda", 2)
     torchrun.setenv("LOCAL_RANK", "3")  # more processes than devices share them
