@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import simulated_device  # noqa: F401 (registers the device before the first backward pass)
 import torch
 from torch import nn
 

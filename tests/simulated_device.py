@@ -26,7 +26,7 @@ from lca.runtime import streams
 NAME = "sim"
 READS = ("aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::_unique2", "aten::masked_select")
 counts = Counter()
-state = {"registered": None, "available": False, "float64": True, "captured": None}
+state = {"available": False, "float64": True, "captured": None}
 
 
 class SimulatedTensor(torch.Tensor):
@@ -154,10 +154,6 @@ class Backend(_DummyBackendModule):
 @contextmanager
 def simulated_device(*, float64=True, asynchronous=False):
     """Make the device available, and "auto" select it, within the context."""
-    if state["registered"] is None:
-        _setup_privateuseone_for_python_backend(NAME, backend_module=Backend(), hook=Hook())
-        state["registered"] = torch.library.Library("_", "IMPL")
-        state["registered"].fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
     originals = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
     for name, make in originals.items():  # both fail inside torch for a backend in Python
         setattr(torch, name, _by_way_of_host(make))
@@ -277,3 +273,10 @@ def _wrap(x):
     if x.dtype == torch.float64 and not state["float64"]:
         raise TypeError(f"{NAME} has no float64")
     return SimulatedTensor(x)
+
+
+# Registered when this module is imported, because autograd starts a thread for each device in its first backward pass
+# and none for devices that are registered later.
+_setup_privateuseone_for_python_backend(NAME, backend_module=Backend(), hook=Hook())
+_library = torch.library.Library("_", "IMPL")
+_library.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")

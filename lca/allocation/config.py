@@ -134,7 +134,7 @@ class AllocateConfig:
     compile: bool = option(default=False, help="Compile the model with torch.compile.", group="Speed")
     device: str = option(
         default="auto",
-        help="Device to compute on; auto selects CUDA if available, otherwise the CPU.",
+        help="Device to compute on; auto selects the accelerator if there is one, otherwise the CPU.",
         metavar="DEVICE",
         group="Speed",
     )

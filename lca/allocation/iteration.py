@@ -42,11 +42,11 @@ class Integral:
     `allocation` is A (K,) in float64. Parameter i helps (lowers the loss) if A_i < 0. `allocated` is Σ_i A_i,
     `residual` is Σ_i A_i − (L(θ1) − L(θ0)), and `intervals` is the number n of subintervals.
 
-    `part_estimate` is Σ|A_n − A_{n/2}| / Σ|A_n|, the difference from the next coarser rule. A_1 is the trapezoidal rule, whose
-    next coarser rule is the first-order rule. The first-order rule itself is compared with the trapezoidal rule.
-    `curvature_share` is the part estimate of the trapezoidal rule, Σ|½Δ(g1 − g0)| / Σ|½Δ(g0 + g1)|, where g0 and g1 are the
-    gradients at both ends. `class_allocation` (class, tensor) is the allocation of each L_c, summed over the parameters
-    of each tensor.
+    `part_estimate` is Σ|A_n − A_{n/2}| / Σ|A_n|, the difference from the next coarser rule. A_1 is the trapezoidal
+    rule, whose next coarser rule is the first-order rule. The first-order rule itself is compared with the trapezoidal
+    rule. `curvature_share` is the part estimate of the trapezoidal rule, Σ|½Δ(g1 − g0)| / Σ|½Δ(g0 + g1)|, where g0 and
+    g1 are the gradients at both ends. `class_allocation` (class, tensor) is the allocation of each L_c, summed over the
+    parameters of each tensor.
     """
 
     allocation: Tensor

@@ -131,7 +131,7 @@ device_option = click.option(
     metavar="DEVICE",
     default="auto",
     show_default=True,
-    help="Device to run the model on; auto selects CUDA if available, otherwise the CPU.",
+    help="Device to run the model on; auto selects the accelerator if there is one, otherwise the CPU.",
 )
 set_option = click.option(
     "--set",

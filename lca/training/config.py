@@ -134,7 +134,7 @@ class TrainConfig:
     )
     device: str = option(
         default="auto",
-        help="Device to train on; auto selects CUDA if available, otherwise the CPU.",
+        help="Device to train on; auto selects the accelerator if there is one, otherwise the CPU.",
         metavar="DEVICE",
         group="Training",
     )

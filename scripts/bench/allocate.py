@@ -11,8 +11,6 @@ memory    Peak resident memory of a process that allocates T = 64 iterations, an
           1 GB more than the data: the split as stored, plus the examples in use as floats.
 rules     Cost, residual and error of each rule and precision, for the same 64 iterations of mnist-fc.
 quick     Wall time of the command that allocates the 300 iterations of digits-fc. Target: at most 10 s.
-gpu       Time of a full pass on a GPU, if there is one, with and without a CUDA graph, and its speed as a fraction of
-          the peak.
 
 Takes about 25 minutes on two cores. Without the dataset, random images replace it, and only the times are valid. The
 part `rules` needs the dataset: on random images, the preflight may reject the loss, because its slope is nearly zero.
@@ -22,10 +20,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from unittest.mock import patch
 
 import torch
 
@@ -44,7 +40,6 @@ from lca.allocation.allocate import allocate
 from lca.allocation.batch_size import choose_batch_format
 from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
-from lca.errors import LCAError
 from lca.model.evaluation_mode import evaluation_mode
 from lca.model.parameters import flatten
 from lca.problem.objective import Objective
@@ -162,35 +157,6 @@ def time_quick_allocation() -> float:
         return measure_seconds(lambda: subprocess.run([*lca, "allocate", path], check=True, capture_output=True))
 
 
-def measure_gpu(name: str, data_dir: Path | None) -> list[str]:
-    """Time passes of a problem on the GPU; returns a row of the table."""
-    problem = make_scaled_problem(name, data_dir)
-    problem.model.to("cuda")
-    data = tuple(x.to("cuda") for x in problem.train)
-    objective = Objective(problem.model, problem.losses, data)
-    batch_format = choose_batch_format(objective)
-
-    def time_pass() -> float:
-        with FullGradient(batch_format.apply(objective), batch_format.batch_size) as gradient:
-            best = min(measure_seconds(lambda: float(gradient(gradient.theta).loss)) for _ in range(10))
-            print(*gradient.notes, sep="\n", file=sys.stderr)
-            return best
-
-    graph_s = time_pass()
-    with patch("lca.allocation.full_gradient.capture", lambda function, device: (function, None)):
-        eager_s = time_pass()
-    gflops = count_flops(replace(problem, train=data), batch_format.batch_size) / graph_s / 1e9
-    return [
-        f"{name} ({len(flatten(problem.model)):,})",
-        f"{len(data[0]):,}",
-        f"{batch_format.batch_size:,}",
-        f"{1e3 * graph_s:.2f}",
-        f"{1e3 * eager_s:.2f}",
-        f"{gflops:.0f}",
-        f"{gflops / measure_peak_gflops('cuda'):.2f}",
-    ]
-
-
 def print_overhead(data_dir: Path | None, iterations: int, repeats: int) -> None:
     sets = [("mnist-fc", 55_000), ("mnist-lenet", 2_000), ("mnist-lenet", 500), ("digits-resnet", 1_500)]
     rows = [measure_overhead(name, data_dir, N, iterations, repeats) for name, N in sets]
@@ -222,20 +188,8 @@ def print_rules(data_dir: Path | None) -> None:
     print(table(header, measure_rules(data_dir, "100:164")), "\n", flush=True)
 
 
-def print_gpu(data_dir: Path | None) -> None:
-    print(torch.cuda.get_device_name())
-    rows = []
-    for name in ("mnist-fc", "mnist-lenet", "cifar-resnet"):
-        try:
-            rows.append(measure_gpu(name, data_dir))
-        except LCAError as error:
-            print(error, file=sys.stderr)
-    header = ["problem (K)", "examples", "batch", "graph (ms)", "eager (ms)", "GFLOP/s", "fraction of peak"]
-    print(table(header, rows))
-
-
 def main() -> None:
-    parts = ["overhead", "memory", "rules", "quick", "gpu"]
+    parts = ["overhead", "memory", "rules", "quick"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="Folder that contains the datasets.")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="Measurements to run.")
@@ -264,8 +218,6 @@ def main() -> None:
             f"lca allocate, digits-fc, 300 iterations: {seconds:.1f} s (target: at most {TARGET_QUICK_S} s)\n",
             flush=True,
         )
-    if "gpu" in options.only and torch.cuda.is_available():
-        print_gpu(options.data_dir)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ def make_problem(name: str, data_dir: Path | None) -> Problem:
         print(
             f"{name}: no dataset found. Random images replace it, so sizes and errors are meaningless.", file=sys.stderr
         )
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(55_000, 1, 28, 28, generator=generator)
-        return Problem(presets.find(name).network(), train=(x, torch.randint(10, (55_000,), generator=generator)))
+        preset, generator = presets.find(name), torch.Generator().manual_seed(0)
+        n, shape = preset.data.n_train, preset.data.shapes[0]
+        labels = torch.randint(10, (n,), generator=generator)
+        return Problem(preset.network(), train=(torch.rand(n, *shape, generator=generator), labels))
 
 
 def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> float:

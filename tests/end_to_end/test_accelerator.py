@@ -118,6 +118,20 @@ def require_cpu_numbers(kind, folder, iterations):
     assert (cpu == found).mean() > 0.995  # the sign of a gradient that is zero but for rounding may differ
 
 
+def test_the_lack_of_float64_changes_only_the_rounding_of_the_sums_by_class(tmp_path):
+    path, found = tmp_path / "run.zarr", []
+    lca.train(make_problem("dense"), path, device="cpu", batch_size=10, iterations=20, learning_rate=0.1)
+    for float64 in (True, False):
+        with simulated_device(float64=float64):
+            lca.allocate(path, make_problem("dense"), name=f"float64-{float64}", audit=0, **CONFIG)
+        found.append(lca.open(path).allocation(f"float64-{float64}"))
+    for array in ("lca", "allocated", "residual", "tensor_lca", "gradient_norm", "motion_norm", "gradient_sign"):
+        np.testing.assert_array_equal(*(getattr(allocation, array)[:] for allocation in found), err_msg=array)
+    np.testing.assert_allclose(*(allocation.loss[:] for allocation in found), rtol=1e-14)
+    by_class = [allocation.class_lca[:] for allocation in found]
+    assert 0 < np.abs(by_class[1] - by_class[0]).sum() < 1e-6 * np.abs(by_class[0]).sum()
+
+
 @contextmanager
 def watched(monkeypatch, owner, name):
     """Append the changes of the counts during each call of owner.name to a list."""
