@@ -27,9 +27,8 @@ def get_peak_memory_bytes() -> int:
         for line in PROCESS_STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows
-        return int(memory.peak_wset)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     import resource  # Windows lacks it
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -3,24 +3,44 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from lca.errors import LCAError
 from lca.store.plain_files import require_plain_file
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+if sys.platform == "win32":
     import msvcrt
 
-# Windows locks bytes of a file, always exclusively. Here, an exclusive lock covers all of these bytes, and a shared one
-# a single one of them. They lie behind the content, because other processes cannot read locked bytes.
-LOCKED_BYTES = range(2**20, 2**20 + 256)
+    # Windows locks bytes of a file, always exclusively. Here, an exclusive lock covers all of these bytes, and a shared
+    # one a single one of them. They lie behind the content, because other processes cannot read locked bytes.
+    LOCKED_BYTES = range(2**20, 2**20 + 256)
+
+    def lock_file(file: IO[bytes], shared: bool) -> Callable[[], None]:
+        """Lock an open file and return a function that unlocks it. Raise BlockingIOError if others have locked it."""
+        n = 1 if shared else len(LOCKED_BYTES)
+
+        def change(mode: int, first: int) -> None:
+            file.seek(first)
+            msvcrt.locking(file.fileno(), mode, n)
+
+        for first in LOCKED_BYTES[::n]:
+            with suppress(PermissionError):  # another lock covers these bytes
+                change(msvcrt.LK_NBLCK, first)
+                return partial(change, msvcrt.LK_UNLCK, first)
+        raise BlockingIOError
+
+else:
+    import fcntl
+
+    def lock_file(file: IO[bytes], shared: bool) -> Callable[[], None]:
+        """Lock an open file and return a function that unlocks it. Raise BlockingIOError if others have locked it."""
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return partial(fcntl.flock, file, fcntl.LOCK_UN)
 
 
 class Lock:
@@ -39,7 +59,7 @@ class Lock:
         require_plain_file(self.file)
         handle = self.file.open("ab+", buffering=0)
         try:
-            self._unlock = (_lock_file if fcntl else _lock_bytes)(handle, self.shared)
+            self._unlock = lock_file(handle, self.shared)
         except OSError as error:
             handle.close()
             if not isinstance(error, BlockingIOError):  # such as a file system without locks
@@ -61,28 +81,6 @@ class Lock:
             self._unlock()
             self._handle.close()
             self._handle = None
-
-
-def _lock_file(file: IO[bytes], shared: bool) -> Callable[[], None]:
-    """Lock an open file, and return the function that unlocks it. Raise BlockingIOError if another lock excludes it."""
-    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    return partial(fcntl.flock, file, fcntl.LOCK_UN)
-
-
-def _lock_bytes(file: IO[bytes], shared: bool) -> Callable[[], None]:
-    """Do the same as `_lock_file` on Windows."""
-    windows: Any = msvcrt
-    n = 1 if shared else len(LOCKED_BYTES)
-
-    def change(mode: int, first: int) -> None:
-        file.seek(first)
-        windows.locking(file.fileno(), mode, n)
-
-    for first in LOCKED_BYTES[::n]:
-        with suppress(PermissionError):  # these bytes are locked already
-            change(windows.LK_NBLCK, first)
-            return partial(change, windows.LK_UNLCK, first)
-    raise BlockingIOError
 
 
 def _describe_owner(file: Path) -> str:
