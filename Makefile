@@ -45,6 +45,7 @@ check: .venv/made ## check format, lint, types and import order (takes seconds)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/windows lca
 	$(BIN)/lint-imports
 
 format: .venv/made ## format the code and fix lint errors

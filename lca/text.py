@@ -1,6 +1,8 @@
 """Functions that format values, tables and lists of facts as text or HTML."""
 
+import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from html import escape
 
@@ -11,6 +13,15 @@ UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200
 def escape_control(text: str) -> str:
     """Replace characters that could control a terminal by their Python escapes, such as ``\\x1b``."""
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def quote(word: str) -> str:
+    """Quote a word for the shell, if it needs it. Windows knows only double quotes."""
+    if os.name != "nt":
+        return shlex.quote(word)
+    from subprocess import list2cmdline  # takes long to import
+
+    return list2cmdline([word])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:

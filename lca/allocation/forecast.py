@@ -1,7 +1,5 @@
 """Forecasts of the cost of an allocation: number of passes, disk space and memory."""
 
-import resource
-import sys
 from math import ceil, log2, prod
 
 import numpy as np
@@ -9,6 +7,7 @@ import numpy as np
 from lca.allocation.config import AllocateConfig
 from lca.allocation.full_gradient import FullGradient
 from lca.allocation.trajectory import BLOCKS_HELD
+from lca.runtime.host import get_peak_memory_bytes
 from lca.store.audit import count_audited
 from lca.store.blocks import ceil_div
 from lca.store.chunks import bytes_in_flight
@@ -65,8 +64,8 @@ def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_c
 
 def forecast_memory_bytes(run: Run, gradient: FullGradient) -> int:
     """Return a forecast of the peak host memory: the peak so far, after some passes, plus the blocks of iterations."""
-    so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     # Blocks of iterates (the first is already in memory), as many blocks of results, and eight float64 vectors.
     n_blocks = 2 * BLOCKS_HELD[gradient.device.type] - 1
     blocks = (run.weights.dtype.itemsize * n_blocks * run.blocks.length + 8 * 8) * run.parameters.size
-    return so_far + blocks + 2 * bytes_in_flight(run.weights) + OVERHEAD_BYTES  # compressed and uncompressed
+    in_flight = 2 * bytes_in_flight(run.weights)  # compressed and uncompressed
+    return get_peak_memory_bytes() + blocks + in_flight + OVERHEAD_BYTES

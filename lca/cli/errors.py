@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lca.errors import DISK_PROBLEMS, NO_THREAD, Argument, Call, LCAError, Step, UsageError
-from lca.text import escape_control
+from lca.text import escape_control, quote
 
 COMMANDS = {"train": "train", "allocate": "allocate", "verify": "verify", "analysis.prune": "analyze prune"}
 NEED_PROBLEM = ("allocate", "analysis.prune")
@@ -71,7 +71,7 @@ def _render_argument(argument: Argument, command: click.Command | None) -> list[
         return [flag]
     if argument.value is False:
         return [f"--no-{flag.removeprefix('--')}"]
-    return [flag, shlex.quote(str(argument.value))]
+    return [flag, quote(str(argument.value))]
 
 
 def _render_call(call: Call, context: click.Context | None) -> str:
@@ -89,7 +89,7 @@ def _render_call(call: Call, context: click.Context | None) -> str:
             arguments.append(Argument("problem", problem))  # user code is imported only on request
     command = _look_up(COMMANDS[call.function], context)
     options = [word for argument in arguments for word in _render_argument(argument, command)]
-    return " ".join([*(word if word in ("…", "PROBLEM") else shlex.quote(word) for word in words), *options])
+    return " ".join([*(word if word in ("…", "PROBLEM") else quote(word) for word in words), *options])
 
 
 def _look_up(name: str, context: click.Context | None) -> click.Command | None:

@@ -1,6 +1,5 @@
 """`lca problems` and `lca init`: the built-in problems, and a template for other problems."""
 
-import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ from lca.cli.options import json_option, parse_settings, set_option
 from lca.cli.output import echo, print_facts, print_table, write_json
 from lca.errors import UsageError
 from lca.store.paths import whole_file
-from lca.text import facts, pluralize
+from lca.text import facts, pluralize, quote
 from lca.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -108,14 +107,14 @@ def init(file: Path) -> None:
         raise UsageError("FILE", expected="the name of a Python file, such as mine.py", found=str(file))
     if file.exists():
         raise UsageError(f"{file} already exists", remedy="Choose another name.")
-    if set(str(file)) & set("\"'\\\n"):
+    if set(file.as_posix()) & set("\"'\\\n"):
         raise UsageError("FILE", expected="a name without quotes, backslashes and line breaks", found=str(file))
-    shown = shlex.quote(str(file))
+    shown = quote(file.as_posix())
     text = files("lca.problem").joinpath("starter.py").read_text(encoding="utf-8")
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
         partial.write_text(text.replace("FILE", shown), encoding="utf-8")
-    run = f"{shlex.quote(file.stem)}.zarr"
+    run = f"{quote(file.stem)}.zarr"
     echo(f"Created {file}. To train and allocate it:")
     echo(f"lca train {shown}:problem --iterations 200 --out {run}")
     echo(f"lca allocate {run} --problem {shown}:problem")

@@ -1,5 +1,6 @@
 """`lca train PROBLEM --out RUN`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,5 +95,6 @@ def train(
 
 def number_path(out: str, seed: int) -> str:
     """Return the path of one of several runs: "run.zarr", 3 -> "run-3.zarr"."""
-    stem = out.rstrip("/").removesuffix(".zarr")
-    return f"{stem}-{seed}{'.zarr' if stem != out.rstrip('/') else ''}"
+    out = out.rstrip(f"/{os.sep}")
+    stem = out.removesuffix(".zarr")
+    return f"{stem}-{seed}{'.zarr' if stem != out else ''}"

@@ -59,9 +59,17 @@ def _use_ffmpeg(path: Path, fps: int, width: int, height: int) -> Iterator[Write
     command = [get_ffmpeg_exe(), "-y", "-loglevel", "error", *frames, *FFMPEG[path.suffix.lower()], str(path)]
     with TemporaryFile() as messages, Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=messages) as process:
         assert process.stdin is not None
+        stdin = process.stdin
+
+        def write(frame: Frame) -> None:
+            try:
+                stdin.write(frame.tobytes())
+                stdin.flush()
+            except OSError as error:  # on Windows, EINVAL instead of EPIPE
+                raise BrokenPipeError from error
+
         try:
-            stdin = process.stdin
-            yield lambda frame: stdin.write(frame.tobytes())
+            yield write
             stdin.close()
         except BrokenPipeError:  # ffmpeg has exited; its messages and exit status are read below
             pass

@@ -9,6 +9,7 @@ import torch
 from lca.problem import user_code
 from lca.problem.problem import NATS, Problem
 from lca.problem.zoo import presets
+from lca.store.paths import is_url
 
 
 def load(
@@ -69,4 +70,4 @@ def load(
 
 def is_problem(name: str) -> bool:
     """Return whether `name` is that of a problem or the location of a function that returns one. A URL is neither."""
-    return name in presets.PRESETS or (user_code.is_factory(name) and "://" not in name)
+    return name in presets.PRESETS or (user_code.is_factory(name) and not is_url(name))

@@ -3,9 +3,11 @@
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,7 +26,8 @@ EXAMPLE = "path/file.py:factory or package.module:factory"
 
 def is_factory(name: str) -> bool:
     """Return whether a problem's name refers to a function rather than to a built-in problem."""
-    return ":" in name or name in list_plugins()
+    without_drive = re.sub(r"^[A-Za-z]:(?=[/\\])", "", name)  # of a path on Windows
+    return ":" in without_drive or name in list_plugins()
 
 
 def list_plugins() -> dict[str, str]:
@@ -73,21 +76,30 @@ def _import_place(place: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"{path} does not exist (looked in {Path.cwd()})", remedy=f"Name the problem as {EXAMPLE}.")
-    name = f"lca_problem_{path.stem}"
-    if name in sys.modules and Path(str(sys.modules[name].__file__)) == path.resolve():
+    _make_importable(path.resolve().parent)
+    name = path.stem if _can_import(path) else f"lca_problem_{path.stem}"
+    if name in sys.modules and Path(str(sys.modules[name].__file__)).resolve() == path.resolve():
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look for it there
-    _make_importable(path.resolve().parent)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise LCAError(f"{path} raised an exception on import:\n\n{_format_traceback(error)}") from error
     return module
+
+
+def _can_import(path: Path) -> bool:
+    """Return whether Python finds this file by its name, as the workers of a DataLoader do on macOS and Windows."""
+    importlib.invalidate_caches()  # the file may be new
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+        return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path.resolve()
+    return False
 
 
 def _import_module(name: str) -> ModuleType:

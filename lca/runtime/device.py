@@ -1,14 +1,11 @@
 """Devices and their memory."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lca.errors import UsageError
-
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+from lca.runtime.host import get_host_memory_bytes
 
 
 def resolve_device(name: str) -> torch.device:
@@ -64,8 +61,4 @@ def get_memory_bytes(device: torch.device) -> int:
         if hasattr(module, "mem_get_info"):
             cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
             return int(module.mem_get_info(device)[0]) + cached
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(CONTAINER_LIMIT.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # no such file, or "max"
-        return total
+    return get_host_memory_bytes()

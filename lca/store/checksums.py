@@ -8,6 +8,7 @@ and CheckedStore compares every file that is read with its copy. A copy of 0 mea
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -233,9 +234,17 @@ class CheckedStore(WrapperStore[Any]):
 
     async def set(self, key: str, value: Any) -> None:
         self.location.require_plain_below(key)
-        await self._store.set(key, value)
+        await self._write(key, value)
         if "/c/" in key:
             self.state.written[key] = _read_checksum(value)
+
+    async def _write(self, key: str, value: Any) -> None:
+        for delay in self.location.busy_s:
+            with suppress(PermissionError):
+                await self._store.set(key, value)
+                return
+            await asyncio.sleep(delay)
+        await self._store.set(key, value)
 
 
 def checked_store(node: zarr.Group | Array) -> CheckedStore:

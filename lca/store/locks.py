@@ -3,16 +3,44 @@
 import json
 import os
 import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
 from lca.errors import LCAError
 from lca.store.plain_files import require_plain_file
 
-try:
+if sys.platform == "win32":
+    import msvcrt
+
+    # Windows locks bytes of a file, always exclusively. Here, an exclusive lock covers all of these bytes, and a shared
+    # one a single one of them. They lie behind the content, because other processes cannot read locked bytes.
+    LOCKED_BYTES = range(2**20, 2**20 + 256)
+
+    def lock_file(file: IO[bytes], shared: bool) -> Callable[[], None]:
+        """Lock an open file and return a function that unlocks it. Raise BlockingIOError if others have locked it."""
+        n = 1 if shared else len(LOCKED_BYTES)
+
+        def change(mode: int, first: int) -> None:
+            file.seek(first)
+            msvcrt.locking(file.fileno(), mode, n)
+
+        for first in LOCKED_BYTES[::n]:
+            with suppress(PermissionError):  # another lock covers these bytes
+                change(msvcrt.LK_NBLCK, first)
+                return partial(change, msvcrt.LK_UNLCK, first)
+        raise BlockingIOError
+
+else:
     import fcntl
-except ImportError:  # this system has no such locks: the file states the owner, but nothing is enforced
-    fcntl = None  # type: ignore[assignment]
+
+    def lock_file(file: IO[bytes], shared: bool) -> Callable[[], None]:
+        """Lock an open file and return a function that unlocks it. Raise BlockingIOError if others have locked it."""
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return partial(fcntl.flock, file, fcntl.LOCK_UN)
 
 
 class Lock:
@@ -24,32 +52,33 @@ class Lock:
 
     def __init__(self, file: Path, store: Path, shared: bool = False) -> None:
         self.file, self.store, self.shared = file, store, shared
-        self._handle: IO[str] | None = None
+        self._handle: IO[bytes] | None = None
+        self._unlock: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         require_plain_file(self.file)
-        handle = self.file.open("a+", encoding="utf-8")
-        if fcntl:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except OSError as error:
-                owner = _describe_owner(self.file)
-                handle.close()
-                raise LCAError(
-                    f"{self.store} is being written by {owner}",
-                    remedy="Wait until it is done, or stop it, and try again.",
-                ) from error
+        handle = self.file.open("ab+", buffering=0)
+        try:
+            self._unlock = lock_file(handle, self.shared)
+        except OSError as error:
+            handle.close()
+            if not isinstance(error, BlockingIOError):  # such as a file system without locks
+                raise
+            raise LCAError(
+                f"{self.store} is being written by {_describe_owner(self.file)}",
+                remedy="Wait until it is done, or stop it, and try again.",
+            ) from error
         self._handle = handle
         if not self.shared:
             handle.truncate(0)
-            json.dump({"process": os.getpid(), "host": socket.gethostname()}, handle)
-            handle.flush()
+            handle.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode())
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._handle:
             if not self.shared:
                 self._handle.truncate(0)  # not deleted, because another process may be about to lock the open file
+            self._unlock()
             self._handle.close()
             self._handle = None
 

@@ -31,6 +31,8 @@ METADATA = {"weights/zarr.json", "checksums/zarr.json", "training/zarr.json"}
 RETRY_S = (0.3,)  # seconds until an object that seems to be missing is read again, because it may be there after all
 ABANDONED_S = 60.0  # age of a temporary folder above which no process is still creating a store in it
 PARTIAL = ".partial"  # marks the name of a file that is being written
+# Seconds until another attempt to replace a file. Windows does not replace a file while another process reads it.
+BUSY_S = (0.01, 0.1, 1.0) if os.name == "nt" else ()
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -44,16 +46,26 @@ def whole_file(path: Path, previous: str = "") -> Iterator[Path]:
     try:
         yield partial
         if previous and path.exists():
-            path.replace(path.with_name(previous))
-        partial.replace(path)
+            _replace(path, path.with_name(previous))
+        _replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _replace(path: Path, target: Path) -> None:
+    for delay in Local.busy_s:
+        with suppress(PermissionError):
+            path.replace(target)
+            return
+        time.sleep(delay)
+    path.replace(target)
 
 
 class Local:
     """The location of a file or folder on a disk. It need not exist."""
 
     retry_s: tuple[float, ...] = ()
+    busy_s: tuple[float, ...] = BUSY_S
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -166,6 +178,7 @@ class Remote:
     """
 
     retry_s = RETRY_S
+    busy_s = ()
 
     def __init__(self, url: str, filesystem: Any = None) -> None:
         self.url = url.rstrip("/")
@@ -288,18 +301,29 @@ def remove_half_written(location: Location) -> None:
 
 
 def locate(place: Location | Path | str) -> Location:
-    """Return the location for a path or URL. A string with a protocol is a URL, and anything else is a path."""
+    """Return the location for a path or URL. A string with a protocol is a URL, and anything else is a path.
+
+    As in any URL, the path in a file:// URL can contain escapes, such as %20 for a space.
+    """
     if isinstance(place, Local | Remote):
         return place
-    if isinstance(place, str) and "://" in place:
-        protocol, _, path = place.partition("://")
-        return Local(Path(path)) if protocol == "file" else Remote(place)
+    if isinstance(place, str) and is_url(place):
+        if not place.startswith("file://"):
+            return Remote(place)
+        from urllib.request import url2pathname  # takes long to import
+
+        return Local(Path(url2pathname(place.removeprefix("file://").removeprefix("localhost"))))
     if isinstance(place, Path) and re.match(r"\w{2,}:[/\\]", str(place)):
         raise UsageError(f"{place} is a URL that was turned into a Path", remedy="Pass the URL as a string.")
     if not isinstance(place, str | os.PathLike):
         found = f"a {type(place).__name__}"
         raise UsageError("path", expected="a path or URL", found=found, remedy="Check the order of the arguments.")
     return Local(Path(place))
+
+
+def is_url(place: str) -> bool:
+    """Return whether a string begins with a protocol. A single letter is the drive of a path, as in C://runs."""
+    return re.match(r"(?![A-Za-z]:)[^/\\]*://", place) is not None
 
 
 class _AsyncFilesystem:

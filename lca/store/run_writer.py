@@ -88,8 +88,8 @@ class RunWriter:
         """
         T = max(n_iterates - 1, 0)
         group = subgroup(self.run.group, "training")
-        for name in training.keys() - set(group.array_keys()):
-            require_name("name of a training scalar", name)
+        for name in sorted(training.keys() - set(group.array_keys())):
+            require_name("name of a training scalar", name, group.array_keys())
             SCALARS.create(group, name, (self.run.n_iterations,), (SCALARS_CHUNK,))[:] = NAN
         arrays = self.run.training
         for name, array in arrays.items():
@@ -151,8 +151,8 @@ class RunWriter:
         `optional` names the arrays of OPTIONAL to include. With "class_lca", the attribute `classes` must list the
         labels of the classes.
         """
-        require_name("name of an allocation", name)
         run = self.run
+        require_name("name of an allocation", name, run.allocations)
         if name in run.allocations:
             with suppress(DamagedError):
                 AllocationWriter(run.allocation(name)).note("status", "creating")
@@ -207,7 +207,9 @@ def create_run(
         old = RunWriter(open_run(path, "r+"))
         with old.lock():
             old.set_attributes(iterates=0, status="training")  # so that what a crash leaves never looks finished
-            path.remove()
+            with suppress(PermissionError):  # on Windows, the file of the lock cannot be deleted while it is open
+                path.remove()
+        path.remove()
     K = parameters.size
     length = block_length(K, np.dtype(dtype).itemsize)
     chunks = (min(CHUNK_PARAMETERS, K), length)

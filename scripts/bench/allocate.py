@@ -25,7 +25,7 @@ from statistics import median
 
 import torch
 
-from bench.machine import peak_resident, start_module
+from bench.machine import start_module
 from bench.passes import (
     count_flops,
     count_passes,
@@ -44,6 +44,7 @@ from lca.model.evaluation_mode import evaluation_mode
 from lca.model.parameters import flatten
 from lca.problem.objective import Objective
 from lca.problem.problem import Problem
+from lca.runtime.host import get_peak_memory_bytes
 from lca.store.summary import Summary
 from lca.text import size, table
 
@@ -203,7 +204,7 @@ def main() -> None:
         name, path, n_examples = options.peak
         config = AllocateConfig(device="cpu", examples=int(n_examples), total_tolerance=1e9)
         allocate(path, make_problem(name, options.data_dir), config)
-        print(peak_resident())
+        print(get_peak_memory_bytes())
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.repeats} repetitions\n")
     if "overhead" in options.only:

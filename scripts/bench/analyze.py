@@ -25,9 +25,10 @@ from torch import nn
 from tqdm import tqdm
 
 import lca
-from bench.machine import peak_resident, start_module
+from bench.machine import start_module
 from lca.analysis import everything
 from lca.model.parameters import build_table
+from lca.runtime.host import get_peak_memory_bytes
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.checksums import Array
 from lca.store.run import Run
@@ -95,7 +96,7 @@ def time_task(path: Path, task: str) -> dict[str, float]:
                 for left in range(0, array.shape[1], width):
                     array[top : top + height, left : left + width]
     seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "memory": peak_resident()}
+    return {"seconds": seconds, "memory": get_peak_memory_bytes()}
 
 
 def make_store(path: Path, gigabytes: float) -> None:

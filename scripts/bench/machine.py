@@ -1,6 +1,5 @@
 """The machine and the software of a measurement, and helpers that run it in a new process."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -10,16 +9,18 @@ from pathlib import Path
 
 import torch
 
+from lca.runtime.host import get_host_memory_bytes
+from lca.runtime.workers import count_cores
+
 PACKAGES = ("loss-change-allocation", "torch", "numpy", "zarr", "numcodecs", "h5py")
 
 
 def describe() -> list[tuple[str, str]]:
     """Return (label, value) pairs that describe the machine, in the form that lca.text.facts expects."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
         ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
-        ("CPU", f"{_cpu()}, {len(os.sched_getaffinity(0))} cores, {memory / 1e9:.0f} GB"),
+        ("CPU", f"{_cpu()}, {count_cores()} cores, {get_host_memory_bytes() / 1e9:.0f} GB"),
         ("threads", str(torch.get_num_threads())),
         ("GPU", gpu),
         (
@@ -35,12 +36,7 @@ def start_module(module: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def peak_resident() -> int:
-    """Return the peak resident bytes of this process, from /proc. getrusage would include the peak of the parent."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-
 def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    file = Path("/proc/cpuinfo")  # only on Linux
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())

@@ -24,11 +24,12 @@ from statistics import median
 import torch
 
 import lca
-from bench.machine import peak_resident, start_module
+from bench.machine import start_module
 from lca.errors import LCAError
 from lca.model.parameters import build_table
 from lca.problem.problem import Problem
 from lca.problem.zoo import presets
+from lca.runtime.host import get_peak_memory_bytes
 from lca.store.chunks import CODECS
 from lca.text import size, table
 from lca.training.batch_order import draw_indices
@@ -130,7 +131,7 @@ def main() -> None:
     if options.peak:
         with tempfile.TemporaryDirectory() as folder:
             train(make_problem(options.peak, options.data_dir), options.iterations, Path(folder) / "run.zarr", "zstd")
-        print(peak_resident())
+        print(get_peak_memory_bytes())
         return
     header = ["problem (K)", "codec", "bare (ms per iteration)", "recorded/bare", "range", "disk/raw"]
     header += ["bytes per parameter and iterate"]

@@ -112,16 +112,16 @@ def test_peak_memory_is_between_half_the_forecast_and_the_forecast(tmp_path, wid
                     parameter.mul_(0.999).add_(1e-3 * torch.randn_like(parameter))
             recorder.record()
     program = (
-        "import resource, sys\n"
+        "import sys\n"
         f"sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
         "import lca\n"
+        "from lca.runtime.host import get_peak_memory_bytes\n"
         "from test_forecast import make_wide_problem\n"
         "forecast = []\n"
         "on_preflight = lambda checked: forecast.append(checked.memory_bytes)\n"
         f"given = make_wide_problem({width})\n"
         "lca.allocate(sys.argv[1], given, on_preflight=on_preflight, batch_size=60, device='cpu')\n"
-        "unit = 1 if sys.platform == 'darwin' else 1024\n"
-        "print(forecast[0], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(forecast[0], get_peak_memory_bytes())\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "run.zarr")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

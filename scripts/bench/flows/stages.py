@@ -17,13 +17,14 @@ import lca
 from bench.flows import fixed_step, lca_flow, notebook, paper_flow
 from bench.flows.full_set import FullSetGradient, Passes
 from bench.flows.iterates import Iterates
-from bench.machine import peak_resident, start_module
+from bench.machine import start_module
 from bench.record import make_problem
 from lca.allocation.batch_size import BatchFormat
 from lca.allocation.config import AllocateConfig
 from lca.problem.batches import take
 from lca.problem.objective import Objective
 from lca.problem.problem import Problem
+from lca.runtime.host import get_peak_memory_bytes
 
 PROBLEM = "mnist-fc"
 
@@ -102,7 +103,7 @@ def work(text: str) -> str:
     """Run a stage in this process. The task and the returned cost are JSON texts."""
     task = Task(**json.loads(text))
     task.path.mkdir(parents=True, exist_ok=True)
-    return json.dumps(asdict(replace(STAGES[task.stage](task), peak=peak_resident())))
+    return json.dumps(asdict(replace(STAGES[task.stage](task), peak=get_peak_memory_bytes())))
 
 
 def load_problem(data_dir: Path | None, n_examples: int | None = None) -> Problem:
