@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import simulated_device  # noqa: F401 (registers the device before the first backward pass)
 import torch
+from processes import Server
 from torch import nn
 
 import lca
@@ -60,6 +61,13 @@ def run(tmp_path, problem):
     return path
 
 
+@pytest.fixture(scope="session")
+def server():
+    """Starts commands in processes of their own."""
+    with Server() as server:
+        yield server
+
+
 @pytest.fixture
 def clean_imports(monkeypatch, tmp_path_factory):
     """Remove the user code of other tests from sys.path and sys.modules, as if in a new process."""
@@ -79,6 +87,7 @@ def clean_imports(monkeypatch, tmp_path_factory):
 
 MINE = """
 import torch
+from processes import Server
 from torch import nn
 import lca
 import helper

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
 from math import prod
@@ -89,12 +90,15 @@ class ArrayFormat:
 
     def require_same(self, array: Array) -> None:
         """Raise ValueError if an array has another format. Only its shape, chunks and shards may be chosen freely."""
-        memory = zarr.create_group({})
-        expected = self._create(memory, "array", array.shape, array.chunks, array.shards).metadata.to_dict()
+        expected = self._expected_metadata(array.shape, array.chunks, array.shards)
         found = array.metadata.to_dict()
         for key in expected.keys() | found.keys():
             if repr(expected.get(key)) != repr(found.get(key)):  # repr, because NaN differs from itself
                 raise ValueError(f"expected {key} {expected.get(key)}, found {found.get(key)}")
+
+    @lru_cache(maxsize=1_000)  # an allocation has few formats, and each of its arrays is opened several times
+    def _expected_metadata(self, shape: Any, chunks: Any, shards: Any) -> dict[str, Any]:
+        return self._create(zarr.create_group({}), "array", shape, chunks, shards).metadata.to_dict()
 
     def _create(self, group: zarr.Group, name: str, shape: Any, chunks: Any, shards: Any) -> Array:
         return group.create_array(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import Server
 
 import lca
 from lca.cli.encoding import READABLE
@@ -17,7 +18,6 @@ LOCALES = {
     "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 ENCODINGS = {"cp1252": "cp1252", "ascii": "ascii", "C": "ascii"}
-every_locale = pytest.mark.parametrize("locale", LOCALES)
 
 
 @pytest.fixture(scope="module")
@@ -28,65 +28,69 @@ def allocated(tmp_path_factory):
     return path
 
 
-def run(locale, *arguments, status=0):
-    """Run `lca` in a new process and return its stdout and stderr, decoded with the encoding of the locale."""
+@pytest.fixture(scope="module", params=LOCALES)
+def locale(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def run(locale):
+    """A function that runs `lca` and returns its stdout and stderr, decoded with the encoding of the locale."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LC_", "LANG"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "lca", *map(str, arguments)], capture_output=True, env={**clean, **LOCALES[locale]}
-    )
-    assert done.returncode == status, done.stderr
-    assert b"Traceback" not in done.stderr
-    return done.stdout.decode(ENCODINGS[locale]), done.stderr.decode(ENCODINGS[locale])
+    environment, encoding = {**clean, **LOCALES[locale]}, ENCODINGS[locale]
+
+    def run(*arguments, status=0):
+        out, errors = server.run(*arguments, status=status, env=environment)
+        assert b"Traceback" not in errors
+        return out.decode(encoding), errors.decode(encoding)
+
+    with Server(environment) as server:
+        yield run
 
 
-@every_locale
-def test_help_is_readable(locale):
-    assert "Which parameters learned, and when?" in run(locale, "--help")[0]
-    out, _ = run(locale, "train", "--help")
+def test_help_is_readable(locale, run):
+    assert "Which parameters learned, and when?" in run("--help")[0]
+    out, _ = run("train", "--help")
     assert ("½" if locale == "cp1252" else "1/2") + " l2 ||theta||" in " ".join(out.split())
 
 
-@every_locale
-def test_tables_are_readable(locale, allocated):
-    out, _ = run(locale, "analyze", "layers", allocated, allocated)
+def test_tables_are_readable(locale, run, allocated):
+    out, _ = run("analyze", "layers", allocated, allocated)
     assert "-----  " in out
     assert " ± " in out if locale == "cp1252" else " +/- " in out
-    out, _ = run(locale, "analyze", "helping", allocated)
+    out, _ = run("analyze", "helping", allocated)
     assert "?" not in out
-    assert "fc1" in run(locale, "problems", "digits-fc")[0]
-    assert "2,778 parameters" in run(locale, "info", allocated)[0]
+    assert "fc1" in run("problems", "digits-fc")[0]
+    assert "2,778 parameters" in run("info", allocated)[0]
 
 
-@every_locale
-def test_an_allocation_reports_progress_and_summary(locale, tmp_path):
+def test_an_allocation_reports_progress_and_summary(run, tmp_path):
     path = tmp_path / "run.zarr"
-    run(locale, "train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path)
-    out, errors = run(locale, "allocate", path, "--batch-size", 500, "--device", "cpu")
+    run("train", "digits-fc", "--iterations", 3, "--device", "cpu", "--out", path)
+    out, errors = run("allocate", path, "--batch-size", 500, "--device", "cpu")
     assert "Sum A" in out
     assert " -> " in out
     assert "100%" in errors
 
 
-@every_locale
-def test_errors_are_readable(locale, allocated, tmp_path):
-    _, errors = run(locale, "allocate", allocated, "--iterations", "3:1", status=2)
+def test_errors_are_readable(locale, run, allocated, tmp_path):
+    _, errors = run("allocate", allocated, "--iterations", "3:1", status=2)
     assert "0 <= A < B <= 4" in errors
     if locale != "C":  # in the C locale, Python does not decode the argument
-        _, errors = run(locale, "info", tmp_path / "θ.zarr", status=2)
+        _, errors = run("info", tmp_path / "θ.zarr", status=2)
         assert "theta.zarr does not exist" in errors
 
 
-@every_locale
-def test_written_files_are_utf_8(locale, allocated, tmp_path):
-    run(locale, "analyze", "error", allocated, "--json", tmp_path / "answer.json")
+def test_written_files_are_utf_8(run, allocated, tmp_path):
+    run("analyze", "error", allocated, "--json", tmp_path / "answer.json")
     values = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
     assert "Σ" in json.dumps(values, ensure_ascii=False)
-    run(locale, "plot", "loss", allocated, "--out", tmp_path / "loss.svg")
+    run("plot", "loss", allocated, "--out", tmp_path / "loss.svg")
     (tmp_path / "loss.svg").read_bytes().decode("utf-8")
     pytest.importorskip("plotly", reason="needs the extra `report`")
-    run(locale, "plot", "report", allocated, "--out", tmp_path / "report.html")
+    run("plot", "report", allocated, "--out", tmp_path / "report.html")
     assert "Σ" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    run(locale, "init", tmp_path / "mine.py")
+    run("init", tmp_path / "mine.py")
     compile((tmp_path / "mine.py").read_text(encoding="utf-8"), "mine.py", "exec")
 
 

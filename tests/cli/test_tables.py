@@ -32,37 +32,38 @@ def run(tmp_path_factory):
     return make_run(path, (signs * [[0.5, 0.25, 0.125]]).tolist(), status=CONVERGED[:3]).path
 
 
-def run_in_terminal(*arguments, width=100, **environment):
-    """Run `lca` with a pseudo-terminal as its stdout, and return everything it writes there."""
+@pytest.fixture(scope="module")
+def run_in_terminal(server):
+    """A function that runs `lca` with a pseudo-terminal as its stdout, and returns everything it writes there."""
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, np.array([40, width, 0, 0], np.uint16).tobytes())
-    clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lca", *map(str, arguments)],
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env={**clean, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
-    )
-    os.close(theirs)
-    written = b""
-    while select.select([ours], [], [], 60)[0]:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux reports the closed end in this way
-            break
-        if not part:
-            break
-        written += part
-    os.close(ours)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, errors
-    return written.decode().replace("\r\n", "\n")
+
+    def run(*arguments, width=100, **environment):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, np.array([40, width, 0, 0], np.uint16).tobytes())
+        clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+        environment = {**clean, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
+        with open(theirs, "wb", buffering=0) as terminal:
+            command = server.start(*arguments, stdout=terminal, env=environment)
+        written = b""
+        while select.select([ours], [], [], 60)[0]:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # Linux reports the closed end in this way
+                break
+            if not part:
+                break
+            written += part
+        os.close(ours)
+        assert command.wait() == 0
+        return written.decode().replace("\r\n", "\n")
+
+    return run
 
 
-def run_in_pipe(*arguments, **environment):
-    command = [sys.executable, "-m", "lca", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=True, env={**os.environ, **environment}).stdout
+@pytest.fixture(scope="module")
+def run_in_pipe(server):
+    """A function that returns what `lca` writes to a pipe."""
+    return lambda *arguments, **environment: server.run(*arguments, env={**os.environ, **environment})[0]
 
 
 def render(answer, width):
@@ -77,7 +78,7 @@ def make_answer(rows, columns):
     return Answer("question", [Table("layer", rows, made, "title")], [])
 
 
-def test_values_are_green_below_zero_and_red_above(run):
+def test_values_are_green_below_zero_and_red_above(run, run_in_terminal):
     shown = run_in_terminal("analyze", "layers", run)
     rows = [line for line in shown.splitlines() if ESCAPE.sub("", line).split()[:1] in (["0"], ["1"])]
     assert any(GREEN in row and RED not in row and "-" in row for row in rows)
@@ -107,26 +108,26 @@ def test_the_verdict_on_the_bounds_is_colored(verdict, color):
     assert bounds == f"{BOLD}bounds\x1b[0m{color}  hold\x1b[0m"
 
 
-def test_no_color_writes_no_escape_sequences(run):
+def test_no_color_writes_no_escape_sequences(run, run_in_terminal):
     shown = run_in_terminal("analyze", "layers", run, NO_COLOR="1")
     assert "\x1b" not in shown
     assert "helps" in shown
     assert "\x1b" in run_in_terminal("analyze", "layers", run, NO_COLOR="")  # an empty value does not count
 
 
-def test_a_dumb_terminal_gets_plain_text(run):
+def test_a_dumb_terminal_gets_plain_text(run, run_in_terminal, run_in_pipe):
     shown = run_in_terminal("analyze", "layers", run, TERM="dumb")
     assert shown.encode() == run_in_pipe("analyze", "layers", run)
 
 
 @pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}])
-def test_a_pipe_gets_the_text_of_the_answer_byte_for_byte(run, environment):
+def test_a_pipe_gets_the_text_of_the_answer_byte_for_byte(run, run_in_pipe, environment):
     answer = analysis.layers([lca.open(run)]).to_answer()
     assert run_in_pipe("analyze", "layers", run, **environment) == f"{answer}\n".encode()
     assert run_in_pipe("info", run, **environment) == f"{lca.open(run)!r}\n".encode()
 
 
-def test_a_terminal_shows_the_same_words_as_a_pipe(run):
+def test_a_terminal_shows_the_same_words_as_a_pipe(run, run_in_terminal, run_in_pipe):
     for arguments in (["analyze", "layers", run], ["analyze", "all", run], ["info", run], ["problems", "digits-fc"]):
         shown = ESCAPE.sub("", run_in_terminal(*arguments, width=300))
         piped = run_in_pipe(*arguments).decode()
