@@ -110,7 +110,7 @@ def serve():
     while True:
         message, files, *_ = socket.recv_fds(requests, 16, 4)
         if not message:
-            return
+            return None
         if os.fork() == 0:
             requests.close()
             return run_and_report(*files)

@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from lca.allocation.activations import measure_saved_bytes
 from lca.allocation.full_gradient import SAMPLE, FullGradient, is_out_of_memory
 from lca.errors import Argument, LCAError
 from lca.model.parameters import get_device
@@ -133,20 +134,8 @@ def measure_activations(gradient: FullGradient) -> int:
 
     Parameters and the examples themselves are not counted.
     """
-    data = gradient.objective.data
-    # Some backends have no data pointers, so storages are told apart by their objects in C++.
-    existing = {tensor.untyped_storage()._cdata for tensor in (*gradient.model.parameters(), *get_tensors(data))}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in existing:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        gradient.compute_sample()
-    return sum(kept.values())
+    existing = (*gradient.model.parameters(), *get_tensors(gradient.objective.data))
+    return measure_saved_bytes(gradient.compute_sample, existing)
 
 
 @dataclass(frozen=True)

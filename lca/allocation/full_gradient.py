@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import Any, Self, cast
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from lca.allocation.class_slopes import ClassSlopes
 from lca.allocation.iteration import Evaluation
 from lca.allocation.pieces import Piece, Pieces
-from lca.errors import LCAError, UsageError
+from lca.allocation.tangents import use_differentiable_attention
+from lca.errors import UsageError
 from lca.model.evaluation_mode import bind_parameters, evaluation_mode, keep_buffers, widen_tensors
 from lca.model.parameters import build_table, flatten, get_device, get_trainable
 from lca.model.vectors import choose_dtype, make_views
@@ -40,8 +42,12 @@ class FullGradient:
     The examples are divided into batches of `batch_size` in their order. Some batches may be smaller, which does not
     change the weight of their examples. Data in host memory are copied ahead of use if the device copies
     asynchronously. Dropout is off. BatchNorm uses the statistics of each batch and neither uses nor changes its running
-    statistics, so L depends on the batches. If the objective has groups, every evaluation includes slopes by class,
-    which takes one backward pass for each class in a batch.
+    statistics, so L depends on the batches.
+
+    If the objective has groups, every evaluation includes slopes by class. If no example's loss depends on the others
+    in its batch and each example has one group, the classes go through the model separately, which takes no longer than
+    a pass without classes. Otherwise, each batch takes one backward pass for each of its classes, or, if there are more
+    classes than tensors, one for each tensor and direction.
 
     `precision` is explained in lca.runtime.precision. With `compiled`, the model runs through torch.compile.
     """
@@ -70,13 +76,16 @@ class FullGradient:
             self.total_weight = self.pieces.sum_weights()
             self.by_class = None
             if self.objective.groups is not None:
-                self.by_class = ClassSlopes(self.table, self.pieces.n_classes, self.theta)
+                self.by_class = ClassSlopes(self.model, self.pieces.n_classes, self.theta)
             self._passes: dict[tuple[str, bool], Pass] = {}
             stack.enter_context(evaluation_mode(self.model))
             stack.enter_context(keep_buffers(self.model))
             self._wide = stack.enter_context(widen_tensors(self.model))
             parameters, gradients = make_views(self.theta, self.table), make_views(self.gradient, self.table)
             stack.enter_context(bind_parameters(self.model, parameters, gradients))
+            if self.by_class and not self.compiled and self.precision != "bf16":
+                n = min(self.batch_size, self.objective.n_examples)
+                self.by_class.try_by_tensor(self.compute_sample, n / SAMPLE)
             self._called = cast(nn.Module, torch.compile(self.model)) if self.compiled else self.model
             self._leave = stack.pop_all()
         return self
@@ -180,29 +189,32 @@ class FullGradient:
                 self._backward_by_class(self.by_class)
 
     def _backward_in_order_of_class(self, by_class: ClassSlopes) -> None:
-        previous = 0
-        for piece in self.pieces:
-            (c,) = piece.classes
-            if c != previous:
-                by_class.move(self.gradient, previous)
-            self._backward(self._compute_losses(piece))
-            previous = c
-        by_class.move(self.gradient, previous)
+        for c, pieces in groupby(self.pieces, key=lambda piece: piece.classes[0]):
+            for piece in pieces:
+                self._backward(self._compute_losses(piece))
+            by_class.move(self.gradient, c)
 
     def _backward_by_class(self, by_class: ClassSlopes) -> None:
-        """Run one forward pass per batch, followed by one backward pass for each class in the batch."""
+        separable = not self.objective.mixes_examples
         for piece in self.pieces:
-            losses, groups = self._compute_losses(piece), cast(Tensor, piece.groups)
-            if groups.ndim > losses.ndim:
-                raise LCAError(
-                    "the labels returned by groups(batch)",
-                    expected=f"one label per loss, shape {tuple(losses.shape)}, or one per example",
-                    found=f"shape {tuple(groups.shape)}",
-                )
-            groups = groups.reshape(*groups.shape, *[1] * (losses.ndim - groups.ndim))
-            for c in piece.classes:
-                self._backward(torch.where(groups == c, losses, 0), retain_graph=c != piece.classes[-1])
-                by_class.move(self.gradient, c)
+            if separable and piece.has_group_per_example:
+                for part in piece.split_by_class():
+                    self._backward(self._compute_losses(part))
+                    by_class.move(self.gradient, *part.classes)
+            elif by_class.differentiates_by_tensor(len(piece.classes)):
+                self._differentiate_by_tensor(piece, by_class)
+            else:
+                losses = self._compute_losses(piece)
+                groups, (*others, last) = piece.expand_groups(losses), piece.classes
+                for c in (*others, last):
+                    self._backward(torch.where(groups == c, losses, 0), retain_graph=c != last)
+                    by_class.move(self.gradient, c)
+
+    def _differentiate_by_tensor(self, piece: Piece, by_class: ClassSlopes) -> None:
+        # The graph is freed when this method returns, before the next batch needs the memory.
+        with use_differentiable_attention():
+            losses = self._compute_losses(piece)
+        by_class.add_by_tensor(losses / self.total_weight, piece.expand_groups(losses))
 
     def _compute_losses(self, piece: Piece) -> Tensor:
         with explain_casts(self._wide):

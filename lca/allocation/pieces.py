@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lca.errors import LCAError
-from lca.problem.batches import Batch, get_tensors, length, map_tensors, split_batch
+from lca.problem.batches import Batch, get_tensors, length, map_tensors, split_batch, take
 from lca.problem.losses import compute_weights
 from lca.problem.objective import Objective
 from lca.problem.prefetching import prefetch
@@ -21,13 +21,38 @@ class Piece:
     """A batch of a pass, before scaling.
 
     `weights` are the weights of its losses, or None if all are 1. `groups` is the class index of each loss, or None if
-    the LCA is not split by class. `classes` lists the class indices that occur in the batch.
+    the LCA is not split by class. `classes` maps each class index that occurs in the batch to its number of losses, in
+    ascending order of the indices.
     """
 
     batch: Batch
     weights: Tensor | None
     groups: Tensor | None
-    classes: list[int]
+    classes: dict[int, int]
+
+    @property
+    def has_group_per_example(self) -> bool:
+        return self.groups is not None and self.groups.ndim == 1
+
+    def expand_groups(self, losses: Tensor) -> Tensor:
+        """Return the groups in the shape of the losses, (B,) or (B, S). Raise LCAError if there are more of them."""
+        groups = cast(Tensor, self.groups)
+        if groups.ndim > losses.ndim:
+            raise LCAError(
+                "the labels returned by groups(batch)",
+                expected=f"one label per loss, shape {tuple(losses.shape)}, or one per example",
+                found=f"shape {tuple(groups.shape)}",
+            )
+        return groups.reshape(*groups.shape, *[1] * (losses.ndim - groups.ndim)).expand_as(losses)
+
+    def split_by_class(self) -> "list[Piece]":
+        """Return one piece for each class. Requires one group per example."""
+        groups, weights = cast(Tensor, self.groups), self.weights
+        rows = torch.split(torch.argsort(groups, stable=True), list(self.classes.values()))
+        return [
+            Piece(take(self.batch, index), None if weights is None else weights[index], groups[index], {c: len(index)})
+            for c, index in zip(self.classes, rows, strict=True)
+        ]
 
 
 class Pieces:
@@ -87,7 +112,7 @@ class Pieces:
             raise LCAError("the weights returned by weigh(batch)", expected=expected, found=found)
         return total
 
-    def _split(self) -> tuple[bool, Iterable[tuple[Batch, list[int]]]]:
+    def _split(self) -> tuple[bool, Iterable[tuple[Batch, dict[int, int]]]]:
         """Return the value of `in_order_of_class`, and the batches with their weights, groups and classes."""
         data, size = self.objective.data, self.batch_size
         if isinstance(data, StreamedDataset):
@@ -95,16 +120,19 @@ class Pieces:
         parts, _ = self._add_weights_and_groups(data)
         groups = parts.get("groups")
         if groups is None:
-            return False, [(part, []) for part in split_batch(parts, size)]
+            return False, [(part, {}) for part in split_batch(parts, size)]
         if self.objective.mixes_examples or groups.ndim > 1 or bool((groups.diff() < 0).any()):
-            return False, [(part, torch.unique(part["groups"]).tolist()) for part in split_batch(parts, size)]
+            return False, [(part, _count_classes(part["groups"])) for part in split_batch(parts, size)]
         ends = [0, *torch.bincount(groups).cumsum(0).tolist()]
         by_class = [map_tensors(parts, lambda x, a=a, b=b: x[a:b]) for a, b in pairwise(ends)]  # type: ignore[misc]
         return True, [
-            (part, [c]) for c, part in enumerate(by_class) if length(part) for part in split_batch(part, size)
+            (part, {c: length(part)})
+            for c, part in enumerate(by_class)
+            if length(part)
+            for part in split_batch(part, size)
         ]
 
-    def _add_weights_and_groups(self, batch: Batch) -> tuple[Batch, list[int]]:
+    def _add_weights_and_groups(self, batch: Batch) -> tuple[Batch, dict[int, int]]:
         """Return the batch in a dict with any weights and groups of its losses, and the classes that occur in it."""
         weigh, groups, scale = self.objective.weigh, self.objective.groups, self.objective.scale
         parts = {"batch": batch}
@@ -114,4 +142,10 @@ class Pieces:
             )
         if groups:
             parts["groups"] = torch.cat([groups(x) for x in iterate_pieces(batch, scale)])
-        return parts, torch.unique(parts["groups"]).tolist() if groups else []
+        return parts, _count_classes(parts["groups"]) if groups else {}
+
+
+def _count_classes(groups: Tensor) -> dict[int, int]:
+    """Return the number of losses of each class that occurs, by its index, in ascending order."""
+    classes, counts = torch.unique(groups, return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import lca
+from lca.allocation import class_slopes
 from lca.allocation.full_gradient import FullGradient
 from lca.problem.objective import Objective, prepare
 from lca.store.allocation_writer import AllocationWriter
@@ -95,15 +96,21 @@ def test_classes_need_no_extra_pass_and_with_batchnorm_no_extra_forward_pass(tmp
 
 
 def test_order_of_the_examples_does_not_change_the_slopes(problem):
-    """Examples sorted by class take one backward pass per batch, others one for each class in the batch."""
+    """Batches of sorted examples hold a single class. Others are divided by class."""
     given = problem(model=make_net(nn.Identity()))
     x, y = given.train
-    slopes = []
+    slopes, n_rows = [], []
+
+    def count(model, inputs, outputs):
+        outputs.register_hook(lambda gradient: n_rows.append(len(gradient)))
+
+    given.model.register_forward_hook(count)
     for order in (torch.argsort(y, stable=True), torch.arange(len(y))):
         data = x[order], y[order]
         with FullGradient(Objective(given.model, given.losses, data, groups=lambda batch: batch[1]), 16) as gradient:
             slopes.append(gradient(gradient.theta, torch.ones(gradient.table.size)).slopes)
     assert slopes[0].abs().min() > 0
+    assert sum(n_rows) == 2 * len(y)  # no example goes through a backward pass twice
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-7)
 
 
@@ -130,3 +137,176 @@ def test_refinement_includes_the_lca_by_class(tmp_path, problem):
     assert summary.refined > 0
     allocation = lca.open(path).allocation("train")
     np.testing.assert_allclose(allocation.class_lca[:].sum(1), allocation.tensor_lca[:], atol=1e-7)
+
+
+class Tagger(nn.Module):
+    """A network with a loss per token, a tied matrix, a frozen one, attention and a parameter without effect."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.out = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.out.weight = self.embedding.weight
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, tokens):
+        x = self.frozen(self.embedding(tokens))
+        return self.out(x + nn.functional.scaled_dot_product_attention(x, x, x).tanh())
+
+
+def compute_token_losses(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten(), reduction="none").view(-1, 5)
+
+
+def make_token_objective():
+    """Make an objective of 23 examples of 5 weighted tokens, whose groups are 0 to 6 except in the last batches."""
+    torch.manual_seed(1)
+    tokens, following = torch.randint(7, (23, 5)), torch.randint(7, (23, 5))
+    following[10:] %= 4
+    return Objective(
+        Tagger().double(),
+        compute_token_losses,
+        (tokens, following),
+        weigh=lambda batch: 1.0 + batch[0].double(),
+        groups=lambda batch: batch[1],
+        classes=list(range(7)),
+    )
+
+
+def make_image_objective(middle):
+    """Make an objective of 23 weighted images with 5 classes, of which the last batches of 10 hold two."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), middle, nn.ReLU(), nn.Flatten(), nn.Linear(12, 5))
+    x, y = torch.randn(23, 1, 4, 4, dtype=torch.float64), torch.arange(23) % 5
+    y[10:] %= 2
+    return Objective(
+        model.double(),
+        lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none"),
+        (x, y),
+        weigh=lambda batch: 1.0 + batch[1].double(),
+        groups=lambda batch: batch[1],
+        classes=list(range(5)),
+    )
+
+
+def compute_slopes_by_brute_force(objective, batch_size, directions):
+    """Differentiate each class's share of the loss by itself; returns the gradient (K,) and the slopes."""
+    model = copy.deepcopy(objective.model)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    sizes = [p.numel() for p in parameters]
+    n_classes = len(objective.classes)
+    gradients = torch.zeros(n_classes, sum(sizes), dtype=torch.float64)
+    weights = objective.weigh(objective.data)
+    for c in range(n_classes):
+        for rows in torch.arange(len(weights)).split(batch_size):
+            batch = tuple(x[rows] for x in objective.data)
+            chosen = torch.where(batch[1] == c, weights[rows], 0) / weights.sum()
+            loss = (objective.losses(model, batch) * chosen).sum()
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients[c] += torch.cat(
+                [torch.zeros(n) if g is None else g.flatten() for g, n in zip(found, sizes, strict=True)]
+            )
+    products = torch.stack(directions)[:, None] * gradients
+    return gradients.sum(0), torch.stack([part.sum(-1) for part in products.split(sizes, -1)], -1)
+
+
+@pytest.mark.parametrize("by_tensor", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_token_objective,
+        lambda: make_image_objective(nn.Identity()),
+        lambda: make_image_objective(nn.BatchNorm2d(3)),
+    ],
+    ids=["tokens", "images", "batchnorm"],
+)
+def test_slopes_along_both_directions_agree_with_brute_force(make, by_tensor, monkeypatch):
+    monkeypatch.setattr(class_slopes, "CLASSES_PER_TENSOR", 0 if by_tensor else 100)
+    objective = make()
+    used = count_calls(monkeypatch, "add_by_tensor")
+    with FullGradient(objective, 10) as gradient:
+        theta = gradient.theta.clone()
+        directions = [torch.randn(len(theta), dtype=torch.float64) for _ in range(2)]
+        gradient(theta + 1, *directions)  # leaves nothing behind
+        used.clear()
+        found = gradient(theta, *directions)
+        alone = gradient(theta, directions[1]).slopes
+    expected = compute_slopes_by_brute_force(objective, 10, directions)
+    assert len(used) == (6 if by_tensor and (objective.mixes_examples or objective.data[1].ndim > 1) else 0)
+    torch.testing.assert_close(found.gradient, expected[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.slopes, expected[1], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(alone, expected[1][1], rtol=1e-9, atol=1e-12)
+
+
+def count_calls(monkeypatch, name):
+    """Return a list that grows by one element with every call of a method of ClassSlopes."""
+    calls, method = [], getattr(class_slopes.ClassSlopes, name)
+
+    def count(self, *arguments):
+        calls.append(name)
+        return method(self, *arguments)
+
+    monkeypatch.setattr(class_slopes.ClassSlopes, name, count)
+    return calls
+
+
+def test_method_depends_on_the_classes_in_a_batch(monkeypatch):
+    """With 3 tensors, 7 classes are enough for the method by tensor. The 4 classes of the last two batches are not."""
+    monkeypatch.setattr(class_slopes, "CLASSES_PER_TENSOR", 1.5)
+    objective = make_token_objective()
+    by_tensor, by_class = count_calls(monkeypatch, "add_by_tensor"), count_calls(monkeypatch, "move")
+    with FullGradient(objective, 10) as gradient:
+        gradient(gradient.theta)
+    assert (len(gradient.table), len(by_tensor), len(by_class)) == (3, 1, 4 + 4)
+
+
+class Wrong(torch.autograd.Function):
+    """The square, whose backward pass has no gradient with respect to its own input."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return (2 * ctx.x * gradient).detach() + 0 * gradient
+
+
+class Once(Wrong):
+    """The square, whose backward pass cannot be differentiated."""
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * ctx.x * gradient
+
+
+class Square(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+@pytest.mark.parametrize("function", [Wrong, Once])
+def test_operations_without_a_second_derivative_take_one_pass_per_class(function, monkeypatch):
+    monkeypatch.setattr(class_slopes, "CLASSES_PER_TENSOR", 0)
+    objective = make_image_objective(nn.Sequential(nn.BatchNorm2d(3), Square(function)))
+    with FullGradient(objective, 10) as gradient:
+        theta = gradient.theta.clone()
+        directions = [torch.ones(len(theta), dtype=torch.float64)] * 2
+        found = gradient(theta, *directions)
+    torch.testing.assert_close(found.slopes, compute_slopes_by_brute_force(objective, 10, directions)[1])
+
+
+def test_method_by_tensor_must_fit_in_memory(monkeypatch):
+    monkeypatch.setattr(class_slopes, "CLASSES_PER_TENSOR", 0)
+    chosen = []
+    for n_bytes in (10**9, 10**3):
+        monkeypatch.setattr(class_slopes, "get_memory_bytes", lambda device, n_bytes=n_bytes: n_bytes)
+        with FullGradient(make_image_objective(nn.BatchNorm2d(3)), 10) as gradient:
+            chosen.append(gradient.by_class.differentiates_by_tensor(5))
+    assert chosen == [True, False]
