@@ -8,8 +8,8 @@ smoke   Every experiment and figure in miniature, with embedded digits instead o
         64 runs, 65 findings. This shows that everything runs, but does not test the paper. 5 minutes on two cores,
         250 MB.
 cpu     MNIST–FC in full. The other networks are trained for fewer iterations, or allocated over some of the examples or
-        iterations, as stated beside every number. The forecast is about a day on two cores and 60 GB. Only MNIST–FC has
-        been run so far.
+        iterations, as stated next to every number. The forecast is about a day on two cores and 60 GB. Only MNIST–FC
+        has been run so far.
 paper   Everything in full, on one GPU or on several with torchrun. The forecast is 0.6 TB. Not run so far.
 
 The output is a store for each run (OUT/SCALE/runs), the figures (OUT/SCALE/figures), and a page with every finding

@@ -1,4 +1,4 @@
-"""What the tests of damaged and hostile stores have in common."""
+"""Helpers for the tests of damaged and hostile stores."""
 
 from click.testing import CliRunner
 

@@ -16,7 +16,7 @@ def flat(arguments):
 
 
 class Dies:
-    """A replacement for `Remote.call` that allows n changes of the store and raises Died at every later one."""
+    """A replacement for `Remote.call` that allows n changes to the store and raises Died at every later one."""
 
     def __init__(self, n):
         self.n, self.call = n, Remote.call
@@ -39,7 +39,7 @@ class Dies:
 
 
 def dies(monkeypatch, n, action):
-    """Run an action, and return whether it dies after n changes of the store."""
+    """Run an action, and return whether it dies after n changes to the store."""
     with monkeypatch.context() as patch:
         patch.setattr(Remote, "call", Dies(n))
         try:

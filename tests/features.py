@@ -1,4 +1,4 @@
-"""A model whose loss depends on random features besides θ, and a recorded training of it."""
+"""A model whose loss depends on random features besides θ, and a recorded training run of it."""
 
 import torch
 from conftest import small_problem

@@ -1,10 +1,10 @@
 """A torch device that exists only here, for tests of accelerator code on a machine without an accelerator.
 
 Its tensors are Python objects around tensors of the CPU, so all operators and autograd work. The device refuses an
-operation on tensors of both the device and the host, as a real one does. It counts operators, copies in each direction
-and reads by the host (`counts`). It can refuse float64, as MPS does, and it can capture operators and replay them, as a
-CUDA graph does. It can also copy asynchronously: a copy to the host, or one in a stream of its own, then takes place as
-late as its stream and events allow.
+operation that mixes tensors on the device and on the host, as a real one does. It counts operators, copies in each
+direction and reads by the host (`counts`). It can refuse float64, as MPS does, and it can capture operators and replay
+them, as a CUDA graph does. It can also copy asynchronously: a copy to the host, or one in a stream of its own, is then
+made as late as its stream and events allow.
 """
 
 from collections import Counter
@@ -69,10 +69,10 @@ class SimulatedTensor(torch.Tensor):
 
 
 class Stream:
-    """A queue of copies. Each takes place when something waits for it, and until then its target holds other values.
+    """A queue of copies. Each copy is made only when something waits for it. Until then, its target holds other values.
 
     Operators are executed at once, in the order of the host. In the default stream, a copy therefore reads its source
-    at once. In another stream, it reads the source when it takes place, so that an overwritten source is noticed.
+    at once. In another stream, it reads the source when it is made, so a test notices if the source was overwritten.
     """
 
     default, current, lock = None, [], RLock()
@@ -93,7 +93,7 @@ class Stream:
             self.pending.append(lambda: target.copy_(source))
 
     def finish(self, n=None):
-        """Do the first n copies of all that were ever queued, or all of them."""
+        """Make the first n of all copies that were ever queued, or all of them."""
         with Stream.lock:
             while self.pending and (n is None or self.n_done < n):
                 self.pending.pop(0)()
@@ -153,7 +153,7 @@ class Backend(_DummyBackendModule):
 
 @contextmanager
 def simulated_device(*, float64=True, asynchronous=False):
-    """Make the device available, and "auto" select it, within the context."""
+    """Within the context, make the device available and let "auto" select it."""
     originals = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
     for name, make in originals.items():  # both fail inside torch for a backend in Python
         setattr(torch, name, _by_way_of_host(make))

@@ -64,7 +64,7 @@ def allocate(
 ) -> Summary:
     """Allocate the loss change of every iteration of a run to its parameters and store the result in the run.
 
-    An interrupted allocation is continued, and a complete one is only summarized. Processes that ``torchrun`` starts
+    An interrupted allocation is continued, and a complete one is only summarized. Processes started by ``torchrun``
     share the work. SIGINT and SIGTERM stop the function after the current iteration, and finished iterations are kept.
 
     Args:
@@ -269,8 +269,8 @@ def _allocate(task: Task) -> None:
 def _estimate_standard_errors(task: Task) -> dict[str, float]:
     """Return the standard errors of losses over a subset of examples, as estimates of those over the whole split.
 
-    They are in units of the loss: "start" is that of the loss at the first allocated iterate, "end" that at the last
-    one, and "change" that of the difference. Returns {} if no iteration is finite.
+    They are in units of the loss: "start" is for the loss at the first allocated iterate, "end" for the loss at the
+    last one, and "change" for the difference. Returns {} if no iteration is finite.
     """
     iterations = np.flatnonzero(is_counted(task.allocation.read("status")))
     if not len(iterations):

@@ -29,7 +29,7 @@ BATCH_SIZES = defaultdict(
 )
 MIXING_BATCH = 5_000  # default if the loss depends on the batch size, as in the paper
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-STREAMED_BYTES = 2**28  # upper limit of the size of a streamed batch
+STREAMED_BYTES = 2**28  # upper limit on the size of a streamed batch
 PAIRS = 3  # pairs of alternating trials of two formats, so that a temporary slowdown of the machine affects both
 CLEARLY_WORSE = 1.1  # ratio to the best time above which the search stops
 WORTH_IT = 0.95  # channels-last is used if its time is below this fraction of the time of the default format

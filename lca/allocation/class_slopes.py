@@ -20,7 +20,7 @@ class ClassSlopes:
 
     `total` (K,) is the gradient summed over the classes. `slopes`, of shape (direction, class, tensor), holds
     Σ_i d_i ∂_i L_c for direction d, where i runs over the parameters of a tensor and L_c is the share of class c in
-    L = Σ_c L_c. It is in float64 if the device has it.
+    L = Σ_c L_c. It is in float64 if the device supports it.
     """
 
     def __init__(self, model: nn.Module, n_classes: int, like: Tensor) -> None:

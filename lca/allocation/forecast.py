@@ -41,7 +41,7 @@ def forecast_disk_bytes(run: Run, config: AllocateConfig, iterations: range, n_c
     """Return an upper bound on the disk space of all arrays, without metadata.
 
     It is their size before compression, multiplied by a factor for slices A:B:STEP with STEP > 1. In these, fill values
-    lie between the iterations, and the measured size grew by 1.4 for a step of 3, 1.9 for 10 and 2.6 for 30.
+    lie between the iterations, and the measured size grew by factors of 1.4, 1.9 and 2.6 for steps of 3, 10 and 30.
     """
     kept = {"lca": config.keep == "lca", "class_lca": config.by_class, "gradient_sign": config.gradient_signs}
     T, K = len(iterations), run.parameters.size

@@ -37,12 +37,12 @@ class FullGradient:
     are narrower than θ, which is at least float32, they and the data are converted to the dtype of θ. On exit, the
     model is restored. On CUDA, a pass over data in device memory is captured as one graph. If that fails, passes run
     eagerly and `notes` states the reason. On a device without float64, losses are summed in float64 on the host at the
-    end of a pass, and results are returned there, on the `float64_device`.
+    end of a pass, and the results are on the host too (see `float64_device`).
 
-    The examples are divided into batches of `batch_size` in their order. Some batches may be smaller, which does not
-    change the weight of their examples. Data in host memory are copied ahead of use if the device copies
-    asynchronously. Dropout is off. BatchNorm uses the statistics of each batch and neither uses nor changes its running
-    statistics, so L depends on the batches.
+    The examples are divided into batches of `batch_size` in order. Some batches may be smaller, which does not change
+    the weight of their examples. Data in host memory are copied ahead of use if the device copies asynchronously.
+    Dropout is off. BatchNorm uses the statistics of each batch and neither uses nor changes its running statistics, so
+    L depends on the batches.
 
     If the objective has groups, every evaluation includes slopes by class. If no example's loss depends on the others
     in its batch and each example has one group, the classes go through the model separately, which takes no longer than
@@ -189,7 +189,7 @@ class FullGradient:
                 self._backward_by_class(self.by_class)
 
     def _backward_in_order_of_class(self, by_class: ClassSlopes) -> None:
-        for c, pieces in groupby(self.pieces, key=lambda piece: piece.classes[0]):
+        for (c,), pieces in groupby(self.pieces, key=lambda piece: tuple(piece.classes)):
             for piece in pieces:
                 self._backward(self._compute_losses(piece))
             by_class.move(self.gradient, c)
@@ -240,5 +240,5 @@ def without_classes(gradient: FullGradient) -> Iterator[None]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether this is torch.OutOfMemoryError, or an error that mentions memory, as that of the CPU allocator."""
+    """Return whether this is torch.OutOfMemoryError or mentions memory, like the error of the CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)

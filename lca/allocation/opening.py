@@ -1,4 +1,4 @@
-"""Creating an allocation or opening it to be continued, and the checks that precede it."""
+"""Creates an allocation, or opens one to continue it, after checking that it fits the run and the problem."""
 
 import hashlib
 import json
@@ -29,12 +29,12 @@ from lca.store.run import Run
 from lca.store.run_writer import RunWriter
 
 TOLERANCE_NATS = 1e-3  # the tolerance of the paper, in nats
-RELATIVE_TOLERANCE = 4e-4  # the same as a fraction of the paper's first loss
+RELATIVE_TOLERANCE = 4e-4  # the same tolerance, as a fraction of the paper's first loss
 REPLACE: Remedy = (
     "Pass the same problem and options, another ",
     *(Argument("name"), ", or ", Argument("overwrite", True), " to replace it."),
 )
-SAME_LOSS = 1e-3  # relative difference allowed between losses at one iterate in different precisions or batches
+SAME_LOSS = 1e-3  # relative difference allowed between losses at one iterate with different precisions or batches
 
 
 def is_finished(run: Run, config: AllocateConfig) -> bool:
@@ -91,14 +91,15 @@ def require_same_data_everywhere(team: Workers, data: Batch | StreamedDataset, s
 
 
 def choose_format(objective: Objective, config: AllocateConfig) -> BatchFormat:
-    """Return the batch size and the memory format of the passes: the requested or default ones."""
+    """Return the requested batch size and memory format of the passes, or choose those that are not given."""
     return choose_batch_format(objective, batch_size=config.batch_size, channels_last=config.channels_last)
 
 
 def require_enough_memory(objective: Objective, config: AllocateConfig, chosen: BatchFormat) -> None:
     """Raise LCAError if a batch does not fit in memory and the loss depends on the batch size.
 
-    If the loss does not depend on it, trials choose a batch size that fits, or the first pass shows that it does not.
+    Otherwise, no check is needed: trials have shown that a default size fits, and the first pass fails if a requested
+    size does not.
     """
     if objective.mixes_examples:
         require_memory(objective, chosen.batch_size, config.precision)

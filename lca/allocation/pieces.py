@@ -18,7 +18,7 @@ from lca.problem.streaming import StreamedDataset, iterate_pieces
 
 @dataclass(frozen=True)
 class Piece:
-    """A batch of a pass, before scaling.
+    """A batch of a pass, before its values are scaled.
 
     `weights` are the weights of its losses, or None if all are 1. `groups` is the class index of each loss, or None if
     the LCA is not split by class. `classes` maps each class index that occurs in the batch to its number of losses, in
@@ -60,8 +60,7 @@ class Pieces:
 
     `in_order_of_class` is True if every piece holds examples of a single class and the classes are in ascending order.
     This requires data that are in memory and sorted by class, one label per example, and losses that do not depend on
-    the other examples of the batch.
-    `n_classes` is the number of classes.
+    the other examples of the batch. `n_classes` is the number of classes.
     """
 
     def __init__(self, objective: Objective, batch_size: int, device: torch.device) -> None:

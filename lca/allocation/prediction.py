@@ -1,7 +1,8 @@
-"""Prediction of the part error of the trapezoidal rule, which tells the adaptive rule where Simpson's rule is needed.
+"""Prediction of the error of the trapezoidal rule, from which the adaptive rule decides where to use Simpson's rule.
 
-The curvature share Σ|½Δ(g1 − g0)| / Σ|A| of an iteration is known without a further gradient, and the part error of the
-trapezoid is roughly proportional to it. The factor is learned where Simpson's rule was used: the difference between
+The predicted quantity is the part error: the sum of the absolute errors of A_i, relative to Σ|A|. The curvature share
+Σ|½Δ(g1 − g0)| / Σ|A| of an iteration is known without a further gradient, and the part error of the trapezoidal rule is
+roughly proportional to it. The factor is learned where Simpson's rule was used, because there the difference between
 the two rules is close to the error of the trapezoidal rule.
 """
 
@@ -23,7 +24,7 @@ LONGEST = 16  # largest number of successive iterations that may be integrated b
 
 
 class TrapezoidPredictor:
-    """Learns the part error of the trapezoidal rule from the iterations of one block, in their order.
+    """Learns the part error of the trapezoidal rule from the iterations of one block, in order.
 
     Predictions for a block use only its own iterations and `factors`, so the result does not depend on the order in
     which blocks are allocated.
@@ -45,7 +46,7 @@ class TrapezoidPredictor:
 
     @property
     def curvature_limit(self) -> float:
-        """The largest curvature share for which the next iteration keeps the trapezoidal rule. −inf rejects it."""
+        """The largest curvature share for which the next iteration keeps the trapezoidal rule, or −inf to reject it."""
         if len(self._factors) < WARM_UP or self._n_trapezoids >= LONGEST:
             return -inf
         factor = float(np.quantile(self._factors[-MEMORY:], QUANTILE))

@@ -62,7 +62,7 @@ class Preflight:
         disk_free_bytes: Free disk space at the store, or None if unknown.
         memory_bytes: Forecast of the host memory that the process will use.
         notes: Findings that may need attention, such as the reason for slow passes.
-        remarks: The notes on what the numbers of the allocation depend on. They become part of the certificate.
+        remarks: Notes on what the numbers of the allocation depend on. They become part of the certificate.
         run_bytes: Size of the iterates before compression if the run does not exist yet, and otherwise 0.
     """
 
@@ -139,9 +139,9 @@ def preflight(
 ) -> Preflight:
     """Check the loss and its gradient at `theta` (K,), and forecast the cost of allocating `iterations`.
 
-    `gradient` must have been entered, so that the model is in the mode of the passes. `remarks` are added to those of
-    the result. `sample` integrates some of the iterations for the forecast and returns their numbers of subintervals.
-    Raises LCAError if L is not a deterministic function of θ or its gradient is wrong.
+    `gradient` is a context manager that must have been entered, so that the model is in the mode of the passes.
+    `remarks` are added to those of the result. `sample` integrates some of the iterations for the forecast and returns
+    their numbers of subintervals. Raises LCAError if L is not a deterministic function of θ or its gradient is wrong.
     """
     first = _make_first_pass(gradient, theta)
     begin = time.perf_counter()

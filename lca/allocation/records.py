@@ -23,7 +23,7 @@ class Records:
         self._bits = torch.tensor(BITS, dtype=torch.uint8, device=device)
 
     def collect_iteration(self, integral: Integral, step: Step) -> dict[str, Any]:
-        """Return the values of one iteration, keyed by array."""
+        """Return the values of one iteration, keyed by array name."""
         values = {
             "lca": integral.allocation,
             "allocated": integral.allocated,
@@ -39,7 +39,7 @@ class Records:
         return {name: value for name, value in values.items() if name in self.arrays}
 
     def collect_iterate(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Return the values of one iterate, keyed by array."""
+        """Return the values of one iterate, keyed by array name."""
         values = {
             "loss": evaluation.loss,
             "gradient_norm": norm_by_tensor(evaluation.gradient, self.lengths),

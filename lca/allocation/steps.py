@@ -41,9 +41,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """Evaluates and integrates the steps of a trajectory. `gradient` and `theta` must have been entered.
+    """Evaluates and integrates the steps of a trajectory.
 
-    `tolerance` is the largest residual allowed in an iteration, in units of the loss.
+    `gradient` and `theta` are context managers that must have been entered. `tolerance` is the largest residual allowed
+    in an iteration, in units of the loss.
     """
 
     gradient: FullGradient
@@ -74,7 +75,7 @@ class Steps:
     def integrate(self, step: Step, min_intervals: int = 1, curvature_limit: float = inf) -> Integral:
         """Allocate the loss change of a step, using at least min_intervals subintervals.
 
-        `curvature_limit` is the largest curvature share for which the trapezoidal rule of the adaptive rule is kept.
+        `curvature_limit` is the largest curvature share for which the adaptive rule keeps the trapezoidal rule.
         """
         return integrate_iteration(
             self.gradient,

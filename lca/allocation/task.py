@@ -20,7 +20,7 @@ from lca.store.run import Run
 class Task:
     """The run to allocate, the allocation to write, and everything needed to compute one from the other.
 
-    `gradient` and `theta` must have been entered.
+    `gradient` and `theta` are context managers that must have been entered.
     """
 
     run: Run

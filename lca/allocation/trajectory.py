@@ -1,4 +1,4 @@
-"""The iterates of a run, read block by block and ahead of their use."""
+"""The iterates of a run, read block by block. For an accelerator, the next block is read ahead of time."""
 
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +20,11 @@ READ_ROWS = 2**15  # parameters read at a time; they are briefly in memory twice
 
 
 class Trajectory:
-    """Returns the iterate θ_t (K,) for each t that it is called with. Use it as a context manager.
+    """A callable that returns the iterate θ_t (K,) for a given t. Use it as a context manager.
 
-    `device` is that of the passes. The iterates are on the device that `find_float64_device` returns for it. One block
-    of iterates is kept in host memory. For an accelerator, there is a second buffer for the next block, which a thread
-    reads ahead.
+    `device` is the device of the passes. The iterates are on the device that `find_float64_device` returns for it. One
+    block of iterates is kept in host memory. For an accelerator, a thread reads the next block into a second buffer
+    ahead of time.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:

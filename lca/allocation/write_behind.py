@@ -1,4 +1,4 @@
-"""Writing of the results block by block, in a thread. On an accelerator, the next block is computed meanwhile."""
+"""Writes the results block by block in a thread. With an accelerator, the next block is computed at the same time."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
@@ -85,7 +85,7 @@ class BlockRows:
 
 
 class WriteBehind:
-    """Writes blocks in a thread. On an accelerator, the next block is allocated at the same time.
+    """Writes blocks in a thread. With an accelerator, the next block is allocated at the same time.
 
     Use it as a context manager. The exit waits until all blocks are written, and raises errors of the thread unless
     another exception is being raised.

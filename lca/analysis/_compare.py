@@ -128,7 +128,7 @@ def compare(
 
 
 def _has_final_loss(run: Run, split: str) -> bool:
-    """Return whether the allocation named after a split has a finite loss of the last iterate over the whole split."""
+    """Return whether the allocation named after a split has a finite loss over the whole split at the last iterate."""
     if split not in run.allocations:
         return False
     allocation = run.allocation(split)

@@ -1,4 +1,4 @@
-"""When did single parameters learn?     [arXiv 1909.01440, section 2.2]"""
+"""When did individual parameters learn?     [arXiv 1909.01440, section 2.2]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def curves(
     name: str = "train",
     seed: int = 0,
 ) -> Curves:
-    """Read the LCA of single parameters in every iteration.
+    """Read the LCA of individual parameters in every iteration.
 
     Source: arXiv 1909.01440, section 2.2.
 
@@ -137,14 +137,17 @@ def _read_rows(allocation: Allocation, selected: Sequence[int]) -> Floats:
 
 
 def name_parameter(index: int, table: ParameterTable) -> str:
-    """Return the name of a single parameter of θ, such as "fc1.weight[3, 7]"."""
+    """Return the name of one parameter of θ, such as "fc1.weight[3, 7]"."""
     parameter = next(p for p in table if index < p.offset + p.size)
     at = np.unravel_index(index - parameter.offset, parameter.shape)
     return f"{parameter.name}[{', '.join(map(str, at))}]" if parameter.shape else parameter.name
 
 
 def _find_indices(text: str, table: ParameterTable) -> list[int]:
-    """Return the indices into θ that `text` selects: an index, a tensor or an element, such as "fc1.weight[3, 7]"."""
+    """Return the indices into θ that `text` selects.
+
+    `text` is an index, the name of a tensor, or an element of a tensor such as "fc1.weight[3, 7]".
+    """
     tensor, bracket, at = text.partition("[")
     found = next((p for p in table if p.name == tensor), None)
     try:
@@ -155,7 +158,7 @@ def _find_indices(text: str, table: ParameterTable) -> list[int]:
         if found:
             place = tuple(int(part) for part in at.removesuffix("]").split(","))
             return [found.offset + int(np.ravel_multi_index(place, found.shape))]
-    except ValueError:  # indices that are not numbers, too many or too few, or out of range
+    except ValueError:  # indices that are not numbers, are too many or too few, or are out of range
         pass
     shapes = ", ".join(f"{p.name}{list(p.shape)}" for p in table)
     raise UsageError(

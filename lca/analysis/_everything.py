@@ -42,7 +42,8 @@ class Everything(Result):
     Attributes:
         run: Path of the run.
         answers: Results by question. They equal the results of asking each question separately.
-        unanswered: For each question, or part of a question, without a result: an error with the reason and the remedy.
+        unanswered: One error per question, or part of a question, that has no result. Each error states the reason and
+            the remedy.
     """
 
     run: str
@@ -70,8 +71,8 @@ class Combined:
 
     Attributes:
         answers: Answers to the questions that every run can answer.
-        unanswered: For each question, or part of a question, that some run cannot answer: an error with the reason and
-            the remedy.
+        unanswered: One error per question, or part of a question, that some run cannot answer. Each error states the
+            reason and the remedy.
     """
 
     answers: list[Answer]
@@ -95,11 +96,11 @@ def everything(
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        max_cells: Largest number of values (8 bytes each) to keep for ``neurons``, for all runs together.
+        max_cells: Largest number of values (8 bytes each) that ``neurons`` keeps for all runs together.
         subsets: Whether to ask ``subset`` too, which reads the LCA of each parameter once more.
 
     Returns:
-        The results by question, and the reasons why other questions have none.
+        The results by question, and the reasons why the other questions have none.
 
     Raises:
         LCAError: If the run has no such allocation, or the allocation has no usable iteration.
@@ -168,7 +169,7 @@ def combine(results: Sequence[Everything]) -> Combined:
 
 
 def _add_runs(lacking: LCAError, others: Sequence[str]) -> LCAError:
-    """Return the error with an added sentence that names the other runs it applies to."""
+    """Return the error with an additional sentence that names the other runs to which the error applies."""
     if not others:
         return lacking
     parts = (lacking.remedy,) if isinstance(lacking.remedy, str) else lacking.remedy
@@ -201,7 +202,7 @@ def _find_held_out(run: Run, allocation: Allocation) -> str | None:
 
 
 def _find_lacking(run: Run, allocation: Allocation) -> dict[str, LCAError]:
-    """Return an error for each question that cannot be answered, with the call that would make it possible."""
+    """Return an error for each question that cannot be answered, with the call that would make an answer possible."""
 
     def replace_with(argument: Argument) -> Remedy:
         return ("Replace the allocation with ", allocation.remake(argument), ".")

@@ -53,7 +53,7 @@ class Helping(Result):
             (50,). Parameters without effect are not included.
         n_without_effect: Number of parameters whose LCA is 0 in all iterations.
         iterations: The iterations that were used.
-        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
+        cancelled: Names of the biases whose LCA counts as 0, because BatchNorm cancels it except for rounding errors.
         tensors: Names of the tensors.
         layers: Names of the layers.
         layer: For each tensor, the index of its layer in ``layers``, shape (tensors,).
@@ -129,7 +129,7 @@ class SignCounts:
         self.helped, self.hurt = np.zeros((2, len(table), len(chosen.mask)), np.int64)
         self.histogram = np.zeros(N_HELPING_BINS, np.int64)
         self.n_without_effect = 0
-        # By strip: the number of iterations in which each parameter helped, and in which its LCA was not 0, (2, rows).
+        # By strip: the numbers of iterations in which each parameter helped and had an LCA other than 0, (2, rows).
         self._times: dict[int, Counts] = {}
 
     def add(self, tile: Tile) -> None:
@@ -198,7 +198,7 @@ def helping(run: Run, *, name: str = "train") -> Helping:
 
 
 def _describe(results: Sequence[Helping]) -> list[str]:
-    """Describe how often single parameters help, and how accurate the percentages are."""
+    """Describe how often individual parameters help, and how accurate the percentages are."""
     histogram = np.array([result.histogram for result in results])
     without_effect = np.array([result.n_without_effect for result in results])
     n_parameters = histogram.sum(1) + without_effect

@@ -36,7 +36,7 @@ class Neurons(Result):
             all iterations of the bin are excluded.
         edges: First iteration of each bin, followed by the number of iterations, shape (bins + 1,). A bin is a single
             iteration unless neurons × iterations exceeds ``max_cells``.
-        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
+        cancelled: Names of the biases whose LCA counts as 0, because BatchNorm cancels it except for rounding errors.
         iterations: The iterations that were used.
     """
 
@@ -105,7 +105,7 @@ def neurons(run: Run, *, name: str = "train", max_cells: int = MAX_CELLS) -> Neu
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
         max_cells: Largest number of values (8 bytes each) to keep for all runs together. If neurons × iterations
-            exceeds it, successive iterations are summed in bins.
+            exceeds this number, successive iterations are summed in bins.
 
     Returns:
         The LCA of each neuron over time, in units of the loss (nats for cross-entropy).

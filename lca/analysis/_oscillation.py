@@ -43,7 +43,7 @@ class Oscillation(Result):
 
     Attributes:
         table: The parameter table of the run.
-        moving: Number of parameters of each tensor whose weight changes at least once, shape (tensors,).
+        moving: Number of parameters of each tensor whose value changes at least once, shape (tensors,).
         turns: Sign changes between successive weight updates. An update of 0 has no sign.
         of_lca: Sign changes of LCA between successive iterations that are both used. An LCA of 0 has no sign.
         crossings: Sign changes of the gradient between successive iterates, from positive to not positive or back.
@@ -65,7 +65,7 @@ class Oscillation(Result):
             changes: One of the attributes ``turns``, ``of_lca`` and ``crossings``.
 
         Returns:
-            One value for all parameters followed by one for each layer, shape (1 + layers,). It is inf if no sign
+            One value for all parameters followed by one for each layer, shape (1 + layers,). A value is inf if no sign
             changes, and NaN if no parameter moves or no sign change could be observed.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -186,12 +186,12 @@ def count_bits_by_tensor(bits: NDArray[np.uint8], rows: slice, bounds: Counts) -
 
     `bits` contains the bytes of these rows, shape (rows, …). `bounds` contains the index of the first parameter of each
     tensor and the end of the last one. The count is the difference between the numbers of set bits before the two ends
-    of a tensor, which may lie within a byte.
+    of a tensor. Each end may lie within a byte.
     """
     before = np.append(0, np.cumsum(np.bitwise_count(bits).sum(axis=1, dtype=np.int64)))
     ends = np.clip(bounds - 8 * rows.start, 0, 8 * len(bits))
     whole, rest = np.divmod(ends, 8)
-    # The first parameter is in the highest bit, as numpy.packbits stores it.
+    # The first parameter is in the highest bit, as in numpy.packbits.
     first_bits = (0xFF00 >> rest & 0xFF).astype(np.uint8)
     within = np.bitwise_count(bits[np.minimum(whole, len(bits) - 1)] & first_bits[:, None])
     return np.asarray(np.diff(before[whole] + within.sum(axis=1, dtype=np.int64)))
@@ -235,14 +235,15 @@ def oscillation(run: Run, *, name: str = "train", crossings: bool = True) -> Osc
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation. It must contain the LCA of each parameter.
-        crossings: Whether to count sign changes of the gradient. The allocation must contain the signs of the gradient.
+        crossings: Whether to count sign changes of the gradient. If so, the allocation must contain the signs of the
+            gradient.
 
     Returns:
-        The number of sign changes by tensor. The method ``iterations_per`` of the result converts it to iterations per
-        sign change.
+        The numbers of sign changes by tensor. The method ``iterations_per`` of the result converts them to iterations
+        per sign change.
 
     Raises:
-        LCAError: If the run has no such allocation, or the allocation lacks one of these arrays or has no usable
+        LCAError: If the run has no such allocation, or the allocation lacks a required array or has no usable
             iteration.
 
     Example:

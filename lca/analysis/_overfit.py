@@ -78,11 +78,11 @@ class Overfit(Result):
             raise LCAError(
                 "the runs were not allocated on the same two splits",
                 remedy=(
-                    "Pass the names of two allocations that every run has as ",
+                    "For ",
                     Argument("name"),
                     " and ",
                     Argument("against"),
-                    ".",
+                    ", pass the names of two allocations that every run has.",
                 ),
             )
         train, held_out = results[0].names

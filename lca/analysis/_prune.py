@@ -96,7 +96,7 @@ def prune(
 ) -> Pruned:
     """Prune weights by LCA, by magnitude and at random, and measure the loss and accuracy of the pruned models.
 
-    Pruning sets kernel weights of the last iterate to 0: the weights with the highest total LCA, with the smallest
+    Pruning sets kernel weights of the last iterate to 0: those with the highest total LCA, those with the smallest
     magnitude, or a random choice. Biases and norms are kept, and the pruned models are not trained further.
 
     arXiv 1909.01440, section 6.2, leaves open whether LCA measures the importance of a weight.

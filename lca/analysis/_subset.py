@@ -28,15 +28,15 @@ Floats = NDArray[np.float64]
 class Agreement:
     """The agreement of an allocation over a subset of the examples with the allocation over all examples.
 
-    They are compared in the iterations that are used in all of the allocations. A is the LCA of every parameter in
+    The allocations are compared in the iterations that are used in all of them. A is the LCA of every parameter in
     every iteration.
 
     Attributes:
         examples: Number of examples in the subset.
         correlation: Pearson correlation of A over all parameters and iterations.
         of_parameters: Pearson correlation of the total LCA of the parameters.
-        same_sign: Of the values of A that are non-zero over all examples, the fraction, from 0 to 1, whose sign over
-            the subset is the same.
+        same_sign: Fraction, from 0 to 1, of the non-zero values of A over all examples that have the same sign over the
+            subset.
         layer_error: Relative error ``Σ|subset − all| / Σ|all|`` of the total LCA of the layers, as a fraction.
         helping_error: Percentage of parameters that help over the subset minus the percentage over all examples, in
             percentage points.
@@ -72,7 +72,7 @@ class Subset(Result):
         if not names:
             raise LCAError(
                 "the runs have no allocation over a subset in common",
-                remedy="Create an allocation of the same name over a subset in every run.",
+                remedy="In every run, create an allocation over a subset, with the same name.",
             )
 
         def column(figure: str, scale: float = 100, digits: int = 2) -> Column:
@@ -144,7 +144,7 @@ def subset(run: Run, *, name: str = "train", against: Sequence[str] = ()) -> Sub
     split = reference.attributes["split"]
     if name in against:
         raise UsageError(
-            f"{name!r} would be compared with itself", remedy=("Name other allocations with ", Argument("against"), ".")
+            f"{name!r} would be compared with itself", remedy=("Pass other allocations as ", Argument("against"), ".")
         )
     parts = [run.allocation(other) for other in against or find_subsets(run, name)]
     if not parts:
@@ -186,7 +186,7 @@ def find_subsets(run: Run, name: str) -> list[str]:
 class _Sums:
     """Sums over the tiles of an allocation over all examples and of an allocation over a subset.
 
-    `moved` counts the values that are not 0 over all examples, `same` those with the same sign in both allocations.
+    `moved` counts the values that are not 0 over all examples, and `same` those with the same sign in both allocations.
     """
 
     parts: Correlation = field(default_factory=Correlation)

@@ -1,14 +1,14 @@
 """Do the layers learn in the same iterations?     [arXiv 1909.01440, section 5, figures 6, S16 to S19]
 
-A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. The 20
-deepest peaks of each layer are used. An iteration is synchronized if it is a peak of every layer.
+A moment of learning, or peak, is an iteration whose LCA is lower than in the previous and in the next iteration. Only
+the 20 peaks of each layer with the lowest LCA are used. An iteration is synchronized if it is a peak of every layer.
 
 With many layers, hardly any iteration is a peak of all of them, whether the layers are synchronized or not. Therefore,
 the peaks that two layers share are counted too, and summed over all pairs of layers. With two layers, both counts are
 the same.
 
-The baseline of both counts is their value after shifting the layers against each other at random, by default by at most
-two iterations each.
+The baseline of both counts is their value after shifting the layers relative to each other at random, by at most two
+iterations each by default.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Series:
     """The peaks of one quantity, such as LCA, and the peaks that all layers share.
 
     Attributes:
-        peaks: Iterations of the deepest minima, deepest first, padded with −1, shape (classes, layers, 20). There is
+        peaks: Iterations of the strongest peaks, strongest first, padded with −1, shape (classes, layers, 20). There is
             one class unless the quantity is LCA by class.
         synchronized: For each class, the iterations that are among the peaks of every layer.
         baseline: Number of synchronized iterations, summed over classes, after each random shift, shape (repeats,).
@@ -89,7 +89,7 @@ class Synchrony(Result):
         still: Names of the layers that are excluded because they have no peak, such as frozen layers.
         classes: Names of the classes.
         shifts: Shifts in time, in iterations, from which the baseline is drawn.
-        seed: Random seed that the shifts of the baseline were drawn with.
+        seed: Random seed with which the shifts of the baseline were drawn.
         iterations: The iterations that were used.
     """
 
@@ -103,9 +103,9 @@ class Synchrony(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show the numbers of synchronized iterations and of peaks that two layers share, and both numbers by chance.
+        """Show the numbers of synchronized iterations and of shared peaks, and both numbers expected by chance.
 
-        The p-values belong to the sums over all runs.
+        The p-values are for the sums over all runs.
         """
         first = results[0]
 
@@ -142,14 +142,14 @@ def synchrony(
     Args:
         run: Path or URL of a run, an ``lca.Run``, or a sequence of these for several runs of the same model.
         name: Name of the allocation.
-        by_class: Whether to find the peaks of LCA by class too. The allocation must contain LCA by class.
+        by_class: Whether to find the peaks of LCA by class too. If so, the allocation must contain LCA by class.
         shifts: Shifts in time, in iterations, from which the baseline is drawn.
         repeats: Number of random shifts.
         seed: Random seed for the shifts.
 
     Returns:
-        The 20 deepest peaks of each layer, the iterations in which all layers have a peak, the number of peaks that two
-        layers share, summed over all pairs, and both numbers after random shifts.
+        The 20 strongest peaks of each layer, the iterations in which all layers have a peak, the number of peaks that
+        two layers share, summed over all pairs, and both numbers after random shifts.
 
     Raises:
         LCAError: If the run has no such allocation, the allocation does not have three consecutive usable iterations,
@@ -201,8 +201,8 @@ def _find_peaks(
 ) -> tuple[dict[str, Counts], NDArray[np.bool_]]:
     """Find the peaks of each quantity, and the layers whose LCA has any peak.
 
-    Returns the peaks by quantity in these layers only, as arrays of shape (classes, layers, 20), and flags of shape
-    (all layers,) that mark these layers.
+    Returns the peaks of these layers by quantity, as arrays of shape (classes, layers, 20), and flags of shape (all
+    layers,) that mark these layers.
     """
     table, mask = allocation.parameters, chosen.mask[:, None]
 
@@ -214,7 +214,7 @@ def _find_peaks(
     moving = np.asarray((of_lca >= 0).any(axis=1))
     if not moving.any():
         raise LCAError(
-            f"no layer of {allocation.path} has a peak, because the LCA of no layer has a local minimum",
+            f"no layer of {allocation.path} has a peak, because no layer's LCA has a local minimum",
             remedy="Analyze a longer run.",
         )
     peaks = {

@@ -20,7 +20,7 @@ from lca.store.blocks import ceil_div
 from lca.store.run import Run
 
 N_LOG_BINS = 100  # bins of the histogram written to JSON
-N_SAMPLE = 2**18  # approximate size of the sample for the Weibull fits, for which k has a relative error of 0.2 %
+N_SAMPLE = 2**18  # approximate size of the sample for the Weibull fits, at which k has a relative error of 0.2 %
 DEVIATIONS = (1, 2, 3)  # multiples of the standard deviation beyond which the tails are measured
 TOP = (0.01, 0.1)  # fractions of the values, from the largest down, whose share of Σ|LCA| is shown
 
@@ -64,14 +64,15 @@ class Tails(Result):
         helped: Magnitudes of the values below 0.
         hurt: Magnitudes of the values above 0.
         n_zero: Number of values equal to 0. All other statistics describe the non-zero values only.
-        beyond_by_iteration: For the keys "helped", "hurt" and "both", the share of Σ|LCA| of an iteration that values
-            beyond 1, 2 and 3 standard deviations of this iteration contribute, divided by the share for a Gaussian,
-            shape (T, 3). NaN in excluded iterations. ``beyond`` returns the same for all iterations together.
+        beyond_by_iteration: The share of an iteration's Σ|LCA| that comes from values beyond 1, 2 and 3 standard
+            deviations of that iteration, divided by the share for a Gaussian. The keys are "helped", "hurt" and "both",
+            and the arrays have shape (T, 3), with NaN in excluded iterations. ``beyond`` returns the same for all
+            iterations together.
         weibull: The Weibull distributions fitted to all non-zero values.
         weibull_above: The Weibull distributions fitted to the values above the rounding floor: the machine epsilon of
             the allocation times Σ|LCA| of an average iteration. Smaller values are lost when this sum is rounded.
         sample_step: The Weibull distributions are fitted to every ``sample_step``-th of the K × T values.
-        cancelled: Names of the biases that count as 0, because BatchNorm cancels them except for rounding errors.
+        cancelled: Names of the biases whose LCA counts as 0, because BatchNorm cancels it except for rounding errors.
         iterations: The iterations that were used.
     """
 
@@ -116,8 +117,8 @@ class Tails(Result):
     def beyond(self, magnitudes: Magnitudes, deviations: float) -> float:
         """Return the share of the total that values beyond k standard deviations contribute, relative to a Gaussian.
 
-        For a Gaussian with mean 0, this share is ``E[|x|; |x| > kσ] / E|x| = exp(−k²/2)``, also among the values below
-        0 and among the values above 0 alone.
+        For a Gaussian with mean 0, this share is ``E[|x|; |x| > kσ] / E|x| = exp(−k²/2)``. It is the same among only
+        the values below 0 and among only the values above 0.
 
         Args:
             magnitudes: One of the attributes ``helped``, ``hurt`` and ``both``.
@@ -127,7 +128,7 @@ class Tails(Result):
 
     @classmethod
     def tabulate(cls, results: Sequence[Self]) -> Answer:
-        """Show statistics of how heavy the tails are, as in figure S10 of the paper."""
+        """Show statistics that describe how heavy the tails are, as in figure S10 of the paper."""
         magnitudes = [result.both.values for result in results if result.both.n]
         low, high = min((x[0] for x in magnitudes), default=1e-12), max((x[-1] for x in magnitudes), default=1.0)
         edges = np.geomspace(low * 0.99, high * 1.01, N_LOG_BINS + 1)

@@ -40,13 +40,12 @@ class Trend(Result):
         layers: Names of the layers.
         lca: Total LCA of each layer in each run, in units of the loss, shape (runs, layers).
         slope: Slope of each least-squares line, in units of the loss per unit of the option, shape (layers,).
-        intercept: Value of each line at option value 0, in units of the loss, shape (layers,).
+        intercept: Value of each line where the option is 0, in units of the loss, shape (layers,).
         r_squared: Coefficient of determination of each line, shape (layers,). NaN for two runs.
         seeds: The seeds of the runs, ascending, if there is a run with every seed at every value of the option, and
             more than one seed. Otherwise None.
-        p: p-value of the hypothesis that the slope is 0, shape (layers,). If there are ``seeds``, it is from a
-            one-sample t-test of the slopes of the seeds, otherwise from the t-test of the line through all runs. NaN
-            for two runs.
+        p: p-value of the hypothesis that the slope is 0, shape (layers,). If ``seeds`` is set, it is from a one-sample
+            t-test of the slopes of the seeds, otherwise from the t-test of the line through all runs. NaN for two runs.
         iterations: The iterations that were used, for each run.
     """
 
@@ -156,8 +155,8 @@ def _convert_to_delay(option: str, momentum: Floats) -> Floats:
 def _test_slopes(x: Floats, y: Floats, blocks: NDArray[np.int64]) -> Floats:
     """Test whether the slope of y(x), fitted for each seed separately, has mean 0. Returns p-values, shape (layers,).
 
-    x has shape (runs,) and y (runs, layers). `blocks` contains the indices of the runs of each seed by ascending x,
-    shape (seeds, values).
+    x has shape (runs,) and y (runs, layers). `blocks` contains the indices of the runs of each seed in ascending order
+    of x, shape (seeds, values).
     """
     centered = x[blocks[0]] - x[blocks[0]].mean()  # the same for all seeds
     slopes = np.einsum("v,svl->sl", centered, y[blocks]) / (centered @ centered)
@@ -180,7 +179,7 @@ def _describe_pairing(seeds: Sequence[int]) -> str:
 def read_option(run: Run, option: str) -> float:
     """Return the value of a training option in a run.
 
-    For "LAYER:NAME", this is the value set for the layer or, without one, the value for all layers.
+    For "LAYER:NAME", this is the value set for the layer or, if there is none, the value for all layers.
     """
     train = run.attributes.get("train")
     if train is None:

@@ -70,6 +70,6 @@ def _set_to_zero(tile: Tile, spans: Sequence[slice]) -> Tile:
 
 
 def describe_cancelled(names: Sequence[str]) -> list[str]:
-    """Return a list with a note that names the biases that BatchNorm cancels, empty if there are none."""
+    """Return a list with a note that names the biases that BatchNorm cancels, or [] if there are none."""
     listed = ", ".join(names[:N_LISTED]) + (f" and {len(names) - N_LISTED:,} more" if len(names) > N_LISTED else "")
     return [f"Counted as 0, because BatchNorm cancels them except for rounding errors: {listed}."] if names else []

@@ -1,6 +1,6 @@
 """The tails of the distribution of LCA within each iteration.
 
-If iterations of different scale are pooled, even Gaussian values have heavy tails. Within an iteration they do not.
+If iterations of different scales are pooled, even Gaussian values have heavy tails. Within one iteration, they do not.
 """
 
 from collections.abc import Sequence

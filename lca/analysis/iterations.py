@@ -72,8 +72,8 @@ class Iterations:
     def change(self) -> float:
         """The loss change that Σ A is compared with.
 
-        L(θ_T) − L(θ_0) if all iterations are allocated and both losses are finite. Otherwise, the sum of the loss
-        changes of the iterations that are used.
+        It is L(θ_T) − L(θ_0) if all iterations are allocated and both losses are finite. Otherwise, it is the sum of
+        the loss changes of the iterations that are used.
         """
         ends = float(self.loss[-1] - self.loss[0])
         if np.isfinite(ends) and not (self.status == Status.NOT_ALLOCATED).any():

@@ -44,7 +44,10 @@ class Magnitudes:
         return float(self.values[at]) if self.n else float("nan")
 
     def histogram(self, edges: Floats) -> Floats:
-        """Count the values between successive edges, with a bin that contains an edge divided in proportion."""
+        """Count the values between successive edges.
+
+        If an edge lies within a bin, the count of the bin is divided in proportion.
+        """
         if not self.n:
             return np.zeros(len(edges) - 1)
         _, exponents = np.frexp(self.values)
@@ -55,7 +58,7 @@ class Magnitudes:
         return np.asarray(np.diff(np.interp(edges, ends, below)))
 
     def share_of_top(self, part: float) -> float:
-        """Return the share of the total that the largest values contribute. ``part`` is the fraction taken."""
+        """Return the share of the total contributed by the largest values, a fraction ``part`` of all values."""
         counts, values = self.counts[::-1], self.values[::-1]
         before = np.cumsum(counts) - counts
         taken = np.clip(part * self.n - before, 0, counts)

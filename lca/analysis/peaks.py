@@ -29,7 +29,7 @@ def find_deepest_minima(values: Floats, n: int = N_PEAKS) -> Counts:
 
 
 class Peaks:
-    """Collects the deepest minima of time series whose values are added piece by piece, in order of time.
+    """Collects the deepest minima of time series whose values are added piece by piece, in chronological order.
 
     `shape` is the shape of the values of one iteration. `iterations` has shape (*shape, n), padded with −1.
     """
@@ -102,7 +102,7 @@ def draw_pair_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed:
     """Count the peaks that pairs of layers share after the random shifts of `draw_baseline`.
 
     Returns the counts summed over pairs and classes, shape (repeats,). A shift of layer a by s_a and of layer b by s_b
-    makes a peak t of layer a coincide with the peak t + s_a − s_b of layer b.
+    makes a peak of layer a at t coincide with a peak of layer b at t + s_a − s_b.
     """
     draws = _draw_shifts(shifts, (repeats, *peaks.shape[:2]), seed)
     counts = np.zeros(repeats, np.int64)
@@ -121,7 +121,7 @@ def draw_pair_baseline(peaks: Counts, shifts: Sequence[int], repeats: int, seed:
 
 
 def _draw_shifts(shifts: Sequence[int], shape: tuple[int, ...], seed: int) -> Counts:
-    """Draw random elements of `shifts` in an array of the given shape, whose last axis is the layers.
+    """Return an array of the given shape with random elements of `shifts`. The last axis is the layers.
 
     The layers are never all shifted by the same amount, unless there is only one layer or only one shift.
     """
@@ -151,7 +151,7 @@ class Coincidences:
     @classmethod
     def add_runs(cls, observed: Sequence[int], baselines: Sequence[Counts]) -> Self:
         """Combine the counts of several runs."""
-        # The runs may have the same random shifts, so each baseline is permuted before they are added.
+        # The runs may have the same random shifts, so each baseline is permuted before the sum is taken.
         permuted = [np.random.default_rng(i).permutation(baseline) for i, baseline in enumerate(baselines)]
         p = compute_p(sum(observed), np.sum(permuted, axis=0))
         return cls([float(n) for n in observed], [baseline.astype(np.float64) for baseline in baselines], p)

@@ -1,8 +1,8 @@
-"""Reads the large arrays of a run in tiles: strips of parameters, 64 iterations at a time, in order of time.
+"""Reads the large arrays of a run in tiles: strips of parameters, 64 iterations at a time, in chronological order.
 
-Everything is read once, in pieces of 64 iterations by the rows of one file. One piece is read while the previous one is
-processed, so at most two pieces are in memory, regardless of K and T. The tiles of neighboring strips in the same file
-are interleaved.
+Each array is read once, in pieces of 64 iterations and the parameters of one file. One piece is read while the previous
+one is processed, so at most two pieces are in memory, regardless of K and T. The tiles of neighboring strips in the
+same file are interleaved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from lca.store.run import Run
 from lca.text import pluralize
 
 STRIP_ROWS = 8_192  # parameters per tile, few enough for a tile to stay in the processor's cache
-# Columns per tile: the number of bits in a word. It is a multiple of the block length, a power of two up to 64.
+# Columns per tile: the number of bits in a word, and a multiple of the block length, a power of two up to 64.
 WINDOW = 64
 
 Words = NDArray[np.uint64]
@@ -79,7 +79,7 @@ class Tile:
 
 
 class Consumer(Protocol):
-    """Receives the tiles of one array. The tiles of each strip arrive in order of time."""
+    """Receives the tiles of one array. The tiles of each strip arrive in chronological order."""
 
     def add(self, tile: Tile) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The cumulative LCA of each layer, on the training loss and on the loss of another split."""
+"""The cumulative LCA of each layer, for the training loss and for the loss on another split."""
 
 from collections.abc import Mapping
 
@@ -21,8 +21,8 @@ def cumulative(runs: Runs[Layers] | Mapping[str, Layers], look: Look = DEFAULT, 
     A falling line means that the layer helps, because LCA below 0 lowers the loss.
 
     Args:
-        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.layers``. To compare up to three allocations
-            of one run, a mapping from their names to their results.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.layers``. To compare up to three allocations of
+            one run, pass a mapping from their names to their results.
         look: Title, colors, style, layers and iterations to show.
         name: Name of the allocation. A complete allocation named "val" is drawn as well.
 

@@ -1,4 +1,4 @@
-"""The cumulative LCA of single parameters over time.     [arXiv 1909.01440, section 2.2]"""
+"""The cumulative LCA of individual parameters over time.     [arXiv 1909.01440, section 2.2]"""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def curves(
     parameters: Sequence[str] = ("best", "worst"),
     seed: int = 0,
 ) -> Figure:
-    """Plot the cumulative LCA of single parameters over time.
+    """Plot the cumulative LCA of individual parameters over time.
 
     A falling line means that the parameter helps, because LCA below 0 lowers the loss.
 

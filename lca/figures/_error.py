@@ -25,8 +25,8 @@ def error(
     The residual is the difference between the sum of the LCA and the change in the loss.
 
     Args:
-        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``. To compare several allocations, a
-            mapping from labels to results.
+        runs: A run (a path or a ``Run``), or a result of ``lca.analysis.loss_curve``. To compare several allocations,
+            pass a mapping from labels to results.
         look: Title, colors, style and iterations to show.
         name: Name of the allocation.
         against: Names of other allocations of the same run to compare with. By default, all complete allocations over

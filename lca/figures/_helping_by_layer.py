@@ -15,7 +15,7 @@ def helping_by_layer(runs: Runs[Helping], look: Look = DEFAULT, *, name: str = "
     """Plot the percentage of helping parameters in each layer.
 
     The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over the iterations.
-    For several runs the bars are means and the error bars standard deviations.
+    For several runs, the bars show means and the error bars show standard deviations.
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.helping``.

@@ -33,7 +33,7 @@ def layers(
 
     Args:
         runs: One or more runs (paths or ``Run`` objects), or results of ``lca.analysis.layers``. To compare groups of
-            runs, a mapping from labels to groups, or a sequence of groups.
+            runs, pass a mapping from labels to groups, or a sequence of groups.
         look: Title, colors, style and layers to show.
         name: Name of the allocation.
         labels: Labels of the groups if ``runs`` is a sequence of groups. The defaults are A, B and so on.

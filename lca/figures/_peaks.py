@@ -22,7 +22,7 @@ from lca.store.run import Run
 BY_CLASS = "LCA by class"
 QUANTITIES = ("LCA", BY_CLASS, "gradient norm", "motion")
 ROW, NAMED_ROW = 0.11, 0.19  # height of a row without and with a name, in inches
-TALLEST = 12.0  # inches
+TALLEST = 12.0  # largest height of the figure, in inches
 
 
 def peaks(
@@ -47,8 +47,8 @@ def peaks(
         The matplotlib figure, which ``lca.figures.save`` can write.
 
     Raises:
-        UsageError: ``runs`` is neither a single run nor a result of this analysis, or the peaks of ``what``
-            are unknown.
+        UsageError: ``runs`` is neither a single run nor a result of this analysis, or ``what`` is unknown or not in the
+            result.
 
     Example:
         >>> lca.figures.peaks("run.zarr", what="gradient norm")
@@ -90,7 +90,7 @@ def _ask_synchrony(runs: Sequence[Run], *, what: str | None, name: str) -> Seque
 
 
 def _draw_peaks(axes: Axes, series: Series, layers: list[int], span: slice, colors: Colors) -> None:
-    """Draw a row of dots for each layer, starting at the bottom, with the layers of a class together."""
+    """Draw a row of dots for each layer, grouped by class, starting at the bottom."""
     for c, (of_class, shared) in enumerate(zip(series.peaks, series.synchronized, strict=True)):
         bottom = c * (len(layers) + 1)
         for row, iterations in enumerate(of_class[layers]):

@@ -25,7 +25,7 @@ from lca.figures.style import DEFAULT, Look, require_suffix
 from lca.store.paths import whole_file
 
 SUFFIXES = (".html", ".htm")
-SCRIPTS = ("report.base.js", "report.charts.js", "report.tables.js", "report.js")  # in the order of their use
+SCRIPTS = ("report.base.js", "report.charts.js", "report.tables.js", "report.js")  # in the order in which they run
 
 
 def report(
@@ -98,7 +98,7 @@ def _read(name: str) -> str:
 
 
 def _simplify(value: Any) -> Any:
-    """Convert a value for JSON: floats get seven significant digits, and null if they are not finite."""
+    """Convert a value for JSON: floats are rounded to seven significant digits, or become None if not finite."""
     if isinstance(value, Mapping):
         return {key: _simplify(each) for key, each in value.items()}
     if isinstance(value, np.ndarray):

@@ -28,8 +28,8 @@ def trend(
 ) -> Figure:
     """Plot the total LCA of each layer for every value of a training option.
 
-    The left panel has one line per value of the option. The right panel shows the LCA of the last layer shown against
-    the option, with a linear fit. Below 0 a layer helps, above 0 it hurts.
+    The left panel has one line per value of the option. The right panel plots the LCA of the last of these layers
+    against the option, with a linear fit. Below 0 a layer helps, above 0 it hurts.
 
     Args:
         runs: Runs (paths or ``Run`` objects) that differ in the option, or a result of ``lca.analysis.trend``.

@@ -34,7 +34,7 @@ MISSING = (217, 217, 217)  # color of NaN
 class Panel:
     """A matrix placed on the canvas.
 
-    `places` is the matrix of parameter indices, see `matrices.Matrix`. A large matrix is averaged over blocks of
+    `places` is the matrix of parameter indices (see `matrices.Matrix`). A large matrix is averaged over blocks of
     `step` = (rows, columns) cells. `top` and `left` are the upper left corner in pixels. `rows` and `columns` give, for
     each pixel row and pixel column of the panel, the averaged row and column that it shows.
     """
@@ -60,12 +60,12 @@ class Panel:
 
     @classmethod
     def fit_vector(cls, matrix: Matrix, left: int, top: int, width: int, height: int) -> "Panel":
-        """Place a vector as a single row over the whole width."""
+        """Place a vector as a single row across the whole width."""
         flat = matrix.places[matrix.places >= 0].reshape(1, -1)
         return cls(flat, (1, 1), top, left, np.zeros(height, np.int64), np.arange(width) * flat.size // width)
 
     def average(self, lca: Floats) -> Floats:
-        """Average the LCA over blocks of the matrix; returns shape (row, column).
+        """Average the LCA over blocks of the matrix. Returns shape (row, column).
 
         `lca` has shape (K + 1,). Its last element must be NaN, because cells without a parameter have the index −1.
         """

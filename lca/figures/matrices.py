@@ -32,7 +32,7 @@ class Matrix:
 def make_matrices(table: ParameterTable, layers: Sequence[str] | None = None) -> list[Matrix]:
     """Return one matrix per tensor of the given layers, or of all layers. Empty tensors have no matrix.
 
-    A dense kernel keeps its shape (unit, input). If the model's first tensor is a dense kernel with as many inputs as a
+    A dense kernel keeps its shape (unit, input). If the model's first tensor is a dense kernel whose inputs can be a
     square image of a common size, the weights of each unit are arranged as such an image. A convolution becomes a grid
     of filters, with output channels as rows and input channels as columns. A vector becomes rows of up to VECTOR_ROW
     parameters.

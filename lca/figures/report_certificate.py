@@ -1,4 +1,4 @@
-"""The finding on the certificate: whether the error bounds hold, and how exact single parameters are."""
+"""The finding on the certificate: whether the error bounds hold, and how exact the LCA of individual parameters is."""
 
 from collections.abc import Sequence
 
@@ -63,7 +63,7 @@ def _describe_sampling(summaries: Sequence[Summary]) -> str:
 
 
 def _describe_parts(runs: Sequence[Evidence]) -> str:
-    """State the error of the LCA of single parameters, as far as it was audited."""
+    """State the error of the LCA of individual parameters, as far as it was audited."""
     audits = [run.summary.audit for run in runs if run.summary.audit is not None]
     if not audits:
         return " The error of the LCA of single parameters is unknown, because there was no audit."

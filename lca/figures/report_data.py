@@ -17,8 +17,8 @@ from lca.store.run import Run
 from lca.store.summary import summarize
 
 MAX_COLUMNS = 900  # columns of the heat map of layers; longer runs are averaged in bins of iterations
-MAX_BARS = 300  # bars of the chart of helping over time
-MAX_NEURONS = 64  # neurons that are shown per layer, chosen by the magnitude of their total LCA
+MAX_BARS = 300  # largest number of bars in the chart of helping over time
+MAX_NEURONS = 64  # largest number of neurons shown per layer, chosen by the magnitude of their total LCA
 MAX_NEURON_COLUMNS = 120  # columns of the heat map of the neurons of a layer
 MAX_POINTS = 1_800  # points of a curve
 N_BARS = 60  # bars of the distribution, on either side of 0

@@ -97,7 +97,7 @@ class Evidence:
 def fill_loss(loss: Floats, changes: Floats) -> Floats:
     """Add the loss at the end of every iteration whose change is known.
 
-    The store holds the loss at the start of each allocated iteration. The loss at its end is missing if the next
+    The store holds the loss at the start of each allocated iteration. The loss at its end may be missing if the next
     iteration is not allocated. `loss` has shape (T + 1,) and `changes` has shape (T,).
     """
     ends = np.append(np.nan, loss[:-1] + changes)
@@ -140,7 +140,7 @@ class AbsoluteSums:
 
 
 def estimate_layer_errors(run: Run, allocation: Allocation, layers: Layers, audit: Audit | None) -> Floats:
-    """Estimate the largest error of the total LCA of each layer. Returns NaN if it is unknown.
+    """Estimate the largest error of the total LCA of each layer. Returns NaN where it is unknown.
 
     The estimate is the largest relative part error of the audited iterations, times Σ|A| of the layer. It assumes that
     the relative error of the layer is that of the whole network, and that all errors have the same sign.

@@ -26,10 +26,10 @@ class Colors:
     """The colors of a figure.
 
     Attributes:
-        help: Color of LCA below 0, which lowers the loss.
-        hurt: Color of LCA above 0, which raises the loss.
-        zero: Color of parameters without effect, whose LCA is 0.
-        others: Colors of anything without a sign, such as groups of runs.
+        help: Color for LCA below 0, which lowers the loss.
+        hurt: Color for LCA above 0, which raises the loss.
+        zero: Color for parameters without effect, whose LCA is 0.
+        others: Colors for anything without a sign, such as groups of runs.
     """
 
     help: str
@@ -58,7 +58,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "paper": {"font.size": 7, "axes.linewidth": 0.5, "lines.linewidth": 0.9},
     "screen": {"font.size": 10, "axes.linewidth": 0.8, "lines.linewidth": 1.4},
 }
-SCALES = {"paper": 0.55, "screen": 1.0}  # factor on the size of a figure: 7.2 inches become a column of 4 inches
+SCALES = {"paper": 0.55, "screen": 1.0}  # scale factors of figures: 7.2 inches become a column of 4 inches
 
 
 @configuration
@@ -67,7 +67,7 @@ class Look:
 
     Attributes:
         title: Title of the figure. By default, it names the problem and the loss.
-        colors: Colors of LCA that helps and LCA that hurts, ``"green-red"`` or ``"blue-orange"``.
+        colors: Colors for LCA that helps and LCA that hurts, ``"green-red"`` or ``"blue-orange"``.
         layers: Glob that the names of the layers to show must match. Figures without layers ignore it.
         iterations: First iteration to show and the iteration to stop before. ``None`` stands for the start or the end
             of the run. Figures without a time axis ignore it.

@@ -34,7 +34,7 @@ def build_table(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
         kind = _classify(owners[id(tensor)], leaf)
         if kind == "kernel" or not layer:
             layer = owner or type(owners[id(tensor)]).__name__
-        # A bias belongs to the layer of its module, even if another module's kernel comes between.
+        # A bias belongs to the layer of its module, even if another module's kernel comes in between.
         home = layer if kind != "bias" or not owner else owner
         entries.append(Parameter(name, tuple(tensor.shape), offset, tensor.numel(), home, kind))
         offset += tensor.numel()
@@ -76,7 +76,7 @@ def get_named_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def get_fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the frozen parameters and buffers by name, without running statistics, on which L does not depend."""
+    """Return the frozen parameters and buffers by name, but no running statistics, because L does not use them."""
     running = {
         id(buffer)
         for module in model.modules()

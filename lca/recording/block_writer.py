@@ -109,7 +109,8 @@ class BlockWriter:
             if self._last is None and begin:
                 self._last = self.run.iterate(begin - 1)
             self._moved += find_moved(self._last, rows)
-            if self.first_not_finite is None and not np.isfinite(rows[-1]).all():  # it never becomes finite again
+            # A parameter never becomes finite again, so the last row shows whether there is anything to find.
+            if self.first_not_finite is None and not np.isfinite(rows[-1]).all():
                 self.first_not_finite = begin + int(np.argmin(np.isfinite(rows).all(axis=1)))
             self._last = rows[-1].copy()
             runner.run(self.writer.write_iterates(begin, rows))

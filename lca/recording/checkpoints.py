@@ -156,7 +156,7 @@ def _load(file: Path) -> Any:
 def _load_parameters(parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
     """Set the model's parameters to those of a checkpoint.
 
-    All names in the checkpoint may share a prefix, such as those that model wrappers add.
+    All names in the checkpoint may share a prefix, such as one that a model wrapper adds.
     """
     prefix = _find_prefix(parameters, found)
     missing = [name for name in parameters if prefix + name not in found]

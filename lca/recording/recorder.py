@@ -40,16 +40,16 @@ Scalar = float | Tensor
 class Recorder:
     """Context manager that records the iterates of any training loop.
 
-    θ_0 is recorded on entry. Each further iterate interrupts training only for a copy of the parameters. A background
-    thread compresses and writes whole blocks, and training waits only if it is faster than the disk. On exit, the
-    remaining iterates are written, and the run is marked as complete, unless an exception was raised.
+    θ_0 is recorded on entry. Each further iterate interrupts training only to copy the parameters. A background thread
+    compresses and writes whole blocks, and training waits only if it is faster than the disk. On exit, the remaining
+    iterates are written, and the run is marked as complete, unless an exception was raised.
 
     Args:
         path: Path or URL of the run.
         model: Model whose trainable parameters are recorded. Tied parameters are recorded once. The model may be
             compiled, or wrapped for data-parallel training, in which case only rank 0 records.
-        problem: Problem that is trained. If given, the run stores digests of its data and the loss of a few examples
-            at the first and last iterate, by which `lca.allocate` detects a different model, loss or dataset.
+        problem: Problem that is trained. If given, the run stores digests of its data and the loss of a few examples at
+            the first and last iterate, from which `lca.allocate` detects a different model, loss or dataset.
         parameters: Regular expression. Only parameters whose names contain a match are recorded.
         codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).
         attributes: Information to store with the run, such as its configuration.

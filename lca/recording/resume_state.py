@@ -25,7 +25,7 @@ def save(run: Run, state: Mapping[str, Any]) -> None:
 def load(run: Run) -> dict[str, Any] | None:
     """Return the stored state, or the previous one if the stored state is damaged. Return None if there is none.
 
-    It is loaded with weights_only=True, so it cannot run code. Raises LCAError if all states are damaged.
+    The state is loaded with weights_only=True, so it cannot run code. Raises LCAError if all states are damaged.
     """
     folder, _, name = STATE_FILE.rpartition("/")
     error: LCAError | None = None

@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_float64(device: torch.device) -> bool:
-    """Return whether the device computes in float64. MPS and some GPUs of Intel do not."""
+    """Return whether the device computes in float64. MPS and some Intel GPUs do not."""
     try:
         torch.zeros(1, dtype=torch.float64, device=device).add_(1)
     except (RuntimeError, TypeError):
@@ -44,15 +44,15 @@ def find_float64_device(device: torch.device) -> torch.device:
 
 
 def supports_cuda(device: torch.device) -> bool:
-    """Return whether the device has what only CUDA offers here: graphs and TF32."""
+    """Return whether the device supports graphs and TF32, which are used only on CUDA."""
     return device.type == "cuda"
 
 
 def get_memory_bytes(device: torch.device) -> int:
     """Return the number of bytes that this process can still allocate on an accelerator.
 
-    For the CPU, and for an accelerator that cannot tell, return the total memory of the machine, or of the container if
-    that has a lower limit.
+    For the CPU, and for an accelerator that does not report it, return the total memory of the machine, or of the
+    container if that has a lower limit.
     """
     if device.type != "cpu":
         module: Any = torch.get_device_module(device)

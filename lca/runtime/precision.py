@@ -46,7 +46,7 @@ def use_precision(name: str, device: torch.device) -> Iterator[None]:
 
 
 def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[object]:
-    """Return a context in which autocast to bfloat16 is on or off, or one without effect if the device has none."""
+    """Return a context that turns autocast to bfloat16 on or off. It has no effect if the device has no autocast."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     # Autocast caches converted weights, and would keep using them after the weights have changed.

@@ -24,7 +24,7 @@ def set_accelerator_states(states: Sequence[Tensor]) -> None:
         return
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
-        raise ValueError("a random state of an accelerator, but no accelerator")
+        raise ValueError("expected the accelerator to which the random states belong, found none")
     module: Any = torch.get_device_module(accelerator)
     if hasattr(module, "set_rng_state_all"):
         module.set_rng_state_all(states)

@@ -101,7 +101,7 @@ class Workers:
         self._store.set(key, json.dumps(value))
 
     def read(self, key: str) -> Any:
-        """Return a published value. Wait until it is available."""
+        """Wait until a value is published, and return it."""
         return json.loads(self._store.get(key))
 
     def _beat(self) -> None:
@@ -161,7 +161,7 @@ def agree_on_session(store: Store, rank: int, size: int) -> str:
     """Agree on a random name for this start of the processes, which distinguishes it from earlier starts.
 
     The name is needed because torchrun's store outlives the processes, and every node counts its restarts separately.
-    Each other process sends a request with a new random key. Process 0 answers under these keys until all processes
+    Every other process sends a request with a new random key. Process 0 answers under these keys until all processes
     know the name.
     """
     if rank > 0:

@@ -1,14 +1,14 @@
-"""The audit: how accurate the LCA of single parameters is, measured on a sample of iterations.
+"""The audit: how accurate the LCA of individual parameters is, measured on a sample of iterations.
 
-The residual cannot show this, because errors of single parameters cancel in the sum. The audit therefore integrates
+The residual cannot show this, because errors of individual parameters cancel in the sum. The audit therefore integrates
 some iterations again with four times as many subintervals (the reference) and compares the results parameter by
 parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
 
 Every iteration has an estimate of its part error that costs nothing, the difference from the next coarser rule. The
-audit calibrates it: the mean error over all iterations follows from the mean estimate over all iterations and from the
-ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6]. The
-iterations are drawn from strata with about equal sums of the estimate, because a few iterations often account for most
-of the error.
+audit calibrates this estimate: the mean error over all iterations follows from the mean estimate over all iterations
+and from the ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977,
+chapter 6]. The iterations are drawn from strata with about equal sums of the estimate, because a few iterations often
+account for most of the error.
 """
 
 from collections.abc import Sequence
@@ -68,9 +68,10 @@ class Audit:
     Attributes:
         iterations: Audited iterations, in increasing order.
         part_error: Error of the parts relative to the reference, Σ|A_n − A_4n| / Σ|A_4n|.
-        half_way: Error of the reference at half its subintervals, Σ|A_2n − A_4n| / Σ|A_4n|.
+        half_way: Error that the reference would have with half its subintervals, Σ|A_2n − A_4n| / Σ|A_4n|.
         sign_change: Fraction of the parameters with A_4n ≠ 0 whose sign differs between A_n and A_4n.
-        helping_shift: Percentage of parameters that help by A_n minus the percentage by A_4n, in percentage points.
+        helping_shift: Percentage of parameters that help according to A_n minus that according to A_4n, in percentage
+            points.
         estimate: Part estimate of each audited iteration.
         stratum: Index of the stratum of each audited iteration. −1 for those that were chosen because their estimate is
             among the largest, because they have the most subintervals, or because they did not converge.
@@ -172,7 +173,7 @@ class Sample(NamedTuple):
 
 
 def count_drawn(n_candidates: int, fraction: float) -> int:
-    """Return the number of iterations to draw: a fraction of the candidates, but at least 20 of 200 or more.
+    """Return the number of iterations to draw: a fraction of the candidates, but at least 20 if there are 200 or more.
 
     Of fewer than 200 candidates, at least a tenth are drawn, and at least two. The minimum is lower because auditing an
     iteration costs as much as allocating several.
@@ -199,7 +200,8 @@ def draw_iterations(
 
     The iterations that are chosen are the three with the largest estimates of each level, the one with the most
     subintervals if it was refined, and up to five that did not converge. From the others, a random sample is drawn: at
-    least two iterations from each stratum, or its only one. If all are to be audited, none are chosen.
+    least two iterations from each stratum, or its only one. If all iterations are to be audited, all of them are drawn
+    and none are chosen.
 
     Args:
         candidates: The allocated iterations, shape (n,). The next three arrays describe them.
@@ -228,7 +230,7 @@ def draw_iterations(
 
 
 def _choose(rank: Floats, intervals: NDArray[np.int16], unconverged: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the positions of the iterations that are audited in any case."""
+    """Return the positions of the iterations that are audited regardless of the draw."""
     order = np.argsort(rank, kind="stable")
     levels = np.minimum(intervals, LEVELS[-1])
     largest = [order[levels[order] == level][-N_LARGEST:] for level in LEVELS]

@@ -27,16 +27,16 @@ class Summary:
         name: Name of the allocation.
         unit: Unit of the loss, such as "nats".
         iterations: Number of requested iterations.
-        complete: Whether these are all iterations of the run, all of them allocated and finite.
+        complete: Whether all iterations of the run are allocated and finite.
         loss_start: Loss at the start of the first finite iteration.
         loss_end: Loss at the end of the last finite iteration.
-        change: Sum of the loss changes. L(θ_T) − L(θ_0) if `complete`.
-        allocated: Sum of all LCA, Σ A. Below zero, the parameters lowered the loss.
+        change: Sum of the loss changes. It is L(θ_T) − L(θ_0) if `complete`.
+        allocated: Sum of all LCA, Σ A. If it is below zero, the parameters lowered the loss.
         cumulative_residual: `allocated` minus `change`.
         rounding: Assumed size of the rounding errors of `change`.
         largest_residual: Largest absolute residual of an iteration.
         gradients_per_iteration: Mean number of full-set gradients per iteration. The gradient at the start of an
-            iteration is not counted, because it is normally that at the end of the previous one.
+            iteration is not counted, because it is normally the one at the end of the previous iteration.
         refined: Number of iterations with more subintervals than the rule starts with.
         unconverged: Number of iterations that exceed the tolerance of the residual or of the part estimate.
         unconverged_residual: Sum of the absolute residuals of these iterations.

@@ -52,7 +52,7 @@ TARGET_OVERHEAD, TARGET_PEAK, TARGET_MEMORY, TARGET_QUICK_S = 1.05, 0.70, 1e9, 1
 
 
 def measure_overhead(name: str, data_dir: Path | None, n_examples: int, iterations: int, repeats: int) -> list[str]:
-    """Compare allocations of a problem with bare passes; returns a row of the table."""
+    """Compare allocations of a problem with bare passes. Returns a row of the table."""
     problem = make_scaled_problem(name, data_dir, n_examples)
     config = AllocateConfig(tolerance=1e9, total_tolerance=1e9, device="cpu")
     ratios, pass_s, peak = [], [], []
@@ -103,7 +103,7 @@ def measure_peak_memory(name: str, data_dir: Path | None, n_examples: int, itera
 
 
 def measure_rules(data_dir: Path | None, iterations: str) -> list[list[str]]:
-    """Allocate the iterations with each rule and precision; returns one row of the table for each."""
+    """Allocate the iterations with each rule and precision. Returns one row of the table for each."""
     problem = make_scaled_problem("mnist-fc", data_dir)
     variants = [("first-order", "fp32"), ("trapezoid", "fp32"), ("simpson", "fp32"), ("simpson", "bf16")]
     if torch.cuda.is_available():

@@ -101,7 +101,7 @@ METHODS = {  # lca runs right after the method of its target, because the speed 
 
 
 def record_trajectory(data_dir: Path | None, iterations: int, folder: Path) -> tuple[str, int]:
-    """Train by the recipe and write the iterates to a file; returns its path and the number of parameters."""
+    """Train by the recipe and write the iterates to a file. Returns its path and the number of parameters."""
     problem, path = stages.load_problem(data_dir), folder / "trained.zarr"
     config = lca.TrainConfig(**recipe(PROBLEM, {"iterations": iterations}), device="cpu")
     iterates = copy_iterates(lca.train(problem, path, config), folder / "iterates.f32")
@@ -135,7 +135,7 @@ def time_bare_pass(gradient: FullSetGradient, task: Task) -> float:
 
 
 def measure(method: str, task: Task, gradient: FullSetGradient, trial: Trial | None) -> dict[str, tuple[Result, Any]]:
-    """Run a method; returns its result (without errors) and its A (sample, K) for each variant."""
+    """Run a method. Returns its result (without errors) and its A (sample, K) for each variant."""
     about, before = METHODS[method], time_bare_pass(gradient, task)
     cost = stages.Cost()
     for stage in about.stages:

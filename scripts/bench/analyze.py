@@ -4,8 +4,9 @@
 
 The synthetic store holds LCA, weights and gradient signs of 1.3 million parameters. Values have few mantissa bits, so
 that 20 GB of raw data take 5 GB on disk. The bare read loads the same arrays one file at a time and does nothing else.
-The two tasks alternate, each in a new process, and their speeds are compared by the median times. Target: at least 0.5
-of the speed of the bare read, in at most 1 GB of memory. Expected on two cores: 0.57, 639 MB/s and 700 MB of memory.
+The two tasks alternate, each in a new process, and their speeds are compared by their median times. Target: at least
+0.5 of the speed of the bare read, in at most 1 GB of memory. Expected on two cores: 0.57, 639 MB/s and 700 MB of
+memory.
 
 Takes about 8 minutes on two cores, most of which is spent on making the store.
 """
@@ -84,7 +85,7 @@ def get_arrays(run: Run) -> Iterator[Array]:
 
 
 def time_task(path: Path, task: str) -> dict[str, float]:
-    """Run a task; returns its wall-clock seconds and the peak resident bytes of this process."""
+    """Run a task. Returns its wall-clock seconds and the peak resident bytes of this process."""
     run = lca.open(path)
     begin = time.perf_counter()
     if task == "all":

@@ -2,7 +2,7 @@
 
 Three runs of `digits-fc`, a smooth, a rough and a dead one, are allocated with every rule. The true part error of every
 iteration comes from an independent integral in float64 (`exact_parts`). For each run and rule, the page shows the
-printed mean and its 95 % interval beside the truth, and the coverage: the fraction of intervals that contain the truth
+printed mean and its 95 % interval next to the truth, and the coverage: the fraction of intervals that contain the truth
 if the audit is drawn again 1,000 times from the true errors.
 
 PYTHONPATH=scripts python -m bench.certificate [--save FILE] [--mnist ROOT]
@@ -99,7 +99,7 @@ def measure_truth(
 
 
 def describe(path: Path, rule: str, summary: Summary, true: Floats) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """Return the cells of one row, and the true errors with what an audit is drawn from."""
+    """Return the cells of one row, and the true errors with the arrays from which audits are drawn."""
     allocation = lca.open(path).allocation(f"{rule}-0")
     arrays = {name: allocation.read(name) for name in ("part_estimate", "intervals", "status")} | {"part_error": true}
     covered = [draw_audit(arrays, seed).mean() for seed in range(REPEATS)]

@@ -62,7 +62,7 @@ def measure_part_errors(
 ) -> dict[str, Floats]:
     """Return the true part errors Σ|A − exact| / Σ|exact| of each allocation in the given iterations, by name.
 
-    The integral takes 64 points, and four for each subinterval of a refined iteration if those are more.
+    The integral uses 64 points, or four per subinterval of a refined iteration if that is more.
     """
     network, weights = open_network(path, x, y)
     group = zarr.open_group(str(path), mode="r")

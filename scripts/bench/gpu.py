@@ -83,14 +83,14 @@ class Page:
 
 
 def run_tests() -> str:
-    """Run the tests that need CUDA; returns the last lines of their output."""
+    """Run the tests that need CUDA. Returns the last lines of their output."""
     command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", "-rA", "--tb=short"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return "\n".join(ended.stdout.splitlines()[-40:])
 
 
 def compare_with_cpu(name: str, data_dir: Path | None, device: str) -> list[str]:
-    """Allocate the same iterations on the device and on the CPU; returns a row of the table."""
+    """Allocate the same iterations on the device and on the CPU. Returns a row of the table."""
     problem = make_problem(name, data_dir)
     values, changes = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +157,7 @@ def audit_precisions(name: str, data_dir: Path | None, device: torch.device) -> 
 
 
 def compare_recording(name: str, data_dir: Path | None, device: torch.device) -> list[str]:
-    """Time recorded and bare training loops in pairs; returns a row of the table."""
+    """Time recorded and bare training loops in pairs. Returns a row of the table."""
     problem = make_scaled_problem(name, data_dir)
     problem.model.to(device)
     on_device = replace(problem, train=tuple(x.to(device) for x in problem.train))
@@ -172,7 +172,7 @@ def compare_recording(name: str, data_dir: Path | None, device: torch.device) ->
 
 
 def measure_memory(name: str, data_dir: Path | None, device: torch.device) -> list[str]:
-    """Allocate two iterations; returns a row of the table with the largest memory on the device."""
+    """Allocate two iterations. Returns a row of the table with the largest memory on the device."""
     problem = make_problem(name, data_dir)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.zarr"

@@ -77,7 +77,7 @@ def train(problem: Problem, iterations: int, path: Path | None, codec: str) -> f
 
 
 def compare(name: str, data_dir: Path | None, iterations: int, repeats: int, codecs: list[str]) -> list[list[str]]:
-    """Time recorded and bare loops in pairs; returns one row of the table for each codec."""
+    """Time recorded and bare loops in pairs. Returns one row of the table for each codec."""
     ratios: dict[str, list[float]] = {codec: [] for codec in codecs}
     sizes, bare_ms = {}, []
     problem = make_problem(name, data_dir)

@@ -1,7 +1,7 @@
 """The experiments of the paper, and the size of each at every scale.     [arXiv 1909.01440]
 
-A scale may train each problem in full, for fewer iterations, or replace it by a smaller one. The page states beside
-every number how its runs differ from the paper's setting.
+A scale may train each problem in full, train it for fewer iterations, or replace it with a smaller one. The page states
+next to every number how its runs differ from the paper's setting.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Plan the runs of a scale, find their missing parts, and make these with the public interface of lca."""
+"""Plan the runs of a scale, find their missing parts, and make them with the public interface of lca."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

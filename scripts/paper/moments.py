@@ -24,9 +24,9 @@ def layers_peak_together(archive: Archive, experiment: str) -> Measured:
 
 
 def _compare_with_chance(series: Sequence[Series], n_classes: int = 1) -> tuple[str, float]:
-    """Compare the number of common peaks with chance. Return a description and the p-value of all runs together.
+    """Compare the number of common peaks with the number expected by chance.
 
-    The p-value is computed as in `lca analyze synchrony`.
+    Returns a description and the p-value of all runs together. The p-value is computed as in `lca analyze synchrony`.
     """
     found, chance = [s.n / n_classes for s in series], [s.baseline.mean() / n_classes for s in series]
     p = Coincidences.add_runs([s.n for s in series], [s.baseline for s in series]).p

@@ -74,7 +74,7 @@ def test_other_errors_in_a_trial_are_raised():
 
 @pytest.fixture
 def set_pass_time(monkeypatch):
-    """Replace the measured time of a pass by a function of batch size and memory format; returns the trials made."""
+    """Replace the measured time of a pass with a function of batch size and memory format. Returns the trials made."""
 
     def patch(seconds):
         tried = []

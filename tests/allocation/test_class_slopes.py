@@ -49,7 +49,7 @@ def record(tmp_path, given, iterations=12):
 
 
 def integrate_by_brute_force(given, theta0, theta1, batches, n=300):
-    """Allocate L_c = (1/N) Σ ℓ over the examples of class c by the float64 midpoint rule; returns (class, tensor)."""
+    """Allocate L_c = (1/N) Σ ℓ over the examples of class c by the float64 midpoint rule. Returns (class, tensor)."""
     model, (x, y) = copy.deepcopy(given.model).double().train(), given.train
     parameters = list(model.parameters())
     sizes = [p.numel() for p in parameters]

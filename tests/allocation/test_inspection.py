@@ -8,7 +8,7 @@ from lca.errors import LCAError
 
 
 def record(tmp_path, problem, model, n=2):
-    """Record a model whose parameters change slightly; returns the path of the run and the problem."""
+    """Record a model whose parameters change slightly. Returns the path of the run and the problem."""
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(n):
             with torch.no_grad():
@@ -41,7 +41,7 @@ class AlwaysDropout(nn.Module):
 
 
 class Autocast(nn.Module):
-    """A module that enables autocast itself, as some mixed-precision trainers leave a model."""
+    """A module that enables autocast itself, like the models that some mixed-precision trainers leave behind."""
 
     def __init__(self):
         super().__init__()

@@ -131,7 +131,7 @@ def test_part_estimate_is_the_difference_from_the_next_coarser_rule():
     first = integrate(Quadratic.random(6, 12), *draw_iterates(6, seed=13), tolerance=1e9, rule="first-order")
     exact = integrate(Quadratic.random(6, 12), *draw_iterates(6, seed=13))
     error = (first.allocation - exact.allocation).abs().sum() / exact.allocation.abs().sum()
-    assert first.part_estimate == pytest.approx(float(error))  # the trapezoid is exact for quadratic losses
+    assert first.part_estimate == pytest.approx(float(error))  # the trapezoidal rule is exact for quadratic losses
 
 
 def test_iteration_whose_parts_are_uncertain_is_refined():

@@ -8,7 +8,7 @@ from lca.errors import LCAError
 
 
 def record(tmp_path, problem, model, n=2):
-    """Record a model whose parameters change slightly; returns the path of the run and the problem."""
+    """Record a model whose parameters change slightly. Returns the path of the run and the problem."""
     with lca.Recorder(tmp_path / "run.zarr", model) as recorder:
         for _ in range(n):
             with torch.no_grad():

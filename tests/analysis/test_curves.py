@@ -1,4 +1,4 @@
-"""Selection of single parameters, and their LCA compared with the store."""
+"""Selection of individual parameters, and their LCA compared with the store."""
 
 import numpy as np
 import pytest

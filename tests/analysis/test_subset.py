@@ -64,5 +64,5 @@ def test_missing_subset_is_reported_with_the_call_that_creates_it(tmp_path):
 
 def test_an_allocation_is_not_compared_with_itself(tmp_path):
     make_run(tmp_path / "run.zarr", LCA)
-    with pytest.raises(UsageError, match="'train' would be compared with itself. Name other allocations with against"):
+    with pytest.raises(UsageError, match="'train' would be compared with itself. Pass other allocations as against"):
         lca.analysis.subset(tmp_path / "run.zarr", against=["train"])

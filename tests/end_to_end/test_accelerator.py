@@ -115,7 +115,7 @@ def require_cpu_numbers(kind, folder, iterations):
         cpu, found = (getattr(allocation, array)[:] for allocation in allocations)
         np.testing.assert_allclose(found, cpu, rtol=1e-5, atol=1e-6 * np.abs(cpu).max(), err_msg=array)
     cpu, found = (np.unpackbits(allocation.gradient_sign[:]) for allocation in allocations)
-    assert (cpu == found).mean() > 0.995  # the sign of a gradient that is zero but for rounding may differ
+    assert (cpu == found).mean() > 0.995  # the sign of a gradient that is zero except for rounding may differ
 
 
 def test_the_lack_of_float64_changes_only_the_rounding_of_the_sums_by_class(tmp_path):

@@ -15,7 +15,7 @@ ITERATIONS = 30
 
 
 class Model(nn.Module):
-    """A network with empty tensors before, between and after its layers, of which one is a layer of its own."""
+    """A network with empty tensors before, between and after its layers. One of them is a layer of its own."""
 
     def __init__(self):
         super().__init__()

@@ -9,7 +9,7 @@ T = 8
 
 
 def train(tmp_path, problem, **options):
-    """Train the small problem, three mini-batches per epoch; return the iterates, shape (T+1, K), and the run."""
+    """Train the small problem, with three mini-batches per epoch. Return the iterates, shape (T+1, K), and the run."""
     config = lca.TrainConfig(**{"batch_size": 20, "iterations": T, "learning_rate": 0.1, "device": "cpu", **options})
     run = lca.train(problem(), tmp_path / "run.zarr", config)
     return torch.from_numpy(run.weights[:]).T.double(), run

@@ -1,4 +1,4 @@
-"""The cumulative LCA of single parameters."""
+"""The cumulative LCA of individual parameters."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page of scripts/bench/gpu.py, made for the CPU: a part that fails, or has no time left, does not end the page."""
+"""The page of scripts/bench/gpu.py, run on the CPU: a part that fails, or has no time left, does not end the page."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Names become parts of paths, so that a wrong one could reach other data than it names."""
+"""Names become parts of paths, so a wrong one could lead to data that it must not reach."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""The methods of bench.alternatives, each implemented as one would write it."""
+"""The methods of bench.alternatives, each implemented as a user would write it."""

@@ -1,9 +1,10 @@
 """Integration with a fixed number of points per iteration, with the rules that attribution tools use.
 
 Captum (attr/_utils/approximation_methods.py) offers `gausslegendre`, its default, and `riemann_trapezoid`. The latter
-gives each of n points from 0 to 1 the weight 1/n and the two ends half of it. Its weights therefore sum to 1 − 1/n, and
-the integral is too small by the factor 1 − 1/n. ExPLAIND (arXiv 2505.20076, model_paths.py) averages over the midpoints
-of n equal steps, with n = 100 for its step of 0.01. The path is always that of LCA, from θ_t to θ_{t+1}.
+gives each of n points from 0 to 1 the weight 1/n, except for the two ends, which get half of that. Its weights
+therefore sum to 1 − 1/n, and the integral is too small by the factor 1 − 1/n. ExPLAIND (arXiv 2505.20076,
+model_paths.py) averages over the midpoints of n equal steps, with n = 100 for its step of 0.01. The path is always that
+of LCA, from θ_t to θ_{t+1}.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ RULES = {
 
 
 def allocate(gradient: Gradient, theta0: NDArray[Any], theta1: NDArray[Any], rule: Rule) -> Floats:
-    """Allocate the iteration from theta0 (K,) to theta1 (K,); returns A (K,), accumulated in float64."""
+    """Allocate the iteration from theta0 (K,) to theta1 (K,). Returns A (K,), accumulated in float64."""
     delta = theta1.astype(np.float64) - theta0
     mean = np.zeros_like(delta)
     for node, weight in zip(rule.nodes, rule.weights, strict=True):

@@ -1,7 +1,7 @@
 """A test of whether a method resumes after `kill -9`: its longest stage is killed and started again.
 
-It is killed after three quarters of its passes, on a part of the examples and on a few blocks of iterations. The number
-of passes of the second start shows whether it resumed.
+The stage is killed after three quarters of its passes. The trial uses only some of the examples and a few blocks of
+iterations. The number of passes after the second start shows whether the method resumed.
 """
 
 import signal

@@ -5,7 +5,7 @@
     combine_…          A = Δ (∇L(θ_t) + 4 ∇L(midpoint) + ∇L(θ_{t+1})) / 6 for each split, float32, gzip
 
 Implemented from the description in the paper. Each chunk is one row. The default chunks of h5py span several rows, so
-that writing row by row compresses each chunk many times, which takes eight times as long and more space.
+writing row by row compresses each chunk many times, which takes eight times as long and more space.
 """
 
 import time

@@ -18,7 +18,7 @@ def composite_simpson(n: int) -> Rule:
 
 
 def allocate(gradient: Gradient, theta0: NDArray[Any], theta1: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Allocate an iteration with N/2 and with N subintervals; returns both A (K,), computed from the same gradients."""
+    """Allocate an iteration with N/2 and with N subintervals. Returns both A (K,), computed from the same gradients."""
     fine, coarse = composite_simpson(N), composite_simpson(N // 2).weights
     delta = theta1.astype(np.float64) - theta0
     half, whole = np.zeros_like(delta), np.zeros_like(delta)

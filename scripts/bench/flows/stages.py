@@ -34,8 +34,8 @@ class Task:
     """The inputs of a stage.
 
     `folder` receives the files of the method. `iterates` and `K` describe the trajectory. `sample` lists the iterations
-    whose A is stored next to the folder for the comparison. `batch_format` is that of a pass, as chosen by lca. The
-    allocation by lca chooses it again, unless `batch_size` is given. `n_examples` limits the training split, and
+    whose A is stored next to the folder for the comparison. `batch_format` is the format of a pass, as chosen by lca.
+    The allocation by lca chooses it again, unless `batch_size` is given. `n_examples` limits the training split, and
     `kill_at` is explained in Passes.
     """
 
