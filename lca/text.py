@@ -1,8 +1,8 @@
 """Functions that format values, tables and lists of facts as text or HTML."""
 
-import os
 import re
 import shlex
+import sys
 from collections.abc import Collection, Sequence
 from html import escape
 
@@ -17,7 +17,7 @@ def escape_control(text: str) -> str:
 
 def quote(word: str) -> str:
     """Quote a word for the shell, if it needs it. Windows knows only double quotes."""
-    if os.name != "nt":
+    if sys.platform != "win32":
         return shlex.quote(word)
     from subprocess import list2cmdline  # takes long to import
 

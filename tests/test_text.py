@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lca.text import duration, html_facts, html_table, pluralize, plus_minus, size, table
+from lca.text import duration, html_facts, html_table, pluralize, plus_minus, quote, size, table
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,19 @@ def test_html_is_escaped():
 def test_html_facts_have_one_row_per_pair():
     root = ElementTree.fromstring(html_facts([("run", "a.zarr"), ("store", "1 MB")]))
     assert [[cell.text for cell in row] for row in root.iter("tr")] == [["run", "a.zarr"], ["store", "1 MB"]]
+
+
+@pytest.mark.parametrize(
+    ("word", "posix", "windows"),
+    [
+        ("run.zarr", "run.zarr", "run.zarr"),
+        ("my run.zarr", "'my run.zarr'", '"my run.zarr"'),
+        (r"C:\runs\a.zarr", r"'C:\runs\a.zarr'", r"C:\runs\a.zarr"),
+        ("~a", "'~a'", "~a"),
+        ("", "''", '""'),
+    ],
+)
+def test_words_are_quoted_for_the_shell_of_the_system(monkeypatch, word, posix, windows):
+    assert quote(word) == posix
+    monkeypatch.setattr("sys.platform", "win32")
+    assert quote(word) == windows

@@ -12,6 +12,7 @@ import glob
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -32,7 +33,7 @@ RETRY_S = (0.3,)  # seconds until an object that seems to be missing is read aga
 ABANDONED_S = 60.0  # age of a temporary folder above which no process is still creating a store in it
 PARTIAL = ".partial"  # marks the name of a file that is being written
 # Seconds until another attempt to replace a file. Windows does not replace a file while another process reads it.
-BUSY_S = (0.01, 0.1, 1.0) if os.name == "nt" else ()
+BUSY_S = (0.01, 0.1, 1.0) if sys.platform == "win32" else ()
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 

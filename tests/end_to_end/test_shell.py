@@ -272,6 +272,11 @@ def test_path_of_one_of_several_runs_contains_its_seed(out, place):
     assert number_path(out, 3) == place
 
 
+def test_path_of_one_of_several_runs_contains_its_seed_on_windows(monkeypatch):
+    monkeypatch.setattr("os.sep", "\\")
+    assert number_path("C:\\runs\\run.zarr\\", 3) == "C:\\runs\\run-3.zarr"
+
+
 def test_problem_options_and_initial_weights_are_restored(tmp_path):
     path = tmp_path / "run.zarr"
     options = ["--set", "width=0.5", "--freeze", "first", "--layer", "last:lr=0.01", "--l2", "0.001"]

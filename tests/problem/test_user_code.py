@@ -1,10 +1,14 @@
 """User-defined problems are found and called with their options, and errors in them are reported."""
 
+import multiprocessing
+
 import pytest
 import torch
 
 import lca
 from lca.errors import LCAError, UsageError
+from lca.problem.loading import is_problem
+from lca.problem.user_code import _import_file
 
 
 @pytest.mark.parametrize(
@@ -110,3 +114,55 @@ def test_failed_module_can_be_fixed_and_loaded_again(folder):
         lca.load("broken.py:f")
     (folder / "broken.py").write_text("from mine import problem as f\n")
     assert isinstance(lca.load("broken.py:f"), lca.Problem)
+
+
+PORTABLE = "import sys\n\ndef work():\n    sys.exit(7)\n"
+
+
+def test_processes_that_do_not_share_memory_can_import_the_file(tmp_path, clean_imports):
+    """On macOS and Windows, the workers of a DataLoader import the module that defines the dataset by its name."""
+    (tmp_path / "portable.py").write_text(PORTABLE)
+    module = _import_file(tmp_path / "portable.py")
+    process = multiprocessing.get_context("spawn").Process(target=module.work)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 7
+
+
+def test_a_file_does_not_replace_a_module_of_the_same_name(tmp_path, clean_imports):
+    for name in ("colorsys.py", "two words.py", "os.path.py"):
+        (tmp_path / name).write_text("def problem(): ...\n")
+        module = _import_file(tmp_path / name)
+        assert module.problem.__module__ == f"lca_problem_{name.removesuffix('.py')}"
+    import colorsys
+
+    assert hasattr(colorsys, "rgb_to_hsv")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(f"NAME = '{folder}'\n")
+    a, b = (_import_file(tmp_path / folder / "same.py") for folder in ("a", "b"))
+    assert (a.NAME, b.NAME, _import_file(tmp_path / "a" / "same.py")) == ("a", "b", a)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mine.py:problem", True),
+        (r"C:\code\mine.py:problem", True),
+        ("m:problem", True),
+        (r"C:\runs\run.zarr", False),
+        ("C:/runs/run.zarr", False),
+        ("s3://bucket/run.zarr", False),
+        ("run.zarr", False),
+    ],
+)
+def test_a_path_with_a_drive_is_not_a_function(name, expected):
+    assert is_problem(name) is expected
+
+
+def test_function_in_a_file_on_a_drive_of_windows_is_found(tmp_path, monkeypatch, clean_imports):
+    """On this system, the name of the file contains the drive and the folders."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / r"C:\code\mine.py").write_text("def problem():\n    return 7\n")
+    with pytest.raises(LCAError, match=r"return value of C:\\code\\mine.py:problem: expected an lca.Problem, found"):
+        lca.load(r"C:\code\mine.py:problem")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def often(monkeypatch):
         ("run.zarr", Local, "run.zarr"),
         ("/a/b/run.zarr", Local, "/a/b/run.zarr"),
         ("file:///a/b/run.zarr", Local, "/a/b/run.zarr"),
+        ("file:///a%20b/50%/run%23.zarr", Local, "/a b/50%/run#.zarr"),
+        ("file://localhost/a/run.zarr", Local, "/a/run.zarr"),
+        (r"C:\runs\run.zarr", Local, r"C:\runs\run.zarr"),
+        ("C:/runs/run.zarr", Local, "C:/runs/run.zarr"),
+        ("c://runs/run.zarr", Local, "c:/runs/run.zarr"),
+        (r"\\server\share\run.zarr", Local, r"\\server\share\run.zarr"),
+        ("//server/share/run.zarr", Local, "//server/share/run.zarr"),
+        ("a/b://run.zarr", Local, "a/b:/run.zarr"),
+        ("a#b%20c?d", Local, "a#b%20c?d"),
+        ("~/run.zarr", Local, "~/run.zarr"),
         ("memory://a/run.zarr/", Remote, "memory://a/run.zarr"),
     ],
 )
@@ -73,6 +84,17 @@ def test_a_string_with_a_protocol_is_a_url(place, kind, name):
     assert (type(location), str(location)) == (kind, name)
     assert str(location / "weights") == f"{name}/weights"
     assert locate(location) is location
+
+
+@pytest.mark.filterwarnings("ignore:.*nturl2path:DeprecationWarning")
+def test_url_of_a_file_on_windows_is_a_path(monkeypatch):
+    nturl2path = pytest.importorskip("nturl2path")
+    monkeypatch.setattr("urllib.request.url2pathname", nturl2path.url2pathname)
+    assert str(locate("file:///C:/my%20runs/run.zarr")) == r"C:\my runs\run.zarr"
+
+
+def test_a_path_with_a_drive_is_not_turned_into_a_url():
+    assert str(locate(Path(r"C:\runs\run.zarr"))) == r"C:\runs\run.zarr"
 
 
 def test_a_url_turned_into_a_path_is_refused():
@@ -236,6 +258,34 @@ def test_a_run_that_another_process_creates_at_the_same_time_is_not_replaced(tmp
         (tmp_path / "run.zarr").mkdir()
         (tmp_path / "run.zarr" / "zarr.json").write_text("{}")
     assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+@pytest.mark.parametrize("n_busy", [2, 3])
+def test_a_file_that_another_process_reads_is_replaced_later(run, monkeypatch, n_busy):
+    """Windows refuses to replace a file while it is open. Here, the first attempts of every replacement fail."""
+    monkeypatch.setattr(Local, "busy_s", (0.0, 0.0))
+    attempts, replace = Counter(), Path.replace
+
+    def refuse_first(path, target):
+        attempts[Path(target)] += 1
+        if attempts[Path(target)] % (n_busy + 1):
+            raise PermissionError(13, "The process cannot access the file", str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_first)
+    writer = RunWriter(open_run(run, "r+"))
+    if n_busy > 2:
+        with pytest.raises(PermissionError):
+            writer.set_attributes(note="new")
+        with pytest.raises(PermissionError):
+            (locate(run) / "file").write(lambda file: file.write(b"new"))
+    else:
+        writer.set_attributes(note="new")
+        assert open_run(run).attributes["note"] == "new"
+        (locate(run) / "file").write(lambda file: file.write(b"new"))
+        assert (run / "file").read_bytes() == b"new"
+    assert max(attempts.values()) == 3
+    assert not [path for path in run.rglob("*") if ".partial" in path.name]
 
 
 def test_what_a_killed_process_leaves_behind_is_removed(run, problem, monkeypatch):
