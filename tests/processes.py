@@ -77,7 +77,7 @@ class Command:
         reading, writing = os.pipe()
         socket.send_fds(server, [b"start"], [*(file.fileno() for file in files), writing])
         os.close(writing)
-        self._report, self.status = open(reading, "rb", buffering=0), None
+        self._report, self.status = io.FileIO(reading), None
         self.pid = int(self._report.readline())
 
     def ends_within(self, seconds):
@@ -110,7 +110,7 @@ def serve():
     while True:
         message, files, *_ = socket.recv_fds(requests, 16, 4)
         if not message:
-            return
+            return None
         if os.fork() == 0:
             requests.close()
             return run_and_report(*files)
@@ -149,9 +149,9 @@ def run_and_report(request, stdout, stderr, report):
 
 def reopen(stream):
     """Return a stream with the same encoding for the file that has replaced the one that it was opened for."""
-    written = open(stream.fileno(), "wb", closefd=False)
-    line_buffering = stream is sys.stderr or written.raw.isatty()
-    return io.TextIOWrapper(written, stream.encoding, stream.errors, line_buffering=line_buffering)
+    written = io.FileIO(stream.fileno(), "w", closefd=False)
+    line_buffering = stream is sys.stderr or written.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(written), stream.encoding, stream.errors, line_buffering=line_buffering)
 
 
 def leave(status):
