@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 COMMANDS = ("allocate", "analyze", "plot", "problems", "train")
-IMPORTS = ("torch._dynamo", "torch.distributed.run", *(f"lca.cli.{name}" for name in COMMANDS))
+IMPORTS = ("torch._dynamo", "torch.distributed.launcher.api", *(f"lca.cli.{name}" for name in COMMANDS))
 PROGRAM = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from processes import serve; serve()"
 
 
@@ -116,9 +116,6 @@ def serve():
             return run_and_report(*files)
         for file in files:
             os.close(file)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
 
 
 def run_and_report(request, stdout, stderr, report):
