@@ -87,7 +87,6 @@ def clean_imports(monkeypatch, tmp_path_factory):
 
 MINE = """
 import torch
-from processes import Server
 from torch import nn
 import lca
 import helper

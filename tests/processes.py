@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 COMMANDS = ("allocate", "analyze", "plot", "problems", "train")
-IMPORTS = ("torch._dynamo", "torch.distributed.run", *(f"lca.cli.{name}" for name in COMMANDS))
+IMPORTS = ("torch._dynamo", "torch.distributed.launcher.api", *(f"lca.cli.{name}" for name in COMMANDS))
 PROGRAM = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from processes import serve; serve()"
 
 
@@ -77,7 +77,7 @@ class Command:
         reading, writing = os.pipe()
         socket.send_fds(server, [b"start"], [*(file.fileno() for file in files), writing])
         os.close(writing)
-        self._report, self.status = open(reading, "rb", buffering=0), None
+        self._report, self.status = io.FileIO(reading), None
         self.pid = int(self._report.readline())
 
     def ends_within(self, seconds):
@@ -116,9 +116,6 @@ def serve():
             return run_and_report(*files)
         for file in files:
             os.close(file)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
 
 
 def run_and_report(request, stdout, stderr, report):
@@ -149,9 +146,9 @@ def run_and_report(request, stdout, stderr, report):
 
 def reopen(stream):
     """Return a stream with the same encoding for the file that has replaced the one that it was opened for."""
-    written = open(stream.fileno(), "wb", closefd=False)
-    line_buffering = stream is sys.stderr or written.raw.isatty()
-    return io.TextIOWrapper(written, stream.encoding, stream.errors, line_buffering=line_buffering)
+    written = io.FileIO(stream.fileno(), "w", closefd=False)
+    line_buffering = stream is sys.stderr or written.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(written), stream.encoding, stream.errors, line_buffering=line_buffering)
 
 
 def leave(status):

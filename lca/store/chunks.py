@@ -90,15 +90,11 @@ class ArrayFormat:
 
     def require_same(self, array: Array) -> None:
         """Raise ValueError if an array has another format. Only its shape, chunks and shards may be chosen freely."""
-        expected = self._expected_metadata(array.shape, array.chunks, array.shards)
+        expected = _find_expected_metadata(self, array.shape, array.chunks, array.shards)
         found = array.metadata.to_dict()
         for key in expected.keys() | found.keys():
             if repr(expected.get(key)) != repr(found.get(key)):  # repr, because NaN differs from itself
                 raise ValueError(f"expected {key} {expected.get(key)}, found {found.get(key)}")
-
-    @lru_cache(maxsize=1_000)  # an allocation has few formats, and each of its arrays is opened several times
-    def _expected_metadata(self, shape: Any, chunks: Any, shards: Any) -> dict[str, Any]:
-        return self._create(zarr.create_group({}), "array", shape, chunks, shards).metadata.to_dict()
 
     def _create(self, group: zarr.Group, name: str, shape: Any, chunks: Any, shards: Any) -> Array:
         return group.create_array(
@@ -112,6 +108,11 @@ class ArrayFormat:
             config=WRITE_ALL,
             **CODECS[self.codec](),
         )
+
+
+@lru_cache(maxsize=1_000)  # a command opens the same arrays several times
+def _find_expected_metadata(form: ArrayFormat, shape: Any, chunks: Any, shards: Any) -> dict[str, Any]:
+    return form._create(zarr.create_group({}), "array", shape, chunks, shards).metadata.to_dict()
 
 
 CHECKSUMS = ArrayFormat("uint32", ("chunk", "file"), 0)

@@ -165,11 +165,10 @@ class Local:
 
     def zarr_store(self) -> Any:
         """Return the object to pass to zarr as the store."""
-        from zarr.storage import LocalStore
-
         from lca.store.checksums import CheckedStore
+        from lca.store.local_store import LocalFiles
 
-        return CheckedStore(LocalStore(self.path), self)
+        return CheckedStore(LocalFiles(self.path), self)
 
 
 class Remote:

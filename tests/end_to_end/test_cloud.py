@@ -3,10 +3,7 @@
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 
 import pytest
 from shell import call
@@ -88,17 +85,15 @@ def test_every_command_gives_the_same_result_on_s3_and_on_disk(bucket, tmp_path)
         assert read_files(remote, below) == read_files(local, below)
 
 
-def test_run_resumed_after_kill_has_the_same_bytes(bucket, tmp_path):
+def test_run_resumed_after_kill_has_the_same_bytes(bucket, server, tmp_path):
     place, arguments = f"{bucket}/run.zarr", [*ARGUMENTS, "500", "--out"]
     call(*arguments, tmp_path / "run.zarr")
-    process = subprocess.Popen([sys.executable, "-m", "lca", *arguments, place], stderr=subprocess.DEVNULL)
+    process = server.start(*arguments, place)
     weights = locate(place) / "weights/c"
     deadline = time.monotonic() + 60
-    while process.poll() is None and len(weights.files()) < 2 and time.monotonic() < deadline:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.02)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    while not process.ends_within(0.02) and len(weights.files()) < 2 and time.monotonic() < deadline:
+        pass
+    assert process.send(signal.SIGKILL) == -signal.SIGKILL
     interrupted = lca.open(place)
     assert (interrupted.status, interrupted.n_iterations < 500) == ("training", True)
     call(*arguments, place, "--resume")

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from signal import SIGTERM
 
 import pytest
 from shell import call
@@ -375,15 +376,15 @@ def test_resume_of_new_and_complete_runs(tmp_path):
     call(*arguments, "--resume", "--overwrite", status=2)
 
 
-def test_signal_is_reported_and_the_run_can_be_resumed(tmp_path):
+def test_signal_is_reported_and_the_run_can_be_resumed(tmp_path, server):
     path = tmp_path / "run.zarr"
     arguments = ["train", "digits-fc", "--iterations", "1000000", "--out", str(path), "--device", "cpu"]
-    process = subprocess.Popen([sys.executable, "-m", "lca", *arguments], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (path / "weights" / "c").exists():
+    with (tmp_path / "errors").open("wb") as errors:
+        process = server.start(*arguments, stderr=errors)
+    while not process.ends_within(0.01) and not (path / "weights" / "c").exists():
         pass
-    process.terminate()
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.send(SIGTERM) == 1
+    errors = (tmp_path / "errors").read_text()
     assert "stopped by SIGTERM after" in errors
     assert "--resume" in errors
     result = call("info", path).stdout

@@ -1,8 +1,6 @@
 """Problems that the user defines in a file, a package or a plug-in."""
 
 import os
-import subprocess
-import sys
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -87,13 +85,10 @@ def test_problem_named_only_in_a_store_is_never_imported(folder):
     assert not (folder / "touched").exists()
 
 
-def test_torchrun_workers_import_from_the_current_folder(folder):
+def test_torchrun_workers_import_from_the_current_folder(folder, server):
     call("train", "mine:problem", "--iterations", 4, "--batch-size", 10, "--out", "run.zarr", "--device", "cpu")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lca", "allocate", "run.zarr"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*command, "--problem", "mine:problem", "--audit", "0"], check=True, env=environment, capture_output=True
-    )
+    command = ["--nproc-per-node=2", "-m", "lca", "allocate", "run.zarr", "--problem", "mine:problem", "--audit", 0]
+    server.run(*command, module="torch.distributed.run", env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert np.isfinite(lca.open("run.zarr").allocation("train").lca[:]).all()
 
 
