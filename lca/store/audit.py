@@ -4,11 +4,11 @@ The residual cannot show this, because errors of single parameters cancel in the
 some iterations again with four times as many subintervals (the reference) and compares the results parameter by
 parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
 
-Every iteration has an estimate of its part error that costs nothing, the difference from the next coarser rule. The
-audit calibrates it: the mean error over all iterations follows from the mean estimate over all iterations and from the
-ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6]. The
-iterations are drawn from strata with about equal sums of the estimate, because a few iterations often account for most
-of the error.
+For every iteration, the difference from the next coarser rule estimates the error of the parts at no cost. The audit
+calibrates this estimate: the mean error over all iterations follows from the mean estimate over all iterations and from
+the ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6].
+The iterations are drawn from strata with about equal sums of the estimate, because a few iterations often account for
+most of the error.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,8 @@ class Audit:
         part_error: Error of the parts relative to the reference, Σ|A_n − A_4n| / Σ|A_4n|.
         half_way: Error of the reference at half its subintervals, Σ|A_2n − A_4n| / Σ|A_4n|.
         sign_change: Fraction of the parameters with A_4n ≠ 0 whose sign differs between A_n and A_4n.
-        helping_shift: Percentage of parameters that help by A_n minus the percentage by A_4n, in percentage points.
+        helping_shift: Percentage of parameters that help according to A_n minus that according to A_4n, in percentage
+            points.
         estimate: Part estimate of each audited iteration.
         stratum: Index of the stratum of each audited iteration. −1 for those that were chosen because their estimate is
             among the largest, because they have the most subintervals, or because they did not converge.
