@@ -75,7 +75,10 @@ def configuration(cls: type[C]) -> type[C]:
 
 
 def _require_within(name: str, value: float, low: float, high: float) -> None:
-    """Raise UsageError unless low <= value <= high. An upper limit of MANY or more is not mentioned for low values."""
+    """Raise UsageError unless low <= value <= high.
+
+    If the value is too low, an upper limit of MANY or more is not mentioned.
+    """
     if isinstance(value, int | float) and low <= value <= high:
         return
     is_low = isinstance(value, int | float) and value < low and high >= MANY

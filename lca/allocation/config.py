@@ -88,7 +88,7 @@ class AllocateConfig:
     )
     by_class: bool = option(
         default=False,
-        help="Also store the LCA of each tensor by class of examples (the problem defines the classes).",
+        help="Also store the LCA of each tensor separately for each class that the problem defines.",
         group="What to allocate",
     )
     other_loss: bool = option(
@@ -118,7 +118,7 @@ class AllocateConfig:
         metavar="N",
         help="Number of examples per batch when evaluating the split. It affects the loss if the model uses BatchNorm "
         "or another operation that mixes the examples of a batch.",
-        unset="the fastest, or 5000 if the loss depends on it, as in the paper",
+        unset="the fastest, or 5000 (as in the paper) if the loss depends on the batch size",
         group="Speed",
     )
     channels_last: bool | None = option(

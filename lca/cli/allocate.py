@@ -61,8 +61,8 @@ def allocate(
     Writes the allocation into the run store and prints a summary with its error bounds. To continue an interrupted
     allocation, repeat the command without `--overwrite`. To use several processes, start the command with torchrun.
 
-    The exit status is 3 if an error bound does not hold. Under torchrun it is 0, because torchrun treats any other
-    status as a crash. Run the command again without torchrun to get the exit status.
+    The exit status is 3 if an error bound does not hold. Under torchrun it is 0 even then, because torchrun treats any
+    other status as a crash. Run the command again without torchrun to get the exit status.
 
     \b
     lca allocate run.zarr --tolerance 1e-4
@@ -101,7 +101,8 @@ def check(path: str, problem: str | None, data_dir: Path | None, download: bool,
     Tests that the loss depends only on the parameters and that its gradient is correct. Prints the recorded parameters
     and a forecast of the time and disk space that the allocation needs. Writes nothing.
 
-    Before training, pass a problem in place of the run, and the planned number of iterations as `--iterations`.
+    To get a forecast before training, pass a problem instead of a run, and the planned number of iterations as
+    `--iterations`.
 
     \b
     lca check run.zarr --batch-size 5000

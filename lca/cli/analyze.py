@@ -72,8 +72,8 @@ add_question(
     "Percentage of parameters that help.",
     """Show the percentage of parameters that help.
 
-    The percentage is taken over the parameters with a non-zero LCA in an iteration, and averaged over iterations. The
-    tables show it by layer and by tensor, and the notes show how often single parameters help.
+    In each iteration, the percentage is taken over the parameters with a non-zero LCA. The tables show its average over
+    iterations by layer and by tensor, and the notes show how often single parameters help.
 
     \b
     lca analyze helping run-0.zarr run-1.zarr --json helping.json
@@ -85,8 +85,8 @@ add_question(
     "Total LCA of each layer.",
     """Show the total LCA of each layer and its share of the sum over layers.
 
-    The LCA of a layer includes its biases and norms. Further tables show the LCA by tensor, over time and, if stored,
-    by class.
+    The LCA of a layer includes that of its biases and norms. Further tables show the LCA by tensor, over time and, if
+    stored, by class.
 
     \b
     lca analyze layers run.zarr
@@ -98,8 +98,8 @@ add_question(
     "LCA of each neuron or channel.",
     """Show the neurons or output channels that help and hurt most.
 
-    The LCA of a neuron includes its slice of the kernel, its bias and its part of the norm. The first table shows the
-    percentage of neurons in each layer that help.
+    The LCA of a neuron is the sum over its slice of the kernel, its bias and its part of the norm. The first table
+    shows the percentage of neurons in each layer that help.
 
     \b
     lca analyze neurons run.zarr --json neurons.json
@@ -200,7 +200,7 @@ add_question(
 @argument_options(
     analysis.synchrony,
     {
-        "by_class": "Also show the LCA by class, which requires an allocation made with `--by-class`.",
+        "by_class": "Also count the peaks of the LCA by class, which requires an allocation made with `--by-class`.",
         "repeats": "Number of random shifts for the chance levels.",
         "seed": "Random seed for the shifts.",
     },

@@ -1,4 +1,4 @@
-"""The group `lca plot`, and the functions with which its commands read their options, draw a figure and save it."""
+"""The group `lca plot`, and the functions that its commands use to read options, draw a figure and save it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,8 +101,8 @@ def add_figure(
 ) -> None:
     """Add a command that draws a figure.
 
-    `look` names the fields of figures.Look that apply to this figure, besides those that apply to all figures. `helps`
-    and `settings` describe the figure's own arguments (see argument_options).
+    `look` names the fields of figures.Look that apply to this figure, in addition to those that apply to all figures.
+    `helps` and `settings` describe the figure's own arguments (see argument_options).
     """
 
     def command(runs: Sequence[str], name: str, out: Path, dpi: int, **options: Any) -> None:

@@ -64,7 +64,7 @@ def replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def find_plain_ascii(name: str) -> codecs.CodecInfo | None:
-    """Return the codec called PLAIN_ASCII, and None for any other name. For codecs.register."""
+    """Return the codec called PLAIN_ASCII, or None for any other name. This function is passed to codecs.register."""
     if name != PLAIN_ASCII:
         return None
     return codecs.CodecInfo(

@@ -34,12 +34,12 @@ class Shell(click.Group):
                 "the system allows no more threads or processes. Everything completed so far is kept. Close other "
                 "programs or raise the limit (`ulimit -u`), and try again"
             ) from error
-        except SystemExit as error:  # from the user's code: the exit status of a command is its own
+        except SystemExit as error:  # user code must not determine the exit status of a command
             raise click.ClickException(f"the program was ended by sys.exit({error.code!r}) in user code") from error
 
 
 def describe_system_error(error: OSError) -> str:
-    """Return the message for an error of the operating system, such as a full disk, with the file that it concerns."""
+    """Return the message for an operating-system error, such as a full disk, with the name of the affected file."""
     reason = DISK_PROBLEMS.get(error.errno or 0) or (error.strerror or str(error)).lower()
     where = f": {error.filename}" if error.filename else ""
     return f"{reason}{where}. Everything completed so far is kept"

@@ -1,7 +1,7 @@
 """Options of the commands, derived from the library's configurations and function signatures.
 
-Names, types, defaults and choices are defined in the library, as is the help of the fields of a configuration. The help
-of function arguments, and options that are not derived, such as --out, are defined here or in their command.
+The library defines names, types, defaults and choices, and also the help texts of configuration fields. The help texts
+of function arguments, and options that are not derived, such as --out, are defined here or next to their command.
 """
 
 import inspect
@@ -145,7 +145,7 @@ set_option = click.option(
 
 
 def overwrite_option(group: str, help: str) -> Decorator:
-    """Return the option --overwrite, listed under this heading."""
+    """Return the option --overwrite, listed under the heading `group`."""
     return click.option("--overwrite", is_flag=True, cls=Option, group=group, help=help)
 
 

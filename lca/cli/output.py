@@ -54,7 +54,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Coll
 
 
 def print_facts(text: str, verdicts: Mapping[str, bool] | None = None) -> None:
-    """Print lines of a label and a value; `verdicts` maps labels to True if their value is good, else to False."""
+    """Print facts, one label and value per line; `verdicts` maps some labels to whether their value is good."""
     if console := get_terminal():
         from lca.cli import tables
 

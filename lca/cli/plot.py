@@ -28,7 +28,7 @@ add_figure(
     "loss",
     figures.loss,
     "Loss and sum of the LCA over time.",
-    """Plot the loss of a run, compared with its first value plus the sum of all LCA so far, and the residuals.
+    """Plot the loss of a run next to its first value plus the sum of all LCA so far, and plot the residuals.
 
     The residual of an iteration is the sum of its LCA minus the change in the loss.
 
@@ -53,7 +53,7 @@ add_figure(
     "helping-by-layer",
     figures.helping_by_layer,
     "Percentage of parameters that help, by layer.",
-    """Plot the percentage of parameters that help in each layer, over one or several runs.
+    """Plot the percentage of parameters that help in each layer, for one or several runs.
 
     \b
     lca plot helping-by-layer run-?.zarr --out by-layer.png
@@ -161,7 +161,7 @@ add_figure(
     "Cumulative LCA of each layer.",
     """Plot the cumulative LCA of each layer of a run over time.
 
-    A complete allocation named val is drawn as well.
+    If the run has a complete allocation named val, it is drawn as well.
 
     \b
     lca plot cumulative run.zarr --out cumulative.png

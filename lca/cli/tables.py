@@ -111,7 +111,7 @@ def _print_part(
 
 
 def print_facts(console: "Console", text: str, verdicts: Mapping[str, bool]) -> None:
-    """Print lines that each consist of a label and a value, with the label in bold.
+    """Print facts, one label and value per line, with the labels in bold.
 
     `verdicts` maps some of the labels to whether their value is good. Good values are green, and the others red.
     """

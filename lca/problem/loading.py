@@ -69,5 +69,5 @@ def load(
 
 
 def is_problem(name: str) -> bool:
-    """Return whether `name` is that of a problem or the location of a function that returns one. A URL is neither."""
+    """Return whether `name` is a problem's name or the location of a function that returns one. A URL is neither."""
     return name in presets.PRESETS or (user_code.is_factory(name) and not is_url(name))

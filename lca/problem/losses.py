@@ -46,7 +46,7 @@ def compute_losses(problem_losses: Losses, model: nn.Module, batch: Batch, weigh
             "the losses returned by losses(model, batch) have no gradient",
             remedy="Compute them with the model that is passed in, without detach() and torch.no_grad().",
         )
-    # A loss of weight 0 may be infinite or NaN, and then its product with 0 is NaN.
+    # A loss with weight 0 may be infinite or NaN. Multiplying it by 0 would give NaN.
     return losses if weights is None else torch.where(weights > 0, losses, 0) * weights
 
 

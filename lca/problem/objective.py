@@ -39,8 +39,7 @@ class Objective:
     labels are not needed, or if the parts of an example have separate labels. `n_of_class` maps each label to its
     number of examples in the whole split. `data` may be a subset of the split.
 
-    `batch_dependence` is the relative change in the losses of a few examples that was measured when their batch was
-    halved.
+    `batch_dependence` is the measured relative change in the losses of a few examples when their batch is halved.
     """
 
     model: nn.Module
@@ -61,7 +60,7 @@ class Objective:
 
     @property
     def n_examples(self) -> int:
-        """The number N of examples over which L is the mean."""
+        """N, the number of examples over which L is averaged."""
         return count_examples(self.data)
 
     @property

@@ -1,4 +1,4 @@
-"""Prefetching: batches are copied to the device while the ones before them are in use."""
+"""Prefetching: each batch is copied to the device while the one before it is in use."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache

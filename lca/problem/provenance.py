@@ -1,4 +1,4 @@
-"""Digests of the data and of fixed tensors, which show whether they are still those that a run was recorded with."""
+"""Digests of the data and of fixed tensors, by which changes since a run was recorded are detected."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from lca.store.run import Run
 
 
 def compute_digest(data: "Batch | StreamedDataset", split: str) -> str:
-    """Return the SHA-256 digest of a split, whose name is for errors.
+    """Return the SHA-256 digest of a split. Its name is used only in error messages.
 
-    It covers the number of examples and the path, dtype, example shape and bytes of each tensor. It does not depend on
-    whether the data are in memory or streamed.
+    The digest covers the number of examples and the path, dtype, example shape and bytes of each tensor. It does not
+    depend on whether the data are in memory or streamed.
 
     Raises:
         LCAError: A value is NaN or infinite.

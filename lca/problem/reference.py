@@ -54,7 +54,7 @@ def measure_batch_dependence(problem: Problem, split: str) -> float:
 
 @dataclass(frozen=True)
 class ReferenceLosses:
-    """The reference losses of a problem at the first and the last iterate of a run. A loss is None if not finite."""
+    """The reference losses of a problem at the first and last iterates of a run. A loss is None if it is not finite."""
 
     start: float | None
     end: float | None

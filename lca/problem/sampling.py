@@ -27,7 +27,7 @@ def estimate_standard_error(
     labels: NDArray[np.int64] | None,
     n_of_class: dict[int, int],
 ) -> float:
-    """Return the standard error with which L over a subset, Σ losses / Σ weights, estimates L over the whole split.
+    """Return the standard error of L over a subset, Σ losses / Σ weights, as an estimate of L over the whole split.
 
     `losses` contains the weighted loss of each example, `weights` its weight, and `labels` its class. All three have
     shape (n,), and `labels` is None if there is a single class. `n_of_class` maps each label to its number of examples

@@ -103,7 +103,7 @@ def _can_import(path: Path) -> bool:
 
 
 def _import_module(name: str) -> ModuleType:
-    _make_importable(Path.cwd())  # a console script and torchrun's workers lack it on sys.path
+    _make_importable(Path.cwd())  # not on sys.path for a console script or torchrun's workers
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

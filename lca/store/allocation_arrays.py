@@ -1,4 +1,4 @@
-"""Opening of the arrays of an allocation, with the checksums that their files are compared with."""
+"""Open the arrays of an allocation, whose files are compared with their checksums."""
 
 from collections.abc import Mapping
 from functools import cached_property

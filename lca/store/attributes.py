@@ -38,7 +38,7 @@ class InitialAttributes(TypedDict, total=False):
 
 
 class TrainAttributes(TypedDict, total=False):
-    """The options of a training, as far as they are used by name."""
+    """Those training options of a run that other modules look up by name."""
 
     optimizer: str
     learning_rate: float
@@ -143,7 +143,7 @@ def read_attributes(zarr_attributes: Mapping[str, Any], kind: type) -> dict[str,
         kind: RunAttributes or AllocationAttributes.
 
     Raises:
-        ValueError: They were changed since they were stored, or one of them is missing or has an invalid value.
+        ValueError: The attributes have changed since they were stored, or one is missing or has an invalid value.
     """
     attributes = dict(zarr_attributes["lca"])
     digest = attributes.pop("digest", None)
@@ -173,7 +173,7 @@ def require_consistent(attributes: Mapping[str, Any], T: int) -> None:
 
 
 def find_fault(value: Any, kind: Any, name: str = "") -> str:
-    """Return how a value from JSON differs from a type, such as ``list[int]``, or nothing if it does not.
+    """Describe how a value from JSON differs from a type, such as ``list[int]``. Return "" if it does not.
 
     An integer is also a valid float, but True is not a valid integer. A dictionary may have more keys than the type
     describes.

@@ -4,11 +4,11 @@ The residual cannot show this, because errors of individual parameters cancel in
 some iterations again with four times as many subintervals (the reference) and compares the results parameter by
 parameter. A third integration with twice as many subintervals shows how far the reference itself can be trusted.
 
-Every iteration has an estimate of its part error that costs nothing, the difference from the next coarser rule. The
-audit calibrates this estimate: the mean error over all iterations follows from the mean estimate over all iterations
-and from the ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977,
-chapter 6]. The iterations are drawn from strata with about equal sums of the estimate, because a few iterations often
-account for most of the error.
+For every iteration, the difference from the next coarser rule estimates the error of the parts at no cost. The audit
+calibrates this estimate: the mean error over all iterations follows from the mean estimate over all iterations and from
+the ratio of error to estimate in the audited ones, a ratio estimator [Cochran, Sampling Techniques, 1977, chapter 6].
+The iterations are drawn from strata with about equal sums of the estimate, because a few iterations often account for
+most of the error.
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ class FileTable:
     The row of a file is its chunk along the time axis, and each array has a range of columns for its files in a row.
 
     Args:
-        arrays: The arrays, each with its axis that counts iterations or iterates.
+        arrays: The arrays, each with the axis that counts its iterations or iterates.
     """
 
     def __init__(self, arrays: Iterable[tuple[Array, int]]) -> None:
@@ -114,7 +114,7 @@ class StoredLedger(Ledger):
                 self.values[row] = self.stored[row] = 0
 
     def record(self, rows: list[int]) -> None:
-        """Store the checksums of the files in these rows, of which some were written since the call of `forget`."""
+        """Store the checksums of the files in these rows, some of which were written after the call to `forget`."""
         for row in rows:
             self.values[row] = self.stored[row] = self._find_row(row, self._before.pop(row))
 
@@ -184,7 +184,8 @@ class CheckedStore(WrapperStore[Any]):
     def take_checksum(self, key: str, before: int = 0) -> int:
         """Return the checksum of a file that was written through this store, and forget it.
 
-        Of another file, return `before` if it is known, and otherwise the checksum at its end, or 0 if it is missing.
+        For any other file, return `before` unless it is 0. Otherwise read the checksum at the end of the file, and
+        return 0 if the file is missing.
         """
         if known := self.state.written.pop(key, 0) or before:
             return known
@@ -218,13 +219,13 @@ class CheckedStore(WrapperStore[Any]):
             return None
         size, sharded = self.state.chunk_bytes.get(array, (0, False))
         if size and sharded == (byte_range is not None) and not isinstance(byte_range, SuffixByteRequest):
-            header = content[:8].to_bytes()  # of Blosc, with the uncompressed size in its second half
+            header = content[:8].to_bytes()  # of the Blosc header; bytes 4 to 7 are the uncompressed size
             if (stated := int.from_bytes(header[4:], "little")) != size:
                 raise ValueError(f"a chunk in {key} has {stated:,} bytes uncompressed instead of {size:,}")
         return content
 
     def _find_fault(self, key: str, content: Any, byte_range: Any) -> str:
-        """Return how the content of a file disagrees with its checksum, or nothing if it does not or is incomplete."""
+        """Describe how a file's content disagrees with its checksum. Return "" if they agree or cannot be compared."""
         if not (expected := self.find(key)):
             return ""
         if content is None:

@@ -143,9 +143,9 @@ def require_codec(name: str) -> None:
 
 @contextmanager
 def detect_damage(name: str, remedy: Remedy = "", kind: type[Exception] = Exception) -> Iterator[None]:
-    """Turn exceptions of reading data or metadata into a DamagedError that refers to what is read as `name`.
+    """Turn exceptions of type `kind`, raised while data or metadata are read, into a DamagedError.
 
-    `kind` is the type of these exceptions.
+    `name` describes what is read.
     """
     try:
         yield
@@ -194,7 +194,7 @@ class GuardedArray(zarr.Array[Any]):
 
 
 def verify_remedy(path: object) -> Remedy:
-    """Return the remedy of errors about damaged data, which refers to `lca.verify`."""
+    """Return the remedy for errors about damaged data, which refers to `lca.verify`."""
     return ("To find all damaged parts, use ", Call("verify", path), ".")
 
 

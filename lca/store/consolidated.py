@@ -87,7 +87,7 @@ def is_current(path: Location) -> bool:
 
 
 def read_metadata(path: Location) -> Any:
-    """Return the consolidated metadata of the run, or None if they are missing. Raise DamagedError if damaged."""
+    """Return the consolidated metadata of the run, or None if missing. Raise DamagedError if they are damaged."""
     try:
         return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""What `verify` reports: defects of a run store, found by reading it in spite of damage."""
+"""Defects of a run store that `verify` reports. Reading continues in spite of damage."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ LAYER_OPTIONS = {
 
 @dataclass(frozen=True)
 class Freeze:
-    """A selection of layers that are frozen from iteration `start` on."""
+    """A selection of layers that are frozen, starting at iteration `start`."""
 
     layers: str
     start: int = 0

@@ -84,7 +84,7 @@ class Lock:
 
 
 def _describe_owner(file: Path) -> str:
-    """Describe the process that holds a lock, from the lock file or from those of parts of the store, FILE-PART."""
+    """Describe the process that holds a lock, as stated in its file or in the lock file of a part, FILE-PART."""
     for candidate in (file, *sorted(file.parent.glob(f"{file.name}-*"))):
         try:
             owner = json.loads(candidate.read_text(encoding="utf-8"))

@@ -29,8 +29,8 @@ from lca.store.plain_files import find_special_files, require_plain_below, requi
 ROOT = "zarr.json"  # its presence makes a folder or a URL a store
 # Written before ROOT, and possibly left behind by a crash.
 METADATA = {"weights/zarr.json", "checksums/zarr.json", "training/zarr.json"}
-RETRY_S = (0.3,)  # seconds until an object that seems to be missing is read again, because it may be there after all
-ABANDONED_S = 60.0  # age of a temporary folder above which no process is still creating a store in it
+RETRY_S = (0.3,)  # seconds after which an object that seems to be missing is read again, because it may exist
+ABANDONED_S = 60.0  # age above which a temporary folder is no longer in use by another process
 PARTIAL = ".partial"  # marks the name of a file that is being written
 # Seconds until another attempt to replace a file. Windows does not replace a file while another process reads it.
 BUSY_S = (0.01, 0.1, 1.0) if sys.platform == "win32" else ()
@@ -290,12 +290,12 @@ Location = Local | Remote
 
 
 def find_half_written(location: Location) -> list[str]:
-    """Return the relative paths of half-written files below a location, as an interrupted process leaves them."""
+    """Return the relative paths of half-written files below a location, left behind by an interrupted process."""
     return [name for name in location.files() if PARTIAL in name.rpartition("/")[2]]
 
 
 def remove_half_written(location: Location) -> None:
-    """Delete the half-written files below a location, in which no other process may be writing."""
+    """Delete the half-written files below a location. No other process may be writing there."""
     for name in find_half_written(location):
         (location / name).remove()
 

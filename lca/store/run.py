@@ -264,7 +264,7 @@ def open_run(path: Location | Path | str, mode: str = "r") -> Run:
 
 
 def _require_plausible_size(run: Run) -> None:
-    """Raise DamagedError if a large run has far too few files, before memory for its arrays is taken."""
+    """Raise DamagedError if a large run has far too few files, before memory is allocated for its arrays."""
     n_bytes = run.parameters.size * run.n_iterates * 4
     if max(n_bytes, run.n_iterates * 64) > 2**30:
         n_files = len((run.path / "weights/c").files())

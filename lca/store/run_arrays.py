@@ -1,4 +1,4 @@
-"""Opening of the arrays of a run, with the checksums that their files are compared with."""
+"""Open the arrays of a run, whose files are compared with their checksums."""
 
 import numpy as np
 import zarr

@@ -32,7 +32,8 @@ class Status(IntEnum):
 
     Attributes:
         NOT_ALLOCATED: The iteration was not requested, or has not been allocated yet.
-        CONVERGED: The residual is within its tolerance or a rounding error, and the part estimate is within its own.
+        CONVERGED: The residual is within its tolerance or only a rounding error, and the part estimate is within its
+            tolerance.
         AT_LIMIT: The residual or the part estimate exceeds its tolerance, and refinement reached its limit or did not
             help.
         NOT_FINITE: The loss, a gradient or an iterate is not finite.

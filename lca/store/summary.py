@@ -27,7 +27,7 @@ class Summary:
         name: Name of the allocation.
         unit: Unit of the loss, such as "nats".
         iterations: Number of requested iterations.
-        complete: Whether all iterations of the run are allocated and finite.
+        complete: Whether every iteration of the run was requested, and all are allocated and finite.
         loss_start: Loss at the start of the first finite iteration.
         loss_end: Loss at the end of the last finite iteration.
         change: Sum of the loss changes. It is L(θ_T) − L(θ_0) if `complete`.
@@ -36,7 +36,7 @@ class Summary:
         rounding: Assumed size of the rounding errors of `change`.
         largest_residual: Largest absolute residual of an iteration.
         gradients_per_iteration: Mean number of full-set gradients per iteration. The gradient at the start of an
-            iteration is not counted, because it is normally the one at the end of the previous iteration.
+            iteration is not counted, because it is normally the gradient at the end of the previous one.
         refined: Number of iterations with more subintervals than the rule starts with.
         unconverged: Number of iterations that exceed the tolerance of the residual or of the part estimate.
         unconverged_residual: Sum of the absolute residuals of these iterations.
@@ -84,7 +84,7 @@ class Summary:
 
     @property
     def within_total(self) -> bool:
-        """Whether the cumulative residual is within its bound, or of the size of rounding errors."""
+        """Whether the cumulative residual is within its bound or no larger than rounding errors."""
         return abs(self.cumulative_residual) <= max(self.total_tolerance * abs(self.change), self.rounding)
 
     @property

@@ -1,4 +1,4 @@
-"""Verification of one allocation: its files, and the sums that its arrays must have in common."""
+"""Verification of one allocation: its files, and the sums on which its arrays must agree."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -78,7 +78,7 @@ def _check_checksums(allocation: Allocation, prefix: str, writer: AllocationWrit
 def _read_marks(
     allocation: Allocation, prefix: str, writer: AllocationWriter
 ) -> tuple[NDArray[np.bool_], list[Finding]]:
-    """Return which blocks are marked as done, and the marks that are damaged or missing. Those count as not done."""
+    """Return which blocks are marked as done, and findings for damaged or missing marks, which count as not done."""
     findings, n = [], len(allocation.blocks_of_run)
     done = np.zeros(n, bool)
     sealed: NDArray[np.bool_] = (allocation.opened.checksums.values[:n] != 0).any(axis=1)
@@ -94,7 +94,7 @@ def _read_marks(
 
 
 def _read_small_arrays(allocation: Allocation) -> Values:
-    """Read the arrays without a dimension of length K, each at once. Damaged ones are omitted."""
+    """Read the arrays without a dimension of length K, each as a whole. Damaged ones are omitted."""
     small = {}
     for name in allocation.arrays:
         if ARRAYS[name][1][0] not in ("parameter", "packed", "block"):

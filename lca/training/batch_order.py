@@ -15,9 +15,9 @@ from lca.problem.streaming import StreamedDataset
 def draw_indices(
     n_examples: int, batch_size: int, seed: int, start: int = 0, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
-    """Yield the indices of the mini-batches, (batch_size,) each, endlessly and beginning with iteration `start`.
+    """Yield the indices of each mini-batch, shape (batch_size,), endlessly, beginning with iteration `start`.
 
-    Each epoch is a new permutation of the examples, which depends only on the seed and the number of the epoch.
+    Each epoch is a new permutation of the examples, which depends only on the seed and the epoch number.
     """
     n_batches = n_examples // batch_size
     for epoch in itertools.count(start // n_batches):

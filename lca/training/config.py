@@ -33,7 +33,7 @@ class TrainConfig:
         default="sgd",
         choices=tuple(OPTIMIZERS),
         help="Optimization algorithm.",
-        unset="depends on the problem; sgd for your own",
+        unset="depends on the problem; sgd for your own problems",
         group="Optimizer",
     )
     learning_rate: float | None = option(
@@ -89,7 +89,7 @@ class TrainConfig:
     freeze: Sequence[str] = option(
         default=(),
         metavar="LAYER[@ITERATION]",
-        help="Freeze the matching layers (name, glob, first or last), optionally from a given iteration. Repeatable.",
+        help="Freeze the matching layers (name, glob, first or last), optionally starting at an iteration. Repeatable.",
         group="Layers and initial weights",
     )
     layers: Sequence[str] = option(
@@ -113,7 +113,7 @@ class TrainConfig:
         default=None,
         limits=(1, MANY),
         help="Number of epochs.",
-        unset="depends on the problem; 1 for your own",
+        unset="depends on the problem; 1 for your own problems",
         metavar="N",
         group="Training",
     )

@@ -22,7 +22,7 @@ def find_options(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, d
 
 
 def find_frozen(model: nn.Module, texts: Sequence[str]) -> list[tuple[Tensor, int]]:
-    """Return each frozen parameter with the first iteration that does not move it.
+    """Return each parameter that is frozen at some point, with the first iteration that does not move it.
 
     Raises UsageError if every layer is frozen from the beginning.
     """

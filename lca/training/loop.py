@@ -126,7 +126,7 @@ def _set_up(plan: Plan, location: Location, existing: Run | None) -> tuple[Optim
 
 
 def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bool) -> None:
-    """Train until iteration T, beginning with the state of the recorder if it resumes a run."""
+    """Train until iteration T. If the recorder resumes a run, begin with the state that it loaded."""
     problem, config, model, T = plan.problem, plan.config, plan.problem.model, plan.n_iterations
     data, scale = move_to_device(problem.train, problem.scale, plan.device)
     frozen = find_frozen(model, config.freeze)
@@ -161,7 +161,7 @@ def _run_loop(plan: Plan, optimizer: Optimizer, recorder: Recorder, progress: bo
 
 
 def _end_before(run: Run, t: int) -> None:
-    """Remove iterate t, the first that is not finite, and all later ones from a complete run, and raise LCAError."""
+    """End a run before iterate t, the first that is not finite: remove it and all later ones, and raise LCAError."""
     writer = RunWriter(run)
     with writer.lock():
         writer.truncate(t)
@@ -223,7 +223,7 @@ def _find_existing(location: Location, plan: Plan) -> Run | None:
 
 
 def _require_same_training(run: Run, attributes: Mapping[str, Any]) -> None:
-    """Raise UsageError, which lists the differences, if the run was not trained with these attributes."""
+    """Raise UsageError with a list of the differences if the run was not trained with these attributes."""
     differ = {
         key: (run.attributes.get(key), value) for key, value in attributes.items() if run.attributes.get(key) != value
     }
