@@ -109,6 +109,9 @@ def serve():
     requests = socket.socket(fileno=os.dup(0))
     while True:
         message, files, *_ = socket.recv_fds(requests, 16, 4)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not message:
             return None
         if os.fork() == 0:
