@@ -26,7 +26,7 @@ demo: .venv/demo ## train, allocate, analyze and plot two networks on the embedd
 	$(BIN)/lca plot layers demo/resnet.zarr --out demo/resnet-layers.png
 
 test: .venv/made ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 docs: .venv/made ## build the documentation in build/docs and run its notebook (warnings are errors)
 	rm -rf build/docs

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,10 +55,15 @@ def small_problem(seed=0, model=None, n_examples=60):
 
 
 @pytest.fixture
-def run(tmp_path, problem):
+def run(tmp_path, trained):
     """The path of a run with 100 iterations (two blocks) and no allocation."""
-    path = tmp_path / "run.zarr"
-    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=100, learning_rate=0.1, device="cpu"))
+    return shutil.copytree(trained, tmp_path / "run.zarr")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "run.zarr"
+    lca.train(small_problem(), path, lca.TrainConfig(batch_size=20, iterations=100, learning_rate=0.1, device="cpu"))
     return path
 
 

@@ -32,12 +32,15 @@ class Server:
 
     Args:
         environment: The environment in which its interpreter starts. By default, that of this process.
+        python: The interpreter.
+        folder: The folder in which it starts, from which no module is imported.
     """
 
-    def __init__(self, environment=None):
+    def __init__(self, environment=None, python=sys.executable, folder=None):
         self.socket, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=theirs, env=environment)
+            command = [python, "-c", PROGRAM]
+            self.process = subprocess.Popen(command, stdin=theirs, env=environment, cwd=folder)
 
     def __enter__(self):
         return self
@@ -109,6 +112,9 @@ def serve():
     requests = socket.socket(fileno=os.dup(0))
     while True:
         message, files, *_ = socket.recv_fds(requests, 16, 4)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not message:
             return None
         if os.fork() == 0:

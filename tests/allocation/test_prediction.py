@@ -87,7 +87,7 @@ def test_short_blocks_learn_from_iterations_spread_over_the_run(tmp_path, proble
     if longest:
         monkeypatch.setattr("lca.store.run_writer.block_length", lambda *_: longest)
     run, options = tmp_path / "run.zarr", {"batch_size": 20, "device": "cpu", "iterations": iterations}
-    lca.train(problem(), run, batch_size=20, iterations=600, learning_rate=0.1, device="cpu")
+    lca.train(problem(), run, batch_size=20, iterations=300 if longest else 600, learning_rate=0.1, device="cpu")
     adaptive = lca.allocate(run, problem(), name="adaptive", rule="adaptive", audit=1.0, **options)
     allocation = lca.open(run).allocation("adaptive")
     assert len(allocation.attributes["factors"]) == N_SPREAD

@@ -1,5 +1,8 @@
+import shutil
+
 import numpy as np
 import pytest
+from conftest import small_problem
 
 import lca
 from lca.allocation.refinement import find_worst_iteration
@@ -65,14 +68,24 @@ def test_total_is_refined_when_only_sums_over_tensors_are_kept(tmp_path, problem
     np.testing.assert_allclose(sums.tensor_lca[:].sum(1), sums.allocated[:], atol=1e-9)
 
 
-@pytest.mark.parametrize("fatal", range(1, 16))
-def test_allocation_killed_while_refining_ends_with_the_same_values(tmp_path, problem, monkeypatch, fatal):
-    """The allocation is killed before each write of the refined iterations in turn."""
-    path = tmp_path / "run.zarr"
-    lca.train(problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
-    options = {"tolerance": 10.0, "total_tolerance": 1e-4}
-    whole, summary = allocate(path, problem, "whole", **options)
+REFINED = {"tolerance": 10.0, "total_tolerance": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory):
+    """The path of a run with an allocation "whole", of which some iterations were refined."""
+    path = tmp_path_factory.mktemp("refined") / "run.zarr"
+    lca.train(small_problem(), path, lca.TrainConfig(batch_size=20, iterations=9, learning_rate=2.0))
+    _, summary = allocate(path, small_problem, "whole", **REFINED)
     assert summary.refined > 2
+    return path
+
+
+@pytest.mark.parametrize("fatal", range(1, 16))
+def test_allocation_killed_while_refining_ends_with_the_same_values(tmp_path, refined, problem, monkeypatch, fatal):
+    """The allocation is killed before each write of the refined iterations in turn."""
+    path = shutil.copytree(refined, tmp_path / "run.zarr")
+    whole = lca.open(path).allocation("whole")
     writes, inside, original = [], [], (AllocationWriter._write, AllocationWriter.write_iteration)
 
     def write_iteration(self, *arguments):
@@ -91,8 +104,8 @@ def test_allocation_killed_while_refining_ends_with_the_same_values(tmp_path, pr
         patched.setattr(AllocationWriter, "write_iteration", write_iteration)
         patched.setattr(AllocationWriter, "_write", die)
         with pytest.raises(KeyboardInterrupt):
-            allocate(path, problem, "killed", **options)
-    killed, _ = allocate(path, problem, "killed", **options)
+            allocate(path, problem, "killed", **REFINED)
+    killed, _ = allocate(path, problem, "killed", **REFINED)
     for name in whole.arrays:
         np.testing.assert_array_equal(getattr(killed, name)[:], getattr(whole, name)[:], err_msg=name)
     assert "refining" not in killed.attributes

@@ -20,6 +20,9 @@ PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(ASK.glob
 QUESTIONS = {name: text for name, text in PAGES.items() if name not in ("index", "figures")}
 
 
+FEW = ["--iterations", "100"]  # instead of 300, so that the tests take seconds
+
+
 def run(arguments):
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, (arguments, result.output)
@@ -32,7 +35,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ask")
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         for line in find_setup():
-            run([*shlex.split(line, comments=True)[1:], "--device", "cpu"])
+            _, command, *arguments = shlex.split(line, comments=True)
+            run([command, *arguments, "--device", "cpu", *(FEW if command == "train" else [])])
     return folder
 
 

@@ -14,15 +14,15 @@ from lca.cli.main import main
 TUTORIAL = (Path(__file__).parents[2] / "docs/start/your_model.md").read_text()
 BLOCKS = re.findall(r"```(console|python)\n(.*?)```", TUTORIAL, re.S)
 MINE, LOOP, PYTHON = (code for kind, code in BLOCKS if kind == "python")
-FEW = {"--iterations": "12", "--examples": "100"}  # replace the values shown, so that the tests take seconds
+FEW = {"--iterations": "12", "--examples": "60"}  # replace the values shown, so that the tests take seconds
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the guide's mine.py, limited to the first 200 windows of each split."""
+    """A folder with the guide's mine.py, limited to the first 120 windows of each split."""
     folder = tmp_path_factory.mktemp("tutorial")
     assert MINE.count("begin:end:40]") == 1
-    (folder / "mine.py").write_text(MINE.replace("begin:end:40]", "begin:end:40][:200]"))
+    (folder / "mine.py").write_text(MINE.replace("begin:end:40]", "begin:end:40][:120]"))
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import Server
 
 import lca
 
@@ -95,17 +96,21 @@ def stranger(tmp_path_factory):
     folder.mkdir()
     (folder / "theirs.py").write_text(PROBLEM_FILE)
 
-    def run(*words):
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        path = f"{environment / 'bin'}{os.pathsep}{clean['PATH']}"
-        done = subprocess.run(
-            words, cwd=folder, env={**clean, "PATH": path}, capture_output=True, text=True, timeout=300
-        )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    clean["PATH"] = f"{environment / 'bin'}{os.pathsep}{clean['PATH']}"
+
+    def run(program, *arguments):
+        """Run a program of the environment. After `lca init`, which starts the script `lca`, a server starts lca."""
+        if program == "lca" and arguments[0] != "init":
+            return server.run(*arguments, cwd=folder, env=clean)[0].decode()
+        words = [program, *arguments]
+        done = subprocess.run(words, cwd=folder, env=clean, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     run.folder = folder
-    return run
+    with Server(clean, python, folder) as server:
+        yield run
 
 
 def test_shell_and_python_give_the_same_result(stranger):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lca
 from lca.runtime import workers as workers_module
@@ -33,7 +34,7 @@ def make_environment(**variables):
 def digits(tmp_path_factory):
     """The path of a run with an allocation "one" that a single process made."""
     path = tmp_path_factory.mktemp("workers") / "run.zarr"
-    lca.train(lca.load("digits-fc"), path, lca.TrainConfig(iterations=400, device="cpu"))
+    lca.train(lca.load("digits-fc"), path, lca.TrainConfig(iterations=200, device="cpu"))
     same_threads = make_environment(OMP_NUM_THREADS=str(THREADS))
     subprocess.run([sys.executable, *make_command(path, "one")], check=True, capture_output=True, env=same_threads)
     return path
@@ -69,7 +70,9 @@ def restarted(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(workers_module, "count_cores", lambda: 13)
-    return monkeypatch
+    threads = torch.get_num_threads()
+    yield monkeypatch
+    torch.set_num_threads(threads)
 
 
 def test_two_processes_give_the_same_result_as_one(digits, torchrun):

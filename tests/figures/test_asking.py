@@ -21,13 +21,13 @@ OF_ONE_RUN = ("cumulative", "curves", "distribution", "error", "frame", "helping
 OPTIONS = {"trend": {"option": "momentum"}, "prune": {"evaluate": lambda *arguments: None}}
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """Two runs that differ in momentum, with everything that the figures need except for a model."""
     norms = {"gradient_norm": np.ones((5, 4)), "motion_norm": np.ones((4, 4))}
-    made = []
+    folder, made = tmp_path_factory.mktemp("asking"), []
     for i in range(2):
-        run = make_run(tmp_path / f"{i}.zarr", np.add(LCA, i), status=CONVERGED, training={"momentum": i}, **norms)
+        run = make_run(folder / f"{i}.zarr", np.add(LCA, i), status=CONVERGED, training={"momentum": i}, **norms)
         add_allocation(run, "val", np.array(LCA) / 2, status=CONVERGED, attributes={"split": "val"})
         add_allocation(run, "of-5", np.array(LCA), status=CONVERGED, attributes={"examples": 5})
         made.append(lca.open(run.path))

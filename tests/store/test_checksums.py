@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import zarr
+from conftest import small_problem
 from handmade import make_run, random_lca
 
 import lca
@@ -21,29 +22,29 @@ from lca.store.run import open_run
 from lca.store.run_writer import SCALARS_CHUNK, RunWriter
 from lca.store.verify import verify
 
-
-@pytest.fixture
-def allocated(run, labelled):
-    lca.allocate(run, labelled(), **OPTIONS)
-    return run
-
-
-@pytest.fixture
-def labelled(problem):
-    return lambda: replace(problem(), groups=lambda batch: batch[1])
-
-
 OPTIONS = {"device": "cpu", "by_class": True, "gradient_signs": True}
+
+
+def labelled():
+    return replace(small_problem(), groups=lambda batch: batch[1])
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, trained):
+    path = shutil.copytree(trained, tmp_path_factory.mktemp("checksums") / "run.zarr")
+    lca.allocate(path, labelled(), **OPTIONS)
+    return path
+
+
+@pytest.fixture
+def allocated(tmp_path, original):
+    return shutil.copytree(original, tmp_path / "run.zarr")
 
 
 def exchange(a, b):
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
-
-
-def copy(path):
-    return shutil.copytree(path, path.parent / "copy.zarr")
 
 
 def chunk_files(path):
@@ -117,8 +118,7 @@ def test_exchanged_shards_are_found(tmp_path, monkeypatch):
         lca.open(tmp_path / "run.zarr").iterate(3)
 
 
-def test_exchanged_blocks_are_repaired(allocated, labelled):
-    original = copy(allocated)
+def test_exchanged_blocks_are_repaired(allocated, original):
     exchange(allocated / "lca/train/residual/c/0", allocated / "lca/train/residual/c/1")
     exchange(allocated / "training/loss/c/0", allocated / "training/learning_rate/c/0")
     assert verify(allocated, repair=True).n_repaired == 4

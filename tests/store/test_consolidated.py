@@ -4,6 +4,7 @@ After every change of a store, the consolidated metadata at its root are compare
 """
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from conftest import small_problem
 from faults import dies
 from handmade import CONVERGED, LCA, add_allocation, make_run
 
@@ -32,10 +34,11 @@ def xarray():
     return pytest.importorskip("xarray", reason="needs the extra `xarray`")
 
 
-@pytest.fixture
-def allocated(run, problem):
+@pytest.fixture(scope="module")
+def allocated(tmp_path_factory, trained):
     """The path of a run with two allocations. The first one lacks every second iteration."""
-    given = replace(problem(), groups=lambda batch: batch[1])
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("consolidated") / "run.zarr")
+    given = replace(small_problem(), groups=lambda batch: batch[1])
     options = {"device": "cpu", "by_class": True, "gradient_signs": True}
     lca.allocate(run, given, lca.AllocateConfig(**options, iterations="0:100:2"))
     lca.allocate(run, given, lca.AllocateConfig(**options, split="val"))
@@ -171,7 +174,7 @@ def test_two_allocations_at_once_leave_no_stale_metadata(tmp_path, monkeypatch):
 def test_an_allocation_that_dies_at_any_write_leaves_no_stale_metadata(problem, monkeypatch):
     url = "memory://consolidated/run.zarr"
     lca.train(problem(), url, lca.TrainConfig(batch_size=20, iterations=70, device="cpu"))
-    config = lca.AllocateConfig(batch_size=60, device="cpu", audit=0)
+    config = lca.AllocateConfig(batch_size=60, device="cpu", audit=0, iterations="62:66")  # in both blocks
     lca.allocate(url, problem(), config)
     store = locate(url)
     for n in count():

@@ -1,9 +1,11 @@
 import asyncio
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import small_problem
 from torch import nn
 
 import lca
@@ -21,10 +23,16 @@ def flip(path, at=0.5):
     path.write_bytes(data)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, trained):
+    path = shutil.copytree(trained, tmp_path_factory.mktemp("verify") / "run.zarr")
+    lca.allocate(path, small_problem(), lca.AllocateConfig(device="cpu"))
+    return path
+
+
 @pytest.fixture
-def allocated(run, problem):
-    lca.allocate(run, problem(), lca.AllocateConfig(device="cpu"))
-    return run
+def allocated(tmp_path, original):
+    return shutil.copytree(original, tmp_path / "run.zarr")
 
 
 def arrays(path):

@@ -206,13 +206,13 @@ def long_blocks(monkeypatch):
 def test_a_long_block_is_stored_before_it_is_full(tmp_path, problem, often, long_blocks, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr("lca.store.chunks.PARTIAL_S", 1e9)
-        whole = lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config())
+        whole = lca.train(problem(model=noisy()), tmp_path / "whole.zarr", config(iterations=160))
     assert whole.blocks.length == 1024
-    stopped = lca.Problem(noisy(), ActAt(150, lambda: 1 / 0), problem().train, problem().val, name="small")
+    stopped = lca.Problem(noisy(), ActAt(80, lambda: 1 / 0), problem().train, problem().val, name="small")
     with pytest.raises(ZeroDivisionError):
-        lca.train(stopped, tmp_path / "run.zarr", config())
-    assert resume_state.load(open_run(tmp_path / "run.zarr"))["iterates"] == 150
-    resumed = lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(), resume=True)
+        lca.train(stopped, tmp_path / "run.zarr", config(iterations=160))
+    assert resume_state.load(open_run(tmp_path / "run.zarr"))["iterates"] == 80
+    resumed = lca.train(problem(model=noisy()), tmp_path / "run.zarr", config(iterations=160), resume=True)
     assert torch.equal(recorded(tmp_path / "run.zarr"), recorded(tmp_path / "whole.zarr"))
     for name, array in whole.training.items():
         assert resumed.training[name][:].tolist() == array[:].tolist(), name
