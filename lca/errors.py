@@ -5,6 +5,7 @@ front end, such as the command line, can render them in its own syntax.
 """
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ DISK_PROBLEMS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
-    errno.EACCES: "there is no permission to write",
+    errno.EACCES: "there is no permission to write"
+    + (", or another program has the file open" if sys.platform == "win32" else ""),
 }
 
 NO_THREAD = "can't start new thread"  # message of Python's RuntimeError

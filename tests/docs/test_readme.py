@@ -103,7 +103,7 @@ def test_number_of_questions():
     analyze = main.get_command(click.Context(main), "analyze")
     others = set(analyze.list_commands(click.Context(analyze))) - {"layers", "all"}
     assert len(others) == 11
-    assert "[Eleven more questions]" in README
+    assert "[eleven more questions]" in README
 
 
 def test_links_lead_somewhere():

@@ -1,5 +1,7 @@
 """Films can be read back, and a failure leaves no file behind."""
 
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
@@ -59,6 +61,29 @@ def test_failure_of_ffmpeg_is_reported(tmp_path, film_run, monkeypatch, program)
     with pytest.raises(LCAError, match=r"ffmpeg could not write film.mp4: (no room|it gave no reason)"):
         animation(film_run, tmp_path / "film.mp4", Look(), SMALL)
     assert not list(tmp_path.glob("film*"))
+
+
+class WindowsPipe:
+    """A pipe to a process that has ended, as on Windows."""
+
+    def __init__(self, pipe):
+        self.close = pipe.close
+
+    def write(self, data):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def test_failure_of_ffmpeg_is_reported_on_windows(tmp_path, film_run, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg", reason="needs the extra `animation`")
+
+    class Process(encode.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(["sh", "-c", "echo no room >&2; exit 1"], **options)
+            self.stdin = WindowsPipe(self.stdin)
+
+    monkeypatch.setattr(encode, "Popen", Process)
+    with pytest.raises(LCAError, match="ffmpeg could not write film.mp4: no room"):
+        animation(film_run, tmp_path / "film.mp4", Look(), SMALL)
 
 
 def test_failure_leaves_no_file(tmp_path, film_run):
