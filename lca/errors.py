@@ -85,7 +85,7 @@ class LCAError(Exception):
         message: What went wrong, or the subject that `expected` and `found` refer to.
         expected: What was expected. Empty if the message says it all.
         found: What was found instead.
-        remedy: What to do about it: a text, or a tuple of texts, `Argument` and `Call` objects that are joined.
+        remedy: What to do about it: a string, or a tuple of strings, `Argument` and `Call` objects that are joined.
     """
 
     def __init__(self, message: str = "", *, expected: str = "", found: str = "", remedy: Remedy = "") -> None:

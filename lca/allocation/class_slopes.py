@@ -60,7 +60,7 @@ class ClassSlopes:
             self._may_use_tensors = are_supported(compute_losses, self.parameters, available / max(1, batch_factor))
 
     def differentiates_by_tensor(self, n_classes: int) -> bool:
-        """Return whether to use `add_by_tensor` for a batch with this number of classes, because it is faster."""
+        """Return whether `add_by_tensor` is faster for a batch with this number of classes, and may be used."""
         return self._may_use_tensors and self._are_many(n_classes)
 
     def add_by_tensor(self, losses: Tensor, groups: Tensor) -> None:

@@ -63,8 +63,8 @@ def require_same_first_loss(allocation: Allocation, t: int, loss: float) -> None
     stored = float(allocation.read_part("loss", t))
     if np.isfinite(stored) and abs(loss - stored) > SAME_LOSS * max(abs(loss), abs(stored)):
         raise LCAError(
-            f"the loss at iterate {t} differs from the one in {allocation.path}, which was begun with another loss, "
-            "model or data",
+            f"the loss at iterate {t} differs from the one in {allocation.path}, which was started with a "
+            "different loss, model or dataset",
             expected=f"{stored:.9g}",
             found=f"{loss:.9g}",
             remedy=REPLACE,

@@ -64,6 +64,6 @@ class Teamwork:
             raise Interrupted(f"stopped by {self.stop.name}. Everything allocated so far is kept", remedy=CONTINUE)
 
     def show(self, text: str) -> None:
-        """Show a short text after the progress bar."""
+        """Show a short message after the progress bar."""
         self.progress.set_postfix_str(text, refresh=False)
         self.progress.update(0)

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Errors(Result):
-    """The certificates of one or several allocations of a run.
+    """The certificates of one or more allocations of a run.
 
     Iterations that did not converge are included, because their error is part of the answer.
 

@@ -55,8 +55,8 @@ class Subset(Result):
     """The agreement of allocations over subsets of the examples with the allocation over all examples.
 
     Attributes:
-        agreements: Agreement by name of the subset's allocation, in ascending order of the number of examples.
-        n_examples: Number of examples of the allocation over all examples.
+        agreements: Agreement of each subset's allocation, by its name, in ascending order of the number of examples.
+        n_examples: Number of examples in the full allocation.
         iterations: The iterations that are used in all compared allocations.
     """
 

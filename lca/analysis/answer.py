@@ -1,4 +1,4 @@
-"""Answers to questions about one or several runs: tables and notes as text, HTML, JSON and data frames."""
+"""Answers to questions about one or more runs: tables and notes as text, HTML, JSON and data frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +180,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question about one or several runs of a model. ``str()`` returns it as text.
+    """The answer to a question about one or more runs of a model. ``str()`` returns it as text.
 
     Attributes:
         question: Name of the question.

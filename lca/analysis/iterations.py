@@ -103,7 +103,7 @@ def choose_iterations(allocation: Allocation) -> Iterations:
 
 
 def describe_exclusions(runs: Sequence[Iterations]) -> str:
-    """Return a text such as "excluded: 3 not allocated, 1 not finite", summed over runs. Empty if none is excluded."""
+    """Return text such as "excluded: 3 not allocated, 1 not finite", summed over runs. Empty if none is excluded."""
     totals = {reason: sum(run.exclusions.get(reason, 0) for run in runs) for reason in REASONS.values()}
     listed = _list_exclusions({reason: n for reason, n in totals.items() if n})
     return f"excluded: {listed}" if listed else ""

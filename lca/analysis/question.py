@@ -151,7 +151,7 @@ def as_run(run: RunLike) -> Run:
 
 
 def open_runs(runs: RunLike | Sequence[RunLike]) -> list[Run]:
-    """Open one or several runs. Raises LCAError if their models differ, because such runs cannot be averaged."""
+    """Open one or more runs. Raises LCAError if their models differ, because such runs cannot be averaged."""
     if isinstance(runs, Path | str) or not isinstance(runs, Iterable):
         runs = [runs]
     opened = [as_run(run) for run in runs]

@@ -31,7 +31,7 @@ from lca.text import pluralize
 
 @click.group(cls=Group)
 def analyze() -> None:
-    """Answer a question about one or several allocated runs.
+    """Answer a question about one or more allocated runs.
 
     Each question prints tables and can write them as JSON. For several runs of the same model, the tables show means ±
     standard deviations. Iterations that are not allocated or not finite are excluded and reported. LCA below zero helps

@@ -24,7 +24,7 @@ from lca.figures.style import DPI, require_suffix
 
 @click.group(cls=Group)
 def plot() -> None:
-    """Draw a figure of one or several allocated runs and write it to a file.
+    """Draw a figure of one or more allocated runs and write it to a file.
 
     By default, green marks LCA that helps (below zero, lowers the loss), and red marks LCA that hurts (above zero,
     raises the loss).

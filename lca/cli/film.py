@@ -22,7 +22,7 @@ from lca.errors import UsageError
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Film to write: .mp4, .webm or .gif.",
+    help="Video file to write: .mp4, .webm or .gif.",
 )
 @config_options(figures.Look, ["title", "colors", LAYERS, ITERATIONS])
 @config_options(figures.Film, without=["width", "height"])
@@ -62,7 +62,7 @@ def parse_size(text: str) -> dict[str, int]:
 )
 @config_options(figures.Look, ["title", "colors"])
 def report(runs: Sequence[str], name: str, out: Path, **options: Any) -> None:
-    """Write an interactive page about one or several runs.
+    """Write an interactive page about one or more runs.
 
     The page contains everything it needs, so it can be opened from disk without a network connection.
 

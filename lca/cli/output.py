@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def echo(text: str, err: bool = False) -> None:
-    """Print a text, which may contain names from a store, to stdout or stderr."""
+    """Print text, which may contain names from a store, to stdout or stderr."""
     click.echo(escape_control(text), err=err)
 
 

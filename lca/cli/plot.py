@@ -53,7 +53,7 @@ add_figure(
     "helping-by-layer",
     figures.helping_by_layer,
     "Percentage of parameters that help, by layer.",
-    """Plot the percentage of parameters that help in each layer, for one or several runs.
+    """Plot the percentage of parameters that help in each layer, for one or more runs.
 
     \b
     lca plot helping-by-layer run-?.zarr --out by-layer.png
@@ -211,8 +211,8 @@ add_figure(
 add_figure(
     "error",
     figures.error,
-    "Residuals of one or several allocations.",
-    """Plot the residual of each iteration, and the cumulative residual, of one or several allocations of a run.
+    "Residuals of one or more allocations.",
+    """Plot the residual of each iteration, and the cumulative residual, of one or more allocations of a run.
 
     The residual is the sum of the LCA minus the change in the loss.
 

@@ -28,8 +28,8 @@ def problems(names: Sequence[str], settings: Sequence[str], json_file: Path | No
     """List the built-in problems.
 
     Prints the dataset, the numbers of examples and parameters, the cost of a pass over the training split, the default
-    training settings and the options of every problem. If you pass one or more problems, prints only these, with the
-    names of their layers.
+    training settings and the options of every problem. With one or more PROBLEMs, prints only those, with the names
+    of their layers.
 
     \b
     lca problems cifar-fc --set layers=5

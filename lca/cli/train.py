@@ -57,9 +57,9 @@ def train(
 ) -> None:
     """Train PROBLEM and record the parameters after every iteration.
 
-    PROBLEM is a built-in name (see `lca problems`), path/file.py:factory or package.module:factory. The output is a run
-    store, the input of the other commands. To continue an interrupted run, repeat the command with `--resume`. The
-    result is the same as without the interruption.
+    PROBLEM is the name of a built-in problem (see `lca problems`), path/file.py:factory or package.module:factory. The
+    output is a run store, which the other commands take as input. To continue an interrupted run, repeat the command
+    with `--resume`. The result is the same as without the interruption.
 
     \b
     lca train digits-fc --optimizer adam --lr 0.002 --epochs 4 --out adam.zarr

@@ -1,4 +1,4 @@
-"""The residual of each iteration, for one or several allocations.     [arXiv 1909.01440, table S1]"""
+"""The residual of each iteration, for one or more allocations.     [arXiv 1909.01440, table S1]"""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def error(
     name: str = "train",
     against: Sequence[str] = (),
 ) -> Figure:
-    """Plot the residual of each iteration (top) and the cumulative residual (bottom) of one or several allocations.
+    """Plot the residual of each iteration (top) and the cumulative residual (bottom) of one or more allocations.
 
     The residual is the difference between the sum of the LCA and the change in the loss.
 

@@ -1,4 +1,4 @@
-"""The total LCA of each layer, for one or several groups of runs.     [arXiv 1909.01440, figures 4, S11 to S14]"""
+"""The total LCA of each layer, for one or more groups of runs.     [arXiv 1909.01440, figures 4, S11 to S14]"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

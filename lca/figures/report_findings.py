@@ -144,7 +144,7 @@ def _describe_span(spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _describe_progress(runs: Sequence[Evidence]) -> str:
-    """Say after how many iterations half and 90 % of the decrease were reached, averaged over the runs."""
+    """Describe how many iterations it took, on average over the runs, to reach half and 90 % of the decrease."""
     learned = [run.learning for run in runs]
     half, most = (f"{np.mean([getattr(each, key) for each in learned]):,.0f}" for key in ("half", "most"))
     at_most = "at most " if any(each.sampled for each in learned) else ""

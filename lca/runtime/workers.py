@@ -205,7 +205,7 @@ def share_device(device: torch.device) -> torch.device:
 
 
 def count_sharing(device: torch.device) -> int:
-    """Return how many processes of this machine share the memory of a device."""
+    """Return how many processes on this machine share the memory of a device."""
     n = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_under_torchrun() else 1
     return n if device.type == "cpu" else ceil(n / torch.accelerator.device_count())
 

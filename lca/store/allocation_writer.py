@@ -71,7 +71,7 @@ class AllocationWriter:
             self._write(name, where, ARRAYS[name][2])
 
     def mark(self, block: int, done: bool) -> None:
-        """Store whether a block is done, because its mark was lost."""
+        """Store again whether a block is done, after its mark was lost."""
         self._write("blocks", block, int(done))
 
     def forget_checksums(self, row: int) -> None:

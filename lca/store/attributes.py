@@ -38,7 +38,7 @@ class InitialAttributes(TypedDict, total=False):
 
 
 class TrainAttributes(TypedDict, total=False):
-    """Those training options of a run that other modules look up by name."""
+    """The training options of a run that other modules look up by name."""
 
     optimizer: str
     learning_rate: float

@@ -225,7 +225,7 @@ def open_array(
         for dimension, length in zip(form.dimensions, array.chunks, strict=True):
             largest = {"parameter": CHUNK_PARAMETERS, "packed": CHUNK_PARAMETERS}.get(dimension, length)
             if length > largest or (block and dimension in ("iteration", "iterate") and length != block):
-                raise ValueError(f"its chunks have length {length} along the dimension {dimension}")
+                raise ValueError(f"its chunks have length {length} along dimension {dimension!r}")
         if form.codec != "pcodec":
             size = prod(array.chunks) * array.dtype.itemsize
             checked_store(group).state.chunk_bytes[array.path] = size, array.shards is not None

@@ -81,7 +81,7 @@ class Local:
         return self.path.exists()
 
     def is_free(self) -> bool:
-        """Return whether a store can be created here, because the location does not exist or is an empty folder."""
+        """Return whether a store can be created here: the location must not exist, or be an empty folder."""
         return not self.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def files(self) -> dict[str, int]:
