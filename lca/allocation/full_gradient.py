@@ -45,9 +45,9 @@ class FullGradient:
     L depends on the batches.
 
     If the objective has groups, every evaluation includes slopes by class. If no example's loss depends on the others
-    in its batch and each example has one group, the classes go through the model separately, which takes no longer than
-    a pass without classes. Otherwise, each batch takes one backward pass for each of its classes, or, if there are more
-    classes than tensors, one for each tensor and direction.
+    in its batch and each example has one group, the classes go through the model separately, which takes little longer
+    than a pass without classes. Otherwise, each batch takes one backward pass for each of its classes, or, if there are
+    many more classes than tensors, one for each tensor and direction.
 
     `precision` is explained in lca.runtime.precision. With `compiled`, the model runs through torch.compile.
     """
