@@ -10,10 +10,11 @@ from processes import Server
 from torch import nn
 
 import lca
-from lca.store import chunks, paths
+from lca.store import chunks
+from lca.store.remote import Remote
 
 chunks.LONGEST_BLOCK = chunks.BLOCK  # so that the short runs of the tests have several blocks
-paths.Remote.retry_s = (0.0,)
+Remote.retry_s = (0.0,)
 
 
 def pytest_addoption(parser):

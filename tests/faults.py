@@ -2,7 +2,7 @@
 
 import fsspec
 
-from lca.store.paths import Remote
+from lca.store.remote import Remote
 
 
 class Died(Exception):

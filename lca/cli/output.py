@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lca.store.paths import whole_file
+from lca.store.local import whole_file
 from lca.text import escape_control, table
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from lca.cli.help import Command
 from lca.cli.options import json_option, parse_settings, set_option
 from lca.cli.output import echo, print_facts, print_table, write_json
 from lca.errors import UsageError
-from lca.store.paths import whole_file
+from lca.store.local import whole_file
 from lca.text import facts, pluralize, quote
 from lca.training.config import TrainConfig
 

@@ -22,7 +22,7 @@ from lca.figures.report_data import aggregate_run
 from lca.figures.report_findings import find
 from lca.figures.report_sentences import Finding
 from lca.figures.style import DEFAULT, Look, require_suffix
-from lca.store.paths import whole_file
+from lca.store.local import whole_file
 
 SUFFIXES = (".html", ".htm")
 SCRIPTS = ("report.base.js", "report.charts.js", "report.tables.js", "report.js")  # in the order in which they run

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lca.errors import Argument, LCAError, UsageError
 from lca.figures.style import require_suffix
-from lca.store.paths import PARTIAL, whole_file
+from lca.store.local import whole_file
+from lca.store.schema import PARTIAL
 from lca.text import size
 
 Frame = NDArray[np.uint8]

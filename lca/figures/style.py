@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lca.config import configuration, option
 from lca.errors import UsageError
-from lca.store.paths import whole_file
+from lca.store.local import whole_file
 
 INK = "#24292f"
 SUFFIXES = (".png", ".svg", ".pdf")

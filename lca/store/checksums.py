@@ -7,7 +7,7 @@ and CheckedStore compares every file that is read with its copy. A copy of 0 mea
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -19,6 +19,7 @@ from zarr.abc.store import SuffixByteRequest
 from zarr.storage import WrapperStore
 
 from lca.store.blocks import ceil_div
+from lca.store.schema import PARTIAL
 
 Array = zarr.Array[Any]
 Checksums = NDArray[np.uint32]
@@ -232,6 +233,12 @@ class CheckedStore(WrapperStore[Any]):
             return "missing"
         reads_end = byte_range is None or isinstance(byte_range, SuffixByteRequest)
         return "not the one that was written" if reads_end and _read_checksum(content) != expected else ""
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names in a folder, except for hidden and half-written files, which zarr would warn about."""
+        async for name in self._store.list_dir(prefix):
+            if PARTIAL not in name and not name.startswith("."):
+                yield name
 
     async def set(self, key: str, value: Any) -> None:
         self.location.require_plain_below(key)

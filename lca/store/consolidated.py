@@ -15,10 +15,10 @@ import zarr
 
 from lca.errors import Call, DamagedError, LCAError
 from lca.store.chunks import detect_damage
-from lca.store.paths import ROOT, Location
+from lca.store.paths import Location
+from lca.store.schema import ROOT
 
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)  # what zarr raises for damaged metadata
-_UNKNOWN_FILE = "Object at .* is not recognized"  # zarr's warning about other files, such as a half-written one
 
 
 def write(path: Location) -> None:
@@ -27,9 +27,10 @@ def write(path: Location) -> None:
     They are removed again if another process changes the run at the same time. That process writes them when it
     finishes.
     """
-    with _ignore_warnings("Consolidated metadata is currently not part in the Zarr format 3", _UNKNOWN_FILE):
+    with warnings.catch_warnings():  # readers that do not know it may ignore it
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part in the Zarr format 3")
         try:
-            zarr.consolidate_metadata(path.zarr_store())  # readers that do not know it may ignore it
+            zarr.consolidate_metadata(path.zarr_store())
         except UNREADABLE as error:
             raise DamagedError(
                 f"the metadata below {path} are damaged: {error}",
@@ -79,8 +80,7 @@ def is_current(path: Location) -> bool:
         return False
     if copied is None:
         return True
-    with _ignore_warnings(_UNKNOWN_FILE):
-        members = open_root(path, "r").members(max_depth=None, use_consolidated_for_children=False)
+    members = open_root(path, "r").members(max_depth=None, use_consolidated_for_children=False)
     return {name: _get_own(metadata) for name, metadata in copied.flattened_metadata.items()} == {
         name: _get_own(member.metadata) for name, member in members
     }
@@ -92,14 +92,6 @@ def read_metadata(path: Location) -> Any:
         return zarr.open_group(path.zarr_store(), mode="r").metadata.consolidated_metadata
     except UNREADABLE as error:
         raise DamagedError(f"{path}/{ROOT} is damaged: {error}") from error
-
-
-@contextmanager
-def _ignore_warnings(*messages: str) -> Iterator[None]:
-    with warnings.catch_warnings():
-        for message in messages:
-            warnings.filterwarnings("ignore", message=message)
-        yield
 
 
 def _get_own(metadata: Any) -> dict[str, Any]:

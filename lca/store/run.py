@@ -19,9 +19,9 @@ from lca.store.checksums import MAX_METADATA_BYTES, Array
 from lca.store.chunks import BLOCK_BYTES, detect_damage, read_part, verify_remedy
 from lca.store.description import describe_options, describe_origin, describe_training
 from lca.store.parameters import ParameterTable
-from lca.store.paths import ROOT, Location, locate
+from lca.store.paths import Location, locate
 from lca.store.run_arrays import open_training, open_weights, subgroup
-from lca.store.schema import SCHEMA, SPLITS
+from lca.store.schema import ROOT, SCHEMA, SPLITS
 from lca.text import facts, html_facts, pluralize, size
 
 if TYPE_CHECKING:

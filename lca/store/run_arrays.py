@@ -5,8 +5,8 @@ import zarr
 
 from lca.store.checksums import Array, FileTable, Ledger, StoredLedger, checked_store
 from lca.store.chunks import CHECKSUMS, SCALARS, ArrayFormat, detect_damage, open_array, verify_remedy
-from lca.store.paths import ROOT, Location
-from lca.store.schema import NAN
+from lca.store.paths import Location
+from lca.store.schema import NAN, ROOT
 
 
 def open_weights(group: zarr.Group, path: Location, codec: str, block: int) -> Array:

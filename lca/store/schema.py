@@ -14,6 +14,8 @@ from enum import IntEnum
 from lca.errors import Argument
 
 SCHEMA = 4
+ROOT = "zarr.json"  # its presence makes a folder or a URL a store
+PARTIAL = ".partial"  # marks the name of a file that is being written
 NAN = float("nan")
 LARGEST = 10**11  # largest number of iterates in a run
 MAX_BLOCK = 1024  # largest number of iterations in a block

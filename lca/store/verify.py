@@ -17,11 +17,11 @@ from lca.store.checked_file import read_checked
 from lca.store.checksums import Array
 from lca.store.chunks import find_missing_files
 from lca.store.findings import Finding, run_check, try_to_read
-from lca.store.paths import ROOT, Location, find_half_written
+from lca.store.paths import Location, find_half_written
 from lca.store.run import Run, open_run
 from lca.store.run_arrays import weights_checksums
 from lca.store.run_writer import SCALARS_CHUNK, RunWriter
-from lca.store.schema import PREVIOUS_STATE, STATE_FILE
+from lca.store.schema import PREVIOUS_STATE, ROOT, STATE_FILE
 from lca.store.verify_allocation import check_allocation
 from lca.text import pluralize
 

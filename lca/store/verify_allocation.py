@@ -16,11 +16,12 @@ from lca.text import pluralize
 
 Values = Mapping[str, NDArray[Any]]
 
+COMPARED = {"status", "tensor_lca", "allocated", "residual", "motion_norm"}
 RELATIVE_ERROR = 1e-5  # of sums of float32 values
 
 
 def check_allocation(allocation: Allocation, motion: NDArray[np.floating[Any]]) -> Iterator[Finding]:
-    """Read all finished blocks of an allocation and compare its arrays with each other.
+    """Read all blocks of an allocation, and compare the arrays of finished blocks with each other.
 
     `motion` is the L2 norm of the motion of each tensor according to the weights, with shape (iteration, tensor). It is
     NaN where the weights cannot be read.
@@ -40,7 +41,7 @@ def check_allocation(allocation: Allocation, motion: NDArray[np.floating[Any]]) 
     if allocation.complete and not findings and not done.all():
         missing_blocks = pluralize(int((done == 0).sum()), "unfinished block")
         yield Finding(prefix, f"marked as complete, but has {missing_blocks}", writer.reopen)
-    for block in np.flatnonzero(done).tolist():
+    for block in range(len(blocks)):
         redo, span = partial(writer.undo, block), blocks[block]
         place = f"block {block} (iterations {span.start} to {span.stop - 1})"
         rows: dict[str, NDArray[Any]] = {}
@@ -51,13 +52,13 @@ def check_allocation(allocation: Allocation, motion: NDArray[np.floating[Any]]) 
             files = {(name, block)}
             if "iterate" in ARRAYS[name][1] and block == len(blocks) - 1:  # θ_T may start a new file
                 files = {(name, at // blocks.length) for at in (span.start, span.stop)}
-            if files & missing:
+            if done[block] and files & missing:
                 yield Finding(where, "a file is missing", redo)
             elif isinstance(values := small[name][part] if name in small else _read(allocation, name, part), str):
                 yield Finding(where, values, redo)
             else:
                 rows[name] = np.moveaxis(values, axis, 0)
-        if {"status", "tensor_lca", "allocated", "residual", "motion_norm"} <= rows.keys() and "loss" in small:
+        if done[block] and rows.keys() >= COMPARED and "loss" in small:
             rows["loss"] = small["loss"][span.start : span.stop + 1]
             for what in _find_disagreements(allocation, block, rows, motion[span]):
                 yield Finding(f"{prefix}, {place}", what, redo)

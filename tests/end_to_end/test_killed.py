@@ -110,27 +110,3 @@ def test_a_killed_command_leaves_the_old_file_or_the_new_one(allocated, tmp_path
     assert start(words).wait() == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([out.name, "run.zarr"])
     assert read_all(tmp_path / "run.zarr") == before
-
-
-def test_a_killed_repair_is_repeated_with_the_same_result(allocated, tmp_path, start):
-    path = tmp_path / "run.zarr"
-    shutil.copytree(allocated, path)
-    for name in ("lca/train/residual/c/0", "lca/train/lca/c/0/1", "lca/train/checksums/c/0/0", "weights/c/0/1"):
-        (path / name).write_bytes(b"damaged")
-    begin = time.monotonic()
-    assert start(["verify", "RUN"]).wait() == 1
-    duration = time.monotonic() - begin
-    for fraction in (0.8, 0.9, 1.0):
-        process = start(["verify", "RUN", "--repair"])
-        if not process.ends_within(fraction * duration):
-            process.send(SIGKILL)
-    for _ in range(2):  # the first repair finds the checksums, and the second one what they hid
-        start(["verify", "RUN", "--repair"]).wait()
-    resume = ["train", "digits-fc", "--out", "RUN", "--iterations", "70", "--device", "cpu", "--resume"]
-    assert start(resume).wait() == 0
-    assert start(["allocate", "RUN", "--device", "cpu"]).wait() == 0
-    assert start(["verify", "RUN"]).wait() == 0
-    for name in lca.open(path).allocation().arrays:
-        a, b = (lca.open(each).allocation().read(name) for each in (path, allocated))
-        np.testing.assert_array_equal(a, b, err_msg=name)
-    np.testing.assert_array_equal(lca.open(path).weights[:], lca.open(allocated).weights[:])

@@ -17,7 +17,8 @@ from lca.store import chunks
 from lca.store.allocation_writer import AllocationWriter
 from lca.store.attributes import write_attributes
 from lca.store.chunks import block_length
-from lca.store.paths import Remote, locate
+from lca.store.paths import locate
+from lca.store.remote import Remote
 from lca.store.run import open_run
 from lca.store.run_writer import SCALARS_CHUNK, RunWriter
 from lca.store.verify import verify

@@ -14,9 +14,11 @@ from faults import dies
 from fsspec.implementations.memory import MemoryFileSystem
 
 import lca
-from lca.errors import LCAError, UsageError
+from lca.errors import DamagedError, LCAError, UsageError
 from lca.store.allocation_writer import AllocationWriter
-from lca.store.paths import Local, Remote, locate
+from lca.store.local import Local
+from lca.store.paths import locate
+from lca.store.remote import Remote
 from lca.store.run import open_run
 from lca.store.run_writer import RunWriter
 from lca.store.verify import verify
@@ -160,6 +162,52 @@ def test_an_allocation_that_dies_at_any_write_is_continued_to_the_same_bytes(pro
         allocate(URL, problem())
         assert contents(URL) == whole, n
     assert n_complete == 2  # only the consolidated metadata had changed
+
+
+@pytest.mark.parametrize(
+    ("names", "lost", "n_writes"),
+    [
+        (["weights/c/0/1", "lca/train/checksums/c/0/0"], {"lca/train/checksums/c/0/0"}, 3),
+        (["lca/train/residual/c/0"], set(), 15),
+        (["lca/train/loss/c/1", "training/loss/c/0"], {"training/loss/c/0", "zarr.json"}, 15),
+    ],
+)
+def test_a_repair_that_dies_at_any_write_can_be_repeated(problem, memory, monkeypatch, names, lost, n_writes):
+    lca.train(problem(), URL, SHORT)
+    allocate(URL, problem())
+    whole, before = contents(URL), dict(memory)
+    repair = lambda: verify(URL, repair=True)
+    for n in count():
+        memory.clear()
+        memory.update(before)
+        for name in names:
+            fsspec.filesystem("memory").pipe_file(f"/runs/run.zarr/{name}", b"damaged")
+        died = dies(monkeypatch, n, repair)
+        for _ in range(2):  # the first repair finds the checksums, and the second one what they hid
+            repair()
+        lca.train(problem(), URL, SHORT, resume=True)
+        allocate(URL, problem())
+        assert contents(URL).keys() == whole.keys(), n
+        assert {name for name, content in contents(URL).items() if content != whole[name]} == lost, n
+        if not died:
+            break
+    assert n >= n_writes  # the loop covered a realistic number of changes
+
+
+def test_damage_in_an_unfinished_block_is_found_and_repaired(problem):
+    lca.train(problem(), URL, SHORT)
+    allocate(URL, problem())
+    whole = contents(URL)
+    writer = AllocationWriter(open_run(URL, "r+").allocation())
+    writer.reopen()
+    writer.mark(0, False)
+    fsspec.filesystem("memory").pipe_file("/runs/run.zarr/lca/train/residual/c/0", b"damaged")
+    with pytest.raises(DamagedError, match="To find all damaged parts, use lca.verify"):
+        allocate(URL, problem())
+    (finding,) = verify(URL, repair=True).findings
+    assert finding.where == "lca/train/residual, block 0 (iterations 0 to 63)"
+    allocate(URL, problem())
+    assert contents(URL) == whole
 
 
 def test_a_folder_that_is_not_a_run_store_is_kept(problem):
