@@ -26,7 +26,7 @@ from lca.runtime import streams
 NAME = "sim"
 READS = ("aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::_unique2", "aten::masked_select")
 counts = Counter()
-state = {"available": False, "float64": True, "captured": None}
+state = {"available": False, "float64": True, "captured": None, "random": torch.zeros(0, dtype=torch.uint8)}
 
 
 class SimulatedTensor(torch.Tensor):
@@ -149,6 +149,12 @@ class Backend(_DummyBackendModule):
 
     def get_rng_state_all(self):
         return []
+
+    def get_rng_state(self, device):
+        return state["random"]
+
+    def set_rng_state(self, new, device):
+        state["random"] = new
 
 
 @contextmanager

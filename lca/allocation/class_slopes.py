@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lca.allocation.tangents import Tangents, are_supported
 from lca.model.parameters import build_table, get_trainable
 from lca.model.vectors import make_views, sum_by_tensor
-from lca.runtime.device import find_float64_device, get_memory_bytes, has_float64
+from lca.runtime.device import find_float64_device, get_memory_bytes
 from lca.runtime.workers import count_sharing
 
 DIRECTIONS = 2  # an iterate lies between two steps and needs the slopes along both
@@ -30,7 +30,8 @@ class ClassSlopes:
         self._may_use_tensors = False
         self.total = torch.zeros_like(like)
         self.lengths = torch.tensor(table.sizes, device=device)
-        dtype = torch.float64 if has_float64(device) else torch.float32
+        self.float64_device = find_float64_device(device)
+        dtype = torch.float64 if self.float64_device == device else torch.float32
         self.directions = torch.zeros(DIRECTIONS, K, dtype=dtype, device=device)
         self.slopes = torch.zeros(DIRECTIONS, n_classes, len(table), dtype=dtype, device=device)
 
@@ -83,4 +84,4 @@ class ClassSlopes:
     def take(self, n_directions: int) -> Tensor:
         """Return a copy of the slopes in float64: (direction, class, tensor), or (class, tensor) for one direction."""
         slopes = self.slopes[0] if n_directions == 1 else self.slopes[:n_directions]
-        return slopes.to(find_float64_device(slopes.device), copy=True).double()
+        return slopes.to(self.float64_device, copy=True).double()

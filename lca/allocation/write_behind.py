@@ -32,6 +32,7 @@ class BlockRows:
     def __init__(self, allocation: Allocation, device: torch.device) -> None:
         self.allocation, self.device = allocation, device
         n, sizes = allocation.blocks_of_run.length, allocation.sizes
+        float64_device = find_float64_device(device)
         self._rows: dict[str, Tensor] = {}
         for name in allocation.arrays:
             if name == "blocks":
@@ -45,7 +46,7 @@ class BlockRows:
             if name in ON_HOST:
                 self._rows[name] = allocate_on_host(shape, kind, device)
             else:
-                self._rows[name] = torch.empty(shape, dtype=kind, device=find_float64_device(device))
+                self._rows[name] = torch.empty(shape, dtype=kind, device=float64_device)
 
     def begin(self, block: int) -> None:
         """Clear all rows, then load those of the block that an interrupted call has already written."""

@@ -141,7 +141,7 @@ def _compute_sample(problem: Problem, split: str, n: int) -> tuple[Tensor, Tenso
     batch = map_tensors(take_first(problem.split(split), n), lambda x: x.to(device))
     with (
         torch.no_grad(),
-        keep_random_state(),
+        keep_random_state(device),
         evaluation_mode(model),
         keep_buffers(model),
         widen_tensors(model) as wide,

@@ -33,11 +33,14 @@ def set_accelerator_states(states: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def keep_random_state() -> Iterator[None]:
-    """Restore the states of all random generators of torch on exit."""
-    host, accelerators = torch.get_rng_state(), get_accelerator_states()
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Restore the states of the random generators of the host and of this device on exit."""
+    generators: list[tuple[Any, list[torch.device]]] = [(torch, [])]
+    if device.type != "cpu":
+        generators.append((torch.get_device_module(device), [] if device.type == "mps" else [device]))
+    states = [module.get_rng_state(*devices) for module, devices in generators]
     try:
         yield
     finally:
-        torch.set_rng_state(host)
-        set_accelerator_states(accelerators)
+        for (module, devices), state in zip(generators, states, strict=True):
+            module.set_rng_state(state, *devices)
