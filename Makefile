@@ -41,7 +41,7 @@ reproduce-paper: .venv/made ## reproduce the paper with SCALE=smoke (digits, min
 bench: .venv/made ## benchmark recording, allocation and the alternatives, into bench/page.txt (takes over an hour)
 	PYTHONPATH=scripts $(BIN)/python -m bench.page --out bench
 
-check: .venv/made ## check format, lint, types and import order (takes seconds)
+check: .venv/made ## check formatting, lint, types and import order (takes seconds)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

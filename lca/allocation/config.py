@@ -127,8 +127,8 @@ class AllocateConfig:
     precision: str = option(
         default="fp32",
         choices=PRECISIONS,
-        help="Precision of matrix products and convolutions. The audit uses fp32, so it also measures the error of a "
-        "lower precision.",
+        help="Precision of matrix products and convolutions. The audit uses fp32, so it also measures the error due "
+        "to lower precision.",
         group="Speed",
     )
     compile: bool = option(default=False, help="Compile the model with torch.compile.", group="Speed")

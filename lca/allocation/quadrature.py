@@ -4,9 +4,9 @@ With n subintervals (n even), the nodes are k/n and
 
     ∫₀¹ f ≈ (f(0) + f(1) + 4 Σ_{k odd} f(k/n) + 2 Σ_{k even, 0<k<n} f(k/n)) / 3n
 
-When n doubles, every interior node becomes an even node. It is therefore enough to keep the sums over the ends, the odd
-and the even nodes. For n = 2 the weights are 1/6, 4/6 and 1/6: the rule of the paper, which takes the coefficients of
-RK4 [arXiv 1909.01440, section 2].
+When n doubles, every interior node becomes an even node. It is therefore enough to keep the sums over the
+endpoints, the odd nodes and the even nodes. For n = 2 the weights are 1/6, 4/6 and 1/6. This is the rule used in the
+paper, with the coefficients of RK4 [arXiv 1909.01440, section 2].
 """
 
 from dataclasses import dataclass

@@ -102,7 +102,7 @@ def iterate_tiles(run: Run, array: Array, mask: NDArray[np.bool_] | None = None)
     height, length = array.shape
     mask = np.ones(length, bool) if mask is None else mask
     (tall, wide), high = array.shards or array.chunks, min(array.chunks[0], STRIP_ROWS)
-    # An interrupted allocation has not written all of its files, so files without used columns may be missing.
+    # An interrupted allocation has not written all of its files, so files in which no column is used may be missing.
     missing = [
         at for _, at in find_missing_files(run.path / array.path, array) if mask[at * wide : (at + 1) * wide].any()
     ]

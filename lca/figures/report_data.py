@@ -78,7 +78,7 @@ def _describe_layers(run: Run, layers: Layers) -> list[Data]:
 
 
 def _make_heat_map(layers: Layers) -> Data:
-    """Average the LCA of each layer in bins of iterations. A bin without used iterations is None."""
+    """Average the LCA of each layer in bins of iterations. A bin is None if none of its iterations is used."""
     edges = make_edges(len(layers.lca), MAX_COLUMNS)
     means = mean_in_bins(layers.lca, edges)
     limit = choose_limit(means)

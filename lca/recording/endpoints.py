@@ -16,7 +16,7 @@ from lca.store.run import Run
 class Endpoints:
     """Describes the model when recording starts and when it ends, as attributes of the run.
 
-    `problem` is the problem that is trained, or None if it is unknown. Raises UsageError if its model is not the
+    `problem` is the problem being trained, or None if it is unknown. Raises UsageError if its model is not the
     recorded one.
     """
 

@@ -48,7 +48,7 @@ class Recorder:
         path: Path or URL of the run.
         model: Model whose trainable parameters are recorded. Tied parameters are recorded once. The model may be
             compiled, or wrapped for data-parallel training, in which case only rank 0 records.
-        problem: Problem that is trained. If given, the run stores digests of its data and the loss of a few examples at
+        problem: Problem being trained. If given, the run stores digests of its data and the loss of a few examples at
             the first and last iterate, from which `lca.allocate` detects a different model, loss or dataset.
         parameters: Regular expression. Only parameters whose names contain a match are recorded.
         codec: Lossless compression: ``"zstd"``, ``"lz4"`` (fastest) or ``"pcodec"`` (smallest).

@@ -88,7 +88,7 @@ class Ledger:
         return int(self.values[at]) if at and at[0] < len(self.values) else 0
 
     async def reload(self, key: str) -> None:
-        """Read the checksum of the file with this key again, because another process may have changed the file."""
+        """Reread the checksum of the file with this key, because another process may have changed the file."""
 
 
 class StoredLedger(Ledger):
@@ -103,7 +103,7 @@ class StoredLedger(Ledger):
             raise ValueError(f"expected shape {expected}, found {self.values.shape}")
 
     def refresh(self, rows: list[int]) -> None:
-        """Read the checksums in these rows again, because another process may have written their files."""
+        """Reread the checksums in these rows, because another process may have written their files."""
         for row in rows:
             self.values[row] = self.stored[row]
 

@@ -144,7 +144,7 @@ class Local:
         require_plain_folder(self.path)
 
     def require_plain_below(self, name: str) -> None:
-        """Raise LCAError if a file in the store, or a folder on the way to it, is a link, a pipe or a device."""
+        """Raise LCAError if a file in the store, or any folder on its path, is a link, a pipe or a device."""
         require_plain_below(self.path, name)
 
     def find_special_files(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ def require_plain_file(path: Path) -> None:
 
 
 def require_plain_below(folder: Path, name: str) -> None:
-    """Raise LCAError if a file, or a folder on the way to it, is a link, a pipe or a device.
+    """Raise LCAError if a file, or any folder on its path, is a link, a pipe or a device.
 
     `name` is the path of the file relative to `folder`.
     """
